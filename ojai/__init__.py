@@ -1,0 +1,1 @@
+"""Turns a bare AMD Ryzen AI mini-PC into a verified Gemma 4 inference host: what pyinfra does not have."""

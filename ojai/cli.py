@@ -1,0 +1,36 @@
+"""The ``ojai`` command: a click group that finds its subcommands by name and imports only the one asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+
+import click
+
+import ojai.cmdline
+
+
+class LazyGroup(click.Group):
+    """Looks for a subcommand in ``ojai.cmdline.<name>``, and for ``lab`` in ``lab.cli``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every subcommand's name, sorted."""
+        names = {module.name for module in pkgutil.iter_modules(ojai.cmdline.__path__)}
+        if importlib.util.find_spec("lab.cli"):
+            names.add("lab")
+        return sorted(names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The subcommand, or None when there is none of that name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module("lab.cli" if cmd_name == "lab" else f"ojai.cmdline.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ojai")
+def main() -> None:
+    """Provision, check and run Gemma 4 inference hosts on AMD Ryzen AI mini-PCs."""

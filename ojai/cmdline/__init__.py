@@ -1,0 +1,1 @@
+"""The command line of ojai: one module a command, each exporting ``command``."""
