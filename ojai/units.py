@@ -1,0 +1,108 @@
+"""Amounts of memory: read what a person writes ("64GiB", "16 GB", "0.5 GiB"), print what a person reads.
+
+Two families of units are in use and they differ by 7 % at this size: `GB` is 10⁹ bytes (model weights, the
+guides), `GiB` is 2³⁰ bytes (RAM, BIOS carve-outs, vLLM's log). Both are accepted and never mixed up.
+
+    >>> parse_bytes("64GiB")
+    68719476736
+    >>> parse_bytes("4.88 GB")
+    4880000000
+    >>> format_gib(68719476736)
+    '64 GiB'
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+KB = 10**3
+MB = 10**6
+GB = 10**9
+
+#: Size of a memory page on x86-64 in bytes; `ttm.pages_limit` counts these.
+PAGE_BYTES = 4096
+
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": KB,
+    "MB": MB,
+    "GB": GB,
+    "TB": 10**12,
+    "KIB": KIB,
+    "MIB": MIB,
+    "GIB": GIB,
+    "TIB": 1 << 40,
+}
+_AMOUNT = re.compile(r"\s*(?P<number>\d+(?:_\d+)*(?:\.\d+)?)\s*(?P<unit>[A-Za-z]*)\s*", re.ASCII)
+
+
+def parse_bytes(text: str | int) -> int:
+    """Return the number of bytes that `text` names.
+
+    Accepts a whole number of bytes, or a number and a unit: B, KB, MB, GB, TB (powers of 1000),
+    KiB, MiB, GiB, TiB (powers of 1024); case and a space before the unit do not matter.
+
+    Raises:
+        ValueError: not an amount, an unknown unit, or not a whole number of bytes.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        if text < 0:
+            raise ValueError(f"{text} is negative: an amount of memory is 0 or more")
+        return text
+    if not isinstance(text, str) or (found := _AMOUNT.fullmatch(text)) is None:
+        raise ValueError(
+            f"{text!r} is not an amount of memory: write a number and a unit, like 64GiB or 16 GB"
+        )
+    unit = found["unit"].upper()
+    if unit not in _UNITS:
+        hint = ""
+        if unit + "B" in _UNITS:
+            hint = (
+                f": write {unit}iB (1024s) or {unit}B (1000s)" if len(unit) == 1 else f": write {unit[0]}iB"
+            )
+        raise ValueError(f"{found['unit']!r} in {text!r} is not a unit of memory{hint}")
+    amount = Decimal(found["number"].replace("_", "")) * _UNITS[unit]
+    if amount != amount.to_integral_value():
+        raise ValueError(f"{text!r} is not a whole number of bytes")
+    return int(amount)
+
+
+def format_gib(amount: int, digits: int = 1) -> str:
+    """Return `amount` bytes in GiB ("57.3 GiB"), without trailing zeros."""
+    return f"{_trim(Decimal(amount) / GIB, digits)} GiB"
+
+
+def format_gb(amount: int, digits: int = 1) -> str:
+    """Return `amount` bytes in GB, powers of 1000 ("52 GB"), without trailing zeros."""
+    return f"{_trim(Decimal(amount) / GB, digits)} GB"
+
+
+def format_bytes(amount: int, digits: int = 1) -> str:
+    """Return `amount` bytes in the binary unit that suits its size ("64 KiB", "2.3 GiB")."""
+    sign, size = ("-", -amount) if amount < 0 else ("", amount)
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size >= unit:
+            return f"{sign}{_trim(Decimal(size) / unit, digits)} {name}"
+    return f"{sign}{size} B"
+
+
+def _trim(number: Decimal, digits: int) -> str:
+    rounded = number.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
+    text = f"{rounded:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _parse(value: Any) -> Any:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+#: A number of bytes in settings and data files: `Bytes` fields accept 68719476736 and "64GiB" alike.
+Bytes = Annotated[int, BeforeValidator(_parse), Field(ge=0)]
