@@ -73,8 +73,9 @@ class Geometry(BaseModel):
         if self.layer_types is not None:
             return self.layer_types
         sliding, full = self._ratio()
-        period: tuple[LayerKind, ...] = ("sliding",) * sliding + ("full",) * full
-        return period * (self.layers // len(period))
+        kinds: list[LayerKind] = ["sliding"] * sliding
+        kinds += ["full"] * full
+        return tuple(kinds) * (self.layers // len(kinds))
 
     @property
     def cached_layers(self) -> dict[LayerKind, int]:
