@@ -1,0 +1,176 @@
+"""Writes down the flags of vLLM's own `vllm serve` parser as data.
+
+Run by the contract environment's Python: `python -m tools.contract.extract [FILE]` (standard output if no file).
+The output is the same on every machine: sorted, with no paths and nothing taken from the environment.
+"""
+
+import argparse
+import dataclasses
+import enum
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+from tools.contract import real  # first: it sets the platform
+
+import vllm.config  # isort: skip
+from vllm.engine import arg_utils  # isort: skip
+from vllm.model_executor.layers.quantization import QuantizationMethods  # isort: skip
+from vllm.reasoning import ReasoningParserManager  # isort: skip
+from vllm.tool_parsers import ToolParserManager  # isort: skip
+from vllm.utils import argparse_utils  # isort: skip
+
+SOURCE = (
+    "Extracted by tools/contract/extract.py from the serve parser of the released vllm 0.20.1 package "
+    "(vllm.entrypoints.cli.serve.ServeSubcommand), with the CPU platform set."
+)
+
+SYNTAX = {
+    "underscores": "In a flag's name '_' and '-' are the same, up to the first '.'.",
+    "abbreviations": "A flag may be shortened to an unambiguous beginning (argparse's allow_abbrev).",
+    "equals": "A value follows as the next argument or after '='.",
+    "dotted": "--flag.key.sub VALUE builds the JSON object of --flag; --flag.key+ A,B appends to a list.",
+    "optimization_level": "-O2, -O=2 and '-O 2' mean --optimization-level 2.",
+    "config": "--config FILE.yaml puts the file's keys before the other arguments, as if they were given.",
+    "model": "The model is the first positional argument; --model is rewritten to it, with a warning.",
+}
+
+ACTIONS = {
+    "_StoreAction": "store",
+    "_StoreTrueAction": "store_true",
+    "_StoreFalseAction": "store_false",
+    "_AppendAction": "append",
+    "BooleanOptionalAction": "boolean_optional",
+    "LoRAParserAction": "lora_modules",
+}
+
+# Flags whose name differs from the field that holds, and checks, their value (EngineArgs.create_engine_config).
+FIELDS = {"kv_cache_dtype": "cache_dtype", "limit_mm_per_prompt": "limit_per_prompt"}
+
+
+class Unknown(Exception):
+    """vLLM has something here that this tool cannot describe: the tool must learn it first."""
+
+
+def main() -> None:
+    """Write the data file, or print it."""
+    text = json.dumps(extract(), indent=1, sort_keys=False, ensure_ascii=True) + "\n"
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(text)
+    else:
+        sys.stdout.write(text)
+
+
+def extract() -> dict[str, Any]:
+    """The contract as JSON-able data; the keys are described in `ojai/vllm_cli.py`."""
+    _, serve = real.parsers()
+    groups = {id(a): g.title or "" for g in serve._action_groups for a in g._group_actions}
+    described = [
+        describe(action, groups[id(action)])
+        for action in serve._actions
+        if not isinstance(action, argparse._HelpAction)
+    ]
+    return {
+        "vllm": real.VERSION,
+        "source": SOURCE,
+        "syntax": SYNTAX,
+        "positionals": [one for one in described if not one["flags"]],
+        "arguments": sorted((one for one in described if one["flags"]), key=lambda one: one["flags"][0]),
+        "tool_call_parsers": sorted(ToolParserManager.list_registered()),
+        "reasoning_parsers": sorted(ReasoningParserManager.list_registered()),
+        "quantization_methods": sorted(get_args(QuantizationMethods)),
+    }
+
+
+def describe(action: argparse.Action, group: str) -> dict[str, Any]:
+    """One argument as data. Keys without anything to say are left out, but for those every argument has."""
+    kind = type(action).__name__
+    if kind not in ACTIONS:
+        raise Unknown(f"{action.option_strings}: action {kind}")
+    takes_value = not isinstance(action, argparse.BooleanOptionalAction) and action.nargs != 0
+    type_name, optional, config_class = name_of_type(action.type) if takes_value else ("bool", False, None)
+    one: dict[str, Any] = {
+        "flags": list(action.option_strings),
+        "dest": action.dest,
+        "action": ACTIONS[kind],
+        "nargs": action.nargs,
+        "type": type_name,
+        "choices": None if action.choices is None else sorted(action.choices, key=str),
+        "default": plain(action.default),
+        "group": group,
+    }
+    if optional:
+        one["optional"] = True  # '' and 'None' mean no value
+    if action.const is not None and takes_value:
+        one["const"] = plain(action.const)
+    if action in argparse_utils.FlexibleArgumentParser._deprecated:
+        one["deprecated"] = True
+    if config_class is not None:
+        one["config"] = config_class.__name__
+        one["keys"] = sorted(f.name for f in dataclasses.fields(config_class) if f.init)
+    if limits := limits_of(action.dest, group):
+        one["limits"] = limits  # checked after parsing, by vLLM's configuration classes
+    if action.dest == "tool_call_parser":
+        one["names"] = "tool_call_parsers"
+    if action.dest == "reasoning_parser":
+        one["names"] = "reasoning_parsers"
+    if action.dest == "quantization":
+        one["names"] = "quantization_methods"
+    return one
+
+
+def name_of_type(convert: Any) -> tuple[str, bool, type | None]:
+    """A converter's name in the data file, whether '' and 'None' mean no value, and its configuration class."""
+    simple = {None: "str", str: "str", int: "int", float: "float", json.loads: "json"}
+    simple[arg_utils.union_dict_and_str] = "json_object_or_str"
+    simple[argparse_utils.human_readable_int] = "human_int"
+    simple[argparse_utils.human_readable_int_or_auto] = "human_int_or_auto"
+    if convert in simple:
+        return simple[convert], False, None
+    held = inspect.getclosurevars(convert).nonlocals
+    name = convert.__qualname__
+    if name.startswith("optional_type."):
+        inner, _, config_class = name_of_type(held["return_type"])
+        return inner, True, config_class
+    if name.startswith("parse_type."):
+        return name_of_type(held["return_type"])
+    if name.endswith("parse_dataclass"):
+        return "json_config", False, inspect.signature(convert).parameters["cls"].default
+    if name.endswith("<lambda>") and convert("A-b") == "a_b":
+        return "lower_underscore", False, None
+    raise Unknown(f"converter {name}")
+
+
+def limits_of(dest: str, group: str) -> dict[str, float]:
+    """The bounds vLLM's configuration class puts on an argument: gt, ge, lt, le."""
+    config_class = getattr(vllm.config, group, None)
+    field = getattr(config_class, "__pydantic_fields__", {}).get(FIELDS.get(dest, dest))
+    found: dict[str, float] = {}
+    for item in field.metadata if field is not None else []:
+        for bound in ("gt", "ge", "lt", "le"):
+            if (value := getattr(item, bound, None)) is not None:
+                found[bound] = value
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A default as JSON: sets sorted, enumerations by value, configuration objects by class name only."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {"object": type(value).__name__}
+    if isinstance(value, dict):
+        return {key: plain(value[key]) for key in sorted(value)}
+    raise Unknown(f"default {value!r}")
+
+
+if __name__ == "__main__":
+    main()
