@@ -1,0 +1,137 @@
+"""Facts about the accelerators, each with its source, from `ojai/data/accelerators.yaml`.
+
+>>> load("gfx1150").supports_fp8
+False
+>>> load("gfx1150").next_carve_out(56 * GIB) == 64 * GIB
+True
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import resources
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from ojai.units import GIB
+
+KernelFlavour = Literal["oem", "hwe", "other"]
+
+_PciId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
+
+
+class UnknownAcceleratorError(ValueError):
+    """No accelerator of that name; the message names the nearest one and all there are."""
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MemoryKind(_Facts):
+    """Memory that a machine with this accelerator is built with."""
+
+    name: str
+    title: str
+    gb_per_s: float = Field(
+        gt=0, description="Peak bandwidth in GB/s: transfers a second x bytes a transfer."
+    )
+    source: str = Field(min_length=1)
+
+
+class Accelerator(_Facts):
+    """What the rest of the project needs to know of one GPU."""
+
+    name: str
+    title: str
+    pci_ids: tuple[_PciId, ...] = Field(description="vendor:device, as lspci -n prints them.")
+    gfx_target_version: int = Field(description="As /sys/class/kfd/kfd/topology/nodes/*/properties shows it.")
+    hsa_override_gfx_version: str = Field(description="The value that equals the native ISA.")
+    hsa_override_needed: bool
+    supports_fp8: bool = Field(description="Whether vLLM 0.20.1 uses FP8 on it, the KV cache included.")
+    supports_aiter: bool
+    carve_out_gib: tuple[float, ...] = Field(description="BIOS steps of memory given to the GPU, ascending.")
+    kernel_floors: dict[KernelFlavour, str] = Field(
+        description="Oldest kernel that is supported, by flavour."
+    )
+    memories: tuple[MemoryKind, ...] = Field(min_length=1)
+    default_memory: str
+    sources: dict[str, str] = Field(description="Where each of the other keys was read.")
+
+    @model_validator(mode="after")
+    def _sourced(self) -> Self:
+        facts = set(type(self).model_fields) - {"name", "memories", "sources"}
+        if unsourced := facts - set(self.sources):
+            raise ValueError(f"{self.name}: no source for {', '.join(sorted(unsourced))}")
+        if stray := set(self.sources) - facts:
+            raise ValueError(
+                f"{self.name}: sources for {', '.join(sorted(stray))}, which are not facts of it"
+            )
+        if self.default_memory not in {memory.name for memory in self.memories}:
+            raise ValueError(f"{self.name}: default_memory {self.default_memory!r} is not in memories")
+        if list(self.carve_out_gib) != sorted(set(self.carve_out_gib)):
+            raise ValueError(f"{self.name}: carve_out_gib must rise from step to step")
+        return self
+
+    def memory(self, name: str | None = None) -> MemoryKind:
+        """The memory called `name`, or the default one.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        wanted = self.default_memory if name is None else name
+        for kind in self.memories:
+            if kind.name == wanted:
+                return kind
+        known = ", ".join(kind.name for kind in self.memories)
+        raise ValueError(f"{self.name} has no memory {wanted!r}: known are {known}")
+
+    @property
+    def carve_outs(self) -> tuple[int, ...]:
+        """The BIOS steps in bytes, ascending."""
+        return tuple(round(step * GIB) for step in self.carve_out_gib)
+
+    def next_carve_out(self, needed_bytes: int) -> int | None:
+        """The smallest BIOS step that holds `needed_bytes`, in bytes; None where the largest is too small."""
+        return next((step for step in self.carve_outs if step >= needed_bytes), None)
+
+
+@cache
+def _all() -> dict[str, Accelerator]:
+    text = resources.files("ojai").joinpath("data/accelerators.yaml").read_text(encoding="utf-8")
+    entries = TypeAdapter(dict[str, dict[str, object]]).validate_python(yaml.safe_load(text))
+    return {name: Accelerator.model_validate({"name": name, **entry}) for name, entry in entries.items()}
+
+
+def names() -> list[str]:
+    """The names of all accelerators, sorted."""
+    return sorted(_all())
+
+
+def load(name: str) -> Accelerator:
+    """Return the facts of the accelerator called `name` ("gfx1150").
+
+    Raises:
+        UnknownAcceleratorError: there is none; says the nearest name.
+    """
+    try:
+        return _all()[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UnknownAcceleratorError(
+            f"unknown accelerator {name!r}: {hint}known are {', '.join(names())}"
+        ) from None
+
+
+def by_pci_id(pci_id: str) -> Accelerator | None:
+    """The accelerator with that PCI id ("1002:150e"), or None."""
+    return next((found for found in _all().values() if pci_id.lower() in found.pci_ids), None)
+
+
+def by_gfx_target_version(version: int) -> Accelerator | None:
+    """The accelerator whose KFD node shows `gfx_target_version` (110500), or None."""
+    return next((found for found in _all().values() if found.gfx_target_version == version), None)
