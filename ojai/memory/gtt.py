@@ -1,6 +1,6 @@
 """The `gtt` regime: a small BIOS carve-out and a raised `ttm.pages_limit`.
 
-AMD's advice for RDNA 3.5 APUs is the opposite of the guides' large carve-out: keep about 0.5 GB in the BIOS and
+AMD advises RDNA 3.5 APUs the opposite of the guides' large carve-out: keep about 0.5 GB in the BIOS and
 let the driver hand ordinary RAM to the GPU, up to `ttm.pages_limit` pages of 4096 bytes
 [ROCm documentation, RDNA3.5 system optimization].
 """
