@@ -1,0 +1,300 @@
+"""The named choices a service may make, and how they are told to the engine.
+
+Every field of :class:`Features` is optional: ``None`` means "as the profile says". The reference
+pages are generated from the descriptions here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+VisionTokens = Literal[70, 140, 280, 560, 1120]
+"""Tokens an image may be turned into (vLLM's Gemma 4 usage guide: 280 is the model's default)."""
+
+
+def _text(value: Any) -> Any:
+    """YAML reads ``0`` and ``1.5`` as numbers, an environment holds text; a bool is ambiguous, so it is refused."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value} is a YAML boolean; put the value in quotes, as the container shall see it")
+    return str(value) if isinstance(value, int | float) else value
+
+
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+EnvironmentValue = Annotated[str, BeforeValidator(_text), Field(pattern=r"^[^\n\r\x00]*$")]
+Argument = Annotated[str, BeforeValidator(_text), Field(min_length=1, pattern=r"^[^\n\r\x00]+$")]
+
+
+class Speculative(BaseModel):
+    """A draft model and how many tokens it guesses at a time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        min_length=1,
+        description="The assistant (draft) model; it has to be the one made for the served model.",
+        examples=["google/gemma-4-E4B-it-assistant"],
+    )
+    tokens: int = Field(ge=1, le=16, description="Tokens drafted in one step.", examples=[4])
+
+
+class Features(BaseModel):
+    """Choices with names; each left out means "as the profile says"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_model_len: int | None = Field(
+        None, ge=1, description="Longest context of one request, in tokens.", examples=[32768]
+    )
+    max_num_seqs: int | None = Field(None, ge=1, description="Most requests decoded at once.", examples=[4])
+    max_num_batched_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Most tokens in one step of the scheduler. It also sets how much cache the sliding-window "
+        "layers need, so it is part of the memory budget.",
+        examples=[8192],
+    )
+    gpu_memory_utilization: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of the GPU's memory that the engine may take, from above 0 to 1.",
+        examples=[0.85],
+    )
+    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = Field(
+        None, description="Number format of weights and activations.", examples=["bfloat16"]
+    )
+    block_size: int | None = Field(None, ge=1, description="Tokens in one block of the KV cache.", examples=[32])
+    kv_cache_dtype: str | None = Field(
+        None,
+        min_length=1,
+        description="Number format of the KV cache; `auto` follows the model. The fp8 kinds are refused where "
+        "the GPU has no fp8.",
+        examples=["auto"],
+    )
+    quantization: str | None = Field(
+        None,
+        min_length=1,
+        description="Quantisation to apply or to expect; `none` leaves the argument out, for checkpoints that "
+        "say it themselves.",
+        examples=["int8_per_channel_weight_only"],
+    )
+    prefix_caching: bool | None = Field(
+        None, description="Reuse the cache of prompts that begin alike.", examples=[True]
+    )
+    async_scheduling: bool | None = Field(
+        None, description="Schedule the next step while the GPU still computes this one.", examples=[True]
+    )
+    reasoning: bool | None = Field(
+        None,
+        description="Split the model's thinking from its answer, into the field `reasoning`.",
+        examples=[True],
+    )
+    thinking: bool | None = Field(
+        None,
+        description="Whether the model thinks when a request does not say. Wants `reasoning: true`, or the "
+        "thinking would stand in the answer.",
+        examples=[True],
+    )
+    tool_calling: bool | None = Field(
+        None, description="Let the model call tools, and parse its calls.", examples=[True]
+    )
+    chat_template: str | None = Field(
+        None,
+        min_length=1,
+        description="A chat template in place of the model's own: a path in the container.",
+        examples=["examples/tool_chat_template_gemma4.jinja"],
+    )
+    images: int | None = Field(None, ge=0, description="Most images in one request.", examples=[4])
+    audios: int | None = Field(None, ge=0, description="Most audio clips in one request.", examples=[1])
+    videos: int | None = Field(None, ge=0, description="Most videos in one request.", examples=[1])
+    text_only: bool | None = Field(
+        None,
+        description="No images, audio or video: the memory for their encoders is saved.",
+        examples=[True],
+    )
+    vision_tokens: VisionTokens | None = Field(
+        None,
+        description="Tokens an image becomes, unless a request says otherwise: 70 for captions, 280 for "
+        "general questions, 560 for documents, 1120 for small print.",
+        examples=[560],
+    )
+    speculative: bool | Speculative | None = Field(
+        None,
+        description="Guess ahead with the small assistant model: true takes the profile's, with its "
+        "recommended count; or name `model` and `tokens`.",
+        examples=[True, {"model": "google/gemma-4-E4B-it-assistant", "tokens": 4}],
+    )
+    tunableop: Literal["off", "tune", "use"] | None = Field(
+        None,
+        description="PyTorch TunableOp: `tune` measures matrix kernels and writes the best at exit, `use` reads "
+        "what was written before, `off` leaves it alone.",
+        examples=["tune"],
+    )
+    safetensors_load_strategy: str | None = Field(
+        None, min_length=1, description="How weight files are read.", examples=["prefetch"]
+    )
+    engine_args: tuple[Argument, ...] | None = Field(
+        None,
+        description="Last resort: further arguments of `vllm serve`, added as they are and checked like the rest.",
+        examples=[["--enable-chunked-prefill"]],
+    )
+    environment: dict[EnvironmentName, EnvironmentValue] | None = Field(
+        None,
+        description="Further environment variables of the container. No secrets: those go in the service's "
+        "environment file on the host.",
+        examples=[{"VLLM_LOGGING_LEVEL": "WARNING"}],
+    )
+    allow: tuple[str, ...] | None = Field(
+        None,
+        description="Codes of refusals to override, each on your own account; they are recorded with the service.",
+        examples=[["fp8-kv"]],
+    )
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> Features:
+        media = {name: getattr(self, name) for name in ("images", "audios", "videos") if getattr(self, name)}
+        if self.text_only:
+            if media:
+                said = ", ".join(f"{name}: {count}" for name, count in media.items())
+                raise ValueError(f"text_only: true contradicts {said}; keep one of them")
+            if self.vision_tokens:
+                raise ValueError(f"text_only: true contradicts vision_tokens: {self.vision_tokens}; keep one of them")
+        if self.images == 0 and self.videos == 0 and self.vision_tokens:
+            raise ValueError(
+                f"vision_tokens: {self.vision_tokens} has no use with images: 0 and videos: 0; leave it out"
+            )
+        if self.thinking and self.reasoning is False:
+            raise ValueError("thinking: true wants reasoning: true (without it the thoughts stand in the answer)")
+        if self.max_num_batched_tokens and self.max_num_seqs and self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens: {self.max_num_batched_tokens} is less than max_num_seqs: "
+                f"{self.max_num_seqs}; each running request needs at least one token a step"
+            )
+        return self
+
+    def over(self, base: Features) -> Features:
+        """These choices laid over ``base`` (a profile's): what is said here wins.
+
+        ``environment`` is merged key by key, ``engine_args`` and ``allow`` are added at the end.
+        A choice that contradicts one of the base replaces it: ``text_only`` ends the base's image limits,
+        an image limit ends the base's ``text_only``.
+        """
+        mine = {name: value for name in Features.model_fields if (value := getattr(self, name)) is not None}
+        under = {name: value for name in Features.model_fields if (value := getattr(base, name)) is not None}
+        if mine.get("text_only"):
+            for name in ("images", "audios", "videos", "vision_tokens"):
+                under.pop(name, None)
+        elif mine.get("vision_tokens") or any(mine.get(name) for name in ("images", "audios", "videos")):
+            under.pop("text_only", None)
+        if mine.get("reasoning") is False:
+            under.pop("thinking", None)
+        for name in ("engine_args", "allow"):
+            if name in mine and name in under:
+                mine[name] = (*under[name], *mine[name])
+        if "environment" in mine and "environment" in under:
+            mine["environment"] = {**under["environment"], **mine["environment"]}
+        return Features.model_validate({**under, **mine})
+
+
+def _json(value: dict[str, Any]) -> str:
+    """JSON as the guides write it: one space after colon and comma."""
+    return json.dumps(value)
+
+
+FLAGS: dict[str, tuple[str, ...]] = {
+    "dtype": ("--dtype",),
+    "quantization": ("--quantization", "-q"),
+    "max_model_len": ("--max-model-len",),
+    "gpu_memory_utilization": ("--gpu-memory-utilization",),
+    "prefix_caching": ("--enable-prefix-caching", "--no-enable-prefix-caching"),
+    "tool_calling": ("--enable-auto-tool-choice", "--no-enable-auto-tool-choice", "--tool-call-parser"),
+    "reasoning": ("--reasoning-parser",),
+    "thinking": ("--default-chat-template-kwargs",),
+    "chat_template": ("--chat-template",),
+    "max_num_seqs": ("--max-num-seqs",),
+    "max_num_batched_tokens": ("--max-num-batched-tokens",),
+    "block_size": ("--block-size",),
+    "kv_cache_dtype": ("--kv-cache-dtype",),
+    "images": ("--limit-mm-per-prompt",),
+    "vision_tokens": ("--mm-processor-kwargs",),
+    "speculative": ("--speculative-config",),
+    "async_scheduling": ("--async-scheduling", "--no-async-scheduling"),
+    "safetensors_load_strategy": ("--safetensors-load-strategy",),
+}
+"""The flags each named choice stands for: one of them in ``engine_args`` would say a thing twice."""
+
+
+def arguments(features: Features) -> Iterator[str]:
+    """The engine's arguments for ``features``, in the order of the guides' commands.
+
+    ``speculative: true`` must have been resolved to a model before (see :func:`ojai.profiles.effective`).
+    """
+    if features.dtype:
+        yield from ("--dtype", features.dtype)
+    if features.quantization and features.quantization != "none":
+        yield from ("--quantization", features.quantization)
+    if features.max_model_len:
+        yield from ("--max-model-len", str(features.max_model_len))
+    if features.gpu_memory_utilization:
+        yield from ("--gpu-memory-utilization", str(features.gpu_memory_utilization))
+    if features.prefix_caching is not None:
+        yield "--enable-prefix-caching" if features.prefix_caching else "--no-enable-prefix-caching"
+    if features.tool_calling:
+        yield from ("--enable-auto-tool-choice", "--tool-call-parser", "gemma4")
+    if features.reasoning:
+        yield from ("--reasoning-parser", "gemma4")
+    if features.thinking is not None:
+        yield from ("--default-chat-template-kwargs", _json({"enable_thinking": features.thinking}))
+    if features.chat_template:
+        yield from ("--chat-template", features.chat_template)
+    if features.max_num_seqs:
+        yield from ("--max-num-seqs", str(features.max_num_seqs))
+    if features.max_num_batched_tokens:
+        yield from ("--max-num-batched-tokens", str(features.max_num_batched_tokens))
+    if features.block_size:
+        yield from ("--block-size", str(features.block_size))
+    if features.kv_cache_dtype:
+        yield from ("--kv-cache-dtype", features.kv_cache_dtype)
+    limits = (
+        {"image": 0, "audio": 0, "video": 0}
+        if features.text_only
+        else {
+            kind: count
+            for kind, count in (
+                ("image", features.images),
+                ("audio", features.audios),
+                ("video", features.videos),
+            )
+            if count is not None
+        }
+    )
+    if limits:
+        yield from ("--limit-mm-per-prompt", _json(limits))
+    if features.vision_tokens:
+        yield from ("--mm-processor-kwargs", _json({"max_soft_tokens": features.vision_tokens}))
+    if isinstance(features.speculative, Speculative):
+        yield from (
+            "--speculative-config",
+            _json({"model": features.speculative.model, "num_speculative_tokens": features.speculative.tokens}),
+        )
+    if features.async_scheduling is not None:
+        yield "--async-scheduling" if features.async_scheduling else "--no-async-scheduling"
+    if features.safetensors_load_strategy:
+        yield f"--safetensors-load-strategy={features.safetensors_load_strategy}"
+    yield from features.engine_args or ()
+
+
+def tunableop_environment(mode: str | None, filename: str) -> dict[str, str]:
+    """The environment that puts PyTorch's TunableOp in ``mode``; empty for ``off`` and None."""
+    if mode in (None, "off"):
+        return {}
+    return {
+        "PYTORCH_TUNABLEOP_ENABLED": "1",
+        "PYTORCH_TUNABLEOP_TUNING": "1" if mode == "tune" else "0",
+        "PYTORCH_TUNABLEOP_VERBOSE": "0",
+        "PYTORCH_TUNABLEOP_FILENAME": filename,
+    }

@@ -1,0 +1,255 @@
+"""A profile: what is known of one model and how it is served, each fact with its source.
+
+One YAML file a model in ``profiles/``; a file whose name begins with ``_`` is a shared part. A file may
+say ``extends: OTHER`` and then state only what differs; ``null`` takes a fact of the other away.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ojai.memory import Geometry
+from ojai.profiles.features import EnvironmentName, EnvironmentValue, Features, Speculative
+
+DIRECTORY = Path(__file__).resolve().parents[2] / "profiles"
+"""Where the profiles are: ``profiles/`` beside the package."""
+
+Modality = Literal["text", "image", "audio", "video"]
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; the text names file, key, what was found and what was wanted."""
+
+
+class Docker(BaseModel):
+    """The options of ``docker run`` that come before the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str = Field(description="`--network`.")
+    ipc: str = Field(description="`--ipc`.")
+    shm_size: str = Field(pattern=r"^\d+[bkmgBKMG]?$", description="`--shm-size`, of the container's /dev/shm.")
+    ulimits: dict[str, int] = Field(default_factory=dict, description="`--ulimit NAME=VALUE`; -1 is unlimited.")
+    devices: tuple[str, ...] = Field(description="`--device`, one a node.")
+    groups: tuple[str, ...] = Field(
+        description="`--group-add`, by the host's group names; a unit gets the host's numeric ids."
+    )
+    cap_add: tuple[str, ...] = Field(default=(), description="`--cap-add`.")
+    security_opt: tuple[str, ...] = Field(default=(), description="`--security-opt`.")
+
+
+class Limits(BaseModel):
+    """Bounds that the model has, whatever the memory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_num_seqs: int | None = Field(None, ge=1, description="Most requests at once.")
+    vllm: str | None = Field(
+        None,
+        pattern=r"^\d+\.\d+\.\d+$",
+        description="First vLLM release that knows the model; older images cannot load it.",
+    )
+
+
+class Assistant(BaseModel):
+    """The draft model made for this one, and how many tokens it is best asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, description="Model id.")
+    tokens: int = Field(ge=1, description="Recommended `num_speculative_tokens`.")
+
+
+class Profile(BaseModel):
+    """Everything said about one model. Sizes are bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="The profile's name, its file's stem.")
+    title: str = Field(min_length=1, description="What it is, in a few words.")
+    engine: Literal["vllm"] = Field(description="The engine that serves it.")
+    model: str = Field(min_length=1, description="Model id on Hugging Face.")
+    model_given: bool = Field(
+        True, description="False: nobody vouches for a checkpoint, so a service has to name its own in `model`."
+    )
+    image: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?:[A-Za-z0-9_][A-Za-z0-9._-]*$",
+        description="Container image, repository:tag.",
+    )
+    image_digest: str | None = Field(
+        None, pattern=r"^sha256:[0-9a-f]{64}$", description="Digest of the image, when it is pinned."
+    )
+    docker: Docker = Field(description="Options of `docker run`.")
+    environment: dict[EnvironmentName, EnvironmentValue] = Field(
+        description="The container's environment. `{hsa_override}` and `{accelerator}` are filled in."
+    )
+    mounts: tuple[str, ...] = Field(description="Cache directories mounted, by name.")
+    features: Features = Field(description="The engine's defaults.")
+    geometry: Geometry = Field(description="Shape of the attention layers.")
+    moe: bool = Field(False, description="Whether it is a mixture of experts.")
+    weights_bytes: int = Field(gt=0, description="Weights resident on the GPU.")
+    largest_shard_bytes: int = Field(gt=0, description="Largest weight file, which is mapped as a whole.")
+    active_params: int = Field(gt=0, description="Parameters used for one token.")
+    bytes_read_per_token: int | None = Field(
+        gt=0, description="Weight bytes read to decode one token; null where that has no meaning."
+    )
+    modalities: tuple[Modality, ...] = Field(min_length=1, description="What a request may hold.")
+    limits: Limits = Field(default_factory=Limits, description="Bounds the model itself has.")
+    assistant: Assistant | None = Field(None, description="Draft model for speculative decoding.")
+    notes: tuple[str, ...] = Field((), description="What a reader should know before choosing it.")
+    sources: dict[str, str] = Field(description="For every fact above, where it is from.")
+
+    @property
+    def default_context(self) -> int:
+        """Tokens of context served unless a service says otherwise."""
+        return self.features.max_model_len or self.geometry.max_context
+
+    def source_of(self, fact: str) -> str:
+        """Where ``fact`` (a key of this profile) is from."""
+        return self.sources.get(fact, f"profiles/{self.name}.yaml")
+
+
+UNSOURCED = {"name", "title", "extends", "sources", "notes", "engine", "model_given"}
+"""Keys that are choices of this project or prose, not facts."""
+
+
+def _facts(said: dict[str, Any]) -> set[str]:
+    """The facts a file states: each top-level key, and each entry of environment and features apart."""
+    facts: set[str] = set()
+    for key, value in said.items():
+        if key in UNSOURCED:
+            continue
+        if key in ("environment", "features") and isinstance(value, dict):
+            facts |= {f"{key}.{entry}" for entry in value}
+        else:
+            facts.add(key)
+    return facts
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """One file as it is written, its sources checked against the facts it states."""
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path.name}: not YAML: {error}") from None
+    if not isinstance(said, dict):
+        raise ProfileError(f"{path.name}: found {type(said).__name__}, wanted a mapping of keys")
+    sources = said.get("sources") or {}
+    if not isinstance(sources, dict):
+        raise ProfileError(f"{path.name}: sources: found {sources!r}, wanted a mapping of fact to source")
+    faults = [
+        f"{path.name}: sources.{fact}: found nothing, wanted where {fact} is from"
+        for fact in sorted(_facts(said))
+        if not str(sources.get(fact) or "").strip()
+    ]
+    faults += [
+        f"{path.name}: sources.{fact}: a source for something this file does not state"
+        for fact in sorted(set(sources) - _facts(said))
+    ]
+    if faults:
+        raise ProfileError("\n".join(faults))
+    return said
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``, mappings key by key; ``None`` takes a key away."""
+    merged = dict(base)
+    for key, value in over.items():
+        if value is None and key != "bytes_read_per_token":
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "geometry":
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _resolve(name: str, directory: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The file ``name`` with all that it extends."""
+    path = directory / f"{name}.yaml"
+    if name in seen:
+        raise ProfileError(f"{path.name}: extends: goes round in a circle: {' -> '.join((*seen, name))}")
+    if not path.is_file():
+        asked = f"{seen[-1]}.yaml: extends: found {name!r}, wanted" if seen else f"no profile {name!r}, wanted"
+        raise ProfileError(f"{asked} a file {path.name} in {directory}")
+    said = _read(path)
+    parent = said.pop("extends", None)
+    if parent is None:
+        return said
+    inherited = _resolve(str(parent), directory, (*seen, name))
+    for key in ("notes", "title"):
+        inherited.pop(key, None)
+    return _merge(inherited, said)
+
+
+def names(directory: Path = DIRECTORY) -> tuple[str, ...]:
+    """Every profile's name, sorted; shared parts (``_*.yaml``) are none."""
+    return tuple(sorted(path.stem for path in directory.glob("*.yaml") if not path.stem.startswith("_")))
+
+
+def load(name: str, directory: Path = DIRECTORY) -> Profile:
+    """The profile ``name``.
+
+    Raises :class:`ProfileError`, naming file, key, found and wanted, when there is none, when a fact has
+    no source, or when a value is not of its kind.
+    """
+    return _load(name, directory)
+
+
+@cache
+def _load(name: str, directory: Path) -> Profile:
+    known = names(directory)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ProfileError(f"no profile {name!r}{hint} (known: {', '.join(known) or 'none'})")
+    said = _resolve(name, directory)
+    file = f"{name}.yaml"
+    if said.get("name") != name:
+        raise ProfileError(f"{file}: name: found {said.get('name')!r}, wanted {name!r}, as the file is called")
+    try:
+        profile = Profile.model_validate(said)
+    except ValidationError as error:
+        raise ProfileError("\n".join(_fault(file, fault) for fault in error.errors())) from None
+    if profile.default_context > profile.geometry.max_context:
+        raise ProfileError(
+            f"{file}: features.max_model_len: found {profile.default_context}, "
+            f"wanted at most geometry.max_context {profile.geometry.max_context}"
+        )
+    return profile
+
+
+def _fault(file: str, fault: Any) -> str:
+    """One of pydantic's errors in the words file, key, found, wanted."""
+    key = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+    if fault["type"] == "missing":
+        return f"{file}: {key}: found nothing, wanted it stated"
+    if fault["type"] == "extra_forbidden":
+        fields = [*Profile.model_fields, *Features.model_fields]
+        near = difflib.get_close_matches(str(fault["loc"][-1]), fields, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"{file}: {key}: found an unknown key, wanted a known one{hint}"
+    return f"{file}: {key}: found {fault['input']!r}, wanted: {fault['msg']}"
+
+
+def effective(profile: Profile, features: Features | None = None) -> Features:
+    """What will be served: the profile's features with a service's laid over, ``speculative: true`` resolved.
+
+    Raises :class:`ProfileError` when speculative decoding is asked of a model without an assistant.
+    """
+    merged = (features or Features()).over(profile.features)
+    if merged.speculative is True:
+        if profile.assistant is None:
+            raise ProfileError(
+                f"{profile.name}: speculative: found true, but no assistant model is known for {profile.model}; "
+                "wanted false, or a mapping of model and tokens"
+            )
+        draft = Speculative(model=profile.assistant.model, tokens=profile.assistant.tokens)
+        return merged.model_copy(update={"speculative": draft})
+    return merged
