@@ -1,15 +1,17 @@
 """Writes down the flags of vLLM's own `vllm serve` parser as data.
 
-Run by the contract environment's Python: `python -m tools.contract.extract [FILE]` (standard output if no file).
+Run by the contract environment's Python: `python -m tools.contract.extract [FILE]` (without FILE: to stdout).
 The output is the same on every machine: sorted, with no paths and nothing taken from the environment.
 """
 
 import argparse
+import ast
 import dataclasses
 import enum
 import inspect
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +19,9 @@ from tools.contract import real  # first: it sets the platform
 
 import vllm.config  # isort: skip
 from vllm.engine import arg_utils  # isort: skip
-from vllm.model_executor.layers.quantization import QuantizationMethods  # isort: skip
+from vllm.config.speculative import SpeculativeConfig  # isort: skip
+from vllm.entrypoints.openai.cli_args import FrontendArgs  # isort: skip
+from vllm.model_executor.layers import quantization  # isort: skip
 from vllm.reasoning import ReasoningParserManager  # isort: skip
 from vllm.tool_parsers import ToolParserManager  # isort: skip
 from vllm.utils import argparse_utils  # isort: skip
@@ -46,7 +50,7 @@ ACTIONS = {
     "LoRAParserAction": "lora_modules",
 }
 
-# Flags whose name differs from the field that holds, and checks, their value (EngineArgs.create_engine_config).
+# Flags whose field in the configuration class has another name (EngineArgs.create_engine_config).
 FIELDS = {"kv_cache_dtype": "cache_dtype", "limit_mm_per_prompt": "limit_per_prompt"}
 
 
@@ -80,8 +84,24 @@ def extract() -> dict[str, Any]:
         "arguments": sorted((one for one in described if one["flags"]), key=lambda one: one["flags"][0]),
         "tool_call_parsers": sorted(ToolParserManager.list_registered()),
         "reasoning_parsers": sorted(ReasoningParserManager.list_registered()),
-        "quantization_methods": sorted(get_args(QuantizationMethods)),
+        "quantization_methods": sorted(get_args(quantization.QuantizationMethods)),
+        "deprecated_quantization_methods": sorted(quantization.DEPRECATED_QUANTIZATION_METHODS),
+        "rocm_quantization_methods": rocm_quantization_methods(),
     }
+
+
+def rocm_quantization_methods() -> list[str]:
+    """What `RocmPlatform.supported_quantization` lists: ModelConfig refuses every other name on an AMD GPU.
+
+    Read from the source, because vllm.platforms.rocm asks for the GPU when it is imported.
+    """
+    spec = find_spec("vllm.platforms.rocm")
+    if spec is None or spec.origin is None:
+        raise Unknown("vllm.platforms.rocm is not there")
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "supported_quantization":
+            return sorted(ast.literal_eval(node.value))
+    raise Unknown("RocmPlatform.supported_quantization is not a list any more")
 
 
 def describe(action: argparse.Action, group: str) -> dict[str, Any]:
@@ -110,6 +130,11 @@ def describe(action: argparse.Action, group: str) -> dict[str, Any]:
     if config_class is not None:
         one["config"] = config_class.__name__
         one["keys"] = sorted(f.name for f in dataclasses.fields(config_class) if f.init)
+    if action.dest == "speculative_config":  # a plain dict for the parser; the engine makes this class of it
+        one["config"] = SpeculativeConfig.__name__
+        one["keys"] = sorted(f.name for f in dataclasses.fields(SpeculativeConfig) if f.init)
+    if type_name == "json":
+        one["shape"] = shape_of(action.dest, group)
     if limits := limits_of(action.dest, group):
         one["limits"] = limits  # checked after parsing, by vLLM's configuration classes
     if action.dest == "tool_call_parser":
@@ -122,7 +147,7 @@ def describe(action: argparse.Action, group: str) -> dict[str, Any]:
 
 
 def name_of_type(convert: Any) -> tuple[str, bool, type | None]:
-    """A converter's name in the data file, whether '' and 'None' mean no value, and its configuration class."""
+    """A converter's name in the data file; whether '' and 'None' mean no value; its configuration class."""
     simple = {None: "str", str: "str", int: "int", float: "float", json.loads: "json"}
     simple[arg_utils.union_dict_and_str] = "json_object_or_str"
     simple[argparse_utils.human_readable_int] = "human_int"
@@ -141,6 +166,16 @@ def name_of_type(convert: Any) -> tuple[str, bool, type | None]:
     if name.endswith("<lambda>") and convert("A-b") == "a_b":
         return "lower_underscore", False, None
     raise Unknown(f"converter {name}")
+
+
+def shape_of(dest: str, group: str) -> str:
+    """Whether a JSON argument's field is an object or an array."""
+    owner = FrontendArgs if group == "Frontend" else arg_utils.AsyncEngineArgs
+    hints = arg_utils.get_type_hints({field.name: field.type for field in dataclasses.fields(owner)}[dest])
+    for shape, of in (("object", dict), ("array", list)):
+        if arg_utils.contains_type(hints, of):
+            return shape
+    raise Unknown(f"{dest}: JSON that is neither object nor array: {hints}")
 
 
 def limits_of(dest: str, group: str) -> dict[str, float]:

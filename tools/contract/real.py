@@ -1,7 +1,7 @@
 """The real `vllm serve` parser, built without a GPU.
 
-Importing this module imports vLLM. vLLM chooses a platform from the hardware when it is first asked; a machine
-without an accelerator has none, so the CPU platform is set before the command-line modules are loaded.
+Importing this module imports vLLM. vLLM chooses a platform from the hardware when it is first asked; a
+machine without an accelerator has none, so the CPU platform is set before the command-line modules load.
 """
 
 import os
