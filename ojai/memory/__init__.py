@@ -6,9 +6,62 @@
 - `gtt`: the other memory regime of an APU, `ttm.pages_limit`;
 - `bandwidth`: tokens a second that the memory can feed.
 
-Nothing here knows profiles, hosts or files: plain values in, frozen results out.
+Nothing here knows profiles, hosts or settings: plain values in, frozen results out.
 """
 
+from ojai.memory.bandwidth import Band, Bands, Decode, bands, cache_read_bytes, decode
+from ojai.memory.budget import (
+    DEFAULT_UTILIZATION,
+    OS_RESERVE_BYTES,
+    RUNTIME_OVERHEAD_BYTES,
+    Budget,
+    Demand,
+    HostMemory,
+    Regime,
+    budget,
+    fit_together,
+)
 from ojai.memory.geometry import Geometry, LayerKind
+from ojai.memory.gtt import advise_pages_limit, check_pages_limit, pages_bytes, ttm_pages
+from ojai.memory.kv import (
+    DEFAULT_BLOCK_SIZE,
+    KV_CACHE_DTYPES,
+    KvGroup,
+    KvPlan,
+    default_batch,
+    default_max_num_seqs,
+    longest_context,
+    plan,
+)
 
-__all__ = ["Geometry", "LayerKind"]
+__all__ = [
+    "DEFAULT_BLOCK_SIZE",
+    "DEFAULT_UTILIZATION",
+    "KV_CACHE_DTYPES",
+    "OS_RESERVE_BYTES",
+    "RUNTIME_OVERHEAD_BYTES",
+    "Band",
+    "Bands",
+    "Budget",
+    "Decode",
+    "Demand",
+    "Geometry",
+    "HostMemory",
+    "KvGroup",
+    "KvPlan",
+    "LayerKind",
+    "Regime",
+    "advise_pages_limit",
+    "bands",
+    "budget",
+    "cache_read_bytes",
+    "check_pages_limit",
+    "decode",
+    "default_batch",
+    "default_max_num_seqs",
+    "fit_together",
+    "longest_context",
+    "pages_bytes",
+    "plan",
+    "ttm_pages",
+]
