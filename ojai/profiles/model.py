@@ -55,6 +55,11 @@ class Limits(BaseModel):
         pattern=r"^\d+\.\d+\.\d+$",
         description="First vLLM release that knows the model; older images cannot load it.",
     )
+    blocked: str | None = Field(
+        None,
+        min_length=1,
+        description="Why it is known not to run on the GPUs of this project; refused as `no-kernel`.",
+    )
 
 
 class Assistant(BaseModel):

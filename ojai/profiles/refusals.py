@@ -8,12 +8,12 @@ overridden by ``allow: [code]`` in the service, and what was overridden is kept 
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from ojai import vllm_cli
 from ojai.accelerators import Accelerator
 from ojai.accelerators import load as load_accelerator
 from ojai.profiles.command import Command, Refusal, build
@@ -34,12 +34,20 @@ CODES: dict[str, str] = {
     "context-beyond-model": "a context longer than the model's",
     "modality": "a kind of input that the model does not take",
     "model-not-given": "a profile without a checkpoint of its own, and no model named",
+    "no-kernel": "a checkpoint that vLLM has no code for on ROCm",
+    "quantization-not-on-rocm": "a quantisation that vLLM takes on other GPUs only",
     "engine-too-old": "an image whose vLLM does not know the model",
     "speculative-too-early": "speculative decoding with an image whose vLLM cannot do it for Gemma 4",
     "named-choice": "a raw argument for what has a named choice",
     "unknown-flag": "an argument that the pinned vLLM does not take",
 }
 """Every refusal's code and what it is about."""
+
+ROCM_QUANTIZATION = frozenset(
+    "awq auto_awq awq_marlin gptq gptq_marlin auto_gptq compressed-tensors gguf inc online quark torchao "
+    "bitsandbytes mxfp4 gpt_oss_mxfp4 modelopt modelopt_fp4 modelopt_mixed".split()
+)
+"""Names that vLLM 0.20.1, 0.24.0 or 0.28.0 takes for ``--quantization`` on ROCm, those of fp8 left out."""
 
 SPECULATIVE_VLLM = (0, 21, 0)
 """First vLLM with Gemma 4's assistants (vllm#41745, merged 2026-05-06; seen to work in 0.21.0: vllm#42180)."""
@@ -147,6 +155,13 @@ def _secrets(command: Command) -> Iterator[Refusal]:
 
 
 def _numbers(command: Command, gpu: Accelerator, accelerator: str) -> Iterator[Refusal]:
+    for kind in _values(command.engine_argv, "--quantization", "-q"):
+        if kind not in ROCM_QUANTIZATION and "fp8" not in kind:
+            yield _refuse(
+                "quantization-not-on-rocm",
+                f"quantization {kind}: vLLM stops with '{kind} quantization is currently not supported in rocm'",
+                "vllm-0.20.1, 0.24.0 and 0.28.0 platforms/rocm.py supported_quantization",
+            )
     if gpu.supports_fp8:
         return
     source = "vllm-0.20.1 platforms/rocm.py supports_fp8(): gfx94, gfx95, gfx12 only"
@@ -181,12 +196,14 @@ _FOUR_BIT = re.compile(r"w4a16|int4|4[-_]?bit|awq|gptq|nf4|nvfp4|mxfp4", re.IGNO
 
 def _model(profile: Profile, command: Command) -> Iterator[Refusal]:
     argv, features = command.engine_argv, command.features
+    if profile.limits.blocked and command.model == profile.model:
+        yield _refuse("no-kernel", f"{profile.model}: {profile.limits.blocked}", profile.source_of("limits"))
     four_bit = [kind for kind in (command.model, *_values(argv, "--quantization", "-q")) if _FOUR_BIT.search(kind)]
     if profile.moe and four_bit:
         yield _refuse(
             "w4a16-moe",
-            f"{four_bit[0]}: the small experts (704 wide) of the mixture lose too much at 4 bits; use "
-            "gemma-4-26b-a4b-int8 (quantization: int8_per_channel_weight_only)",
+            f"{four_bit[0]}: the small experts (704 wide) of the mixture lose too much at 4 bits; serve "
+            "it at BF16 (gemma-4-26b-a4b)",
             "recipe, Quantized Models (QAT W4A16)",
         )
     for config in _values(argv, "--speculative-config", "-sc"):
@@ -253,10 +270,6 @@ def _flags(command: Command) -> Iterator[Refusal]:
                 "know of it",
                 "decision: a thing is said once",
             )
-    if importlib.util.find_spec("ojai.vllm_cli") is None:
-        return
-    from ojai import vllm_cli
-
     for fault in vllm_cli.check(command.engine_argv):
         yield _refuse("unknown-flag", fault, "vllm-0.20.1, the flags of its own parser")
 
