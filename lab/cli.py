@@ -1,0 +1,230 @@
+"""`ojai lab`: up, down, status, ssh, snapshot, restore, power-cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from lab import image, packages, state, upstreams, vm
+from lab.errors import LabError
+from lab.shell import step
+from lab.state import HostRecord, Records
+
+
+class Size(click.ParamType):
+    """A size on the command line, as bytes."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes for a text such as 64GiB."""
+        try:
+            return value if isinstance(value, int) else state.parse_size(str(value))
+        except LabError as bad:
+            self.fail(bad.message, param, ctx)
+
+
+def _checked(names: tuple[str, ...]) -> list[str]:
+    for name in names:
+        if not state.HOST_NAME.fullmatch(name):
+            raise LabError(f"{name!r} cannot be a lab host's name: small letters, digits and -, a letter first")
+    return list(dict.fromkeys(names))
+
+
+def _known(records: Records, name: str) -> HostRecord:
+    host = records.hosts.get(name)
+    if host is None:
+        known = ", ".join(records.hosts) or "none"
+        raise LabError(f"there is no lab host {name!r} (there are: {known}); run `ojai lab up {name}`")
+    return host
+
+
+def _running(host: HostRecord) -> bool:
+    return bool(host.process and host.process.alive)
+
+
+def _keep(records: Records, host: HostRecord) -> Records:
+    records = records.model_copy(update={"hosts": {**records.hosts, host.name: host}})
+    state.write(records)
+    return records
+
+
+def _boot(records: Records, host: HostRecord) -> Records:
+    records = _keep(records, vm.start(host))
+    vm.write_ssh_files(records)
+    return records
+
+
+@click.group()
+def command() -> None:
+    """A real virtual machine to try the deploy on, with stand-ins for what is outside."""
+
+
+@command.command()
+@click.argument("names", nargs=-1)
+@click.option("--carveout", type=Size(), help="BIOS graphics memory carve-out, e.g. 64GiB. A change restarts the VM.")
+@click.option("--memory", type=Size(), help="Memory of the VM, e.g. 3GiB. A change restarts the VM.")
+def up(names: tuple[str, ...], carveout: int | None, memory: int | None) -> None:
+    """Start lab hosts (default: lab) and the stand-ins; what runs already is left alone."""
+    wanted = _checked(names) or ["lab"]
+    began = time.monotonic()
+    with state.locked():
+        packages.ensure()
+        vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
+        records = state.read()
+        for start in (upstreams.start_archive, upstreams.start_registry):
+            records = start(records)
+            state.write(records)
+        booting = []
+        for name in wanted:
+            host = records.hosts.get(name)
+            if host is None:
+                host = vm.create(name, image.base(), carveout or state.DEFAULT_CARVEOUT, memory or state.DEFAULT_MEMORY)
+            changed = host.model_copy(
+                update={
+                    "carveout_bytes": carveout or host.carveout_bytes,
+                    "memory_bytes": memory or host.memory_bytes,
+                }
+            )
+            if _running(host) and changed != host:
+                click.echo(f"lab: {name}: carve-out or memory changes, as in a BIOS: a power cycle", err=True)
+                changed = vm.stop(changed)
+            if not _running(changed):
+                records = _boot(records, changed)
+                booting.append(name)
+        records = upstreams.push_images(records)
+        state.write(records)
+        for name in wanted:
+            if name in booting:
+                with step(f"waiting for {name} to boot and accept SSH"):
+                    vm.wait_for_ssh(records.hosts[name])
+            else:
+                vm.wait_for_ssh(records.hosts[name], 60)
+    click.echo(f"lab: up after {time.monotonic() - began:.1f} s: {', '.join(wanted)}", err=True)
+
+
+@command.command()
+@click.argument("names", nargs=-1)
+@click.option("--destroy", is_flag=True, help="Remove the disks too; without names, the lab's whole folder.")
+def down(names: tuple[str, ...], destroy: bool) -> None:
+    """Power lab hosts down (default: all). With the last one, the stand-ins stop too."""
+    with state.locked():
+        records = state.read()
+        for name in _checked(names) or list(records.hosts):
+            host = vm.stop(_known(records, name))
+            records = _keep(records, host)
+            if destroy:
+                shutil.rmtree(vm.home(name))
+                rest = {key: value for key, value in records.hosts.items() if key != name}
+                records = records.model_copy(update={"hosts": rest})
+                state.write(records)
+        if not any(_running(host) for host in records.hosts.values()):
+            records = upstreams.stop(records)
+            state.write(records)
+            shutil.rmtree(state.runtime_folder(), ignore_errors=True)
+        if destroy and not names:
+            for item in state.folder().iterdir():
+                if item.name != "lock":
+                    shutil.rmtree(item) if item.is_dir() else item.unlink()
+        elif records.hosts:
+            vm.write_ssh_files(records)
+    click.echo("lab: down", err=True)
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON on stdout.")
+def status(as_json: bool) -> None:
+    """Show the hosts and the stand-ins. Exit status 1 when no host runs."""
+    records = state.read()
+    lab = state.view(records)
+    if as_json:
+        click.echo(json.dumps(lab.model_dump(mode="json") if lab else {"hosts": [], "upstreams": None}, indent=2))
+    elif lab is None:
+        click.echo("no lab here yet: run `ojai lab up`")
+    else:
+        for host in lab.hosts:
+            click.echo(
+                f"{host.name}: {'running' if host.running else 'down'}, 127.0.0.1:{host.port}, "
+                f"carve-out {state.show_size(host.carveout_bytes)}, memory {state.show_size(host.memory_bytes)}"
+            )
+        for what, record in (("apt archive", records.rocm), ("registry", records.registry)):
+            if record:
+                alive = record.process and record.process.alive
+                click.echo(f"{what}: {'running' if alive else 'down'}, 127.0.0.1:{record.port}")
+        click.echo(f"ssh config: {state.folder() / 'ssh_config'}")
+    if lab is None or not any(host.running for host in lab.hosts):
+        sys.exit(1)
+
+
+@command.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("name")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def ssh(name: str, words: tuple[str, ...]) -> None:
+    """Log in to NAME, or run CMD there and return its exit status: `ojai lab ssh lab -- uname -r`."""
+    host = _known(state.read(), name)
+    if not _running(host):
+        raise LabError(f"lab host {name} is not running; run `ojai lab up {name}`")
+    if words and words[0] == "--":
+        words = words[1:]
+    tty = ["-t"] if not words and sys.stdin.isatty() else []
+    argv = [*vm.ssh_argv(name, "-o", "LogLevel=ERROR", *tty), *(("--", *words) if words else ())]
+    os.execvp(argv[0], argv)
+
+
+def _at_rest(name: str, what: str, label: str) -> None:
+    """Snapshot or restore with the host powered off, and start it again if it ran."""
+    if not state.LABEL.fullmatch(label):
+        raise LabError(f"{label!r} cannot be a snapshot's label: letters, digits, dot, - and _")
+    with state.locked():
+        records = state.read()
+        host = _known(records, name)
+        ran = _running(host)
+        if what == "restore" and label not in vm.snapshots(name):
+            known = ", ".join(vm.snapshots(name)) or "none"
+            raise LabError(f"lab host {name} has no snapshot {label!r} (there are: {known})")
+        if ran:
+            host = vm.power_cut(host) if what == "restore" else vm.stop(host)
+            records = _keep(records, host)
+        with step(f"{what} {label!r} of {name}"):
+            (vm.snapshot if what == "snapshot" else vm.restore)(name, label)
+        if ran:
+            records = _boot(records, host)
+            with step(f"waiting for {name} to boot and accept SSH"):
+                vm.wait_for_ssh(records.hosts[name])
+
+
+@command.command()
+@click.argument("name")
+@click.argument("label")
+def snapshot(name: str, label: str) -> None:
+    """Keep the disk of NAME as LABEL (powers it down for that, and up again if it ran)."""
+    _at_rest(name, "snapshot", label)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("label")
+def restore(name: str, label: str) -> None:
+    """Put the disk of NAME back to LABEL (cuts its power for that, and boots it again if it ran)."""
+    _at_rest(name, "restore", label)
+
+
+@command.command("power-cut")
+@click.argument("name")
+def power_cut(name: str) -> None:
+    """Kill the virtual machine at once, as a power failure does. `ojai lab up NAME` boots it again."""
+    with state.locked():
+        records = state.read()
+        _keep(records, vm.power_cut(_known(records, name)))
+    click.echo(f"lab: power of {name} cut", err=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    command()

@@ -1,0 +1,95 @@
+"""Running other programs for the lab, and saying how long it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from lab.errors import LabError
+
+TAIL_LINES = 25
+"""How many of a failed command's last lines are shown."""
+
+
+def as_root(argv: Sequence[str]) -> list[str]:
+    """Return argv so that it runs as root: as it is for root, through sudo for anyone else."""
+    return list(argv) if os.geteuid() == 0 else ["sudo", *argv]
+
+
+def tail(text: str, lines: int = TAIL_LINES) -> str:
+    """Return the last lines of a text, indented by two spaces."""
+    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-lines:])
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    what: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    log: Path | None = None,
+) -> str:
+    """Run a program and return its standard output; raise LabError with its last lines if it fails.
+
+    With `log`, output goes to that file (appended, both streams) and the return value is empty.
+    """
+    words = [str(word) for word in argv]
+    environment = {**os.environ, **env} if env is not None else None
+    try:
+        if log is None:
+            done = subprocess.run(
+                words,
+                check=False,
+                env=environment,
+                cwd=cwd,
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                text=True,
+                errors="replace",
+            )
+            output, said = done.stdout, done.stderr.strip() or done.stdout
+        else:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as sink:
+                done_raw = subprocess.run(
+                    words,
+                    check=False,
+                    env=environment,
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                )
+            output, said = "", log.read_text(errors="replace") if done_raw.returncode else ""
+            if done_raw.returncode:
+                said += f"\n(whole log: {log})"
+    except FileNotFoundError as missing:
+        raise LabError(f"{what}: the program {words[0]!r} is not there") from missing
+    status = done.returncode if log is None else done_raw.returncode
+    if status:
+        raise LabError(f"{what} failed (status {status}): {shlex.join(words)[:400]}\n{tail(said)}")
+    return output
+
+
+@contextlib.contextmanager
+def step(what: str, quiet: bool = False) -> Iterator[None]:
+    """Say on stderr what is being done, and when it is done how many seconds it took."""
+    start = time.monotonic()
+    if not quiet:
+        click.echo(f"lab: {what} …", err=True)
+    try:
+        yield
+    except BaseException:
+        click.echo(f"lab: {what}: stopped after {time.monotonic() - start:.1f} s", err=True)
+        raise
+    if not quiet:
+        click.echo(f"lab: {what}: done in {time.monotonic() - start:.1f} s", err=True)

@@ -1,0 +1,274 @@
+"""What the lab is made of, on disk: which hosts, ports, keys and stand-ins there are. The API for others.
+
+>>> from lab import state
+>>> lab = state.load()            # LabDownError when nothing is up
+>>> lab.hosts[0].address, lab.hosts[0].port, lab.hosts[0].user
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lab.errors import LabDownError, LabError
+
+__all__ = [
+    "HostRecord",
+    "LabDownError",
+    "LabHost",
+    "LabState",
+    "Process",
+    "Records",
+    "Upstreams",
+    "folder",
+    "load",
+    "locked",
+    "parse_size",
+    "read",
+    "show_size",
+    "write",
+]
+
+GUEST_VIEW = "10.0.2.2"
+"""The machine that runs QEMU, as a guest on user-mode networking sees it."""
+USER = "ojai"
+DEFAULT_CARVEOUT = 64 << 30
+DEFAULT_MEMORY = 3072 << 20
+HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
+
+UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """Return bytes for a size such as `64GiB`, `16G`, `512 MiB` or `68719476736` (units are powers of 1024)."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?\s*", text, re.IGNORECASE)
+    if not match:
+        raise LabError(f"size {text!r} is not understood: write it like 64GiB, 512MiB or a number of bytes")
+    value = float(match.group(1)) * UNITS[(match.group(2) or "").upper()]
+    if value != int(value):
+        raise LabError(f"size {text!r} is not a whole number of bytes")
+    return int(value)
+
+
+def show_size(size: int) -> str:
+    """Return a size in the largest unit that divides it, as `64GiB`."""
+    for unit in ("T", "G", "M", "K"):
+        if size and size % UNITS[unit] == 0:
+            return f"{size // UNITS[unit]}{unit}iB"
+    return f"{size}B"
+
+
+class Frozen(BaseModel):
+    """Base of everything here: frozen, and unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Process(Frozen):
+    """One process that the lab started; `started` (clock ticks since boot) tells it from a later one."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """Return the record of a process that is running now."""
+        started = _start_time(pid)
+        if started is None:
+            raise LabError(f"process {pid} ended as soon as it was started")
+        return cls(pid=pid, started=started)
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether this very process still runs (a zombie does not)."""
+        return _start_time(self.pid) == self.started
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, patience: float = 10) -> None:
+        """Send a signal and wait; SIGKILL after `patience` seconds. Never touches another process."""
+        for each in (number, signal.SIGKILL):
+            if not self.alive:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, each)
+            end = time.monotonic() + patience
+            while self.alive and time.monotonic() < end:
+                time.sleep(0.05)
+
+
+def _start_time(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+class HostRecord(Frozen):
+    """One lab host as it is kept in state.json."""
+
+    name: str
+    port: int
+    uuid: str
+    image: Path
+    carveout_bytes: int = DEFAULT_CARVEOUT
+    memory_bytes: int = DEFAULT_MEMORY
+    cpus: int = 2
+    process: Process | None = None
+
+
+class ServiceRecord(Frozen):
+    """One stand-in service: the port stays the same between runs, since guests have it on disk."""
+
+    port: int
+    process: Process | None = None
+
+
+class Records(Frozen):
+    """All of state.json."""
+
+    schema_version: int = 1
+    hosts: dict[str, HostRecord] = Field(default_factory=dict)
+    rocm: ServiceRecord | None = None
+    registry: ServiceRecord | None = None
+    rocm_fingerprint: str | None = None
+    images: dict[str, str] = Field(default_factory=dict)
+
+
+class LabHost(Frozen):
+    """One lab host as others use it."""
+
+    name: str
+    address: str
+    port: int
+    user: str
+    key: Path
+    known_hosts: Path
+    ssh_config: Path
+    carveout_bytes: int
+    memory_bytes: int
+    running: bool
+
+
+class Upstreams(Frozen):
+    """The stand-ins for the outside; URLs are as a guest sees them, `registry_local` as this machine does."""
+
+    rocm_url: str
+    rocm_fingerprint: str
+    registry_mirror: str
+    registry_local: str
+    images: dict[str, str]
+
+
+class LabState(Frozen):
+    """The lab as it is now."""
+
+    hosts: tuple[LabHost, ...]
+    upstreams: Upstreams
+
+    def host(self, name: str) -> LabHost:
+        """Return the host of that name; LabError names those that there are."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        known = ", ".join(host.name for host in self.hosts) or "none"
+        raise LabError(f"there is no lab host {name!r} (there are: {known}); run `ojai lab up {name}`")
+
+
+def folder() -> Path:
+    """Return the lab's state folder: $OJAI_LAB_DIR, or .lab in the checkout."""
+    own = os.environ.get("OJAI_LAB_DIR")
+    return Path(own).expanduser().resolve() if own else Path(__file__).resolve().parent.parent / ".lab"
+
+
+def runtime_folder() -> Path:
+    """Return a private folder with a short name for sockets (their paths are limited to 107 bytes)."""
+    tag = hashlib.sha256(str(folder()).encode()).hexdigest()[:10]
+    parent = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
+    path = parent / f"ojai-lab-{os.getuid()}-{tag}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_uid != os.getuid() or path.is_symlink():
+        raise LabError(f"{path} belongs to someone else; set XDG_RUNTIME_DIR to a folder of yours")
+    return path
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Hold this lab's lock: one `up`, `down`, `snapshot` … at a time."""
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def read() -> Records:
+    """Return state.json, or empty records when there is none yet."""
+    path = folder() / "state.json"
+    try:
+        return Records.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Records()
+    except ValidationError as bad:
+        raise LabError(
+            f"{path} is not a lab state of this version ({bad.errors()[0]['msg']}). Stop what it names, "
+            f"remove {path.parent} and run `ojai lab up` again"
+        ) from bad
+
+
+def write(records: Records) -> None:
+    """Write state.json in one rename."""
+    path = folder() / "state.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(records.model_dump(mode="json"), indent=2) + "\n")
+    fresh.replace(path)
+
+
+def view(records: Records) -> LabState | None:
+    """Return what others see of the records; None while the stand-ins have never been started."""
+    if not (records.rocm and records.registry and records.rocm_fingerprint):
+        return None
+    home = folder()
+    return LabState(
+        hosts=tuple(
+            LabHost(
+                name=host.name,
+                address="127.0.0.1",
+                port=host.port,
+                user=USER,
+                key=home / "keys" / "login",
+                known_hosts=home / "known_hosts",
+                ssh_config=home / "ssh_config",
+                carveout_bytes=host.carveout_bytes,
+                memory_bytes=host.memory_bytes,
+                running=bool(host.process and host.process.alive),
+            )
+            for host in records.hosts.values()
+        ),
+        upstreams=Upstreams(
+            rocm_url=f"http://{GUEST_VIEW}:{records.rocm.port}",
+            rocm_fingerprint=records.rocm_fingerprint,
+            registry_mirror=f"http://{GUEST_VIEW}:{records.registry.port}",
+            registry_local=f"127.0.0.1:{records.registry.port}",
+            images=records.images,
+        ),
+    )
+
+
+def load() -> LabState:
+    """Return the running lab; raise LabDownError when no host of it runs."""
+    lab = view(read())
+    if lab is None or not any(host.running for host in lab.hosts):
+        raise LabDownError("the lab is not up: run `ojai lab up` (or `make lab`) first")
+    return lab

@@ -1,0 +1,159 @@
+"""The stand-ins for what is outside: an apt archive (repo.radeon.com) and a registry (Docker Hub), on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import archive, image, packages, state, vm
+from lab.errors import LabError
+from lab.shell import step, tail
+from lab.state import Process, Records, ServiceRecord
+
+START_SECONDS = 20
+REPOSITORY = "vllm/vllm-openai-rocm"
+
+REGISTRY_CONFIG = """\
+version: 0.1
+log:
+  level: info
+  accesslog:
+    disabled: false
+storage:
+  filesystem:
+    rootdirectory: {storage}
+  delete:
+    enabled: true
+http:
+  addr: 127.0.0.1:{port}
+"""
+
+
+def answers(url: str) -> bool:
+    """Tell whether a URL answers with a success."""
+    try:
+        with urllib.request.urlopen(url, timeout=3) as reply:
+            return 200 <= reply.status < 300
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def launch(argv: Sequence[str | Path], log: Path, url: str) -> Process:
+    """Start a service in the background, wait until its URL answers, and return its process."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        child = subprocess.Popen(
+            [str(word) for word in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            cwd="/",
+        )
+    process = Process.of(child.pid)
+    end = time.monotonic() + START_SECONDS
+    while not answers(url):
+        if child.poll() is not None or time.monotonic() > end:
+            process.stop()
+            raise LabError(f"{Path(str(argv[0])).name} did not start:\n{tail(log.read_text(errors='replace'), 10)}")
+        time.sleep(0.1)
+    return process
+
+
+def _port(record: ServiceRecord | None) -> int:
+    """Return the port to use: the one that guests already know, when there is one."""
+    if record is None:
+        return vm.free_port()
+    if not vm.port_is_free(record.port):
+        raise LabError(
+            f"port {record.port} of 127.0.0.1, which the lab's guests know a stand-in by, is taken by another "
+            "program. End that program, or start afresh: `ojai lab down --destroy` and `ojai lab up`"
+        )
+    return record.port
+
+
+def start_archive(records: Records) -> Records:
+    """Start the apt archive unless it runs already."""
+    top, fingerprint = archive.cached()
+    record = records.rocm
+    if record and record.process and record.process.alive and records.rocm_fingerprint == fingerprint:
+        return records
+    if record and record.process:
+        record.process.stop()
+    port = _port(record)
+    process = launch(
+        [sys.executable, Path(__file__).with_name("serve.py"), top, str(port)],
+        state.folder() / "logs" / "archive.log",
+        f"http://127.0.0.1:{port}/{archive.KEY_PATH}",
+    )
+    return records.model_copy(
+        update={"rocm": ServiceRecord(port=port, process=process), "rocm_fingerprint": fingerprint}
+    )
+
+
+def registry_program() -> Path:
+    """Return Debian's docker-registry, unpacked in the cache: installed, it would listen on every interface."""
+    cache, name = image.cache_root(), "docker-registry"
+    program = cache / name / "usr" / "bin" / "docker-registry"
+    with image.locked(cache, name):
+        if not program.exists():
+            with step("fetching the registry program"), image.fresh(cache, name) as top:
+                packages.unpack("docker-registry", top)
+    return program
+
+
+def start_registry(records: Records) -> Records:
+    """Start the registry unless it runs already."""
+    record = records.registry
+    if record and record.process and record.process.alive:
+        return records
+    port = _port(record)
+    place = state.folder() / "registry"
+    place.mkdir(parents=True, exist_ok=True)
+    config = place / "config.yml"
+    config.write_text(REGISTRY_CONFIG.format(storage=json.dumps(str(place / "storage")), port=port))
+    process = launch(
+        [registry_program(), "serve", config],
+        state.folder() / "logs" / "registry.log",
+        f"http://127.0.0.1:{port}/v2/",
+    )
+    return records.model_copy(update={"registry": ServiceRecord(port=port, process=process)})
+
+
+def push_images(records: Records) -> Records:
+    """Build the model server's image if it has changed, and put it into the registry."""
+    if importlib.util.find_spec("lab.oci") is None:
+        return records
+    from lab import oci
+
+    assert_registry = records.registry
+    if assert_registry is None:
+        raise LabError("the registry is not running")
+    layout = oci.build(image.cache_root())
+    mark = hashlib.sha256((layout / "index.json").read_bytes()).hexdigest()
+    kept = state.folder() / "registry" / "pushed"
+    if records.images and kept.exists() and kept.read_text() == mark:
+        return records
+    with step("putting the stand-in image into the registry"):
+        images = oci.push(layout, f"127.0.0.1:{assert_registry.port}")
+    kept.write_text(mark)
+    return records.model_copy(update={"images": dict(images)})
+
+
+def stop(records: Records) -> Records:
+    """Stop both services; their ports stay written down."""
+    changes: dict[str, ServiceRecord] = {}
+    for name, record in (("rocm", records.rocm), ("registry", records.registry)):
+        if record is not None:
+            if record.process:
+                record.process.stop()
+            changes[name] = record.model_copy(update={"process": None})
+    return records.model_copy(update=changes)
