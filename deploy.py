@@ -1,0 +1,28 @@
+"""The whole machine, top to bottom: from a bare Ubuntu to a Gemma 4 inference host.
+
+pyinfra inventory/ojai.py deploy.py
+"""
+
+from pyinfra import host
+
+from ojai.inventory import settings_of
+from roles import caches, docker, groups, kernel, preflight, rocm, sysctl, vllm
+
+settings = settings_of(host)
+
+if settings.removed:
+    vllm.remove(settings=settings)
+    caches.remove(settings=settings)
+    docker.remove(settings=settings)
+    rocm.remove(settings=settings)
+    sysctl.remove(settings=settings)
+    groups.remove(settings=settings)
+    kernel.remove(settings=settings)
+elif preflight.passes(settings=settings):  # refuses before anything is changed
+    kernel.apply(settings=settings)  # the OEM kernel, booted
+    groups.apply(settings=settings)  # video, render, their members
+    sysctl.apply(settings=settings)  # vm.overcommit_memory=1
+    rocm.apply(settings=settings)  # AMD's apt source and packages
+    docker.apply(settings=settings)  # the engine, log rotation, mirrors
+    caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
+    vllm.apply(settings=settings)  # the unit around `docker run`, healthy

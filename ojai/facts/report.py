@@ -1,0 +1,179 @@
+"""One round trip that reads all that preflight and the memory budget want to know of a host."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+
+from pyinfra.api import FactBase
+
+#: Read by ordinary means on any Linux: no package of ours, no root needed but for the names in env files.
+#: Sources of the paths: knowledge of amdgpu's sysfs (docs.kernel.org, amdgpu driver-misc) and of KFD's topology.
+_SCRIPT = r"""
+say() { printf '%s\t%s\n' "$1" "$2"; }
+say ojai-host-report 1
+say user "$(id -un)"
+say hostname "$(uname -n)"
+say machine "$(uname -m)"
+say kernel "$(uname -r)"
+( . /etc/os-release; say os_id "$ID"; say os_version "$VERSION_ID"; say os_name "$PRETTY_NAME" )
+for device in /sys/bus/pci/devices/*; do
+  case "$(cat "$device/class" 2>/dev/null)" in 0x03*)
+    say pci "${device##*/} $(cat "$device/vendor"):$(cat "$device/device")";; esac
+done
+for node in /sys/class/kfd/kfd/topology/nodes/*/properties; do
+  [ -r "$node" ] && say gfx "$(sed -n 's/^gfx_target_version //p' "$node")"
+done
+for card in /sys/class/drm/card[0-9] /sys/class/drm/card[0-9][0-9]; do
+  grep -qs '^DRIVER=amdgpu' "$card/device/uevent" || continue
+  for name in mem_info_vram_total mem_info_gtt_total; do
+    [ -r "$card/device/$name" ] && say "$name" "$(cat "$card/device/$name")"
+  done
+done
+[ -r /sys/module/ttm/parameters/pages_limit ] && say ttm_pages "$(cat /sys/module/ttm/parameters/pages_limit)"
+say amdgpu_module "$(modinfo -F filename amdgpu 2>/dev/null || /sbin/modinfo -F filename amdgpu 2>/dev/null)"
+[ -d /sys/module/amdkcl ] && say dkms loaded
+[ -d /var/lib/dkms/amdgpu ] && say dkms built
+sed -n 's/^\(MemTotal\|SwapTotal\|CommitLimit\): *\([0-9]*\) kB/\1\t\2/p' /proc/meminfo
+say overcommit "$(cat /proc/sys/vm/overcommit_memory)"
+for want in %PLACES%; do
+  place=$want; while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+  say disk "$want $(df -P --block-size=1 "$place" | awk 'NR==2 {print $4, $6}')"
+done
+for tree in /opt/rocm /opt/rocm-*; do [ -d "$tree" ] && [ ! -L "$tree" ] && say rocm_tree "$tree"; done
+grep -sHEi '^[^#]*https?://[^ ]*/(rocm/apt|rocm/core|graphics|amdgpu)/' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+  /etc/apt/sources.list.d/*.sources | while IFS= read -r line; do say apt_source "$line"; done
+for user in %USERS%; do getent passwd "$user" >/dev/null || say missing_user "$user"; done
+for file in %ENV_FILES%; do
+  [ -f "$file" ] && sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p' "$file" | while IFS= read -r name; do
+    say env_name "$file $name"; done
+done
+dpkg-query -W -f 'firmware\t${Package} ${Version}\n' 'linux-firmware*' 'firmware-amd-graphics' 2>/dev/null | grep ' .' || true
+for image in %IMAGES%; do docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
+:
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one host answered. Bytes unless a name says otherwise; None where the host has no such thing."""
+
+    user: str = ""
+    hostname: str = ""
+    machine: str = ""
+    kernel: str = ""
+    os_id: str = ""
+    os_version: str = ""
+    os_name: str = ""
+    #: display-class PCI functions: address -> "vendor:device" as sysfs has them, e.g. "0x1002:0x150e"
+    gpus: dict[str, str] = field(default_factory=dict)
+    #: KFD's gfx_target_version of every GPU node, e.g. 110500 for gfx1150; empty where the driver is not up
+    gfx_versions: tuple[int, ...] = ()
+    vram_total: int | None = None
+    gtt_total: int | None = None
+    ttm_pages: int | None = None
+    amdgpu_module: str = ""
+    dkms: tuple[str, ...] = ()
+    memory_total: int = 0
+    swap_total: int = 0
+    commit_limit: int = 0
+    overcommit_memory: int = 0
+    #: wanted folder -> (free bytes, mount point that it lies on)
+    disks: dict[str, tuple[int, str]] = field(default_factory=dict)
+    rocm_trees: tuple[str, ...] = ()
+    #: "file:line" of every active AMD apt source
+    apt_sources: tuple[str, ...] = ()
+    missing_users: tuple[str, ...] = ()
+    #: environment file -> names of the variables in it; values are never read
+    env_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: package -> version
+    firmware: dict[str, str] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+
+
+def parse(lines: list[str]) -> Report | None:
+    """Read the script's ``key<TAB>value`` lines; None when they are not ours (no answer, another program)."""
+    pairs = [line.split("\t", 1) for line in lines if "\t" in line]
+    if ["ojai-host-report", "1"] not in pairs:
+        return None
+    every: dict[str, list[str]] = {}
+    for key, value in pairs:
+        if value:
+            every.setdefault(key, []).append(value)
+
+    def one(key: str) -> str:
+        return every.get(key, [""])[0]
+
+    def number(key: str) -> int | None:
+        return int(one(key)) if one(key) else None
+
+    def kibi(key: str) -> int:
+        return (number(key) or 0) * 1024
+
+    env_names: dict[str, tuple[str, ...]] = {}
+    for entry in every.get("env_name", []):
+        file, name = entry.rsplit(" ", 1)
+        env_names[file] = (*env_names.get(file, ()), name)
+    disks = {}
+    for entry in every.get("disk", []):
+        want, free, mount = entry.split(" ", 2)
+        disks[want] = (int(free), mount)
+    return Report(
+        user=one("user"),
+        hostname=one("hostname"),
+        machine=one("machine"),
+        kernel=one("kernel"),
+        os_id=one("os_id"),
+        os_version=one("os_version"),
+        os_name=one("os_name"),
+        gpus=dict(entry.split(" ", 1) for entry in every.get("pci", [])),
+        gfx_versions=tuple(v for v in map(int, every.get("gfx", [])) if v),
+        vram_total=number("mem_info_vram_total"),
+        gtt_total=number("mem_info_gtt_total"),
+        ttm_pages=number("ttm_pages"),
+        amdgpu_module=one("amdgpu_module"),
+        dkms=tuple(every.get("dkms", [])),
+        memory_total=kibi("MemTotal"),
+        swap_total=kibi("SwapTotal"),
+        commit_limit=kibi("CommitLimit"),
+        overcommit_memory=number("overcommit") or 0,
+        disks=disks,
+        rocm_trees=tuple(every.get("rocm_tree", [])),
+        apt_sources=tuple(every.get("apt_source", [])),
+        missing_users=tuple(every.get("missing_user", [])),
+        env_names=env_names,
+        firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
+        images=tuple(every.get("image", [])),
+    )
+
+
+class HostReport(FactBase[Report | None]):
+    """A :class:`Report` of the host, or None when it gave no answer of ours.
+
+    ``places``: folders whose free disk space is asked for (the nearest existing parent counts).
+    ``users``: accounts that must exist. ``env_files``: files whose variable *names* are read.
+    ``images``: image references whose presence spares the disk space of a pull.
+    """
+
+    @staticmethod
+    def default() -> Report | None:
+        """No answer."""
+        return None
+
+    def command(
+        self,
+        places: tuple[str, ...] = ("/",),
+        users: tuple[str, ...] = (),
+        env_files: tuple[str, ...] = (),
+        images: tuple[str, ...] = (),
+    ) -> str:
+        """The script, with the words it loops over put in."""
+        words = {"%PLACES%": places, "%USERS%": users, "%ENV_FILES%": env_files, "%IMAGES%": images}
+        script = _SCRIPT
+        for mark, values in words.items():
+            script = script.replace(mark, shlex.join(values))
+        return script
+
+    def process(self, output: list[str]) -> Report | None:
+        """Read the answer."""
+        return parse(output)

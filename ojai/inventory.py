@@ -1,0 +1,101 @@
+"""From an inventory to settings: for the host at hand, and for every host before the first connection."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from pyinfra.api import Host
+from pyinfra.api.exceptions import InventoryError
+
+from ojai.settings import HostSettings, SettingsError, parse
+
+
+def settings_of(host: Host) -> HostSettings:
+    """The settings of a pyinfra host. Raises ``InventoryError`` with all their faults."""
+    try:
+        return parse(host.name, host.data.dict())
+    except SettingsError as error:
+        raise InventoryError(f"\n{error}") from None
+
+
+def refuse_faulty_data() -> None:
+    """Called by ``config.py``, before pyinfra connects: refuse the run if any host's data is faulty.
+
+    Reads the inventory just as pyinfra is about to, ``--data`` and ``--group-data`` included. All faults of all
+    hosts are in one ``InventoryError``. Does nothing outside of pyinfra's command line, or for a run that deploys
+    nothing of ours (``exec``, ``fact``, ``debug-inventory``).
+    """
+    context = click.get_current_context(silent=True)
+    if context is None or not any(str(word).endswith(".py") for word in context.params.get("operations") or ()):
+        return
+    from pyinfra_cli.inventory import make_inventory
+    from pyinfra_cli.util import parse_cli_arg
+
+    words = context.params
+    override = {key: parse_cli_arg(value) for key, value in (word.split("=", 1) for word in words.get("data") or ())}
+    inventory = make_inventory(
+        words["inventory"],
+        cwd=str(Path.cwd()),
+        override_data=override,
+        group_data_directories=words.get("group_data"),
+    )
+    faults: list[str] = []
+    for host in inventory:
+        try:
+            parse(host.name, host.data.dict())
+        except SettingsError as error:
+            faults.extend(str(error).splitlines())
+    if faults:
+        known = "docs/reference/settings.md"
+        raise InventoryError(
+            "\n".join(["the inventory is faulty; nothing was connected to.", *faults, f"See {known}."])
+        )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A host of an inventory as pyinfra sees it: ``data`` is all of it, ``settings`` our part."""
+
+    name: str
+    groups: tuple[str, ...]
+    data: Mapping[str, Any]
+    settings: HostSettings
+
+
+class InventoryUnreadableError(Exception):
+    """pyinfra could not read the inventory, or its data is faulty; the message says why."""
+
+
+def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
+    """The hosts of an inventory, asked of pyinfra itself in a process of its own (it patches the one it runs in).
+
+    ``limit``: group names or host patterns, as for pyinfra. Raises :class:`InventoryUnreadableError`.
+    """
+    argv = [sys.executable, "-m", "pyinfra", inventory, "debug-inventory", "--json"]
+    for pattern in limit:
+        argv += ["--limit", pattern]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    try:
+        listing = json.loads(done.stdout)
+    except ValueError:
+        raise InventoryUnreadableError(f"{inventory}: pyinfra cannot read it.\n{done.stderr.strip()}") from None
+    entries, faults = [], []
+    for found in listing:
+        try:
+            settings = parse(found["name"], found["data"])
+        except SettingsError as error:
+            faults.append(str(error))
+            continue
+        entries.append(Entry(found["name"], tuple(found["groups"]), found["data"], settings))
+    if faults:
+        raise InventoryUnreadableError("\n".join(faults))
+    if not entries:
+        raise InventoryUnreadableError(f"{inventory}: found no host{' that matches --limit' if limit else ''}.")
+    return entries

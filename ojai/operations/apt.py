@@ -1,0 +1,148 @@
+"""apt: keys by fingerprint, sources that were really read, packages in spite of locks and cut-off runs.
+
+pyinfra's ``apt.key`` checks only that a file exists, ``apt.packages`` neither waits for the lock nor mends what a
+killed dpkg left, and nothing in it knows whether a changed source has been read since.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, State, operation
+
+from ojai.facts.apt import AptPackages, KeyringFingerprints, SourceRefreshed
+from ojai.facts.ledger import Added
+from ojai.operations import Steps
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
+from ojai.operations.progress import complain, connector_arguments, long, say
+
+#: Seconds to wait for another apt or dpkg (unattended-upgrades, most of the time) before giving up.
+LOCK_TIMEOUT = 900
+
+#: Left by our own ``apt-get update``: newer than every source, key and pin means that those were read.
+STAMP = f"{STATE_DIR}/apt-refreshed"
+
+#: Lists older than this (seconds) are read anew before something has to be installed.
+STALE_LISTS = 86_400
+
+_ENVIRONMENT = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none"
+_APT = f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -q -y"
+
+_UPDATE = f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -o APT::Update::Error-Mode=any -q update"
+
+
+#: Prints "pid command" of whoever holds a lock of apt or dpkg. /proc/locks is there on every host; fuser is not.
+_HOLDER = (
+    "for file in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock; do "
+    "inode=$(stat -c %i $file 2>/dev/null) || continue; "
+    'awk -v inode=":$inode" \'$2 == "POSIX" && index($6 " ", inode " ") {print $5}\' /proc/locks; done '
+    '| sort -u | while read -r pid; do echo "$pid $(cat /proc/$pid/comm 2>/dev/null)"; done'
+)
+
+
+def wait_for_lock(state: State, host: Host) -> bool:
+    """Wait until nobody holds a lock of apt or dpkg, saying who does; False after :data:`LOCK_TIMEOUT` seconds."""
+    started = time.monotonic()
+    while True:
+        success, output = host.run_shell_command(_HOLDER, **connector_arguments(host))
+        holders = ", ".join(output.stdout_lines)
+        if success and not holders:
+            return True
+        waited = time.monotonic() - started
+        if waited > LOCK_TIMEOUT:
+            complain(
+                host,
+                f"apt's lock has been held for {waited:.0f} s by {holders or 'somebody'}; wanted: free. "
+                "Let that process finish (or stop it), then run the deploy again.",
+            )
+            return False
+        say(host, f"waiting for apt's lock, held by {holders} ({waited:.0f} of at most {LOCK_TIMEOUT} s)")
+        time.sleep(5)
+
+
+def _locked(command: str, doing: str) -> Steps:
+    yield FunctionCommand(wait_for_lock, (), {})
+    yield long(command, doing)
+
+
+@operation()
+def keyring(path: str, url: str, fingerprint: str) -> Steps:
+    """The signing key at ``url`` as a binary keyring at ``path``, and no other key in it.
+
+    ``fingerprint`` (40 hex digits, blanks ignored) is that of the primary key: AMD re-issued its key with a new
+    expiry under the same one (ROCm/ROCm#854), so a hash of the file would not do.
+    """
+    wanted = fingerprint.replace(" ", "").upper()
+    found = host.get_fact(KeyringFingerprints, path=path)
+    if found == (wanted,):
+        host.noop(f"{path} holds {wanted}")
+        return
+    file = shlex.quote(path)
+    yield long(
+        f"""set -eu
+work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; export GNUPGHOME="$work"
+curl --fail --silent --show-error --location --retry 3 --max-time 120 -o "$work/key" {shlex.quote(url)} || {{
+  echo "the signing key could not be had from {url}: is the mirror up, and does this host reach it?" >&2; exit 1; }}
+gpg --batch --quiet --dearmor -o "$work/key.gpg" "$work/key" 2>/dev/null || cp "$work/key" "$work/key.gpg"
+found=$(gpg --batch --with-colons --show-keys "$work/key.gpg" 2>/dev/null |
+  awk -F: '$1 == "pub" {{p = 1}} $1 == "sub" {{p = 0}} $1 == "fpr" && p {{print $10; p = 0}}' | paste -sd ' ')
+if [ "$found" != {wanted} ]; then
+  echo "the key at {url} is not the one that was asked for: found ${{found:-no key}}, wanted {wanted}." >&2
+  echo "Nothing was installed. If the key really was replaced, check the new fingerprint with its owner and set it." >&2
+  exit 1
+fi
+install -d -m 755 "$(dirname {file})"; rm -f {file}
+install -m 644 -o root -g root "$work/key.gpg" {file}.new && mv -T {file}.new {file}""",
+        f"fetching the signing key {wanted[-16:]}",
+    )
+
+
+@operation()
+def refreshed(inputs: list[str]) -> Steps:
+    """apt has read its sources since the newest of ``inputs`` (sources, keys, pins) was changed."""
+    if host.get_fact(SourceRefreshed, stamp=STAMP, inputs=tuple(inputs)):
+        host.noop("apt has read these sources")
+        return
+    yield from _locked(f"mkdir -p {STATE_DIR} && {_UPDATE} && touch {STAMP}", "apt-get update")
+
+
+@operation()
+def packages(names: list[str]) -> Steps:
+    """``names`` are installed, and nothing is left half done by a run that was cut off.
+
+    Waits for apt's locks (:data:`LOCK_TIMEOUT` s). What was not there before is noted for removal.
+    """
+    state = host.get_fact(AptPackages, names=tuple(names))
+    missing = [name for name in names if name not in state.installed]
+    if state.broken:
+        yield from _locked(
+            f"{_ENVIRONMENT} dpkg --configure -a --force-confdef --force-confold && {_APT} -f install",
+            f"finishing what dpkg left half done ({' '.join(state.broken[:5])})",
+        )
+    if missing:
+        yield note("packages", missing)
+        if state.lists_age is None or state.lists_age > STALE_LISTS:
+            yield from _locked(_UPDATE, "apt-get update")
+        yield from _locked(
+            f"{_APT} -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "
+            f"--no-install-recommends install {shlex.join(missing)}",
+            f"installing {' '.join(missing)}",
+        )
+    elif not state.broken:
+        host.noop(f"installed: {' '.join(names)}")
+
+
+@operation()
+def packages_removed(names: list[str]) -> Steps:
+    """Those of ``names`` that this project installed are gone, with what only they needed."""
+    added = host.get_fact(Added, directory=ADDED_DIR, kind="packages")
+    ours = [name for name in names if name in added]
+    if not ours:
+        host.noop("none of them was installed by this project")
+        return
+    there = host.get_fact(AptPackages, names=tuple(ours)).installed
+    if there:
+        yield from _locked(f"{_APT} purge --auto-remove {shlex.join(there)}", f"removing {' '.join(there)}")
+    yield forget("packages", ours)

@@ -1,0 +1,65 @@
+"""Long commands that are seen to work: their lines are shown as they come, with a heartbeat when none does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import gevent
+from pyinfra import logger
+from pyinfra.api import FunctionCommand, Host, State
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
+from pyinfra.connectors.util import CommandOutput
+
+#: Seconds of silence after which a long command is said to be still at work.
+HEARTBEAT = 15.0
+
+
+def connector_arguments(host: Host) -> dict[str, Any]:
+    """How the operation now running reaches its host (sudo, environment, …), for commands run from within it."""
+    current: Mapping[str, Any] = cast("Mapping[str, Any]", host.current_op_global_arguments or {})
+    return {key: current[key] for key in CONNECTOR_ARGUMENT_KEYS if key in current}
+
+
+def say(host: Host, text: str) -> None:
+    """One line of progress, with the host's prefix."""
+    logger.info(f"{host.print_prefix}{text}")
+
+
+def complain(host: Host, text: str) -> None:
+    """One error, every line of it with the host's prefix."""
+    for line in text.splitlines():
+        logger.error(f"{host.print_prefix}{line}")
+
+
+def run(state: State, host: Host, command: str, doing: str) -> bool:
+    """Run ``command`` on the host while saying every :data:`HEARTBEAT` seconds what it is ``doing``.
+
+    Output is shown only when the command fails (its last 40 lines); True when it succeeded.
+    """
+    arguments = connector_arguments(host)
+    started = time.monotonic()
+    say(host, f"{doing} …")
+    work = gevent.spawn(host.run_shell_command, command, print_output=state.print_output, **arguments)
+    while not work.ready():
+        work.join(timeout=HEARTBEAT)
+        if not work.ready():
+            say(host, f"{doing}: {time.monotonic() - started:.0f} s")
+    success: bool
+    output: CommandOutput
+    success, output = work.get()
+    if not success:
+        complain(host, f"{doing}: failed after {time.monotonic() - started:.0f} s")
+        complain(host, "\n".join(output.output_lines[-40:]))
+    return success
+
+
+def long(command: str, doing: str) -> FunctionCommand:
+    """A command to yield from an operation: :func:`run` with these words."""
+    return FunctionCommand(run, (command, doing), {})
+
+
+def call(function: Callable[..., bool], *arguments: Any) -> Iterator[FunctionCommand]:
+    """Yield a controller-side step: ``function(state, host, *arguments)``, False to fail the host."""
+    yield FunctionCommand(function, arguments, {})

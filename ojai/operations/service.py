@@ -1,0 +1,132 @@
+"""A systemd service that runs what is on disk, and is ready to serve.
+
+pyinfra has no handler that survives a killed controller: a restart that hangs on "changed in this run" is lost
+with the run. Here it hangs on the state of the host: the service is older than its inputs, or its container runs
+other arguments than the unit has.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, State, operation
+
+from ojai.diagnosis import explain
+from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
+from ojai.operations import Steps
+from ojai.operations.progress import complain, connector_arguments, say
+
+#: Seconds between two looks at a service that is coming up.
+POLL = 5.0
+
+
+@operation()
+def running(
+    unit: str,
+    inputs: Sequence[str] = (),
+    container: str | None = None,
+    image: str | None = None,
+    argv: Sequence[str] | None = None,
+) -> Steps:
+    """``unit`` is enabled and runs from what its ``inputs`` (files) and, for a container, ``image`` and ``argv`` say.
+
+    Started when it is down; restarted once when it is older than an input or its container differs; never both.
+    """
+    found = host.get_fact(ServiceState, unit=unit, inputs=tuple(inputs), container=container)
+    name = shlex.quote(unit)
+    if found.enabled in ("masked", "masked-runtime"):
+        yield f"systemctl unmask {'--runtime ' if found.enabled.endswith('runtime') else ''}{name}"
+    if found.reload:
+        yield "systemctl daemon-reload"
+    if found.enabled not in ("enabled", "static", "alias", "indirect"):
+        yield f"systemctl enable {name}"
+    up = found.active == "active" and found.sub in ("running", "listening", "exited")
+    differs = (image is not None and found.image is not None and found.image != image) or (
+        argv is not None and found.argv is not None and found.argv != tuple(argv)
+    )
+    if up and (found.stale or found.reload or differs):
+        # A start limit that was reached earlier would refuse the start.
+        yield f"systemctl reset-failed {name} || true"
+        yield f"systemctl restart {name}"
+    elif not up:
+        # Also out of `activating (auto-restart)`, in which a plain start would wait for the old unit's next try.
+        yield f"systemctl reset-failed {name} || true"
+        yield f"systemctl {'restart' if found.active == 'activating' else 'start'} {name}"
+    elif found.enabled in ("enabled", "static", "alias", "indirect"):
+        host.noop(f"{unit} runs from what is on disk")
+
+
+@operation()
+def stopped(unit: str) -> Steps:
+    """``unit`` neither runs nor starts at boot."""
+    found = host.get_fact(ServiceState, unit=unit)
+    name = shlex.quote(unit)
+    if found.enabled in ("enabled", "enabled-runtime"):
+        yield f"systemctl disable {name}"
+    if found.active not in ("inactive", "failed"):
+        yield f"systemctl stop {name}"
+    if found.active == "failed":
+        yield f"systemctl reset-failed {name} || true"
+
+
+def wait_until_ready(state: State, host: Host, unit: str, port: int, model: str, timeout: int) -> bool:
+    """Poll until the server is healthy and names ``model``, saying so; False (with the cause) after ``timeout`` s.
+
+    Gives up at once when systemd has: a start limit that was reached will not come back by itself.
+    """
+    arguments = connector_arguments(host)
+    fact = ServerEndpoint()
+    started = time.monotonic()
+    said = started
+    endpoint = Endpoint()
+    say(host, f"{unit}: waiting for /health on port {port}, {timeout} s at most …")
+    while time.monotonic() - started < timeout:
+        success, output = host.run_shell_command(fact.command(port=port), **arguments)
+        if success and output.stdout_lines:
+            endpoint = fact.process(output.stdout_lines)
+        waited = time.monotonic() - started
+        if endpoint.health == 200:
+            if not endpoint.serves(model):
+                complain(
+                    host,
+                    f"{unit}: healthy, but /v1/models names {', '.join(endpoint.models) or 'nothing'}; "
+                    f"wanted {model}.\nAnother server may hold port {port} (see `ss -ltnp sport = :{port}` on the host).",
+                )
+                return _explain(host, unit, arguments)
+            say(host, f"{unit}: healthy after {waited:.0f} s, serving {model}")
+            return True
+        success, output = host.run_shell_command(f"systemctl is-failed {shlex.quote(unit)} || true", **arguments)
+        if output.stdout_lines[:1] == ["failed"]:
+            complain(host, f"{unit}: systemd gave up on it after {waited:.0f} s (its start limit was reached).")
+            return _explain(host, unit, arguments)
+        if time.monotonic() - said >= 15:
+            said = time.monotonic()
+            answer = f"HTTP {endpoint.health}" if endpoint.health else "no answer yet"
+            say(host, f"{unit}: {waited:.0f} s, /health: {answer}")
+        time.sleep(POLL)
+    complain(
+        host, f"{unit}: not healthy within {timeout} s (last answer: {endpoint.health or 'none'}); wanted: HTTP 200."
+    )
+    return _explain(host, unit, arguments)
+
+
+def _explain(host: Host, unit: str, arguments: dict[str, object]) -> bool:
+    journal = f"journalctl --unit {shlex.quote(unit)} --lines 200 --output cat --no-pager"
+    _, output = host.run_shell_command(journal, **arguments)  # type: ignore[arg-type]
+    lines = output.stdout_lines
+    complain(host, "last lines of its journal:\n" + "\n".join(f"    {line}" for line in lines[-15:]))
+    for finding in explain(lines):
+        complain(host, f"cause: {finding.cause}\nwhat to do: {finding.fix}\nsource: {finding.source}")
+    return False
+
+
+@operation()
+def ready(unit: str, port: int, model: str, timeout: int) -> Steps:
+    """The server of ``unit`` answers 200 on /health and names ``model`` on /v1/models, within ``timeout`` seconds."""
+    if host.get_fact(ServerEndpoint, port=port).serves(model):
+        host.noop(f"serving {model} on port {port}")
+        return
+    yield FunctionCommand(wait_until_ready, (unit, port, model, timeout), {})

@@ -1,0 +1,66 @@
+"""The unit of an inference server, which depends on what the host answers: group numbers, the image's digest."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+
+from pyinfra import host
+from pyinfra.api import operation
+
+from ojai.facts.docker import DockerImage
+from ojai.facts.files import Place
+from ojai.facts.groups import Groups
+from ojai.facts.ledger import Added
+from ojai.operations import Steps
+from ojai.operations.files import text_file
+from ojai.operations.ledger import ADDED_DIR, forget, note
+from ojai.profiles import Command
+
+#: Where the container has TunableOp's results: on the host a folder an image, since another image invalidates them.
+TUNABLEOP = "/root/.cache/tunableop"
+
+#: From the host's group numbers and the key of its image to the command.
+MakeCommand = Callable[[dict[str, int], str | None], Command]
+
+
+def current_command(make: MakeCommand, groups: Sequence[str], image: str) -> Command:
+    """The command as this host has it now: numbers looked up here, never written down."""
+    numbers = {name: group.gid for name, group in host.get_fact(Groups, names=tuple(groups)).items()}
+    found = host.get_fact(DockerImage, reference=image)
+    return make(numbers, found.key if found else None)
+
+
+@operation()
+def unit(path: str, groups: Sequence[str], image: str, make: MakeCommand, render: Callable[[Command], str]) -> Steps:
+    """The unit file at ``path`` has ``render``'s text for the command that ``make`` gives on this host.
+
+    The folder for TunableOp's results of this image is made with it. The unit's name is noted for removal.
+    """
+    command = current_command(make, groups, image)
+    name = path.rsplit("/", 1)[-1]
+    if name not in host.get_fact(Added, directory=ADDED_DIR, kind="units"):
+        yield note("units", [name])
+    for outside, inside in command.mounts.items():
+        if inside == TUNABLEOP and host.get_fact(Place, path=outside) is None:
+            yield f"install -d -m 755 {shlex.quote(outside)}"
+    yield from text_file._inner(path=path, text=render(command))
+
+
+@operation()
+def retired(keep: Sequence[str]) -> Steps:
+    """Units that an earlier run made and the inventory no longer names are stopped and gone; ``keep`` stay."""
+    old = [name for name in host.get_fact(Added, directory=ADDED_DIR, kind="units") if name not in keep]
+    for name in old:
+        stem = name.removesuffix(".service")
+        yield f"! systemctl cat {shlex.quote(name)} >/dev/null 2>&1 || systemctl disable --now {shlex.quote(name)}"
+        yield (
+            f"rm -rf /etc/systemd/system/{shlex.quote(name)} /etc/systemd/system/{shlex.quote(name)}.d "
+            f"/etc/ojai/{shlex.quote(stem)}.env"
+        )
+    if old:
+        yield "systemctl daemon-reload"
+        yield f"systemctl reset-failed {shlex.join(old)} 2>/dev/null || true"
+        yield forget("units", old)
+    else:
+        host.noop("no unit is left over")

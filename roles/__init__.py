@@ -1,0 +1,1 @@
+"""One module a role: what a part of the machine should be, and how it is taken away again."""

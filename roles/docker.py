@@ -1,0 +1,66 @@
+"""Docker Engine, from Ubuntu's archive or Docker's own, and the few daemon settings that an inference host needs."""
+
+from typing import Any
+
+from pyinfra.api.deploy import deploy
+
+from ojai.operations import apt, files, service
+from ojai.settings import HostSettings
+
+KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
+SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
+DAEMON = "/etc/docker/daemon.json"
+PACKAGES = {
+    "ubuntu": ["docker.io"],
+    "docker": ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"],
+}
+
+
+def daemon_values(settings: HostSettings) -> dict[str, Any]:
+    """Our part of daemon.json: logs that turn, and mirrors where there are any."""
+    values: dict[str, Any] = {
+        "log-driver": "json-file",
+        "log-opts": {
+            "max-size": settings.docker_log_max_size,
+            "max-file": str(settings.docker_log_max_file),
+        },
+    }
+    if settings.docker_registry_mirrors:
+        values["registry-mirrors"] = list(settings.docker_registry_mirrors)
+    return values
+
+
+@deploy("Docker")
+def apply(*, settings: HostSettings) -> None:
+    """Packages, configuration, then the daemon."""
+    if settings.docker_source == "docker":
+        apt.packages(name="Install what fetches and checks a key", names=["ca-certificates", "curl", "gpg"])
+        apt.keyring(
+            name="Trust Docker's signing key, by fingerprint",
+            path=KEYRING,
+            url=f"{settings.docker_mirror}/gpg",
+            fingerprint=settings.docker_key_fingerprint,
+        )
+        files.text_file(
+            name="Add Docker's source",
+            path=SOURCE,
+            text=(
+                f"# Made by ojai.\nTypes: deb\nURIs: {settings.docker_mirror}\nSuites: {settings.channel.suite}\n"
+                f"Components: stable\nArchitectures: amd64\nSigned-By: {KEYRING}\n"
+            ),
+        )
+        apt.refreshed(name="Read Docker's package lists", inputs=[SOURCE, KEYRING])
+    else:
+        files.absent(name="Have no source of Docker's own", paths=[SOURCE, KEYRING])
+    # Before the packages, so that the daemon's first start already reads it. Other people's keys in it stay.
+    files.json_merged(name="Configure the daemon", path=DAEMON, values=daemon_values(settings))
+    apt.packages(name="Install Docker Engine", names=PACKAGES[settings.docker_source])
+    service.running(name="Run Docker", unit="docker.service", inputs=[DAEMON])
+
+
+@deploy("Docker: removal")
+def remove(*, settings: HostSettings) -> None:
+    """Our keys in daemon.json, the packages that were installed, source and key."""
+    files.json_parted(name="Take our settings out of daemon.json", path=DAEMON)
+    apt.packages_removed(name="Remove Docker Engine", names=[*PACKAGES["ubuntu"], *PACKAGES["docker"]])
+    files.absent(name="Remove Docker's source and key", paths=[SOURCE, KEYRING])

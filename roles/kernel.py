@@ -1,0 +1,38 @@
+"""The kernel that AMD's ROCm page asks for on Ryzen APUs, running and not only installed."""
+
+from pyinfra.api.deploy import deploy
+
+from ojai.operations import apt, kernel
+from ojai.settings import HostSettings
+
+#: In /run, so that a reboot takes it away.
+REBOOT_MARKER = "/run/ojai-reboot-required"
+
+
+@deploy("Kernel")
+def apply(*, settings: HostSettings) -> None:
+    """Install the kernel's metapackage, reboot into it when another runs, and see that it is new enough."""
+    apt.packages(
+        name=f"Install {settings.kernel_package}",
+        names=[settings.kernel_package],
+    )
+    kernel.reboot_if_required(
+        name=f"Run the newest {settings.kernel_flavour} kernel",
+        flavour=settings.kernel_flavour,
+        policy=settings.kernel_reboot,
+        marker=REBOOT_MARKER,
+        timeout=settings.kernel_reboot_timeout,
+    )
+    kernel.at_least(
+        name=f"Check that the kernel is {settings.floor} or newer",
+        flavour=settings.kernel_flavour,
+        floor=settings.floor,
+        why="ROCm's page on RDNA 3.5: older ones lack KFD's queue and memory checks",
+        # `never` reports and carries on: the operator has said that the reboot is theirs.
+        strict=settings.kernel_reboot != "never",
+    )
+
+
+@deploy("Kernel: removal")
+def remove(*, settings: HostSettings) -> None:
+    """Nothing: the kernel stays, since taking away the one that runs could leave a host that does not boot."""

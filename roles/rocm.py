@@ -1,0 +1,70 @@
+"""AMD's ROCm packages: key by fingerprint, one source, one pin; no installer script and no DKMS driver."""
+
+from pyinfra.api.deploy import deploy
+from pyinfra.operations import server
+
+from ojai.operations import apt, files
+from ojai.preflight import ROCM_SOURCE
+from ojai.settings import HostSettings
+
+KEYRING = "/etc/apt/keyrings/ojai-rocm.gpg"
+PIN = "/etc/apt/preferences.d/ojai-rocm-pin-600"
+LOADER = "/etc/ld.so.conf.d/ojai-rocm.conf"
+TOOLS = ["ca-certificates", "curl", "gpg"]
+
+
+def source_text(settings: HostSettings) -> str:
+    """The deb822 source: one stanza for each of AMD's repositories.
+
+    amdgpu/7.2/ubuntu, which some guides add, does not exist; the driver is the kernel's own.
+    """
+    channel = settings.channel
+    paths = [channel.rocm_path, *([channel.graphics_path] if settings.rocm_graphics else [])]
+    stanzas = [
+        f"Types: deb\nURIs: {channel.mirror}/{path}\nSuites: {channel.suite}\nComponents: {channel.components}\n"
+        f"Architectures: amd64\nSigned-By: {KEYRING}\n"
+        for path in paths
+    ]
+    return f"# Made by ojai: ROCm {settings.rocm_channel}.\n" + "\n".join(stanzas)
+
+
+@deploy("ROCm")
+def apply(*, settings: HostSettings) -> None:
+    """The source that AMD's page describes, verified, and the packages that a Docker host needs."""
+    channel = settings.channel
+    apt.packages(name="Install what fetches and checks a key", names=TOOLS)
+    apt.keyring(
+        name="Trust AMD's signing key, by fingerprint",
+        path=KEYRING,
+        url=f"{channel.mirror}/{channel.key_path}",
+        fingerprint=channel.key_fingerprint,
+    )
+    files.text_file(
+        name=f"Add the source of ROCm {settings.rocm_channel}", path=ROCM_SOURCE, text=source_text(settings)
+    )
+    files.text_file(
+        name="Prefer AMD's packages to Ubuntu's of the same name",
+        path=PIN,
+        # AMD's page: without it ROCm packages of Ubuntu's universe can mix in.
+        text=f"# Made by ojai.\nPackage: *\nPin: release o={channel.origin}\nPin-Priority: 600\n",
+    )
+    apt.refreshed(name="Read the package lists", inputs=[ROCM_SOURCE, PIN, KEYRING])
+    apt.packages(
+        name="Install the ROCm packages",
+        names=[*settings.rocm_packages, *(["migraphx"] if settings.rocm_migraphx else [])],
+    )
+    loader = files.text_file(
+        name="Let the loader find ROCm's libraries",
+        path=LOADER,
+        text=f"# Made by ojai.\n{channel.tree}/lib\n{channel.tree}/lib64\n",
+    )
+    server.shell(name="Refresh the loader's cache", commands=["ldconfig"], _if=loader.did_change)
+
+
+@deploy("ROCm: removal")
+def remove(*, settings: HostSettings) -> None:
+    """Packages, then loader path, pin, source and key."""
+    apt.packages_removed(name="Remove ROCm packages", names=[*settings.rocm_packages, "migraphx"])
+    gone = files.absent(name="Remove source, pin, key and loader path", paths=[LOADER, PIN, ROCM_SOURCE, KEYRING])
+    server.shell(name="Refresh the loader's cache", commands=["ldconfig"], _if=gone.did_change)
+    apt.packages_removed(name="Remove what fetched the key", names=TOOLS)

@@ -1,0 +1,31 @@
+"""Kernel parameters: above all vm.overcommit_memory, without which a 46.5 GB shard cannot be mapped."""
+
+from pyinfra.api.deploy import deploy
+
+from ojai.operations import files, sysctl
+from ojai.settings import HostSettings
+
+# Sorts after 99-sysctl.conf (which is /etc/sysctl.conf on Ubuntu) and after other people's 99- files.
+DROP_IN = "/etc/sysctl.d/99-zz-ojai.conf"
+HEADER = """\
+# Made by ojai: kernel parameters of an inference host.
+# vm.overcommit_memory = 1: vLLM maps each weight shard privately; in mode 0 the kernel refuses a mapping larger
+# than RAM and swap together (26B guide, section 5.1).
+"""
+
+
+@deploy("Sysctl")
+def apply(*, settings: HostSettings) -> None:
+    """One drop-in, in force now and after the next boot."""
+    sysctl.drop_in(
+        name=f"Set {', '.join(sorted(settings.sysctl))}",
+        path=DROP_IN,
+        values=dict(settings.sysctl),
+        header=HEADER,
+    )
+
+
+@deploy("Sysctl: removal")
+def remove(*, settings: HostSettings) -> None:
+    """The drop-in is gone; the values it set stay in force until the next boot, which reads what is left."""
+    files.absent(name="Remove the drop-in", paths=[DROP_IN])

@@ -1,0 +1,95 @@
+"""The inference servers: a systemd unit each, wrapping the guides' canonical ``docker run``."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pyinfra import host
+from pyinfra.api.deploy import deploy
+
+from ojai import profiles, systemd
+from ojai.operations import docker, files, service, vllm
+from ojai.operations.ledger import STATE_DIR
+from ojai.profiles import Command
+from ojai.settings import HostSettings, Service
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "vllm"
+ENV_HEADER = """\
+# Secrets and local variables of this service: NAME=value lines, read by docker when it starts.
+# Yours to edit; the deploy keeps what is here and sees that only root can read it.
+"""
+
+
+def unit_path(server: Service) -> str:
+    """Where the unit file is."""
+    return f"/etc/systemd/system/{server.unit}"
+
+
+def make_command(settings: HostSettings, server: Service, numbers: dict[str, int], key: str | None) -> Command:
+    """The server's command with the host's group numbers, and TunableOp's folder filed under the image's digest."""
+    return settings.command(server, group_ids=numbers or None, image_key=key)
+
+
+def render_unit(server: Service, command: Command) -> str:
+    """The unit file's text. The command comes from one list: no comment can end up inside it."""
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    exec_start = systemd.command_line(["/usr/bin/docker", *command.docker_argv[1:]])
+    return templates.get_template("vllm.service.j2").render(service=server, command=command, exec_start=exec_start)
+
+
+def secrets() -> dict[str, str]:
+    """HF_TOKEN from the controller's environment, if it is set there: never from inventory data or an argument."""
+    token = os.environ.get("HF_TOKEN")
+    return {"HF_TOKEN": token} if token else {}
+
+
+@deploy("vLLM")
+def apply(*, settings: HostSettings) -> None:
+    """Install (image), configure (secrets, unit), activate (one start or restart), and wait until it serves."""
+    vllm.retired(name="Retire services no longer asked for", keep=[server.unit for server in settings.services])
+    for server in host.loop(settings.services):
+        command = settings.command(server)
+        make = partial(make_command, settings, server)
+        files.secret_file(
+            name=f"Keep the environment file of {server.name} closed",
+            path=server.env_file,
+            values=secrets(),
+            header=ENV_HEADER,
+        )
+        docker.image(name=f"Have the image {command.image}", reference=command.image)
+        vllm.unit(
+            name=f"Write {server.unit}",
+            path=unit_path(server),
+            groups=list(profiles.load(server.profile).docker.groups),
+            image=command.image,
+            make=make,
+            render=partial(render_unit, server),
+        )
+        service.running(
+            name=f"Run {server.unit}",
+            unit=server.unit,
+            inputs=[unit_path(server), server.env_file],
+            container=server.name,
+            image=command.image,
+            argv=list(command.engine_argv),
+        )
+        service.ready(
+            name=f"Wait until {server.name} serves {command.served_model_name}",
+            unit=server.unit,
+            port=command.port,
+            model=command.served_model_name,
+            timeout=server.start_timeout,
+        )
+
+
+@deploy("vLLM: removal")
+def remove(*, settings: HostSettings) -> None:
+    """Units, environment files and images are gone."""
+    vllm.retired(name="Remove the services", keep=[])
+    for image in host.loop(sorted({settings.command(server).image for server in settings.services})):
+        docker.image_removed(name=f"Remove the image {image}", reference=image)
+    files.absent(name="Remove the folder of environment files", paths=["/etc/ojai"], recursive=True)
+    files.absent(name="Remove the note of what was added", paths=[STATE_DIR], recursive=True)
