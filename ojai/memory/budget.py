@@ -324,8 +324,6 @@ def _notes(demand: Demand, host: HostMemory, concurrency: float, max_num_seqs: i
             f"max_num_seqs is {max_num_seqs}, but only {concurrency:.1f} sequences of full length fit: "
             "when they are long, the others wait"
         )
-    if demand.kv_cache_dtype.startswith("fp8"):
-        yield "an FP8 cache needs a GPU that vLLM supports FP8 on; gfx1150 and gfx1151 are none"
     if host.regime == "gtt":
         yield "with GTT the GPU's memory is the OS's own: what the model takes, other programs miss"
 

@@ -1,0 +1,292 @@
+"""`ojai budget`: does this model fit, and if not, what would?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Literal, NoReturn, cast
+
+import click
+from click.shell_completion import CompletionItem
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ojai import accelerators, budgets, profiles
+from ojai.memory import Budget, Decode, HostMemory
+from ojai.units import GB, format_gib, parse_bytes
+
+_BAR_WIDTH = 60
+
+
+class Amount(click.ParamType[int]):
+    """An amount of memory on the command line: "64GiB", "16 GB"."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes, or a usage error that says what is wrong."""
+        try:
+            found = parse_bytes(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if found == 0:
+            self.fail("0 bytes: an amount above zero is wanted", param, ctx)
+        return found
+
+
+class ProfileName(click.ParamType[profiles.Profile]):
+    """The name of a profile."""
+
+    name = "profile"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> profiles.Profile:
+        """The profile, or a usage error with the nearest name."""
+        try:
+            return profiles.load(value)
+        except profiles.ProfileError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The profiles that begin so."""
+        return [CompletionItem(name) for name in profiles.names() if name.startswith(incomplete)]
+
+
+class AcceleratorName(click.ParamType[str]):
+    """The name of an accelerator."""
+
+    name = "accelerator"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, if there is one, or a usage error with the nearest."""
+        try:
+            return accelerators.load(value).name
+        except accelerators.UnknownAcceleratorError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The accelerators that begin so."""
+        return [CompletionItem(name) for name in accelerators.names() if name.startswith(incomplete)]
+
+
+_EPILOG = """\b
+Examples:
+  ojai budget gemma-4-e4b
+  ojai budget gemma-4-26b-a4b --gpu-memory 16GiB
+  ojai budget gemma-4-31b --max-model-len 8192 --gpu-memory 96GiB
+  ojai budget gemma-4-26b-a4b --os-memory 62GiB --overcommit-memory 0
+
+Exit status: 0 it fits, 1 it does not, 2 the question was not understood.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("profile", type=ProfileName())
+@click.option("--max-model-len", type=click.IntRange(min=1), help="Longest context, in tokens.")
+@click.option("--block-size", type=click.IntRange(min=1), help="Tokens in a block of the cache (vLLM: 16).")
+@click.option(
+    "--max-num-batched-tokens",
+    type=click.IntRange(min=1),
+    help="Tokens in one step of the scheduler (vLLM: 2048 below 70 GiB of GPU memory, 8192 from there).",
+)
+@click.option(
+    "--kv-cache-dtype",
+    type=click.Choice(["auto", "fp8"]),
+    help="Number format of the cache: the model's own, or one byte a number.",
+)
+@click.option("--max-num-seqs", type=click.IntRange(min=1), help="Most requests at once.")
+@click.option(
+    "--gpu-memory-utilization",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    help="Share of the GPU's memory that vLLM may take (vLLM: 0.92).",
+)
+@click.option(
+    "--gpu-memory",
+    type=Amount(),
+    default="64GiB",
+    show_default=True,
+    help="Memory the GPU has: the BIOS carve-out, or with --regime gtt what ttm.pages_limit allows.",
+)
+@click.option(
+    "--regime",
+    type=click.Choice(["carveout", "gtt"]),
+    default="carveout",
+    show_default=True,
+    help="Whether the GPU has memory of its own (BIOS) or borrows the OS's (GTT).",
+)
+@click.option("--os-memory", type=Amount(), help="RAM the OS sees (MemTotal); without it that side is not checked.")
+@click.option("--swap", type=Amount(), help="Swap space.")
+@click.option(
+    "--overcommit-memory",
+    type=click.Choice(["0", "1", "2"]),
+    default="1",
+    show_default=True,
+    help="vm.overcommit_memory: decides whether the largest weight file can be mapped.",
+)
+@click.option(
+    "--accelerator",
+    type=AcceleratorName(),
+    default=budgets.DEFAULT_ACCELERATOR,
+    show_default=True,
+    help="The GPU.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, amounts in bytes.")
+def command(
+    profile: profiles.Profile,
+    max_model_len: int | None,
+    block_size: int | None,
+    max_num_batched_tokens: int | None,
+    kv_cache_dtype: str | None,
+    max_num_seqs: int | None,
+    gpu_memory_utilization: float | None,
+    gpu_memory: int,
+    regime: Literal["carveout", "gtt"],
+    os_memory: int | None,
+    swap: int | None,
+    overcommit_memory: str,
+    accelerator: str,
+    as_json: bool,
+) -> NoReturn:
+    """Say whether the model PROFILE fits a GPU's memory, before anything is touched.
+
+    What is not given is as the profile says, or as vLLM would choose. The cache is computed as vLLM's own planner
+    computes it. `ojai profiles` lists the profiles.
+    """
+    try:
+        chosen = profiles.Features(
+            max_model_len=max_model_len,
+            block_size=block_size,
+            max_num_batched_tokens=max_num_batched_tokens,
+            kv_cache_dtype=kv_cache_dtype,
+            max_num_seqs=max_num_seqs,
+            gpu_memory_utilization=gpu_memory_utilization,
+        )
+        host = HostMemory(
+            gpu_bytes=gpu_memory,
+            regime=regime,
+            os_bytes=os_memory,
+            swap_bytes=swap or 0,
+            overcommit_memory=cast(Literal[0, 1, 2], int(overcommit_memory)),
+        )
+        found = budgets.of(profile, host, chosen, accelerator)
+    except ValueError as error:
+        raise click.UsageError(_plain(error)) from None
+    expected = budgets.decoding(profile, accelerator)
+    if as_json:
+        print(json.dumps(_document(profile, accelerator, found, expected), indent=2))
+    else:
+        _show(Console(highlight=False, soft_wrap=False), profile, accelerator, host, found, expected)
+    sys.exit(0 if found.fits else 1)
+
+
+def _plain(error: ValueError) -> str:
+    """The words of a validation error, without pydantic's frame."""
+    if callable(details := getattr(error, "errors", None)):
+        return "; ".join(fault["msg"].removeprefix("Value error, ") for fault in details())
+    return str(error)
+
+
+def _document(profile: profiles.Profile, accelerator: str, found: Budget, expected: Decode | None) -> dict[str, Any]:
+    return {
+        "profile": profile.name,
+        "accelerator": accelerator,
+        **found.model_dump(mode="json"),
+        "decode": None if expected is None else expected.model_dump(mode="json"),
+    }
+
+
+def _show(
+    console: Console,
+    profile: profiles.Profile,
+    accelerator: str,
+    host: HostMemory,
+    found: Budget,
+    expected: Decode | None,
+) -> None:
+    console.print(f"[bold]{profile.name}[/bold]  {profile.title}, on {accelerator}\n")
+    console.print(_table(found))
+    console.print()
+    for line in _bars(console, host, found):
+        console.print(line)
+    console.print()
+    if found.fits:
+        at = f"{found.max_model_len:,} tokens"
+        console.print(
+            f"[bold green]Fits.[/bold green] {found.max_concurrency:.2f} sequences of {at} at once; "
+            f"the cache holds {found.kv_tokens:,} tokens."
+        )
+    else:
+        console.print("[bold red]Does not fit.[/bold red]")
+        for reason in found.reasons:
+            console.print(f"  - {reason}", markup=False)
+        if found.suggestion:
+            console.print("[bold]Nearest setting that fits:[/bold]")
+            for option in found.suggestion.split("; "):
+                console.print(f"  - {option}", markup=False)
+    if expected is not None:
+        low, high = expected.expected_tok_per_s
+        console.print(
+            f"Decode, one user: {low:.1f} to {high:.1f} tokens a second "
+            f"({expected.weight_bytes_per_token / GB:g} GB a token at {expected.gb_per_s:g} GB/s)."
+        )
+    for note in found.notes:
+        console.print(f"Note: {note}.", markup=False)
+
+
+def _table(found: Budget) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column("Memory")
+    table.add_column("GiB", justify="right")
+    table.add_column("bytes", justify="right")
+
+    def row(name: str, amount: int) -> None:
+        table.add_row(name, format_gib(amount, 2).removesuffix(" GiB"), f"{amount:,}")
+
+    row("GPU", found.gpu_bytes)
+    row(f"vLLM's share ({found.gpu_memory_utilization:g})", found.requested_bytes)
+    row("  weights", found.weights_bytes)
+    row("  runtime overhead", found.overhead_bytes)
+    row("  left for the cache", found.kv_available_bytes)
+    row(f"One sequence of {found.max_model_len:,} tokens", found.kv_bytes_per_sequence)
+    if found.os_left_bytes is not None:
+        row("Left to the OS", found.os_left_bytes)
+    return table
+
+
+def _bars(console: Console, host: HostMemory, found: Budget) -> list[Text]:
+    """Two bars on one scale: what there is, and what one sequence at full length needs."""
+    full, dark, middle, light, dot, low = "█▓▒░·▄" if "utf" in (console.encoding or "").lower() else "#=+-.%"
+    weights = ("weights", found.weights_bytes, full, "blue")
+    overhead = ("overhead", found.overhead_bytes, dark, "magenta")
+    os_bytes = host.os_bytes or 0
+    rest = [
+        ("free", max(found.gpu_bytes - found.requested_bytes, 0), light, "white"),
+        ("OS", max(os_bytes - found.gpu_bytes, 0) if host.regime == "gtt" else os_bytes, dot, "yellow"),
+    ]
+    needs = [weights, overhead, ("one sequence", found.kv_bytes_per_sequence, middle, "green")]
+    if found.kv_available_bytes:
+        has = [weights, overhead, ("cache", found.kv_available_bytes, middle, "green"), *rest]
+        legend = has
+    else:
+        has = [("vLLM's share", found.requested_bytes, low, "green"), *rest]
+        legend = [*has, *needs]
+    scale = max(sum(part[1] for part in has), sum(part[1] for part in needs))
+    width = max(min(_BAR_WIDTH, console.width - 8), 10)
+    told = Text("       ")
+    for name, amount, mark, colour in legend:
+        if amount:
+            told.append(mark, style=colour).append(f" {name} {format_gib(amount)}  ")
+    told.rstrip()
+    return [_bar("has", has, scale, width), _bar("needs", needs, scale, width), told]
+
+
+def _bar(label: str, parts: list[tuple[str, int, str, str]], scale: int, width: int) -> Text:
+    """One bar; the parts' ends are rounded, not their lengths, so that bars of one scale line up."""
+    text = Text(f"{label:<5}  ")
+    end = reached = 0
+    for _, amount, mark, colour in parts:
+        end += amount
+        upto = round(end * width / scale)
+        text.append(mark * (upto - reached), style=colour)
+        reached = upto
+    return text
