@@ -1,0 +1,5 @@
+"""`python -m lab.modelserver serve MODEL …`: the stand-in without its image."""
+
+from .server import main
+
+raise SystemExit(main())
