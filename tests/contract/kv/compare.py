@@ -7,6 +7,9 @@ concurrency, tokens in the cache, and the longest context that fits.
 
 The layers are made twice: here from the model's configuration (`layer_types`, `num_kv_shared_layers`, K=V heads, as
 `model_executor/models/gemma4.py` reads them), in `ojai` from the profile's geometry. Exit status 1 on any difference.
+
+vLLM's answers for the five models are kept in `answers.json` for the unit tests, which have no vLLM; `--write` renews
+them, and a run without it says when they are stale.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from vllm.v1.core import kv_cache_utils as planner  # isort: skip  # noqa: E402
 from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec  # isort: skip  # noqa: E402
 
 GIB = 1 << 30
+ANSWERS = Path(__file__).with_name("answers.json")
 
 
 class Model(NamedTuple):
@@ -264,8 +268,30 @@ def default_differences() -> tuple[int, list[str]]:
     return checks, different
 
 
-def main() -> int:
+def answers() -> str:
+    """vLLM's own answers for the real models, as the unit tests read them."""
+    found = []
+    for (name, model), block, batch, (kind, dtype) in itertools.product(
+        itertools.islice(MODELS.items(), 5), (16, 32), (2048, 8192), DTYPES.items()
+    ):
+        for context in (8192, 32768, model.max_position_embeddings):
+            asked = {"model": name, "context": context, "block": block, "batch": batch, "dtype": kind}
+            found.append(asked | ask_vllm(model, context, block, batch, dtype))
+    document = {
+        "vllm": vllm.__version__,
+        "pools": POOLS,
+        "models": {name: model._asdict() for name, model in itertools.islice(MODELS.items(), 5)},
+    }
+    lines = ",\n".join(f"    {json.dumps(answer)}" for answer in found)
+    head = json.dumps(document, indent=2).removesuffix("\n}")
+    return f'{head},\n  "answers": [\n{lines}\n  ]\n}}\n'
+
+
+def main(arguments: list[str]) -> int:
     """Compare, print the outcome as JSON, and say by exit status whether all agree."""
+    if arguments == ["--write"]:
+        ANSWERS.write_text(answers(), encoding="utf-8")
+        return 0
     cases, refused, different = planner_differences()
     checks, defaults = default_differences()
     print(
@@ -281,10 +307,12 @@ def main() -> int:
             indent=2,
         )
     )
+    if not ANSWERS.is_file() or ANSWERS.read_text(encoding="utf-8") != answers():
+        different.append(f"{ANSWERS.name} is stale: run this with --write")
     for line in (different + defaults)[:20]:
         print(line, file=sys.stderr)
     return 1 if different or defaults or vllm.__version__ != "0.20.1" else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
