@@ -36,9 +36,7 @@ class MemoryKind(_Facts):
 
     name: str
     title: str
-    gb_per_s: float = Field(
-        gt=0, description="Peak bandwidth in GB/s: transfers a second x bytes a transfer."
-    )
+    gb_per_s: float = Field(gt=0, description="Peak bandwidth in GB/s: transfers a second x bytes a transfer.")
     source: str = Field(min_length=1)
 
 
@@ -54,9 +52,7 @@ class Accelerator(_Facts):
     supports_fp8: bool = Field(description="Whether vLLM 0.20.1 uses FP8 on it, the KV cache included.")
     supports_aiter: bool
     carve_out_gib: tuple[float, ...] = Field(description="BIOS steps of memory given to the GPU, ascending.")
-    kernel_floors: dict[KernelFlavour, str] = Field(
-        description="Oldest kernel that is supported, by flavour."
-    )
+    kernel_floors: dict[KernelFlavour, str] = Field(description="Oldest kernel that is supported, by flavour.")
     memories: tuple[MemoryKind, ...] = Field(min_length=1)
     default_memory: str
     sources: dict[str, str] = Field(description="Where each of the other keys was read.")
@@ -67,9 +63,7 @@ class Accelerator(_Facts):
         if unsourced := facts - set(self.sources):
             raise ValueError(f"{self.name}: no source for {', '.join(sorted(unsourced))}")
         if stray := set(self.sources) - facts:
-            raise ValueError(
-                f"{self.name}: sources for {', '.join(sorted(stray))}, which are not facts of it"
-            )
+            raise ValueError(f"{self.name}: sources for {', '.join(sorted(stray))}, which are not facts of it")
         if self.default_memory not in {memory.name for memory in self.memories}:
             raise ValueError(f"{self.name}: default_memory {self.default_memory!r} is not in memories")
         if list(self.carve_out_gib) != sorted(set(self.carve_out_gib)):
@@ -122,9 +116,7 @@ def load(name: str) -> Accelerator:
     except KeyError:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UnknownAcceleratorError(
-            f"unknown accelerator {name!r}: {hint}known are {', '.join(names())}"
-        ) from None
+        raise UnknownAcceleratorError(f"unknown accelerator {name!r}: {hint}known are {', '.join(names())}") from None
 
 
 def by_pci_id(pci_id: str) -> Accelerator | None:

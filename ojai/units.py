@@ -58,16 +58,12 @@ def parse_bytes(text: str | int) -> int:
             raise ValueError(f"{text} is negative: an amount of memory is 0 or more")
         return text
     if not isinstance(text, str) or (found := _AMOUNT.fullmatch(text)) is None:
-        raise ValueError(
-            f"{text!r} is not an amount of memory: write a number and a unit, like 64GiB or 16 GB"
-        )
+        raise ValueError(f"{text!r} is not an amount of memory: write a number and a unit, like 64GiB or 16 GB")
     unit = found["unit"].upper()
     if unit not in _UNITS:
         hint = ""
         if unit + "B" in _UNITS:
-            hint = (
-                f": write {unit}iB (1024s) or {unit}B (1000s)" if len(unit) == 1 else f": write {unit[0]}iB"
-            )
+            hint = f": write {unit}iB (1024s) or {unit}B (1000s)" if len(unit) == 1 else f": write {unit[0]}iB"
         raise ValueError(f"{found['unit']!r} in {text!r} is not a unit of memory{hint}")
     amount = Decimal(found["number"].replace("_", "")) * _UNITS[unit]
     if amount != amount.to_integral_value():
