@@ -369,11 +369,14 @@ def _more_memory(demand: Demand, host: HostMemory, carve_outs: Sequence[int]) ->
             )
         return f"needs at least {least} GiB of GTT: set ttm.pages_limit to {pages}"
     text = f"needs a carve-out of at least {format_gib(needed)}"
-    step = next((step for step in carve_outs if step >= needed and demand.fits_gpu(step)), None)
-    if step is not None:
+    installed = None if host.os_bytes is None else host.gpu_bytes + host.os_bytes
+    if installed is not None and needed > installed - OS_RESERVE_BYTES:
+        return f"{text}, more than this machine's {format_gib(installed)} can spare: take a smaller or quantised model"
+    offered = [step for step in carve_outs if installed is None or step <= installed - OS_RESERVE_BYTES]
+    if step := next((step for step in offered if step >= needed and demand.fits_gpu(step)), None):
         return f"{text}: set {step / GIB:g} GB in the BIOS"
-    if carve_outs:
-        return f"{text}, more than the BIOS's {carve_outs[-1] / GIB:g} GB: take a smaller or quantised model"
+    if offered:
+        return f"{text}, more than the BIOS's {offered[-1] / GIB:g} GB: take a smaller or quantised model"
     return text
 
 

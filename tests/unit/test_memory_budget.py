@@ -119,6 +119,19 @@ def test_nothing_the_bios_offers_is_enough() -> None:
     assert "more than the BIOS's 96 GB: take a smaller or quantised model" in found.suggestion
 
 
+def test_a_carve_out_is_not_suggested_beyond_the_machine() -> None:
+    small = budget(moe(), on(16, os_bytes=30 * GIB, overcommit_memory=1), carve_outs=STEPS)
+    assert small.suggestion is not None
+    assert "more than this machine's 46 GiB can spare" in small.suggestion
+    between = budget(moe(), on(2, os_bytes=60 * GIB, overcommit_memory=1), carve_outs=STEPS)
+    assert between.suggestion is not None
+    assert "more than the BIOS's 48 GB" in between.suggestion
+    assert (
+        budget(moe(), on(16, os_bytes=112 * GIB, overcommit_memory=1), carve_outs=STEPS).suggestion
+        == "needs a carve-out of at least 56 GiB: set 64 GB in the BIOS"
+    )
+
+
 def test_beyond_the_model_s_own_context() -> None:
     found = budget(e4b(max_model_len=200_000), on(64))
     assert found.reasons == ("max_model_len 200000 is beyond the model's 131072 tokens",)
