@@ -112,6 +112,10 @@ class Service(Features):
         return f"/etc/ojai/{self.name}.env"
 
 
+def _default_sysctl() -> dict[str, int | str]:
+    return {"vm.overcommit_memory": 1}
+
+
 class HostSettings(BaseModel):
     """All that a host should be."""
 
@@ -152,7 +156,7 @@ class HostSettings(BaseModel):
     )
 
     sysctl: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$")], int | str] = Field(
-        default_factory=lambda: {"vm.overcommit_memory": 1},
+        default_factory=_default_sysctl,
         description="Kernel parameters. vm.overcommit_memory=1 lets vLLM map a 46.5 GB shard privately.",
     )
 
@@ -183,6 +187,11 @@ class HostSettings(BaseModel):
 
     docker_source: Literal["ubuntu", "docker"] = Field(
         "ubuntu", description="`docker.io` from Ubuntu's archive, or Docker's own packages from its own."
+    )
+    docker_packages: tuple[Package, ...] | None = Field(
+        None,
+        description="Packages of the engine. Unset: `docker.io`, or Docker's five.",
+        examples=[["docker.io", "docker-cli"]],
     )
     docker_mirror: Url = Field(
         "https://download.docker.com/linux/ubuntu", description="Docker's apt archive (with `docker_source: docker`)."
@@ -239,9 +248,9 @@ class HostSettings(BaseModel):
         faults = []
         for what, values in (
             ("name", [service.name for service in self.services]),
-            ("port", [service.port for service in self.services]),
+            ("port", [str(service.port) for service in self.services]),
         ):
-            for value in sorted({str(value) for value in values if values.count(value) > 1}):
+            for value in sorted({value for value in values if values.count(value) > 1}):
                 faults.append(f"services: two have the {what} {value}; each wants its own")
         if self.memory_regime == "gtt" and self.gtt_limit is None:
             faults.append("gtt_limit: memory_regime is gtt, so say how much memory the GPU may take, such as 100GiB")
@@ -365,8 +374,8 @@ def _lines(fault: Any) -> list[str]:
         return [f"{location}: no such setting" + (f"; the nearest is {near[0]}" if near else "")]
     message = fault["msg"].removeprefix("Value error, ")
     if not location:
-        return message.splitlines()
-    lines = message.splitlines() or [""]
+        return list(message.splitlines())
+    lines: list[str] = message.splitlines() or [""]
     allowed = f" ({pattern_meaning(fault)})" if fault["type"] == "string_pattern_mismatch" else ""
     return [f"{location}: found {shown}; {lines[0][0].lower() + lines[0][1:]}{allowed}", *lines[1:]]
 

@@ -30,6 +30,11 @@ def daemon_values(settings: HostSettings) -> dict[str, Any]:
     return values
 
 
+def package_names(settings: HostSettings) -> list[str]:
+    """The engine's packages: as set, else those of the chosen archive."""
+    return list(settings.docker_packages or PACKAGES[settings.docker_source])
+
+
 @deploy("Docker")
 def apply(*, settings: HostSettings) -> None:
     """Packages, configuration, then the daemon."""
@@ -54,7 +59,7 @@ def apply(*, settings: HostSettings) -> None:
         files.absent(name="Have no source of Docker's own", paths=[SOURCE, KEYRING])
     # Before the packages, so that the daemon's first start already reads it. Other people's keys in it stay.
     files.json_merged(name="Configure the daemon", path=DAEMON, values=daemon_values(settings))
-    apt.packages(name="Install Docker Engine", names=PACKAGES[settings.docker_source])
+    apt.packages(name="Install Docker Engine", names=package_names(settings))
     service.running(name="Run Docker", unit="docker.service", inputs=[DAEMON])
 
 
@@ -62,5 +67,7 @@ def apply(*, settings: HostSettings) -> None:
 def remove(*, settings: HostSettings) -> None:
     """Our keys in daemon.json, the packages that were installed, source and key."""
     files.json_parted(name="Take our settings out of daemon.json", path=DAEMON)
-    apt.packages_removed(name="Remove Docker Engine", names=[*PACKAGES["ubuntu"], *PACKAGES["docker"]])
+    apt.packages_removed(
+        name="Remove Docker Engine", names=[*package_names(settings), *PACKAGES["ubuntu"], *PACKAGES["docker"]]
+    )
     files.absent(name="Remove Docker's source and key", paths=[SOURCE, KEYRING])

@@ -33,11 +33,13 @@ class AptPackages(FactBase[Packages]):
     def command(self, names: tuple[str, ...]) -> str:
         """One dpkg query, one look for half-done packages, the age of the package lists."""
         return (
-            f"dpkg-query -W -f 'package\\t${{Status}}\\t${{Package}}\\t${{Version}}\\n' {shlex.join(names)} 2>/dev/null; "
+            "dpkg-query -W -f 'package\\t${Status}\\t${Package}\\t${Version}\\n' "
+            f"{shlex.join(names)} 2>/dev/null; "
             "dpkg-query -W -f '${db:Status-Status}\\t${Package}\\n' "
             "| grep -E '^(unpacked|half-configured|half-installed|triggers-awaited|triggers-pending)' "
             "| sed 's/^/broken\\t/'; "
-            "stamp=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1); "
+            "stamp=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null "
+            "| sort -n | tail -n 1); "
             '[ -z "$stamp" ] || printf "age\\t%s\\n" "$(( $(date +%s) - stamp ))"; printf "end\\n"'
         )
 
@@ -70,7 +72,8 @@ class KeyringFingerprints(FactBase[tuple[str, ...]]):
         file = shlex.quote(path)
         return (
             f"! test -e {file} || ( home=$(mktemp -d); "
-            f'gpg --homedir "$home" --batch --quiet --with-colons --show-keys {file} 2>/dev/null || true; rm -rf "$home" )'
+            f'gpg --homedir "$home" --batch --quiet --with-colons --show-keys {file} 2>/dev/null || true; '
+            'rm -rf "$home" )'
         )
 
     def process(self, output: list[str]) -> tuple[str, ...]:

@@ -36,6 +36,9 @@ class DockerImage(FactBase[Image | None]):
         return f"docker image inspect --format '{{{{json .}}}}' {shlex.quote(reference)} 2>/dev/null || true"
 
     def process(self, output: list[str]) -> Image | None:
-        """Read the JSON."""
-        found = json.loads("".join(output))
+        """Read the JSON; for an image that is not there docker prints an empty line."""
+        text = "".join(output).strip()
+        if not text:
+            return None
+        found = json.loads(text)
         return Image(id=found["Id"], digests=tuple(found.get("RepoDigests") or ()))

@@ -41,14 +41,15 @@ for want in %PLACES%; do
   say disk "$want $(df -P --block-size=1 "$place" | awk 'NR==2 {print $4, $6}')"
 done
 for tree in /opt/rocm /opt/rocm-*; do [ -d "$tree" ] && [ ! -L "$tree" ] && say rocm_tree "$tree"; done
-grep -sHEi '^[^#]*https?://[^ ]*/(rocm/apt|rocm/core|graphics|amdgpu)/' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
-  /etc/apt/sources.list.d/*.sources | while IFS= read -r line; do say apt_source "$line"; done
+grep -sHEi '^[^#]*https?://[^ ]*/(rocm/apt|rocm/core|graphics|amdgpu)/' /etc/apt/sources.list \
+  /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources |
+  while IFS= read -r line; do say apt_source "$line"; done
 for user in %USERS%; do getent passwd "$user" >/dev/null || say missing_user "$user"; done
 for file in %ENV_FILES%; do
   [ -f "$file" ] && sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p' "$file" | while IFS= read -r name; do
     say env_name "$file $name"; done
 done
-dpkg-query -W -f 'firmware\t${Package} ${Version}\n' 'linux-firmware*' 'firmware-amd-graphics' 2>/dev/null | grep ' .' || true
+dpkg-query -W -f 'firmware\t${Package} ${Version}\n' 'linux-firmware*' firmware-amd-graphics 2>/dev/null | grep ' .'
 for image in %IMAGES%; do docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 :
 """

@@ -12,11 +12,12 @@ import shlex
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import FileUploadCommand, OperationValueError, operation
+from pyinfra.api import FileUploadCommand, operation
 
 from ojai.facts.files import Existing, File, Place, SmallFile
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR
+from ojai.operations.progress import refuse
 
 
 def _upload(text: str, path: str, user: str, group: str, mode: str) -> Steps:
@@ -72,19 +73,20 @@ def secret_file(path: str, values: dict[str, str], header: str) -> Steps:
         host.noop(f"{path} is as it should be")
 
 
-def _read_json(path: str, found: File | None) -> dict[str, Any]:
+def _object(path: str, found: File | None) -> tuple[dict[str, Any], str | None]:
+    """The JSON object in a file, and what is wrong with it (then the object is empty)."""
     if found is None or not found.text.strip():
-        return {}
+        return {}, None
     try:
         value = json.loads(found.text)
     except ValueError as error:
-        raise OperationValueError(
-            f"{host.name}: {path} is no JSON ({error}). Found: a broken file that may hold settings of others; "
-            f"wanted: one that can be merged into. Mend or remove {path}, then run the deploy again."
-        ) from None
+        return {}, (
+            f"{path}: found a file that is no JSON ({error}); wanted one that can be merged into. It may hold "
+            f"settings of others, so it was left alone. What to do: mend or remove {path}, then run the deploy again."
+        )
     if not isinstance(value, dict):
-        raise OperationValueError(f"{host.name}: {path} holds a {type(value).__name__}, wanted an object.")
-    return value
+        return {}, f"{path}: found a JSON {type(value).__name__}; wanted an object. What to do: mend or remove it."
+    return value, None
 
 
 def merged(current: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
@@ -127,8 +129,7 @@ def _ledger_of(path: str) -> str:
 
 def _ours(path: str) -> dict[str, Any]:
     """What earlier runs merged in and others had not put there, as the host's own note has it."""
-    ledger = _ledger_of(path)
-    return _read_json(ledger, host.get_fact(SmallFile, path=ledger))
+    return _object(path, host.get_fact(SmallFile, path=_ledger_of(path)))[0]
 
 
 @operation()
@@ -139,7 +140,11 @@ def json_merged(path: str, values: dict[str, Any]) -> Steps:
     is refused, since mending it would destroy what others wrote.
     """
     found = host.get_fact(SmallFile, path=path)
-    current, before = _read_json(path, found), _ours(path)
+    current, fault = _object(path, found)
+    if fault:
+        yield refuse(fault)
+        return
+    before = _ours(path)
     others = parted(current, before)
     wanted, mine = merged(others, values), parted(values, others)
     if wanted == current and mine == before and found and _same_rights(found, "root", "root", "644"):
@@ -157,7 +162,11 @@ def json_parted(path: str) -> Steps:
     if not before:
         host.noop(f"nothing was added to {path}")
         return
-    rest = parted(_read_json(path, found), before)
+    current, fault = _object(path, found)
+    if fault:
+        yield refuse(fault)
+        return
+    rest = parted(current, before)
     if rest:
         yield from _upload(_as_text(rest), path, "root", "root", "644")
     else:
@@ -186,8 +195,8 @@ def folder(path: str, user: str, group: str, mode: str) -> Steps:
     if found is None:
         yield f"install -d -m {mode} -o {user} -g {group} {place}"
     elif found.kind != "directory":
-        raise OperationValueError(
-            f"{host.name}: {path} is a {found.kind}, wanted a directory. Move it away, then run the deploy again."
+        yield refuse(
+            f"{path}: found a {found.kind}; wanted a directory. What to do: move it away, then run the deploy again."
         )
     elif (found.user, found.group, found.mode) != (user, group, mode.lstrip("0")):
         yield f"chown {user}:{group} {place} && chmod {mode} {place}"

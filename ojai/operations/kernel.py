@@ -10,7 +10,7 @@ from ojai import kernels
 from ojai.facts.files import Existing
 from ojai.facts.kernel import KernelState
 from ojai.operations import Steps
-from ojai.operations.progress import complain, say
+from ojai.operations.progress import refuse, say
 
 
 def _say_pending(state: State, host: Host, running: str, wanted: str) -> bool:
@@ -24,11 +24,6 @@ def _say_pending(state: State, host: Host, running: str, wanted: str) -> bool:
 def _say_reboot(state: State, host: Host, running: str, wanted: str) -> bool:
     say(host, f"rebooting from {running} into {wanted} …")
     return True
-
-
-def _refuse(state: State, host: Host, text: str) -> bool:
-    complain(host, text)
-    return False
 
 
 @operation()
@@ -76,6 +71,6 @@ def at_least(flavour: str, floor: str, why: str, strict: bool) -> Steps:
         f"What to do: reboot into the newest {flavour} kernel; if another came up, see what GRUB boots by default."
     )
     if strict:
-        yield FunctionCommand(_refuse, (text,), {})
+        yield refuse(text)
     else:
         host.noop(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import gevent
@@ -60,6 +60,15 @@ def long(command: str, doing: str) -> FunctionCommand:
     return FunctionCommand(run, (command, doing), {})
 
 
-def call(function: Callable[..., bool], *arguments: Any) -> Iterator[FunctionCommand]:
-    """Yield a controller-side step: ``function(state, host, *arguments)``, False to fail the host."""
-    yield FunctionCommand(function, arguments, {})
+def _refuse(state: State, host: Host, text: str) -> bool:
+    complain(host, text)
+    return False
+
+
+def refuse(text: str) -> FunctionCommand:
+    """A step to yield that fails the host with ``text`` and changes nothing.
+
+    Raising instead would end the run of every host, with a traceback: pyinfra does not catch what an operation
+    raises while it executes.
+    """
+    return FunctionCommand(_refuse, (text,), {})

@@ -93,7 +93,7 @@ def wait_until_ready(state: State, host: Host, unit: str, port: int, model: str,
                 complain(
                     host,
                     f"{unit}: healthy, but /v1/models names {', '.join(endpoint.models) or 'nothing'}; "
-                    f"wanted {model}.\nAnother server may hold port {port} (see `ss -ltnp sport = :{port}` on the host).",
+                    f"wanted {model}.\nAnother server may hold port {port} (`ss -ltnp` on the host names it).",
                 )
                 return _explain(host, unit, arguments)
             say(host, f"{unit}: healthy after {waited:.0f} s, serving {model}")
@@ -115,7 +115,7 @@ def wait_until_ready(state: State, host: Host, unit: str, port: int, model: str,
 
 def _explain(host: Host, unit: str, arguments: dict[str, object]) -> bool:
     journal = f"journalctl --unit {shlex.quote(unit)} --lines 200 --output cat --no-pager"
-    _, output = host.run_shell_command(journal, **arguments)  # type: ignore[arg-type]
+    _, output = host.run_shell_command(journal, **arguments)
     lines = output.stdout_lines
     complain(host, "last lines of its journal:\n" + "\n".join(f"    {line}" for line in lines[-15:]))
     for finding in explain(lines):

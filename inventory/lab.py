@@ -1,0 +1,51 @@
+"""The virtual machines of `make lab`: the same deploy, with what is outside replaced by the lab's stand-ins.
+
+Nothing here that a fleet could not say of its own mirror, registry and kernel.
+"""
+
+from pyinfra.api.exceptions import InventoryError
+
+from lab import state
+from lab.errors import LabError
+
+PROFILE = "gemma-4-e4b"  # or gemma-4-26b-a4b: the one line that switches models
+
+try:
+    _lab = state.load()
+except LabError as _error:
+    raise InventoryError(str(_error)) from None
+
+_OUTSIDE = {
+    # The signed archive that stands for repo.radeon.com, with the lab's own key.
+    "rocm_mirror": _lab.upstreams.rocm_url,
+    "rocm_key_fingerprint": _lab.upstreams.rocm_fingerprint,
+    # The registry that stands for Docker Hub.
+    "docker_registry_mirrors": [_lab.upstreams.registry_mirror],
+    # In Debian 13 the client is a package of its own.
+    "docker_packages": ["docker.io", "docker-cli"],
+    # Debian's ordinary kernel stands for the OEM kernel, over the stock cloud flavour.
+    "kernel_package": "linux-image-amd64",
+    "kernel_flavour": "amd64",
+    "kernel_floor": "6.12.0",
+    # The stand-in image is small, the weights are sparse files.
+    "image_bytes": "1GiB",
+    "services": [{"profile": PROFILE, "start_timeout": 300}],
+}
+
+lab = [
+    (
+        _host.name,
+        {
+            "ssh_hostname": _host.address,
+            "ssh_port": _host.port,
+            "ssh_user": _host.user,
+            "ssh_key": str(_host.key),
+            "ssh_known_hosts_file": str(_host.known_hosts),
+            "ssh_strict_host_key_checking": "yes",
+            "gpu_users": [_host.user],
+            **_OUTSIDE,
+        },
+    )
+    for _host in _lab.hosts
+    if _host.running
+]
