@@ -60,11 +60,15 @@ class Unknown(Exception):
 
 def main() -> None:
     """Write the data file, or print it."""
-    text = json.dumps(extract(), indent=1, sort_keys=False, ensure_ascii=True) + "\n"
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(text)
+        Path(sys.argv[1]).write_text(text())
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(text())
+
+
+def text() -> str:
+    """The data file's text."""
+    return json.dumps(extract(), indent=1) + "\n"
 
 
 def extract() -> dict[str, Any]:
