@@ -8,6 +8,7 @@
 - `deviations`: where the command differs from the guides', and why.
 """
 
+from ojai.profiles.codes import CODES
 from ojai.profiles.command import (
     BASE_DIRECTORY,
     MOUNTS,
@@ -19,7 +20,7 @@ from ojai.profiles.command import (
 )
 from ojai.profiles.features import Features, Speculative
 from ojai.profiles.model import DIRECTORY, Profile, ProfileError, effective, load, names
-from ojai.profiles.refusals import CODES, findings, refusals
+from ojai.profiles.refusals import findings, refusals
 from ojai.profiles.render import render
 
 __all__ = [

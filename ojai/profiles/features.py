@@ -10,7 +10,9 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from ojai.profiles.codes import unknown_codes
 
 VisionTokens = Literal[70, 140, 280, 560, 1120]
 """Tokens an image may be turned into (vLLM's Gemma 4 usage guide: 280 is the model's default)."""
@@ -67,7 +69,13 @@ class Features(BaseModel):
     dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = Field(
         None, description="Number format of weights and activations.", examples=["bfloat16"]
     )
-    block_size: int | None = Field(None, ge=1, description="Tokens in one block of the KV cache.", examples=[32])
+    block_size: int | None = Field(
+        None,
+        ge=16,
+        multiple_of=16,
+        description="Tokens in one block of the KV cache: a multiple of 16, which vLLM's Triton attention needs.",
+        examples=[32],
+    )
     kv_cache_dtype: str | None = Field(
         None,
         min_length=1,
@@ -153,6 +161,13 @@ class Features(BaseModel):
         description="Codes of refusals to override, each on your own account; they are recorded with the service.",
         examples=[["fp8-kv"]],
     )
+
+    @field_validator("allow")
+    @classmethod
+    def _known_codes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if faults := unknown_codes(value or ()):
+            raise ValueError("; ".join(faults))
+        return value
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> Features:

@@ -211,7 +211,7 @@ def load(name: str, directory: Path = DIRECTORY) -> Profile:
 def _load(name: str, directory: Path) -> Profile:
     known = names(directory)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = [longer for longer in known if longer.startswith(name)] or difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ProfileError(f"no profile {name!r}{hint} (known: {', '.join(known) or 'none'})")
     said = _resolve(name, directory)
@@ -246,9 +246,15 @@ def _fault(file: str, fault: Any) -> str:
 def effective(profile: Profile, features: Features | None = None) -> Features:
     """What will be served: the profile's features with a service's laid over, ``speculative: true`` resolved.
 
-    Raises :class:`ProfileError` when speculative decoding is asked of a model without an assistant.
+    Raises :class:`ProfileError` when speculative decoding is asked of a model without an assistant, or
+    thinking without its parser.
     """
     merged = (features or Features()).over(profile.features)
+    if merged.thinking and not merged.reasoning:
+        raise ProfileError(
+            f"{profile.name}: thinking: found true without reasoning, wanted reasoning: true beside it "
+            "(without it the thoughts stand in the answer)"
+        )
     if merged.speculative is True:
         if profile.assistant is None:
             raise ProfileError(

@@ -7,7 +7,6 @@ overridden by ``allow: [code]`` in the service, and what was overridden is kept 
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -16,52 +15,13 @@ from typing import Any
 from ojai import vllm_cli
 from ojai.accelerators import Accelerator
 from ojai.accelerators import load as load_accelerator
+from ojai.profiles.codes import CODES
 from ojai.profiles.command import Command, Refusal, build
 from ojai.profiles.features import FLAGS, Features
 from ojai.profiles.model import Profile, effective
 
-CODES: dict[str, str] = {
-    "aiter": "AITER variables on a GPU that AITER has no kernels for",
-    "expandable-segments": "the CUDA-only allocator option",
-    "hsa-override": "HSA_OVERRIDE_GFX_VERSION for another GPU than the host's",
-    "dev-mode": "vLLM's development endpoints",
-    "secret-in-argv": "a token or key where every user of the host can read it",
-    "fp8-kv": "an fp8 KV cache on a GPU without fp8",
-    "fp8-weights": "fp8 weights on a GPU without fp8",
-    "w4a16-moe": "4-bit weights for the mixture-of-experts model",
-    "assistant-mismatch": "a draft model that was made for another model",
-    "diffusion-max-seqs": "more than four sequences with DiffusionGemma",
-    "context-beyond-model": "a context longer than the model's",
-    "modality": "a kind of input that the model does not take",
-    "model-not-given": "a profile without a checkpoint of its own, and no model named",
-    "no-kernel": "a checkpoint that vLLM has no code for on ROCm",
-    "quantization-not-on-rocm": "a quantisation that vLLM takes on other GPUs only",
-    "engine-too-old": "an image whose vLLM does not know the model",
-    "speculative-too-early": "speculative decoding with an image whose vLLM cannot do it for Gemma 4",
-    "named-choice": "a raw argument for what has a named choice",
-    "unknown-flag": "an argument that the pinned vLLM does not take",
-}
-"""Every refusal's code and what it is about."""
-
-ROCM_QUANTIZATION = frozenset(
-    "awq auto_awq awq_marlin gptq gptq_marlin auto_gptq compressed-tensors gguf inc online quark torchao "
-    "bitsandbytes mxfp4 gpt_oss_mxfp4 modelopt modelopt_fp4 modelopt_mixed".split()
-)
-"""Names that vLLM 0.20.1, 0.24.0 or 0.28.0 takes for ``--quantization`` on ROCm, those of fp8 left out."""
-
 SPECULATIVE_VLLM = (0, 21, 0)
 """First vLLM with Gemma 4's assistants (vllm#41745, merged 2026-05-06; seen to work in 0.21.0: vllm#42180)."""
-
-
-def unknown_codes(allow: tuple[str, ...]) -> list[str]:
-    """A sentence for each entry of ``allow`` that is no refusal's code, with the nearest known one."""
-    faults = []
-    for code in allow:
-        if code not in CODES:
-            near = difflib.get_close_matches(code, CODES, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            faults.append(f"allow: found {code!r}, {hint}wanted one of {', '.join(CODES)}")
-    return faults
 
 
 def refusals(
@@ -156,11 +116,11 @@ def _secrets(command: Command) -> Iterator[Refusal]:
 
 def _numbers(command: Command, gpu: Accelerator, accelerator: str) -> Iterator[Refusal]:
     for kind in _values(command.engine_argv, "--quantization", "-q"):
-        if kind not in ROCM_QUANTIZATION and "fp8" not in kind:
+        if kind not in vllm_cli.load().rocm_quantization_methods and "fp8" not in kind:
             yield _refuse(
                 "quantization-not-on-rocm",
                 f"quantization {kind}: vLLM stops with '{kind} quantization is currently not supported in rocm'",
-                "vllm-0.20.1, 0.24.0 and 0.28.0 platforms/rocm.py supported_quantization",
+                "vllm-0.20.1 platforms/rocm.py, verify_quantization() run for gfx1150",
             )
     if gpu.supports_fp8:
         return

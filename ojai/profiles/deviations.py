@@ -1,0 +1,108 @@
+"""Where our commands differ from the guides', read from ``ojai/data/deviations.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+Guide = Literal["e4b", "26b"]
+
+
+class DeviationError(ValueError):
+    """A written deviation that does not apply to the listing it is written for."""
+
+
+class Change(BaseModel):
+    """Tokens of the guide's command and what stands in their place."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    guide: tuple[str, ...] = Field((), description="The guide's tokens; none when something is added.")
+    here: tuple[str, ...] = Field((), description="Our tokens; none when something is left out.")
+    before: tuple[str, ...] = Field((), description="The guide's tokens that added or moved ones come before.")
+    command: tuple[str, ...] = Field((), description="A command before `docker run` that has no place here.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.command and (self.guide or self.here or self.before):
+            raise ValueError("command stands alone, without guide, here and before")
+        if not self.command and self.guide == self.here and not self.before:
+            raise ValueError("guide and here are the same: nothing changes")
+        if not self.guide and self.here and not self.before:
+            raise ValueError("added tokens need before, to say where they go")
+        return self
+
+
+class Deviation(BaseModel):
+    """One decision to differ, and all it changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$", description="Its name.")
+    guides: tuple[Guide, ...] = Field(min_length=1, description="The guides it differs from.")
+    when: Literal["always", "unit"] = Field("always", description="`unit`: on a host only.")
+    changes: tuple[Change, ...] = Field(min_length=1, description="What it changes.")
+    reason: str = Field(min_length=1, description="Why.")
+    source: str = Field(min_length=1, description="Where the reason is from.")
+
+
+def load() -> tuple[Deviation, ...]:
+    """Every deviation, in the order they are written."""
+    text = resources.files("ojai").joinpath("data/deviations.yaml").read_text(encoding="utf-8")
+    return TypeAdapter(tuple[Deviation, ...]).validate_python(yaml.safe_load(text))
+
+
+def apply(
+    tokens: Sequence[str], guide: Guide, deviations: Sequence[Deviation], group_ids: Mapping[str, int] | None = None
+) -> list[str]:
+    """The guide's ``docker run`` tokens with every deviation for ``guide`` made.
+
+    ``group_ids`` gives the unit's form, with the host's numbers in it. Raises :class:`DeviationError` when
+    the tokens a change is written for do not stand in the listing exactly once.
+    """
+    result = list(tokens)
+    for deviation in deviations:
+        if guide not in deviation.guides or (deviation.when == "unit" and group_ids is None):
+            continue
+        for change in deviation.changes:
+            if not change.command:
+                result = _change(result, change, deviation.id, group_ids or {})
+    return result
+
+
+def commands(guide: Guide, deviations: Sequence[Deviation]) -> list[list[str]]:
+    """The guide's commands before ``docker run`` that are written down as done elsewhere."""
+    return [
+        list(change.command)
+        for deviation in deviations
+        if guide in deviation.guides
+        for change in deviation.changes
+        if change.command
+    ]
+
+
+def _change(tokens: list[str], change: Change, name: str, group_ids: Mapping[str, int]) -> list[str]:
+    result = list(tokens)
+    here = [token.format(**group_ids) if group_ids else token for token in change.here]
+    place = 0
+    if change.guide:
+        place = _find(result, change.guide, name)
+        del result[place : place + len(change.guide)]
+    if change.before:
+        place = _find(result, change.before, name)
+    result[place:place] = here
+    return result
+
+
+def _find(tokens: list[str], wanted: tuple[str, ...], name: str) -> int:
+    places = [place for place in range(len(tokens)) if tuple(tokens[place : place + len(wanted)]) == wanted]
+    if len(places) != 1:
+        raise DeviationError(
+            f"deviations.yaml: {name}: found {' '.join(wanted)!r} {len(places)} times in the guide's command, "
+            "wanted it once"
+        )
+    return places[0]
