@@ -6,30 +6,68 @@ is read from them. Unknown keys are refused with the nearest known one; all faul
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from ojai import accelerators, kernels, profiles, units
+from ojai import accelerators, connection, kernels, profiles, units
+from ojai.faults import Fault, faults_of, nearest, shown
+from ojai.faults import Path as FaultPath
 from ojai.memory.budget import DEFAULT_UTILIZATION
 from ojai.profiles import Command, Features
+from ojai.wanted import Choice, Wanted, allowed, kinds
 
-Fingerprint = Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{40}|([0-9A-Fa-f]{4} +){9}[0-9A-Fa-f]{4})$")]
-Url = Annotated[str, Field(pattern=r"^https?://[^\s\"']+[^\s\"'/]$")]
-UnixName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
-Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-AbsolutePath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*[A-Za-z0-9._-]$")]
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Bytes = Annotated[int, BeforeValidator(lambda value: units.parse_bytes(value) if isinstance(value, str) else value)]
-
-#: Data that is pyinfra's own: how a host is reached, and defaults of global arguments.
-PYINFRA_DATA = re.compile(r"^(_|ssh_|fake_)")
+Fingerprint = Annotated[
+    str,
+    Field(pattern=r"^([0-9A-Fa-f]{40}|([0-9A-Fa-f]{4} +){9}[0-9A-Fa-f]{4})$"),
+    Wanted("a key's whole fingerprint: 40 hexadecimal digits, spaces between groups of four allowed"),
+]
+Url = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s\"']+[^\s\"'/]$"),
+    Wanted("an address with http:// or https://, without a slash at its end"),
+]
+UnixName = Annotated[
+    str,
+    Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$"),
+    Wanted("a Linux account: small letters, digits, - and _, at most 32, no digit first"),
+]
+Package = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$"),
+    Wanted("a Debian package's name: small letters, digits, +, - and ."),
+]
+AbsolutePath = Annotated[
+    str,
+    Field(pattern=r"^/[A-Za-z0-9._/-]*[A-Za-z0-9._-]$"),
+    Wanted("an absolute path of letters, digits, ., _ and -, without a slash at its end"),
+]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$"), Wanted("sha256: and 64 hexadecimal digits")]
+Bytes = Annotated[
+    int,
+    BeforeValidator(lambda value: units.parse_bytes(value) if isinstance(value, str) else value),
+    Wanted("an amount of memory or disk such as 64GiB, or a number of bytes"),
+]
+KernelParameter = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$"),
+    Wanted("a kernel parameter with its dots, such as vm.swappiness"),
+]
 
 
 class Channel(BaseModel):
@@ -56,19 +94,29 @@ def channels() -> dict[str, Channel]:
     return {name: Channel.model_validate(entry) for name, entry in yaml.safe_load(text).items()}
 
 
+def _refuse_flag_for_number(cls: type[BaseModel], value: Any, info: ValidationInfo) -> Any:
+    """YAML's true is no number, though Python takes it for 1."""
+    field = cls.model_fields[str(info.field_name)]
+    if isinstance(value, bool) and not kinds(field.annotation) & {bool, Any}:
+        raise ValueError(f"found {shown(value)}; wanted {allowed(field)}")
+    return value
+
+
 class Service(Features):
     """One inference server: a profile, a port, and the choices in which it differs from the profile."""
 
-    name: str = Field(
+    name: Annotated[str, Wanted("small letters, digits and -, a letter first, at most 63")] = Field(
         "vllm-gemma4",
         pattern=r"^[a-z][a-z0-9-]{0,62}$",
         description="Name of the systemd unit and of the container.",
         examples=["vllm-gemma4"],
     )
     engine: Literal["vllm"] = Field("vllm", description="The engine that serves the model.")
-    profile: str = Field("gemma-4-e4b", description="Name of a file in `profiles/`.", examples=["gemma-4-26b-a4b"])
+    profile: Annotated[str, Choice(profiles.names)] = Field(
+        "gemma-4-e4b", description="Name of a file in `profiles/`.", examples=["gemma-4-26b-a4b"]
+    )
     port: int = Field(8000, ge=1, le=65535, description="TCP port of the API.", examples=[8000])
-    host: str = Field(
+    host: Annotated[str, Wanted("an IPv4 or IPv6 address")] = Field(
         "0.0.0.0",
         pattern=r"^[0-9a-fA-F.:]+$",
         description="Address to listen on, as in the guides. `127.0.0.1` keeps it off the network: vLLM's API key "
@@ -76,7 +124,7 @@ class Service(Features):
         examples=["127.0.0.1"],
     )
     model: str | None = Field(None, min_length=1, description="Model id instead of the profile's.")
-    image: str | None = Field(
+    image: Annotated[str | None, Wanted("repository:tag, without a digest")] = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$",
         description="Container image instead of the profile's, `repository:tag`.",
@@ -89,6 +137,18 @@ class Service(Features):
     stop_timeout: int = Field(
         120, ge=1, le=3600, description="Seconds to stop in: TunableOp writes its file only at exit."
     )
+
+    _no_flags = field_validator("*", mode="before")(_refuse_flag_for_number)
+
+    @field_validator("allow")
+    @classmethod
+    def _known_codes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        faults = [code for code in value or () if code not in profiles.CODES]
+        if faults:
+            near = nearest(faults[0], profiles.CODES)
+            hint = f"the nearest is {near}; " if near else ""
+            raise ValueError(f"there is no refusal {faults[0]!r} to allow; {hint}known: {', '.join(profiles.CODES)}")
+        return value
 
     @field_validator("profile")
     @classmethod
@@ -127,16 +187,18 @@ class HostSettings(BaseModel):
         description="With `removed`: the data folders (models, caches) too. They can be tens of GB to load again.",
     )
 
-    accelerator: str = Field("gfx1150", description="The GPU, by LLVM name.", examples=["gfx1151"])
+    accelerator: Annotated[str, Choice(accelerators.names)] = Field(
+        "gfx1150", description="The GPU, by LLVM name.", examples=["gfx1151"]
+    )
 
     kernel_package: Package = Field(
         "linux-oem-24.04d",
         description="Kernel metapackage. It has been the 6.17 line since 2026, though AMD's page still says 6.14.",
     )
-    kernel_flavour: str = Field(
+    kernel_flavour: Annotated[str, Wanted("small letters, digits and -, a letter first")] = Field(
         "oem", pattern=r"^[a-z][a-z0-9-]*$", description="Flavour of that kernel: what `uname -r` ends with."
     )
-    kernel_floor: str | None = Field(
+    kernel_floor: Annotated[str | None, Wanted("a kernel release such as 6.14.0-1018")] = Field(
         None,
         description="Oldest kernel accepted, base version and ABI number. Unset: AMD's floor for the flavour.",
         examples=["6.14.0-1018"],
@@ -155,7 +217,7 @@ class HostSettings(BaseModel):
         (), description="Accounts to put into the groups `video` and `render`.", examples=[["ada"]]
     )
 
-    sysctl: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$")], int | str] = Field(
+    sysctl: dict[KernelParameter, int | str] = Field(
         default_factory=_default_sysctl,
         description="Kernel parameters. vm.overcommit_memory=1 lets vLLM map a 46.5 GB shard privately.",
     )
@@ -172,7 +234,7 @@ class HostSettings(BaseModel):
         examples=["100GiB"],
     )
 
-    rocm_channel: str = Field("7.2", description="ROCm release line.", examples=["7.2.4"])
+    rocm_channel: Annotated[str, Choice(channels)] = Field("7.2", description="ROCm release line.", examples=["7.2.4"])
     rocm_mirror: Url | None = Field(None, description="Where the packages come from, instead of AMD's server.")
     rocm_key_fingerprint: Fingerprint | None = Field(
         None, description="Fingerprint of the signing key, where a mirror signs with its own."
@@ -202,7 +264,9 @@ class HostSettings(BaseModel):
     docker_registry_mirrors: tuple[Url, ...] = Field(
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
-    docker_log_max_size: str = Field("50m", pattern=r"^\d+[kmg]$", description="Size at which a container's log turns.")
+    docker_log_max_size: Annotated[str, Wanted("a number and k, m or g")] = Field(
+        "50m", pattern=r"^[1-9]\d*[kmg]$", description="Size at which a container's log turns."
+    )
     docker_log_max_file: int = Field(5, ge=1, le=100, description="Turned logs kept for a container.")
 
     data_directory: AbsolutePath = Field(
@@ -210,7 +274,9 @@ class HostSettings(BaseModel):
     )
     data_owner: UnixName = Field("root", description="Owner of the cache folders. The container writes as root.")
     data_group: UnixName = Field("root", description="Group of the cache folders.")
-    data_mode: str = Field("755", pattern=r"^[0-7]{3,4}$", description="Mode of the cache folders.")
+    data_mode: Annotated[str, Wanted("three or four octal digits")] = Field(
+        "755", pattern=r"^[0-7]{3,4}$", description="Mode of the cache folders."
+    )
 
     image_bytes: Bytes = Field(
         40 * 1024**3,
@@ -221,6 +287,16 @@ class HostSettings(BaseModel):
     services: tuple[Service, ...] = Field(
         default_factory=lambda: (Service(),), description="The inference servers of the host."
     )
+
+    _no_flags = field_validator("*", mode="before")(_refuse_flag_for_number)
+
+    @field_validator("sysctl")
+    @classmethod
+    def _known_overcommit(cls, value: dict[str, int | str]) -> dict[str, int | str]:
+        mode = value.get("vm.overcommit_memory")
+        if mode is not None and str(mode) not in ("0", "1", "2"):
+            raise ValueError(f"vm.overcommit_memory: found {shown(mode)}; wanted 0, 1 or 2")
+        return value
 
     @field_validator("accelerator")
     @classmethod
@@ -246,12 +322,13 @@ class HostSettings(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> HostSettings:
         faults = []
-        for what, values in (
-            ("name", [service.name for service in self.services]),
-            ("port", [str(service.port) for service in self.services]),
-        ):
-            for value in sorted({value for value in values if values.count(value) > 1}):
-                faults.append(f"services: two have the {what} {value}; each wants its own")
+        for key in ("name", "port"):
+            first: dict[str, int] = {}
+            for index, service in enumerate(self.services):
+                value = getattr(service, key)
+                before = first.setdefault(str(value), index)
+                if before != index:
+                    faults.append(f"services[{index}].{key}: found {value!r}, as in services[{before}]; wanted its own")
         if self.memory_regime == "gtt" and self.gtt_limit is None:
             faults.append("gtt_limit: memory_regime is gtt, so say how much memory the GPU may take, such as 100GiB")
         if self.memory_regime == "carveout" and self.gtt_limit is not None:
@@ -260,18 +337,24 @@ class HostSettings(BaseModel):
             )
         if self.removed_data and not self.removed:
             faults.append("removed_data: means nothing without `removed: true`")
-        shares = {service.name: self.share(service) for service in self.services}
-        if sum(shares.values()) > 1:
-            said = ", ".join(f"{name} {share:g}" for name, share in shares.items())
-            faults.append(
-                f"services: together they reserve {sum(shares.values()):g} of the GPU's memory ({said}); wanted: 1 at "
-                "most. Set gpu_memory_utilization of each"
-            )
+        shares: list[tuple[str, Fraction]] = []
         for index, service in enumerate(self.services):
             try:
                 self.command(service)
-            except profiles.ProfileError as error:
+                # The decimal that a person wrote: 0.45 + 0.55 is 1, not a hair more.
+                shares.append((service.name, Fraction(str(self.share(service)))))
+            except ValidationError as error:  # a choice that contradicts one of the profile's
+                lines = [str(fault) for fault in faults_of(error, Service, {})]
+                faults.extend(f"services[{index}] ({service.name}): {line}" for line in lines)
+            except ValueError as error:
                 faults.extend(f"services[{index}] ({service.name}): {line}" for line in str(error).splitlines())
+        total = sum(share for _, share in shares)
+        if total > 1:
+            said = ", ".join(f"{name} {float(share):g}" for name, share in shares)
+            faults.append(
+                f"services: together they reserve {float(total):g} of the GPU's memory ({said}); wanted 1 at most. "
+                "Set gpu_memory_utilization of each"
+            )
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -342,49 +425,75 @@ def _filed_under(command: Command, key: str) -> Command:
 
 
 class SettingsError(ValueError):
-    """What is wrong with a host's data; ``faults`` has one line for each fault, key first."""
+    """What is wrong with a host's data: ``found`` has each fault with its place, ``faults`` the same as lines."""
 
-    def __init__(self, host: str, faults: Iterable[str]) -> None:
+    def __init__(self, host: str, found: Iterable[Fault]) -> None:
         self.host = host
-        self.faults = tuple(faults)
+        self.found = tuple(found)
+        self.faults = tuple(str(fault) for fault in self.found)
         super().__init__("\n".join(f"{host}: {fault}" for fault in self.faults))
 
 
 def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
-    """Settings from a host's inventory data (pyinfra's own keys are passed over).
+    """Settings from a host's inventory data, of which pyinfra's own keys are only checked.
 
     Raises :class:`SettingsError` with every fault found: the key, the value, what is allowed.
     """
-    ours = {key: value for key, value in data.items() if not PYINFRA_DATA.match(key)}
+    ours = {str(key): value for key, value in data.items() if not connection.OWN.match(str(key))}
+    found = list(connection.faults(data))
     try:
-        return HostSettings.model_validate(ours)
+        settings = HostSettings.model_validate(ours)
     except ValidationError as error:
-        raise SettingsError(host, [line for fault in error.errors() for line in _lines(fault)]) from None
+        first = faults_of(error, HostSettings, ours)
+        found += [*first, *_contradictions_beside(first, ours)]
+    if found:
+        raise SettingsError(host, found)
+    return settings
 
 
-def _lines(fault: Any) -> list[str]:
-    location = ""
-    for part in fault["loc"]:
-        location += f"[{part}]" if isinstance(part, int) else f".{part}" if location else str(part)
-    value = fault["input"]
-    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}…"
-    if fault["type"] == "extra_forbidden":
-        model: type[BaseModel] = Service if str(fault["loc"][0]) == "services" else HostSettings
-        near = difflib.get_close_matches(str(fault["loc"][-1]), model.model_fields, n=1, cutoff=0.5)
-        return [f"{location}: no such setting" + (f"; the nearest is {near[0]}" if near else "")]
-    message = fault["msg"].removeprefix("Value error, ")
-    if not location:
-        return list(message.splitlines())
-    lines: list[str] = message.splitlines() or [""]
-    allowed = f" ({pattern_meaning(fault)})" if fault["type"] == "string_pattern_mismatch" else ""
-    return [f"{location}: found {shown}; {lines[0][0].lower() + lines[0][1:]}{allowed}", *lines[1:]]
+#: Settings that belong together: where one is faulty, what the other would contradict cannot be said.
+_TOGETHER = (("memory_regime", "gtt_limit"), ("removed", "removed_data"))
 
 
-def pattern_meaning(fault: Any) -> str:
-    """What a setting that failed its pattern is for: its declared meaning, which is easier to read than the pattern."""
-    model: type[BaseModel] = Service if str(fault["loc"][0]) == "services" and len(fault["loc"]) > 1 else HostSettings
-    for part in reversed(fault["loc"]):
-        field = model.model_fields.get(str(part))
-        if field and field.description:
-            return field.description
-    return "see docs/reference/settings.md"
+def _contradictions_beside(found: Iterable[Fault], data: Mapping[str, Any]) -> list[Fault]:
+    """Contradictions among the values that are not faulty: pydantic looks for none once any value is.
+
+    First within each service without its faulty keys, then over the host without its faulty services.
+    """
+    faults = list(found)
+    if any(fault.contradiction and fault.path[:1] != ("services",) for fault in faults):
+        return []
+    entries = data.get("services")
+    entries = list(entries) if isinstance(entries, list | tuple) else []
+    more: list[Fault] = []
+    for index, entry in enumerate(entries):
+        bad = {fault.path[2] for fault in faults if fault.path[:2] == ("services", index) and len(fault.path) > 2}
+        if bad and isinstance(entry, Mapping):
+            rest = {key: value for key, value in entry.items() if key not in bad}
+            place: FaultPath = ("services", index)
+            more += [
+                Fault((*place, *fault.path), fault.text, True, fault.who) for fault in _contradictions(Service, rest)
+            ]
+    faulty = {fault.path[1] for fault in [*faults, *more] if fault.path[:1] == ("services",) and len(fault.path) > 1}
+    kept = [index for index in range(len(entries)) if index not in faulty]
+    absent = {fault.path[0] for fault in faults if fault.path}
+    absent |= {key for pair in _TOGETHER if absent & set(pair) for key in pair}
+    rest = {key: value for key, value in data.items() if key not in absent}
+    rest["services"] = [entries[index] for index in kept]
+    for fault in _contradictions(HostSettings, rest):
+        if len(fault.path) > 1:
+            if "accelerator" in absent:
+                continue
+            at = kept[int(fault.path[1])]
+            again = re.sub(r"\bservices\[(\d+)\]", lambda number: f"services[{kept[int(number[1])]}]", fault.text)
+            fault = Fault(("services", at, *fault.path[2:]), again, True, fault.who)
+        more.append(fault)
+    return more
+
+
+def _contradictions(model: type[BaseModel], data: Mapping[str, Any]) -> list[Fault]:
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        return [fault for fault in faults_of(error, model, data) if fault.contradiction]
+    return []
