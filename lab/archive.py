@@ -199,7 +199,7 @@ def build_suite(top: Path, where: Path, packages: tuple[Package, ...], gnupg: Pa
     options = [f"-oAPT::FTPArchive::Release::{key}={value}" for key, value in fields.items()]
     release = run(["apt-ftparchive", *options, "release", "."], what="writing Release", cwd=dist)
     (dist / "Release").write_text(release)
-    sign = ["gpg", "--batch", "--yes", "--homedir", gnupg, "--digest-algo", "SHA512"]
+    sign: list[str | Path] = ["gpg", "--batch", "--yes", "--homedir", gnupg, "--digest-algo", "SHA512"]
     run([*sign, "--clearsign", "-o", dist / "InRelease", dist / "Release"], what="signing InRelease")
     run([*sign, "--armor", "--detach-sign", "-o", dist / "Release.gpg", dist / "Release"], what="signing Release")
 
@@ -208,7 +208,7 @@ def make_key(gnupg: Path) -> str:
     """Make the archive's signing key and return its fingerprint (40 upper-case hex digits)."""
     gnupg.mkdir(mode=0o700)
     uid = "ojai lab (stands for repo.radeon.com) <lab@ojai.invalid>"
-    base = ["gpg", "--batch", "--homedir", gnupg]
+    base: list[str | Path] = ["gpg", "--batch", "--homedir", gnupg]
     run(
         [*base, "--pinentry-mode", "loopback", "--passphrase", "", "--quick-gen-key", uid, "rsa3072", "sign", "never"],
         what="making the archive's key",
@@ -225,7 +225,6 @@ def build(top: Path) -> str:
     work = top / "work"
     work.mkdir()
     gnupg = work / "gnupg"
-    # A socket's path is limited to 107 bytes; gpg-agent makes its own short one when the folder is under /run.
     fingerprint = make_key(gnupg)
     try:
         build_suite(top, ROCM_SUITE, ROCM_PACKAGES, gnupg, work)

@@ -17,17 +17,12 @@ from lab.shell import step
 from lab.state import HostRecord, Records
 
 
-class Size(click.ParamType):
-    """A size on the command line, as bytes."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return bytes for a text such as 64GiB."""
-        try:
-            return value if isinstance(value, int) else state.parse_size(str(value))
-        except LabError as bad:
-            self.fail(bad.message, param, ctx)
+def _size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Return bytes for a size on the command line such as 64GiB."""
+    try:
+        return None if text is None else state.parse_size(text)
+    except LabError as bad:
+        raise click.BadParameter(bad.message, context, option) from bad
 
 
 def _checked(names: tuple[str, ...]) -> list[str]:
@@ -68,8 +63,13 @@ def command() -> None:
 
 @command.command()
 @click.argument("names", nargs=-1)
-@click.option("--carveout", type=Size(), help="BIOS graphics memory carve-out, e.g. 64GiB. A change restarts the VM.")
-@click.option("--memory", type=Size(), help="Memory of the VM, e.g. 3GiB. A change restarts the VM.")
+@click.option(
+    "--carveout",
+    metavar="SIZE",
+    callback=_size,
+    help="BIOS graphics memory carve-out, e.g. 64GiB. A change restarts the VM.",
+)
+@click.option("--memory", metavar="SIZE", callback=_size, help="Memory of the VM, e.g. 3GiB. A change restarts the VM.")
 def up(names: tuple[str, ...], carveout: int | None, memory: int | None) -> None:
     """Start lab hosts (default: lab) and the stand-ins; what runs already is left alone."""
     wanted = _checked(names) or ["lab"]
@@ -78,9 +78,7 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None) -> None
         packages.ensure()
         vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
         records = state.read()
-        for start in (upstreams.start_archive, upstreams.start_registry):
-            records = start(records)
-            state.write(records)
+        records = upstreams.start_registry(upstreams.start_archive(records))
         booting = []
         for name in wanted:
             host = records.hosts.get(name)
@@ -172,7 +170,7 @@ def ssh(name: str, words: tuple[str, ...]) -> None:
         raise LabError(f"lab host {name} is not running; run `ojai lab up {name}`")
     if words and words[0] == "--":
         words = words[1:]
-    tty = ["-t"] if not words and sys.stdin.isatty() else []
+    tty = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []
     argv = [*vm.ssh_argv(name, "-o", "LogLevel=ERROR", *tty), *(("--", *words) if words else ())]
     os.execvp(argv[0], argv)
 

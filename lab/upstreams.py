@@ -40,14 +40,14 @@ http:
 def answers(url: str) -> bool:
     """Tell whether a URL answers with a success."""
     try:
-        with urllib.request.urlopen(url, timeout=3) as reply:
-            return 200 <= reply.status < 300
+        with urllib.request.urlopen(url, timeout=3):
+            return True
     except (urllib.error.URLError, OSError):
         return False
 
 
-def launch(argv: Sequence[str | Path], log: Path, url: str) -> Process:
-    """Start a service in the background, wait until its URL answers, and return its process."""
+def launch(argv: Sequence[str | Path], log: Path) -> Process:
+    """Start a service in the background and return its process."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         child = subprocess.Popen(
@@ -58,14 +58,17 @@ def launch(argv: Sequence[str | Path], log: Path, url: str) -> Process:
             start_new_session=True,
             cwd="/",
         )
-    process = Process.of(child.pid)
+    return Process.of(child.pid)
+
+
+def wait_for(what: str, process: Process, url: str, log: Path) -> None:
+    """Wait until a service's URL answers; stop it and raise LabError with its last lines if it does not."""
     end = time.monotonic() + START_SECONDS
     while not answers(url):
-        if child.poll() is not None or time.monotonic() > end:
+        if not process.alive or time.monotonic() > end:
             process.stop()
-            raise LabError(f"{Path(str(argv[0])).name} did not start:\n{tail(log.read_text(errors='replace'), 10)}")
+            raise LabError(f"the lab's {what} did not start:\n{tail(log.read_text(errors='replace'), 10)}")
         time.sleep(0.1)
-    return process
 
 
 def _port(record: ServiceRecord | None) -> int:
@@ -89,14 +92,13 @@ def start_archive(records: Records) -> Records:
     if record and record.process:
         record.process.stop()
     port = _port(record)
-    process = launch(
-        [sys.executable, Path(__file__).with_name("serve.py"), top, str(port)],
-        state.folder() / "logs" / "archive.log",
-        f"http://127.0.0.1:{port}/{archive.KEY_PATH}",
-    )
-    return records.model_copy(
-        update={"rocm": ServiceRecord(port=port, process=process), "rocm_fingerprint": fingerprint}
-    )
+    log = state.folder() / "logs" / "archive.log"
+    process = launch([sys.executable, Path(__file__).with_name("serve.py"), top, str(port)], log)
+    service = ServiceRecord(port=port, process=process)
+    records = records.model_copy(update={"rocm": service, "rocm_fingerprint": fingerprint})
+    state.write(records)
+    wait_for("apt archive", process, f"http://127.0.0.1:{port}/{archive.KEY_PATH}", log)
+    return records
 
 
 def registry_program() -> Path:
@@ -120,12 +122,12 @@ def start_registry(records: Records) -> Records:
     place.mkdir(parents=True, exist_ok=True)
     config = place / "config.yml"
     config.write_text(REGISTRY_CONFIG.format(storage=json.dumps(str(place / "storage")), port=port))
-    process = launch(
-        [registry_program(), "serve", config],
-        state.folder() / "logs" / "registry.log",
-        f"http://127.0.0.1:{port}/v2/",
-    )
-    return records.model_copy(update={"registry": ServiceRecord(port=port, process=process)})
+    log = state.folder() / "logs" / "registry.log"
+    process = launch([registry_program(), "serve", config], log)
+    records = records.model_copy(update={"registry": ServiceRecord(port=port, process=process)})
+    state.write(records)
+    wait_for("registry", process, f"http://127.0.0.1:{port}/v2/", log)
+    return records
 
 
 def push_images(records: Records) -> Records:
@@ -134,8 +136,8 @@ def push_images(records: Records) -> Records:
         return records
     from lab import oci
 
-    assert_registry = records.registry
-    if assert_registry is None:
+    registry = records.registry
+    if registry is None:
         raise LabError("the registry is not running")
     layout = oci.build(image.cache_root())
     mark = hashlib.sha256((layout / "index.json").read_bytes()).hexdigest()
@@ -143,7 +145,7 @@ def push_images(records: Records) -> Records:
     if records.images and kept.exists() and kept.read_text() == mark:
         return records
     with step("putting the stand-in image into the registry"):
-        images = oci.push(layout, f"127.0.0.1:{assert_registry.port}")
+        images = oci.push(layout, f"127.0.0.1:{registry.port}")
     kept.write_text(mark)
     return records.model_copy(update={"images": dict(images)})
 

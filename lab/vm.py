@@ -117,8 +117,8 @@ def create(name: str, base: Path, carveout: int, memory: int) -> HostRecord:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=0o700, parents=True)
     make_key(place / "ssh_host_ed25519_key", f"host key of lab host {name}")
-    disk = ["-f", "qcow2", "-b", base / "disk.raw", "-F", "raw", place / "disk.qcow2"]
-    run(["qemu-img", "create", "-q", *disk], what=f"making the disk of {name}")
+    backing: list[str | Path] = ["-f", "qcow2", "-b", base / "disk.raw", "-F", "raw"]
+    run(["qemu-img", "create", "-q", *backing, place / "disk.qcow2"], what=f"making the disk of {name}")
     return HostRecord(
         name=name,
         port=free_port(),
@@ -138,6 +138,19 @@ def console_tail(name: str) -> str:
     return tail("".join(c for c in text if c.isprintable() or c == "\n"), 15)
 
 
+def stop_stray(name: str) -> None:
+    """Stop a QEMU of this host that no record knows, left by an `up` that was killed in the middle."""
+    file = home(name) / "qemu.pid"
+    try:
+        pid = int(file.read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if any(str(home(name) / "disk.qcow2").encode() in word for word in words):
+            Process.of(pid).stop()
+    except (OSError, ValueError, LabError):
+        pass
+    file.unlink(missing_ok=True)
+
+
 def start(host: HostRecord) -> HostRecord:
     """Start the host's QEMU and return the record with its process; the guest boots meanwhile."""
     place, sockets = home(host.name), state.runtime_folder()
@@ -148,7 +161,7 @@ def start(host: HostRecord) -> HostRecord:
         )
     if not port_is_free(host.port):
         host = host.model_copy(update={"port": free_port()})
-    (place / "qemu.pid").unlink(missing_ok=True)
+    stop_stray(host.name)
     (sockets / f"{host.name}.qmp").unlink(missing_ok=True)
     secret = place / "credentials"
     secret.unlink(missing_ok=True)
@@ -265,6 +278,7 @@ def stop(host: HostRecord) -> HostRecord:
             while process.alive and time.monotonic() < end:
                 time.sleep(0.2)
             process.stop()
+    stop_stray(host.name)
     (state.runtime_folder() / f"{host.name}.qmp").unlink(missing_ok=True)
     return host.model_copy(update={"process": None})
 

@@ -45,6 +45,10 @@ rm "$ROOT/tmp/stock.list"
 in_guest apt-get -q clean
 in_guest apt-get -q update
 
+# mmdebstrap's own settings (no recommended packages), which an installed machine does not have; its own
+# cleanup of them comes after this hook, and wants the file to be there.
+rm -f "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"
+
 say "packages that the deploy will ask for, downloaded only"
 # Split, on purpose: a list of package names.
 # shellcheck disable=SC2086
@@ -76,7 +80,10 @@ printf 'label: dos\nstart=2048, type=83, bootable\n' | sfdisk -q "$disk"
 # A plain bind mount shows the system without /proc, /sys and /dev, which mmdebstrap has mounted in it.
 plain=$(mktemp -d)
 mount --bind "$ROOT" "$plain"
-rm -f "$plain/etc/resolv.conf"
+rm -f "$plain/usr/sbin/policy-rc.d" "$plain/etc/resolv.conf"
+if [ -e "$plain/usr/sbin/start-stop-daemon.REAL" ]; then
+  mv "$plain/usr/sbin/start-stop-daemon.REAL" "$plain/usr/sbin/start-stop-daemon"
+fi
 echo 'nameserver 10.0.2.3' > "$plain/etc/resolv.conf"
 blocks=$(((LAB_DISK_BYTES - 1048576) / 4096))
 mkfs.ext4 -q -F -b 4096 -N 600000 -m 0 -U "$LAB_FS_UUID" -L ojai-lab -J size=64 \
@@ -88,6 +95,7 @@ core="$ROOT/boot/grub/i386-pc/core.img"
 [ "$(stat -c %s "$core")" -le $((2047 * 512)) ] || { say "core.img does not fit before the partition"; exit 1; }
 dd if="$core" of="$disk" bs=512 seek=1 conv=notrunc status=none
 umount "$plain"
+: > "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"
 echo "$release" > "$OUT/stock-kernel"
 in_guest dpkg-query -W -f '${Package} ${Version}\n' > "$OUT/packages"
 say "done: $release"
