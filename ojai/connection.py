@@ -62,7 +62,9 @@ def faults(data: Mapping[str, Any]) -> Iterable[Fault]:
             hint = f"the nearest is {near}" if near else f"known: {', '.join(known)}"
             yield Fault((name,), f"pyinfra has no such data; {hint}")
         elif (wanted := _WORDS.get(known[name].kind)) and not _is(data[name], known[name].kind):
-            yield Fault((name,), f"found {shown(data[name])}; wanted {wanted}")
+            # A password in digits is still a password.
+            seen = "another kind of value" if "password" in name else shown(data[name])
+            yield Fault((name,), f"found {seen}; wanted {wanted}{'; put it in quotes' if wanted == 'text' else ''}")
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 import typing
@@ -58,8 +59,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def shown(value: Any) -> str:
     """A value as found, cut where it is long."""
-    text = {None: "nothing (null)", True: "true", False: "false"}.get(value) if _is_constant(value) else repr(value)
-    text = text or repr(value)
+    if value is None:
+        text = "nothing (null)"
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    else:
+        text = value.isoformat() if isinstance(value, datetime.date) else repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
@@ -79,10 +84,6 @@ def faults_of(error: ValidationError, model: type[BaseModel], data: Any) -> list
             continue
         faults.append(Fault(path, _text(path, ones, model)))
     return faults
-
-
-def _is_constant(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
 
 
 def _path(one: Any, data: Any) -> Path:

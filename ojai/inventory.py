@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +48,15 @@ def refuse_faulty_data() -> None:
         override_data=override,
         group_data_directories=words.get("group_data"),
     )
+    refuse((host.name, host.data.dict()) for host in inventory)
+
+
+def refuse(hosts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Raise one ``InventoryError`` with every fault in the data of the hosts, each line with host and key."""
     faults: list[str] = []
-    for host in inventory:
+    for name, data in hosts:
         try:
-            parse(host.name, host.data.dict())
+            parse(name, data)
         except SettingsError as error:
             faults.extend(str(error).splitlines())
     if faults:
@@ -57,6 +64,21 @@ def refuse_faulty_data() -> None:
         raise InventoryError(
             "\n".join(["the inventory is faulty; nothing was connected to.", *faults, f"See {known}."])
         )
+
+
+#: What pyinfra says of its progress, on the way to an error.
+_CHATTER = re.compile(r"--> (Loading|Disconnecting)|\s*$")
+
+#: Before an error, where in the code it was raised.
+_PREFIX = re.compile(r"--> pyinfra error( in \S+ line \d+)?: ")
+
+
+def within(name: str, groups: Iterable[str], limit: tuple[str, ...]) -> bool:
+    """Whether pyinfra's --limit would take the host: any of them is a group of it, or a pattern for its name.
+
+    pyinfra's `debug-inventory` passes over --limit.
+    """
+    return not limit or any(pattern in groups or fnmatch(name, pattern) for pattern in limit)
 
 
 @dataclass(frozen=True)
@@ -79,15 +101,17 @@ def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
     ``limit``: group names or host patterns, as for pyinfra. Raises :class:`InventoryUnreadableError`.
     """
     argv = [sys.executable, "-m", "pyinfra", inventory, "debug-inventory", "--json"]
-    for pattern in limit:
-        argv += ["--limit", pattern]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     try:
         listing = json.loads(done.stdout)
     except ValueError:
-        raise InventoryUnreadableError(f"{inventory}: pyinfra cannot read it.\n{done.stderr.strip()}") from None
+        said = "\n".join(line for line in done.stderr.splitlines() if not _CHATTER.match(line)).strip()
+        said = _PREFIX.sub("", said)
+        raise InventoryUnreadableError(f"{inventory}: pyinfra cannot read it.\n{said}") from None
     entries, faults = [], []
     for found in listing:
+        if not within(found["name"], found["groups"], limit):
+            continue
         try:
             settings = parse(found["name"], found["data"])
         except SettingsError as error:

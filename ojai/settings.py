@@ -452,7 +452,7 @@ def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
 
 
 #: Settings that belong together: where one is faulty, what the other would contradict cannot be said.
-_TOGETHER = (("memory_regime", "gtt_limit"), ("removed", "removed_data"))
+TOGETHER = (("memory_regime", "gtt_limit"), ("removed", "removed_data"))
 
 
 def _contradictions_beside(found: Iterable[Fault], data: Mapping[str, Any]) -> list[Fault]:
@@ -477,7 +477,7 @@ def _contradictions_beside(found: Iterable[Fault], data: Mapping[str, Any]) -> l
     faulty = {fault.path[1] for fault in [*faults, *more] if fault.path[:1] == ("services",) and len(fault.path) > 1}
     kept = [index for index in range(len(entries)) if index not in faulty]
     absent = {fault.path[0] for fault in faults if fault.path}
-    absent |= {key for pair in _TOGETHER if absent & set(pair) for key in pair}
+    absent |= {key for pair in TOGETHER if absent & set(pair) for key in pair}
     rest = {key: value for key, value in data.items() if key not in absent}
     rest["services"] = [entries[index] for index in kept]
     for fault in _contradictions(HostSettings, rest):
