@@ -219,7 +219,7 @@ def test_a_model_that_is_not_known_and_a_folder_that_is(machine, tmp_path):
 def test_the_kernel_refuses_the_mapping(machine):
     """For real: a process whose address space is limited cannot map the 49.9 GB shard."""
     done = subprocess.run(
-        [sys.executable, "-m", "lab.modelserver", "serve", MOE, "--max-model-len", "8192", "--port", "0"],
+        [sys.executable, "-S", "-m", "lab.modelserver", "serve", MOE, "--max-model-len", "8192", "--port", "0"],
         check=False,
         capture_output=True,
         text=True,

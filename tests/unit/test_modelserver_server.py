@@ -44,7 +44,8 @@ class Process:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("VLLM", "OJAI", "PYTORCH"))}
         settings = {"OJAI_LAB_ROOT": str(root), "HF_HOME": str(root / "hf"), "OJAI_LAB_LOAD_SECONDS": "0"}
         settings |= {"OJAI_LAB_TOKEN_SECONDS": "0", **variables}
-        command = [sys.executable, "-m", "lab.modelserver", "serve", model, "--host", "127.0.0.1"]
+        # -S: the standard library is all it may need.
+        command = [sys.executable, "-S", "-m", "lab.modelserver", "serve", model, "--host", "127.0.0.1"]
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
                 [*command, "--port", str(self.port), *words],
