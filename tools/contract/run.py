@@ -89,12 +89,15 @@ def stale() -> Iterator[str]:
 def cases(profiles: str | None) -> Iterator[tuple[str, str, list[str], int, str]]:
     """Kind, name, command line, vLLM's expected status (0 accepted, -1 only ours refuses), and expected words."""
     if profiles:
-        text = sys.stdin.read() if profiles == "-" else Path(profiles).read_text()
-        listed = json.loads(text)["profiles"]
+        try:
+            text = sys.stdin.read() if profiles == "-" else Path(profiles).read_text()
+            listed = [(profile["name"], list(profile["engine_argv"])) for profile in json.loads(text)["profiles"]]
+        except (OSError, ValueError, KeyError, TypeError) as broken:
+            raise SystemExit(f"contract: {profiles}: not the output of `ojai profiles --json`: {broken!r}") from None
         if not listed:
-            raise SystemExit("contract: no profiles in the list")
-        for profile in listed:
-            yield "profile", profile["name"], list(profile["engine_argv"]), 0, ""
+            raise SystemExit(f"contract: {profiles}: no profiles in the list")
+        for name, engine_argv in listed:
+            yield "profile", name, engine_argv, 0, ""
     for kind in ("good", "bad", "stricter"):
         for case in yaml.safe_load((CASES / f"{kind}.yaml").read_text()):
             status = {"good": 0, "stricter": -1}.get(kind, case.get("status"))
@@ -112,6 +115,8 @@ def compare(judge: Judge, argv: list[str], want: int, says: str) -> tuple[str, s
         return "FAIL: ojai differs", "; ".join(ours) or "ojai takes it"
     if want == -1:
         return "accepted, not by ojai", ours[0]
+    if real.accepted and (later := vllm_cli.rocm_faults(argv)):
+        return "accepted, not on ROCm", later[0]
     return answer, real.message
 
 
