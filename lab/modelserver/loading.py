@@ -164,7 +164,6 @@ def plan_cache(model: Model, arguments: argparse.Namespace, environment: Environ
     large = capacity is not None and capacity >= LARGE_DEVICE
     block = arguments.block_size or 16
     sequences = arguments.max_num_seqs or (1024 if large else 256)
-    batched = arguments.max_num_batched_tokens or (8192 if large else 2048)
     geometry = model.geometry
     wanted = arguments.max_model_len
     derived = geometry.max_context if geometry else None
@@ -180,10 +179,10 @@ def plan_cache(model: Model, arguments: argparse.Namespace, environment: Environ
         info("gpu_worker.py", "the GPU's memory or the model's geometry is not known here: no KV cache planned")
         return Loaded(longest, sequences, None, block)
 
-    resident = model.resident_bytes(arguments.quantization)
     available = arguments.kv_cache_memory_bytes
     if not available:
-        available = int(arguments.gpu_memory_utilization * (capacity or 0)) - resident - OVERHEAD_BYTES
+        available = int(arguments.gpu_memory_utilization * (capacity or 0)) - model.weights_bytes - OVERHEAD_BYTES
+    batched = arguments.max_num_batched_tokens or min(8192 if large else 2048, sequences * longest)
     info("gpu_worker.py", f"Available KV cache memory: {available / GIB:.2f} GiB")
     if available <= 0:
         raise LoadError(
@@ -254,7 +253,7 @@ def load(arguments: argparse.Namespace, environment: Environment, keep: list[mma
     capacity = device_memory(environment)
     if capacity is None:
         warning("gpu_worker.py", f"{environment.product_sku} does not say carveout=<bytes>: memory is unknown")
-    check_weights_fit(model.resident_bytes(arguments.quantization), capacity)
+    check_weights_fit(model.weights_bytes, capacity)
     info("gpu_model_runner.py", f"Starting to load model {model.name}...")
     files = weight_files(model, environment)
     for index, path in enumerate(files):

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import VERSION
 from .kvcache import Geometry
 from .logs import LoadError
-
-INT8_RESIDENT = 0.53
-"""Resident share left by `--quantization int8_per_channel_weight_only` (-47 %, vLLM's Gemma 4 recipe)."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +23,6 @@ class Model:
     experts: int = 0
     expert_width: int = 0
     folder: Path | None = None
-
-    def resident_bytes(self, quantization: str | None) -> int:
-        """Return what the weights take on the GPU, with weight quantization at load time."""
-        if quantization == "int8_per_channel_weight_only":
-            return int(self.weights_bytes * INT8_RESIDENT)
-        return self.weights_bytes
 
 
 def table() -> dict[str, Any]:
@@ -46,6 +38,11 @@ def find(name: str) -> Model:
     if name in known:
         entry = known[name]
         base = known[entry["like"]] if "like" in entry else entry
+        if "unsupported" in base:
+            raise LoadError(
+                f"ValueError: Model architectures ['{base['unsupported']}'] are not supported for now. "
+                f"(vLLM {VERSION}'s registry of models does not have it; a newer release does.)"
+            )
         return Model(
             name=name,
             weights_bytes=entry["weights_bytes"],

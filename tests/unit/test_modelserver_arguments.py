@@ -77,6 +77,8 @@ def test_the_parser_stops_with_status_2(capsys, words, said):
         (["--max-num-seqs", "0"], "Input should be greater than or equal to 1"),
         (["--gpu-memory-utilization", "1.5"], "Input should be less than or equal to 1"),
         (["--quantization", "nosuch"], "Unknown quantization method: nosuch"),
+        (["--quantization", "int8_per_channel_weight_only"], "quantization is currently not supported in rocm."),
+        (["--quantization", "fbgemm_fp8"], "The quantization method fbgemm_fp8 is deprecated"),
         (["--config", "x.yaml"], "--config is a flag of vLLM 0.20.1, but the ojai lab's stand-in"),
         (["--uds", "/run/x"], "--uds is a flag"),
     ],

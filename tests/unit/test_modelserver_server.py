@@ -371,6 +371,13 @@ def test_it_loads_first_and_says_503(start):
     assert "Application startup complete." in process.log.read_text()
 
 
+def test_the_engine_holds_a_private_writable_mapping(start):
+    process = start().until(200)
+    lines = Path(f"/proc/{process.engine()}/maps").read_text().splitlines()
+    rights = [line.split()[1] for line in lines if line.endswith("/model.safetensors")]
+    assert rights == ["rw-p"], "private and writable is what the kernel counts against its limit"
+
+
 def test_never_healthy_still_ends_on_sigterm(start):
     process = start(OJAI_LAB_NEVER_HEALTHY="1").until(503)
     time.sleep(0.3)
@@ -474,6 +481,7 @@ def test_a_killed_engine_ends_the_server_with_0_and_loses_the_tuning(start, tmp_
     assert (status, answer["error"]["type"]) == (500, "InternalServerError")
     assert process.child.wait(6) == 0
     assert 2 < time.monotonic() - begun < 5
+    assert "Engine core died unexpectedly (status -9)" in process.log.read_text()
     assert not (tmp_path / "tuned0.csv").exists()
 
 
