@@ -1,0 +1,164 @@
+"""The lab's virtual machine: QEMU's command line, ssh files, credentials."""
+
+import base64
+import itertools
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab import packages, state, vm
+from lab.errors import LabError
+
+
+@pytest.fixture
+def lab_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("OJAI_LAB_DIR", str(tmp_path / "lab"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path / "lab"
+
+
+def record(**changes):
+    values = {"name": "lab", "port": 2222, "uuid": "11111111-2222-3333-4444-555555555555", "image": Path("/base")}
+    return state.HostRecord(**{**values, **changes})
+
+
+def pairs(argv):
+    return list(itertools.pairwise(argv))
+
+
+def test_guest_boots_from_its_own_disk_and_comes_back_after_a_reboot():
+    argv = vm.qemu_argv(record(), kvm=False, place=Path("/p"), sockets=Path("/s"))
+    assert "-kernel" not in argv
+    assert "-append" not in argv
+    assert "-no-reboot" not in argv
+
+
+def test_emulation_uses_what_was_seen_to_work():
+    argv = pairs(vm.qemu_argv(record(), kvm=False, place=Path("/p"), sockets=Path("/s")))
+    assert ("-accel", "tcg,thread=multi,tb-size=1024") in argv
+    assert ("-cpu", "Nehalem") in argv
+    assert ("-m", "3072") in argv
+
+
+def test_kvm_takes_the_real_processor():
+    argv = pairs(vm.qemu_argv(record(), kvm=True, place=Path("/p"), sockets=Path("/s")))
+    assert ("-accel", "kvm") in argv
+    assert ("-cpu", "host") in argv
+
+
+def test_carveout_goes_to_smbios_in_bytes():
+    argv = vm.qemu_argv(record(carveout_bytes=16 << 30), kvm=False, place=Path("/p"), sockets=Path("/s"))
+    (smbios,) = [value for flag, value in pairs(argv) if flag == "-smbios"]
+    assert "sku=carveout=17179869184," in smbios
+    assert "manufacturer=MINISFORUM,product=AI X1 Pro" in smbios
+
+
+def test_only_loopback_is_listened_on():
+    argv = vm.qemu_argv(record(port=4444), kvm=False, place=Path("/p"), sockets=Path("/s"))
+    (net,) = [value for flag, value in pairs(argv) if flag == "-netdev"]
+    assert net == "user,id=net0,hostfwd=tcp:127.0.0.1:4444-:22"
+
+
+def test_free_port_can_be_listened_on_and_a_taken_one_is_seen():
+    port = vm.free_port()
+    assert vm.port_is_free(port)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        assert not vm.port_is_free(port)
+
+
+@pytest.fixture
+def keys(lab_dir):
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("no ssh-keygen here")
+    vm.make_key(lab_dir / "keys" / "login", "login")
+    for name in ("lab", "b"):
+        vm.make_key(vm.home(name) / "ssh_host_ed25519_key", name)
+    return lab_dir
+
+
+def test_private_keys_are_private(keys):
+    for key in (keys / "keys" / "login", vm.home("lab") / "ssh_host_ed25519_key"):
+        assert key.stat().st_mode & 0o077 == 0
+
+
+def test_credentials_carry_the_host_key_and_the_login_key(keys):
+    lines = vm.credentials("lab").splitlines()
+    (secret,) = [line.split()[-1] for line in lines if "ssh_host_ed25519_key 0600" in line]
+    assert base64.b64decode(secret) == (vm.home("lab") / "ssh_host_ed25519_key").read_bytes()
+    login = (keys / "keys" / "login.pub").read_text().strip()
+    assert any("authorized_keys 0600 ojai ojai" in line and login in line for line in lines)
+
+
+def test_known_hosts_and_config_are_what_ssh_understands(keys):
+    records = state.Records(hosts={"lab": record(port=2001), "b": record(name="b", port=2002)})
+    vm.write_ssh_files(records)
+    for name, port in (("lab", "2001"), ("b", "2002")):
+        public = (vm.home(name) / "ssh_host_ed25519_key.pub").read_text().split()[1]
+        found = subprocess.run(
+            ["ssh-keygen", "-F", f"[127.0.0.1]:{port}", "-f", keys / "known_hosts"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert public in found.stdout
+        config = subprocess.run(
+            ["ssh", "-G", "-F", keys / "ssh_config", name], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        assert f"port {port}" in config
+        assert "user ojai" in config
+        assert "stricthostkeychecking true" in config
+        assert "passwordauthentication no" in config
+        (control,) = [line.split(" ", 1)[1] for line in config if line.startswith("controlpath ")]
+        # ssh adds 17 characters while it makes the socket; a socket's path has at most 107.
+        assert len(control) + 17 <= 107 or "/pytest-" in control
+
+
+def test_start_without_the_base_image_says_what_to_do(keys):
+    with pytest.raises(LabError, match="ojai lab down lab --destroy"):
+        vm.start(record(image=keys / "gone"))
+
+
+def test_qemu_that_has_ended_is_told_with_the_console(keys):
+    (vm.home("lab") / "qemu.log").write_text("qemu: no such thing\n")
+    (vm.home("lab") / "console.log").write_text("Kernel panic - not syncing\n")
+    with pytest.raises(LabError) as caught:
+        vm.wait_for_ssh(record(process=state.Process(pid=2**22 + 1, started=1)))
+    assert "no such thing" in caught.value.message
+    assert "Kernel panic" in caught.value.message
+
+
+TARGETS = """\
+http://mirror.example/debian/|bookworm|main
+http://mirror.example/debian/|bookworm-updates|main
+http://mirror.example/debian-security/|bookworm-security|main
+"""
+
+
+def test_backports_come_from_the_machines_own_mirror():
+    text = packages.backports_source(TARGETS, "bookworm", Path("/usr/share/keyrings/k.gpg"))
+    assert text == (
+        "Types: deb\nURIs: http://mirror.example/debian/\nSuites: bookworm-backports\nComponents: main\n"
+        "Signed-By: /usr/share/keyrings/k.gpg\n"
+    )
+
+
+def test_no_source_for_backports_is_an_error_with_a_way_out():
+    with pytest.raises(LabError, match="by hand"):
+        packages.backports_source("http://mirror.example/ubuntu/|noble|main\n", "bookworm", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "major"),
+    [
+        ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)", 10),
+        ("QEMU emulator version 7.2.17 (Debian)", 7),
+        ("", 0),
+    ],
+)
+def test_qemu_version(text, major):
+    assert packages.qemu_major(text) == major
