@@ -69,7 +69,9 @@ def survey(inventory: str, names: list[str], limit: tuple[str, ...] = ()) -> dic
     if not reports and not any(failures.values()):
         raise SurveyError(done.stderr.strip() or f"pyinfra ended with status {done.returncode} and said nothing")
     return {
-        name: Answer(reports.get(name), failures.get(name, "") or ("" if name in reports else "gave no answer"))
+        name: Answer(
+            reports.get(name), failures.get(name, "") or ("" if name in reports else "gave no answer that can be read")
+        )
         for name in names
     }
 
@@ -78,4 +80,4 @@ def _failure(name: str, said: str) -> str:
     """What pyinfra said of one host: the lines that begin with its name in brackets."""
     mark = f"[{name}]"
     told = [text.strip().removeprefix(mark).strip() for text in said.splitlines() if text.strip().startswith(mark)]
-    return "; ".join(text for text in told if text and text != "Connected")
+    return "; ".join(text for text in told if text and text != "Connected" and not text.startswith("Ready: "))

@@ -1,0 +1,169 @@
+"""What a host would serve, with which command, in how much memory: from its settings, or from its facts too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ojai import accelerators, budgets, preflight, profiles
+from ojai.facts.report import Report
+from ojai.inventory import Entry
+from ojai.memory import Budget, Demand, HostMemory, fit_together
+from ojai.profiles import Command
+from ojai.settings import HostSettings
+from ojai.units import GIB, format_gib
+
+Source = Literal["host", "option", "gtt_limit", "enough", "largest"]
+
+_SAID: dict[Source, str] = {
+    "host": "as the host reports",
+    "option": "assumed: --gpu-memory",
+    "gtt_limit": "assumed: as gtt_limit allows",
+    "enough": "assumed: the smallest BIOS carve-out that is enough",
+    "largest": "assumed: the largest BIOS carve-out, and it is not enough",
+}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GpuMemory(_Frozen):
+    """The GPU memory that a plan reckons with, in bytes, and where the figure is from."""
+
+    bytes: int
+    source: Source
+
+    @property
+    def assumed(self) -> bool:
+        """Whether nobody looked."""
+        return self.source != "host"
+
+    def __str__(self) -> str:
+        return f"{format_gib(self.bytes)} ({_SAID[self.source]})"
+
+
+class ServicePlan(_Frozen):
+    """One service of a host. ``budget``: None where its choices have none, which is then an obstacle."""
+
+    unit: str
+    title: str
+    command: Command
+    budget: Budget | None
+
+
+class HostPlan(_Frozen):
+    """One host. ``obstacles``: all that stands in the way, a line each; empty when nothing does."""
+
+    name: str
+    groups: tuple[str, ...]
+    removed: bool = Field(description="The roles' work is to be taken away; nothing is served.")
+    accelerator: str
+    gpu_memory: GpuMemory | None = Field(description="None where it plays no part: nothing is served, or nobody can add it up.")
+    needed_gpu_bytes: int | None = Field(description="Least GPU memory on which all services start, in whole GiB.")
+    enough_carve_out_bytes: int | None = Field(
+        description="Smallest BIOS step on which all services start; None: none of them, or GTT."
+    )
+    services: tuple[ServicePlan, ...]
+    obstacles: tuple[str, ...]
+
+
+def plan(
+    entry: Entry, *, gpu_bytes: int | None = None, report: Report | None = None, failure: str | None = None
+) -> HostPlan:
+    """The plan for a host.
+
+    ``gpu_bytes``: a carve-out to assume (a host with ``gtt_limit`` has that instead). ``report``: what the host
+    answered, which goes before any assumption. ``failure``: why it was asked but did not answer.
+    """
+    settings = entry.settings
+    obstacles = [f"host: {failure}"] if failure else []
+    if settings.removed or not settings.services:
+        return _nothing(entry, obstacles)
+    demands: dict[str, Demand] = {}
+    for service in settings.services:
+        try:
+            demands[service.name] = budgets.demand(profiles.load(service.profile), service.features)
+        except profiles.ProfileError as error:
+            obstacles.append(f"memory of {service.name} is not known: {error}")
+    enough = enough_carve_out(settings, demands)
+    memory, source = _memory(settings, enough, gpu_bytes, report)
+    services = tuple(
+        ServicePlan(
+            unit=service.unit,
+            title=profiles.load(service.profile).title,
+            command=settings.command(service),
+            budget=budgets.of(profiles.load(service.profile), memory, service.features, settings.accelerator)
+            if service.name in demands
+            else None,
+        )
+        for service in settings.services
+    )
+    if report is not None and len(demands) == len(services):
+        obstacles += [f"preflight: {refusal}" for refusal in preflight.refusals(settings, report)]
+    if report is None or source != "host":
+        obstacles += _too_small(services, demands, memory)
+    return HostPlan(
+        name=entry.name,
+        groups=tuple(dict.fromkeys(entry.groups)),
+        removed=False,
+        accelerator=settings.accelerator,
+        gpu_memory=GpuMemory(bytes=memory.gpu_bytes, source=source) if demands else None,
+        needed_gpu_bytes=max((demand.needed_gpu_bytes() for demand in demands.values()), default=None),
+        enough_carve_out_bytes=enough if settings.memory_regime == "carveout" else None,
+        services=services,
+        obstacles=tuple(obstacles),
+    )
+
+
+def enough_carve_out(settings: HostSettings, demands: Mapping[str, Demand]) -> int | None:
+    """The smallest BIOS step of the host's accelerator on which every one of its services starts; None: no step."""
+    steps = accelerators.load(settings.accelerator).carve_outs
+    return next((step for step in steps if demands and all(demand.fits_gpu(step) for demand in demands.values())), None)
+
+
+def _memory(
+    settings: HostSettings, enough: int | None, gpu_bytes: int | None, report: Report | None
+) -> tuple[HostMemory, Source]:
+    """The memory to reckon with, and where its figure is from."""
+    if report is not None and (found := preflight.memory_of(settings, report)) is not None:
+        return found, "host"
+    amount: int
+    source: Source
+    if settings.memory_regime == "gtt":
+        amount, source = settings.gtt_limit or GIB, "gtt_limit"
+    elif gpu_bytes is not None:
+        amount, source = gpu_bytes, "option"
+    elif enough is not None:
+        amount, source = enough, "enough"
+    else:
+        amount, source = accelerators.load(settings.accelerator).carve_outs[-1], "largest"
+    overcommit = int(settings.sysctl.get("vm.overcommit_memory", 0))
+    return HostMemory.model_validate(
+        {"gpu_bytes": amount, "regime": settings.memory_regime, "overcommit_memory": overcommit}
+    ), source
+
+
+def _too_small(services: tuple[ServicePlan, ...], demands: Mapping[str, Demand], memory: HostMemory) -> list[str]:
+    alone = [
+        service.budget.sentence(service.command.name)
+        for service in services
+        if service.budget is not None and not service.budget.fits
+    ]
+    return alone or list(fit_together(demands, memory))
+
+
+def _nothing(entry: Entry, obstacles: list[str]) -> HostPlan:
+    return HostPlan(
+        name=entry.name,
+        groups=tuple(dict.fromkeys(entry.groups)),
+        removed=entry.settings.removed,
+        accelerator=entry.settings.accelerator,
+        gpu_memory=None,
+        needed_gpu_bytes=None,
+        enough_carve_out_bytes=None,
+        services=(),
+        obstacles=tuple(obstacles),
+    )
