@@ -61,7 +61,9 @@ class HostPlan(_Frozen):
     groups: tuple[str, ...]
     removed: bool = Field(description="The roles' work is to be taken away; nothing is served.")
     accelerator: str
-    gpu_memory: GpuMemory | None = Field(description="None where it plays no part: nothing is served, or nobody can add it up.")
+    gpu_memory: GpuMemory | None = Field(
+        description="None where nothing is served, or the memory of none of it is known."
+    )
     needed_gpu_bytes: int | None = Field(description="Least GPU memory on which all services start, in whole GiB.")
     enough_carve_out_bytes: int | None = Field(
         description="Smallest BIOS step on which all services start; None: none of them, or GTT."

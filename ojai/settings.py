@@ -111,7 +111,7 @@ class Service(Features):
         description="Name of the systemd unit and of the container.",
         examples=["vllm-gemma4"],
     )
-    engine: Literal["vllm"] = Field("vllm", description="The engine that serves the model.")
+    engine: Literal["vllm"] = Field("vllm", description="The engine that serves the model.", examples=["vllm"])
     profile: Annotated[str, Choice(profiles.names)] = Field(
         "gemma-4-e4b", description="Name of a file in `profiles/`.", examples=["gemma-4-26b-a4b"]
     )
@@ -123,19 +123,27 @@ class Service(Features):
         "guards only part of its endpoints, so put a proxy in front of it before others can reach it.",
         examples=["127.0.0.1"],
     )
-    model: str | None = Field(None, min_length=1, description="Model id instead of the profile's.")
+    model: str | None = Field(
+        None, min_length=1, description="Model id instead of the profile's.", examples=["google/gemma-4-E4B-it"]
+    )
     image: Annotated[str | None, Wanted("repository:tag, without a digest")] = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$",
         description="Container image instead of the profile's, `repository:tag`.",
         examples=["vllm/vllm-openai-rocm:v0.20.1"],
     )
-    image_digest: Digest | None = Field(None, description="Digest that the image must have; pulled by it.")
+    image_digest: Digest | None = Field(
+        None, description="Digest that the image must have; pulled by it.", examples=["sha256:" + "0" * 64]
+    )
     start_timeout: int = Field(
-        1800, ge=1, le=86400, description="Seconds that the model may take to load, compile and answer /health."
+        1800,
+        ge=1,
+        le=86400,
+        description="Seconds that the model may take to load, compile and answer /health.",
+        examples=[600],
     )
     stop_timeout: int = Field(
-        120, ge=1, le=3600, description="Seconds to stop in: TunableOp writes its file only at exit."
+        120, ge=1, le=3600, description="Seconds to stop in: TunableOp writes its file only at exit.", examples=[300]
     )
 
     _no_flags = field_validator("*", mode="before")(_refuse_flag_for_number)
@@ -181,10 +189,11 @@ class HostSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    removed: bool = Field(False, description="Take away what the roles added to this host.")
+    removed: bool = Field(False, description="Take away what the roles added to this host.", examples=[True])
     removed_data: bool = Field(
         False,
         description="With `removed`: the data folders (models, caches) too. They can be tens of GB to load again.",
+        examples=[True],
     )
 
     accelerator: Annotated[str, Choice(accelerators.names)] = Field(
@@ -194,9 +203,13 @@ class HostSettings(BaseModel):
     kernel_package: Package = Field(
         "linux-oem-24.04d",
         description="Kernel metapackage. It has been the 6.17 line since 2026, though AMD's page still says 6.14.",
+        examples=["linux-generic-hwe-24.04"],
     )
     kernel_flavour: Annotated[str, Wanted("small letters, digits and -, a letter first")] = Field(
-        "oem", pattern=r"^[a-z][a-z0-9-]*$", description="Flavour of that kernel: what `uname -r` ends with."
+        "oem",
+        pattern=r"^[a-z][a-z0-9-]*$",
+        description="Flavour of that kernel: what `uname -r` ends with.",
+        examples=["generic"],
     )
     kernel_floor: Annotated[str | None, Wanted("a kernel release such as 6.14.0-1018")] = Field(
         None,
@@ -204,13 +217,16 @@ class HostSettings(BaseModel):
         examples=["6.14.0-1018"],
     )
     kernel_reboot: Literal["if-required", "never"] = Field(
-        "if-required", description="Whether the deploy reboots into the kernel; `never` only reports that it is needed."
+        "if-required",
+        description="Whether the deploy reboots into the kernel; `never` only reports that it is needed.",
+        examples=["never"],
     )
-    kernel_reboot_timeout: int = Field(600, ge=30, le=7200, description="Seconds a reboot may take.")
+    kernel_reboot_timeout: int = Field(600, ge=30, le=7200, description="Seconds a reboot may take.", examples=[900])
     firmware_known_bad: tuple[str, ...] = Field(
         ("20251125",),
         description="Parts of linux-firmware versions that break ROCm; the deploy refuses a host that has one. "
         "20251125 was recalled by AMD.",
+        examples=[["20251125"]],
     )
 
     gpu_users: tuple[UnixName, ...] = Field(
@@ -220,12 +236,14 @@ class HostSettings(BaseModel):
     sysctl: dict[KernelParameter, int | str] = Field(
         default_factory=_default_sysctl,
         description="Kernel parameters. vm.overcommit_memory=1 lets vLLM map a 46.5 GB shard privately.",
+        examples=[{"vm.overcommit_memory": 1, "vm.swappiness": 10}],
     )
 
     memory_regime: Literal["carveout", "gtt"] = Field(
         "carveout",
         description="Where the GPU's memory comes from: the BIOS carve-out (the guides), or GTT with a small carve-out "
         "(AMD's advice).",
+        examples=["gtt"],
     )
     gtt_limit: Bytes | None = Field(
         None,
@@ -235,20 +253,32 @@ class HostSettings(BaseModel):
     )
 
     rocm_channel: Annotated[str, Choice(channels)] = Field("7.2", description="ROCm release line.", examples=["7.2.4"])
-    rocm_mirror: Url | None = Field(None, description="Where the packages come from, instead of AMD's server.")
+    rocm_mirror: Url | None = Field(
+        None,
+        description="Where the packages come from, instead of AMD's server.",
+        examples=["https://mirror.example.net/rocm"],
+    )
     rocm_key_fingerprint: Fingerprint | None = Field(
-        None, description="Fingerprint of the signing key, where a mirror signs with its own."
+        None,
+        description="Fingerprint of the signing key, where a mirror signs with its own.",
+        examples=["CA8B B472 7A47 B4D0 9B4E E896 9386 B48A 1A69 3C5C"],
     )
     rocm_packages: tuple[Package, ...] = Field(
         ("rocminfo", "amd-smi-lib"),
         description="ROCm packages on the host. The container has its own ROCm; `rocm` is the whole (about 20 GB).",
         examples=[["rocm"]],
     )
-    rocm_migraphx: bool = Field(False, description="Install `migraphx` too (the E4B guide's NPU sidecar).")
-    rocm_graphics: bool = Field(True, description="Add AMD's graphics repository (a newer libdrm-amdgpu).")
+    rocm_migraphx: bool = Field(
+        False, description="Install `migraphx` too (the E4B guide's NPU sidecar).", examples=[True]
+    )
+    rocm_graphics: bool = Field(
+        True, description="Add AMD's graphics repository (a newer libdrm-amdgpu).", examples=[False]
+    )
 
     docker_source: Literal["ubuntu", "docker"] = Field(
-        "ubuntu", description="`docker.io` from Ubuntu's archive, or Docker's own packages from its own."
+        "ubuntu",
+        description="`docker.io` from Ubuntu's archive, or Docker's own packages from its own.",
+        examples=["docker"],
     )
     docker_packages: tuple[Package, ...] | None = Field(
         None,
@@ -256,36 +286,47 @@ class HostSettings(BaseModel):
         examples=[["docker.io", "docker-cli"]],
     )
     docker_mirror: Url = Field(
-        "https://download.docker.com/linux/ubuntu", description="Docker's apt archive (with `docker_source: docker`)."
+        "https://download.docker.com/linux/ubuntu",
+        description="Docker's apt archive (with `docker_source: docker`).",
+        examples=["https://mirror.example.net/docker"],
     )
     docker_key_fingerprint: Fingerprint = Field(
-        "9DC858229FC7DD38854AE2D88D81803C0EBFCD88", description="Fingerprint of the key that signs Docker's archive."
+        "9DC858229FC7DD38854AE2D88D81803C0EBFCD88",
+        description="Fingerprint of the key that signs Docker's archive.",
+        examples=["9DC8 5822 9FC7 DD38 854A E2D8 8D81 803C 0EBF CD88"],
     )
     docker_registry_mirrors: tuple[Url, ...] = Field(
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
     docker_log_max_size: Annotated[str, Wanted("a number and k, m or g")] = Field(
-        "50m", pattern=r"^[1-9]\d*[kmg]$", description="Size at which a container's log turns."
+        "50m", pattern=r"^[1-9]\d*[kmg]$", description="Size at which a container's log turns.", examples=["10m"]
     )
-    docker_log_max_file: int = Field(5, ge=1, le=100, description="Turned logs kept for a container.")
+    docker_log_max_file: int = Field(5, ge=1, le=100, description="Turned logs kept for a container.", examples=[3])
 
     data_directory: AbsolutePath = Field(
-        "/srv/ojai", description="Folder of the caches: Hugging Face, vLLM, TunableOp, models, workspace."
+        "/srv/ojai",
+        description="Folder of the caches: Hugging Face, vLLM, TunableOp, models, workspace.",
+        examples=["/data/ojai"],
     )
-    data_owner: UnixName = Field("root", description="Owner of the cache folders. The container writes as root.")
-    data_group: UnixName = Field("root", description="Group of the cache folders.")
+    data_owner: UnixName = Field(
+        "root", description="Owner of the cache folders. The container writes as root.", examples=["ada"]
+    )
+    data_group: UnixName = Field("root", description="Group of the cache folders.", examples=["render"])
     data_mode: Annotated[str, Wanted("three or four octal digits")] = Field(
-        "755", pattern=r"^[0-7]{3,4}$", description="Mode of the cache folders."
+        "755", pattern=r"^[0-7]{3,4}$", description="Mode of the cache folders.", examples=["2775"]
     )
 
     image_bytes: Bytes = Field(
         40 * 1024**3,
         ge=0,
         description="Disk space that the image is taken to need, unpacked, when it is not there yet.",
+        examples=["50GiB"],
     )
 
     services: tuple[Service, ...] = Field(
-        default_factory=lambda: (Service(),), description="The inference servers of the host."
+        default_factory=lambda: (Service(),),
+        description="The inference servers of the host.",
+        examples=[[{"profile": "gemma-4-26b-a4b", "max_model_len": 32768}]],
     )
 
     _no_flags = field_validator("*", mode="before")(_refuse_flag_for_number)

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
 import annotated_types
-from pydantic import BaseModel
+from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Choice:
     """Names that are only known when they are asked for, such as the files in a folder."""
 
     names: Callable[[], Iterable[str]]
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema with the names that there are now."""
+        return {**handler(schema), "enum": list(self.names())}
 
 
 def allowed(field: FieldInfo) -> str:
@@ -118,9 +124,10 @@ def _bounds(metadata: tuple[Any, ...]) -> str:
                 found[kind] = getattr(mark, name)
     least, above = found.get(annotated_types.Ge), found.get(annotated_types.Gt)
     most, below = found.get(annotated_types.Le), found.get(annotated_types.Lt)
-    if least is not None and most is not None:
+    if least is not None and most is not None and found.keys() == {annotated_types.Ge, annotated_types.Le}:
         return f" from {least} to {most}"
     low = f"at least {least}" if least is not None else f"above {above}" if above is not None else ""
     high = f"at most {most}" if most is not None else f"below {below}" if below is not None else ""
-    said = " and ".join(part for part in (low, high) if part)
+    step = next((f"a multiple of {m.multiple_of}" for m in metadata if isinstance(m, annotated_types.MultipleOf)), "")
+    said = " and ".join(part for part in (step, low, high) if part)
     return f", {said}" if said else ""
