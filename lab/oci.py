@@ -61,6 +61,7 @@ LIBRARIES = (
     "ld-linux-x86-64.so*", "libc.so*", "libm.so*", "libdl.so*", "libpthread.so*", "librt.so*", "libutil.so*",
     "libresolv.so*", "libnss_files.so*", "libnss_dns.so*", "libz.so*", "libexpat.so*", "libtinfo.so*",
     "libselinux.so*", "libpcre2-8.so*", "libacl.so*", "libattr.so*", "libgmp.so*", "libcap.so*",
+    "libgcc_s.so*",
 )  # fmt: skip
 """What stays of the shared libraries."""
 
@@ -93,7 +94,7 @@ import sys
 sys.path.insert(0, "{HOME}")
 from modelserver.server import main
 
-raise SystemExit(main())
+main()
 """
 PROGRAM_VERSION = f"""\"\"\"{NOTICE}\"\"\"
 

@@ -2,4 +2,4 @@
 
 from .server import main
 
-raise SystemExit(main())
+main()

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 from . import NOTICE, VERSION, arguments, engine
 from .api import Server
@@ -124,12 +125,17 @@ def serve(parsed: argparse.Namespace, environment: Environment) -> int:
     return 0
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run `vllm` with these words, by default the process's own; return the exit status."""
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    """Run `vllm` with these words, by default the process's own, and end the process."""
     try:
         environment = read()
     except ValueError as bad:
         fail(f"ojai lab's stand-in: {bad}")
     if environment.crash_at == "start":
         fail("RuntimeError: OJAI_LAB_CRASH_AT=start: the ojai lab's stand-in was told to die here")
-    return serve(arguments.command(sys.argv[1:] if words is None else words, arguments.load_contract()), environment)
+    parsed = arguments.command(sys.argv[1:] if words is None else words, arguments.load_contract())
+    status = serve(parsed, environment)
+    # Not through the interpreter's own end: threads still hold connections there, and it may stumble over them.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
