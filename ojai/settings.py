@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from ojai import accelerators, connection, kernels, profiles, units
+from ojai import accelerators, connector_data, kernels, profiles, units
 from ojai.faults import Fault, faults_of, nearest, shown
 from ojai.faults import Path as FaultPath
 from ojai.memory.budget import DEFAULT_UTILIZATION
@@ -480,8 +480,8 @@ def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
 
     Raises :class:`SettingsError` with every fault found: the key, the value, what is allowed.
     """
-    ours = {str(key): value for key, value in data.items() if not connection.OWN.match(str(key))}
-    found = list(connection.faults(data))
+    ours = {str(key): value for key, value in data.items() if not connector_data.OWN.match(str(key))}
+    found = list(connector_data.faults(data))
     try:
         settings = HostSettings.model_validate(ours)
     except ValidationError as error:

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from ojai import connection, fleet, profiles
+from ojai import connector_data, fleet, profiles
 from ojai.profiles import Features
 from ojai.settings import HostSettings, Service
 from ojai.units import format_gib
@@ -130,7 +130,7 @@ def schema() -> dict[str, Any]:
     definitions = {name: _plain(value) for name, value in made.pop("$defs").items()}
     # Known to the editor, though the declaration of a choice leaves them to the refusals.
     _list_of(definitions["Service"]["properties"]["allow"])["items"]["enum"] = list(profiles.CODES)
-    properties = {**_plain(made)["properties"], **{name: _ssh(item) for name, item in connection.ssh().items()}}
+    properties = {**_plain(made)["properties"], **{name: _ssh(item) for name, item in connector_data.ssh().items()}}
     own = {"^_": {"description": "A global argument of pyinfra."}, "^fake_": {}}
     definitions["Settings"] = {
         "type": ["object", "null"],
@@ -200,7 +200,7 @@ def _plain(value: Any) -> Any:
     return kept
 
 
-def _ssh(item: connection.Item) -> dict[str, Any]:
+def _ssh(item: connector_data.Item) -> dict[str, Any]:
     words = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object"}
     told: dict[str, Any] = {"description": f"pyinfra: {item.meaning.rstrip('.').replace('``', '`')}."}
     if item.kind in words:
@@ -272,7 +272,7 @@ def _cell(text: str) -> str:
 
 
 def _reach() -> Iterable[str]:
-    for name, item in connection.ssh().items():
+    for name, item in connector_data.ssh().items():
         kind = _TYPES.get(item.kind, "mapping")
         meaning = _cell(item.meaning.replace("``", "`"))
         yield f"| `{name}` | {kind} | {_value(item.default)} | {meaning} |\n"
