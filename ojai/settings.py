@@ -486,7 +486,10 @@ def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
         settings = HostSettings.model_validate(ours)
     except ValidationError as error:
         first = faults_of(error, HostSettings, ours)
-        found += [*first, *_contradictions_beside(first, ours)]
+        found += first
+        # A fault without a place is the host's as a whole: its contradictions have been looked for.
+        if all(fault["loc"] for fault in error.errors()):
+            found += _contradictions_beside(first, ours)
     if found:
         raise SettingsError(host, found)
     return settings
@@ -502,8 +505,6 @@ def _contradictions_beside(found: Iterable[Fault], data: Mapping[str, Any]) -> l
     First within each service without its faulty keys, then over the host without its faulty services.
     """
     faults = list(found)
-    if any(fault.contradiction and fault.path[:1] != ("services",) for fault in faults):
-        return []
     entries = data.get("services")
     entries = list(entries) if isinstance(entries, list | tuple) else []
     more: list[Fault] = []

@@ -1,0 +1,227 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ojai import connector_data
+from ojai.settings import HostSettings, Service, SettingsError, parse
+from ojai.units import GIB
+
+MINE = "gemma-4-e4b"
+
+
+def faults(data: dict[str, Any]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        parse("mini", data)
+    assert all(line.startswith("mini: ") for line in str(caught.value).splitlines())
+    return list(caught.value.faults)
+
+
+def service(**choices: Any) -> dict[str, Any]:
+    return {"services": [choices]}
+
+
+def test_a_host_with_nothing_said_is_the_guides_box() -> None:
+    found = parse("mini", {})
+    (only,) = found.services
+    assert (only.name, only.profile, only.port, only.unit) == ("vllm-gemma4", MINE, 8000, "vllm-gemma4.service")
+    assert found.sysctl == {"vm.overcommit_memory": 1}
+    assert (found.kernel_package, found.kernel_reboot) == ("linux-oem-24.04d", "if-required")
+    assert (found.accelerator, found.memory_regime, found.rocm_channel) == ("gfx1150", "carveout", "7.2")
+    assert not found.removed and not found.gpu_users
+
+
+def test_settings_do_not_change() -> None:
+    found = parse("mini", {})
+    with pytest.raises(ValidationError, match="frozen"):
+        found.removed = True  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        found.services[0].port = 1  # type: ignore[misc]
+
+
+def test_what_is_said_of_a_service_is_over_its_profile_and_nothing_else_changes() -> None:
+    plain, other = parse("a", {}), parse("b", service(max_model_len=4096))
+    before, after = plain.command(plain.services[0]), other.command(other.services[0])
+    assert [word for word in after.docker_argv if word not in before.docker_argv] == ["4096"]
+    assert len(after.docker_argv) == len(before.docker_argv)
+    assert parse("b", service(port=9000)).services[0].profile == MINE
+
+
+def test_a_list_of_services_replaces_the_default_one() -> None:
+    found = parse("mini", service(name="chat", profile="gemma-4-e2b", port=9001))
+    assert [one.name for one in found.services] == ["chat"]
+    assert parse("mini", {"services": []}).services == ()
+
+
+def test_amounts_are_bytes_however_they_are_written() -> None:
+    written = {"memory_regime": "gtt", "gtt_limit": "100GiB", "image_bytes": "50 GB"}
+    assert parse("mini", written).gtt_limit == 100 * GIB
+    assert parse("mini", written).image_bytes == 50 * 10**9
+    assert parse("mini", {"image_bytes": 7}).image_bytes == 7
+
+
+def test_yaml_s_number_for_a_channel_is_its_name() -> None:
+    assert parse("mini", {"rocm_channel": 7.2}).rocm_channel == "7.2"
+
+
+def test_pyinfra_s_data_passes() -> None:
+    found = parse("mini", {"ssh_user": "ada", "ssh_port": 22, "_sudo": True, "_retries": 2, "fake_delay": 0})
+    assert found == HostSettings()
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ({"kernel_flor": "x"}, "kernel_flor: no such setting; the nearest is kernel_floor"),
+        ({"qqq": 1}, "qqq: no such setting; docs/reference/settings.md lists them all"),
+        ({"port": 1}, "port: no such setting here; an entry of services has port"),
+        ({1: 2}, "1: no such setting; docs/reference/settings.md lists them all"),
+        (service(prot=1), "services[0].prot: no such setting; the nearest is port"),
+        (service(sysctl={}), "services[0].sysctl: no such setting here; the host has sysctl, at the top"),
+        (service(port=70000), "services[0].port: found 70000; wanted a whole number from 1 to 65535"),
+        (service(port=True), "services[0].port: found true; wanted a whole number from 1 to 65535"),
+        (service(gpu_memory_utilization=float("nan")), "found nan; wanted a number, above 0 and at most 1"),
+        (service(dtype="bf16"), "one of auto, half, float16, bfloat16, float, float32; the nearest is bfloat16"),
+        (service(profile="gema-4-e4b"), "services[0].profile: no profile 'gema-4-e4b'; did you mean 'gemma-4-e4b'?"),
+        (service(allow=["fp8-kw"]), "no refusal 'fp8-kw' to allow; the nearest is fp8-kv"),
+        (
+            service(speculative={"model": "m", "token": 3}),
+            "services[0].speculative.token: no such setting; the nearest",
+        ),
+        (service(speculative={"model": "m", "token": 3}), "services[0].speculative.tokens: is missing; wanted a whole"),
+        (service(speculative="maybe"), "found 'maybe'; wanted true or false or a mapping with model and tokens"),
+        (service(environment={"A": True}), "services[0].environment.A: found true; true is a YAML boolean"),
+        ({"services": ["x"]}, "services[0]: found 'x'; wanted a mapping of settings"),
+        ({"services": [None]}, "services[0]: found nothing (null); wanted a mapping"),
+        ({"services": {"a": 1}}, "services: found {'a': 1}; wanted a list, each entry a mapping of settings"),
+        ({"removed": "maybe"}, "removed: found 'maybe'; wanted true or false"),
+        ({"image_bytes": True}, "image_bytes: found true; wanted an amount of memory or disk such as 64GiB"),
+        ({"image_bytes": "4 flops"}, "image_bytes: 'flops' in '4 flops' is not a unit of memory; wanted an amount"),
+        ({"data_mode": 755}, "data_mode: found 755; wanted three or four octal digits; put it in quotes"),
+        ({"kernel_floor": "six"}, "kernel_floor: 'six' is no kernel release"),
+        ({"kernel_floor": 6.14}, "found 6.14; wanted a kernel release such as 6.14.0-1018; put it in quotes"),
+        ({"gpu_users": "ada"}, "gpu_users: found 'ada'; wanted a list"),
+        ({"gpu_users": ["ada", "A B"]}, "gpu_users[1]: found 'A B'; wanted a Linux account"),
+        ({"accelerator": "gfx1155"}, "accelerator: unknown accelerator 'gfx1155': did you mean gfx1151?"),
+        ({"docker_source": "dockr"}, "found 'dockr'; wanted one of ubuntu, docker; the nearest is docker"),
+        ({"sysctl": {"vmswap": 1}}, "sysctl.vmswap: found the name 'vmswap'; wanted a kernel parameter"),
+        ({"sysctl": {"vm.overcommit_memory": 3}}, "sysctl.vm.overcommit_memory: found 3; wanted 0, 1 or 2"),
+        ({"rocm_key_fingerprint": "CA8B"}, "found 'CA8B'; wanted a key's whole fingerprint: 40 hexadecimal digits"),
+        (
+            {"rocm_mirror": "http://x/"},
+            "found 'http://x/'; wanted an address with http:// or https://, without a slash",
+        ),
+        ({"ssh_usr": "a"}, "ssh_usr: pyinfra has no such data; the nearest is ssh_user"),
+        ({"ssh_port": "22"}, "ssh_port: found '22'; wanted a whole number"),
+        ({"_sud": True}, "_sud: pyinfra has no such argument; the nearest is _sudo"),
+        ({"fake_dely": 0}, "fake_dely: pyinfra has no such data; the nearest is fake_delay"),
+    ],
+)
+def test_a_fault_says_where_what_and_what_instead(data: dict[str, Any], line: str) -> None:
+    assert any(line in fault for fault in faults(data)), faults(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (service(text_only=True, images=2), "services[0].text_only: true contradicts images: 2"),
+        (service(thinking=True), "thinking"),
+        (service(max_num_batched_tokens=2, max_num_seqs=4), "services[0].max_num_batched_tokens: 2 is less than"),
+        (service(profile="gemma-4-26b-a4b", max_num_batched_tokens=2), "services[0] (vllm-gemma4): max_num_batched"),
+        (service(max_model_len=10**6), "services[0] (vllm-gemma4): context-beyond-model"),
+        (service(profile="diffusiongemma-26b-a4b", speculative=True), "services[0] (vllm-gemma4): "),
+        (service(environment={"HF_TOKEN": "x"}), "services[0] (vllm-gemma4): secret-in-argv"),
+        ({"memory_regime": "gtt"}, "gtt_limit: memory_regime is gtt, so say how much"),
+        ({"gtt_limit": "8GiB"}, "gtt_limit: has no use with memory_regime carveout"),
+        ({"removed_data": True}, "removed_data: means nothing without"),
+    ],
+)
+def test_a_contradiction_is_refused(data: dict[str, Any], line: str) -> None:
+    (only,) = faults(data)
+    assert line in only
+
+
+def pair(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    return {"services": [{"name": "a", "port": 1, **first}, {"name": "b", "port": 2, **second}]}
+
+
+def test_two_services_may_not_share_a_name_or_a_port() -> None:
+    half = {"gpu_memory_utilization": 0.4}
+    found = faults(pair({**half}, {**half, "name": "a", "port": 1}))
+    assert found == [
+        "services[1].name: found 'a', as in services[0]; wanted its own",
+        "services[1].port: found 1, as in services[0]; wanted its own",
+    ]
+
+
+def test_services_may_not_reserve_more_memory_than_there_is() -> None:
+    (only,) = faults(pair({"gpu_memory_utilization": 0.6}, {"gpu_memory_utilization": 0.5}))
+    assert only.startswith("services: together they reserve 1.1 of the GPU's memory (a 0.6, b 0.5); wanted 1 at most")
+    (default,) = faults(pair({}, {}))
+    assert "a 0.85, b 0.85" in default
+    for shares in ((0.45, 0.55), (0.3, 0.7), (0.1, 0.2)):
+        parse("mini", pair(*({"gpu_memory_utilization": share} for share in shares)))
+
+
+def test_ten_tenths_are_one() -> None:
+    tenth = [{"name": f"s{n}", "port": 8000 + n, "gpu_memory_utilization": 0.1} for n in range(10)]
+    assert len(parse("mini", {"services": tenth}).services) == 10
+
+
+def test_contradictions_are_told_beside_faults() -> None:
+    found = faults(
+        {
+            "kernel_flor": 1,
+            "removed_data": True,
+            "services": [
+                {"name": "a", "port": 1, "gpu_memory_utilization": 0.4},
+                {"por": 5, "text_only": True, "images": 2},
+                {"name": "a", "port": 1, "gpu_memory_utilization": 0.4},
+                {"name": "c", "port": 3, "max_model_len": 10**7, "gpu_memory_utilization": 0.1},
+            ],
+        }
+    )
+    places = sorted(fault.partition(": ")[0] for fault in found)
+    assert places == [
+        "kernel_flor",
+        "removed_data",
+        "services[1].por",
+        "services[1].text_only",
+        "services[2].name",
+        "services[2].port",
+        "services[3] (c)",
+    ]
+
+
+def test_a_faulty_value_is_not_told_twice_as_a_contradiction() -> None:
+    assert faults({"memory_regime": "gtt", "gtt_limit": "much"}) != []
+    assert len(faults({"memory_regime": "gtt", "gtt_limit": "much"})) == 1
+    assert len(faults({"memory_regime": "gt", "gtt_limit": "8GiB"})) == 1
+    assert len(faults({"removed": "maybe", "removed_data": True})) == 1
+    assert len(faults({"accelerator": "gfx1", "services": [{"allow": ["fp8-kv"], "kv_cache_dtype": "fp8"}]})) == 1
+
+
+def test_a_long_value_is_cut() -> None:
+    (only,) = faults({"accelerator": ["x" * 500]})
+    assert len(only) < 250 and "…" in only
+
+
+def test_a_password_is_not_shown() -> None:
+    found = faults({"ssh_password": 123456789, "_sudo_passwrd": "x"})
+    assert not any("123456789" in fault for fault in found)
+
+
+def test_a_helper_of_a_group_data_file_is_no_fault() -> None:
+    assert not list(connector_data.faults({"_HOME": "/x", "_releases": []}))
+
+
+def test_every_service_has_its_own_secrets_file() -> None:
+    assert Service(name="chat").env_file == "/etc/ojai/chat.env"
+
+
+def test_a_mirror_with_its_own_key_replaces_amd_s() -> None:
+    own = "AAAA AAAA AAAA AAAA AAAA aaaa AAAA AAAA AAAA AAAA"
+    found = parse("mini", {"rocm_mirror": "https://mirror.example.net", "rocm_key_fingerprint": own})
+    assert found.channel.mirror == "https://mirror.example.net"
+    assert found.channel.key_fingerprint == "A" * 40
+    assert parse("mini", {}).channel.key_fingerprint != "A" * 40
