@@ -8,13 +8,13 @@ CONTRACT_ARGS ?=
 
 .PHONY: contract contract-data
 
-## contract: every profile, and a list of bad command lines, put to vLLM's real parser (own environment)
-contract: $(CONTRACT)/ready
+
+contract: setup $(CONTRACT)/ready ## every profile, and bad command lines, put to vLLM's real parser (own environment, 2 GB)
 	@$(VENV)/bin/ojai profiles --json > $(CONTRACT)/profiles.json
 	@$(CONTRACT)/bin/python -m tools.contract.run --profiles $(CONTRACT)/profiles.json $(CONTRACT_ARGS)
 
-## contract-data: write the flags of vLLM's parser down anew
-contract-data: $(CONTRACT)/ready
+
+contract-data: $(CONTRACT)/ready ## write the flags of vLLM's parser down anew
 	$(CONTRACT)/bin/python -m tools.contract.extract ojai/data/vllm-0.20.1.json
 
 $(CONTRACT)/ready: requirements-contract.txt

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ojai import accelerators, profiles
+from ojai.budgets import demand, of
 from ojai.facts.report import Report
-from ojai.memory.budget import Budget, Demand, HostMemory, budget, fit_together
-from ojai.memory.gtt import check_pages_limit, ttm_pages
-from ojai.settings import HostSettings, Service
+from ojai.memory import Budget, HostMemory, check_pages_limit, fit_together, ttm_pages
+from ojai.settings import HostSettings
 from ojai.units import GIB, format_gib
 
 #: Free space to leave beside image and weights, for logs and compile caches (bytes).
@@ -52,28 +52,6 @@ class Refusal:
         return f"{self.check}: found {self.found}; wanted {self.wanted}. What to do: {self.todo}."
 
 
-def demand_of(settings: HostSettings, service: Service) -> Demand:
-    """What a service asks of the memory, as its profile and its choices say."""
-    profile = profiles.load(service.profile)
-    chosen = profiles.effective(profile, service.features)
-    asked = {
-        "gpu_memory_utilization": chosen.gpu_memory_utilization,
-        "kv_cache_dtype": chosen.kv_cache_dtype,
-    }
-    return Demand.model_validate(
-        {
-            "weights_bytes": profile.weights_bytes,
-            "largest_shard_bytes": profile.largest_shard_bytes,
-            "geometry": profile.geometry,
-            "max_model_len": chosen.max_model_len or profile.geometry.max_context,
-            "block_size": chosen.block_size,
-            "max_num_batched_tokens": chosen.max_num_batched_tokens,
-            "max_num_seqs": chosen.max_num_seqs,
-            **{key: value for key, value in asked.items() if value is not None},
-        }
-    )
-
-
 def memory_of(settings: HostSettings, report: Report) -> HostMemory | None:
     """The memory that the host has for a model once the roles are through; None while the driver is not up.
 
@@ -104,9 +82,9 @@ def budgets(settings: HostSettings, report: Report) -> dict[str, Budget]:
     memory = memory_of(settings, report)
     if memory is None:
         return {}
-    steps = accelerators.load(settings.accelerator).carve_outs
     return {
-        service.name: budget(demand_of(settings, service), memory, carve_outs=steps) for service in settings.services
+        service.name: of(profiles.load(service.profile), memory, service.features, settings.accelerator)
+        for service in settings.services
     }
 
 
@@ -279,7 +257,7 @@ def _memory(settings: HostSettings, report: Report) -> Iterator[Refusal]:
                 result.suggestion or "take a smaller profile (`ojai profiles`)",
             )
     if len(settings.services) > 1 and all(result.fits for result in found.values()):
-        demands = {service.name: demand_of(settings, service) for service in settings.services}
+        demands = {s.name: demand(profiles.load(s.profile), s.features) for s in settings.services}
         for reason in fit_together(demands, memory):
             yield Refusal("memory for all services", reason, "all of them at once", "lower gpu_memory_utilization")
 

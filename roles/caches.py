@@ -1,6 +1,5 @@
 """The folders that outlive a container: weights, compiled kernels, tuning results, models, workspace."""
 
-from pyinfra import host
 from pyinfra.api.deploy import deploy
 
 from ojai.operations import files
@@ -11,14 +10,13 @@ from ojai.settings import HostSettings
 @deploy("Caches")
 def apply(*, settings: HostSettings) -> None:
     """Each folder is there, with owner and mode. TunableOp's has one folder an image in it, made with the unit."""
-    for path in host.loop([settings.data_directory, *(settings.cache(name) for name in MOUNTS)]):
-        files.folder(
-            name=f"Have {path}",
-            path=path,
-            user=settings.data_owner,
-            group=settings.data_group,
-            mode=settings.data_mode,
-        )
+    files.folders(
+        name="Have the folders",
+        paths=[settings.data_directory, *(settings.cache(name) for name in MOUNTS)],
+        user=settings.data_owner,
+        group=settings.data_group,
+        mode=settings.data_mode,
+    )
 
 
 @deploy("Caches: removal")

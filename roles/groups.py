@@ -17,7 +17,7 @@ def apply(*, settings: HostSettings) -> None:
         names=GROUPS,
     )
     groups.members(
-        name=f"Let {', '.join(settings.gpu_users) or 'nobody else'} use the GPU",
+        name="Put the named users into them",
         groups=GROUPS,
         users=list(settings.gpu_users),
     )

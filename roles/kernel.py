@@ -13,18 +13,18 @@ REBOOT_MARKER = "/run/ojai-reboot-required"
 def apply(*, settings: HostSettings) -> None:
     """Install the kernel's metapackage, reboot into it when another runs, and see that it is new enough."""
     apt.packages(
-        name=f"Install {settings.kernel_package}",
+        name="Install the kernel's metapackage",
         names=[settings.kernel_package],
     )
     kernel.reboot_if_required(
-        name=f"Run the newest {settings.kernel_flavour} kernel",
+        name="Run the newest kernel of the flavour",
         flavour=settings.kernel_flavour,
         policy=settings.kernel_reboot,
         marker=REBOOT_MARKER,
         timeout=settings.kernel_reboot_timeout,
     )
     kernel.at_least(
-        name=f"Check that the kernel is {settings.floor} or newer",
+        name="Check the kernel against the floor",
         flavour=settings.kernel_flavour,
         floor=settings.floor,
         why="ROCm's page on RDNA 3.5: older ones lack KFD's queue and memory checks",

@@ -1,11 +1,12 @@
 """The gate: is this the machine that the inventory says, and can it hold what is asked of it?"""
 
 from pyinfra import host, logger, state
-from pyinfra.api.exceptions import DeployError, PyinfraError
+from pyinfra.api.exceptions import DeployError
 
 from ojai.facts.report import HostReport
 from ojai.preflight import budgets, refusals
 from ojai.settings import HostSettings
+from ojai.survey import questions
 
 
 def passes(*, settings: HostSettings) -> bool:
@@ -13,13 +14,7 @@ def passes(*, settings: HostSettings) -> bool:
 
     A refused host is dropped with every reason named, and the others go on; exit status is 1.
     """
-    report = host.get_fact(
-        HostReport,
-        places=("/var/lib/docker", settings.data_directory),
-        users=settings.gpu_users,
-        env_files=tuple(server.env_file for server in settings.services),
-        images=tuple(settings.command(server).image for server in settings.services),
-    )
+    report = host.get_fact(HostReport, **questions(settings))
     if report is None:
         return _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
     found = refusals(settings, report)
@@ -31,11 +26,11 @@ def passes(*, settings: HostSettings) -> bool:
 
 
 def _refuse(text: str) -> bool:
-    try:
-        state.fail_hosts({host})
-    except PyinfraError as error:
-        # The last host, or more failures than are allowed: the run ends here, with this as its error.
-        raise DeployError("\n".join(f"{host.name}: {line}" for line in text.splitlines())) from error
+    # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are told.
+    state.failed_hosts.add(host)
+    state.active_hosts.discard(host)
+    if not state.active_hosts:
+        raise DeployError("\n".join(f"{host.name}: {line}" for line in text.splitlines()))
     for line in text.splitlines():
         logger.error(f"{host.print_prefix}{line}")
     return False

@@ -39,9 +39,7 @@ def apply(*, settings: HostSettings) -> None:
         url=f"{channel.mirror}/{channel.key_path}",
         fingerprint=channel.key_fingerprint,
     )
-    files.text_file(
-        name=f"Add the source of ROCm {settings.rocm_channel}", path=ROCM_SOURCE, text=source_text(settings)
-    )
+    files.text_file(name="Add the source", path=ROCM_SOURCE, text=source_text(settings))
     files.text_file(
         name="Prefer AMD's packages to Ubuntu's of the same name",
         path=PIN,

@@ -18,7 +18,7 @@ HEADER = """\
 def apply(*, settings: HostSettings) -> None:
     """One drop-in, in force now and after the next boot."""
     sysctl.drop_in(
-        name=f"Set {', '.join(sorted(settings.sysctl))}",
+        name="Set kernel parameters",
         path=DROP_IN,
         values=dict(settings.sysctl),
         header=HEADER,

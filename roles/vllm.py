@@ -54,14 +54,14 @@ def apply(*, settings: HostSettings) -> None:
         command = settings.command(server)
         make = partial(make_command, settings, server)
         files.secret_file(
-            name=f"Keep the environment file of {server.name} closed",
+            name=f"{server.name}: keep the environment file closed",
             path=server.env_file,
             values=secrets(),
             header=ENV_HEADER,
         )
-        docker.image(name=f"Have the image {command.image}", reference=command.image)
+        docker.image(name=f"{server.name}: have the image", reference=command.image)
         vllm.unit(
-            name=f"Write {server.unit}",
+            name=f"{server.name}: write the unit",
             path=unit_path(server),
             groups=list(profiles.load(server.profile).docker.groups),
             image=command.image,
@@ -69,7 +69,7 @@ def apply(*, settings: HostSettings) -> None:
             render=partial(render_unit, server),
         )
         service.running(
-            name=f"Run {server.unit}",
+            name=f"{server.name}: run the unit",
             unit=server.unit,
             inputs=[unit_path(server), server.env_file],
             container=server.name,
@@ -77,7 +77,7 @@ def apply(*, settings: HostSettings) -> None:
             argv=list(command.engine_argv),
         )
         service.ready(
-            name=f"Wait until {server.name} serves {command.served_model_name}",
+            name=f"{server.name}: wait until it serves",
             unit=server.unit,
             port=command.port,
             model=command.served_model_name,
@@ -90,6 +90,6 @@ def remove(*, settings: HostSettings) -> None:
     """Units, environment files and images are gone."""
     vllm.retired(name="Remove the services", keep=[])
     for image in host.loop(sorted({settings.command(server).image for server in settings.services})):
-        docker.image_removed(name=f"Remove the image {image}", reference=image)
+        docker.image_removed(name="Remove the image", reference=image)
     files.absent(name="Remove the folder of environment files", paths=["/etc/ojai"], recursive=True)
     files.absent(name="Remove the note of what was added", paths=[STATE_DIR], recursive=True)

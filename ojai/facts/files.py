@@ -66,20 +66,22 @@ class Entry:
     mode: str
 
 
-class Place(FactBase[Entry | None]):
-    """The :class:`Entry` at ``path`` itself (links are not followed), or None."""
+class Places(FactBase[dict[str, Entry]]):
+    """The :class:`Entry` at each of ``paths`` itself (links are not followed), where there is one."""
 
     @staticmethod
-    def default() -> Entry | None:
+    def default() -> dict[str, Entry]:
         """Nothing there."""
-        return None
+        return {}
 
-    def command(self, path: str) -> str:
-        """``stat`` of the thing itself."""
-        place = shlex.quote(path)
-        return f"! [ -e {place} -o -L {place} ] || stat -c '%U:%G:%a:%F' {place}"
+    def command(self, paths: tuple[str, ...]) -> str:
+        """``stat`` of the things themselves."""
+        return f"LC_ALL=C stat -c '%U:%G:%a:%F:%n' {shlex.join(paths)} 2>/dev/null || true"
 
-    def process(self, output: list[str]) -> Entry:
+    def process(self, output: list[str]) -> dict[str, Entry]:
         """Read the answer."""
-        user, group, mode, kind = output[0].split(":", 3)
-        return Entry(kind=kind, user=user, group=group, mode=mode)
+        found = {}
+        for line in output:
+            user, group, mode, kind, path = line.split(":", 4)
+            found[path] = Entry(kind=kind, user=user, group=group, mode=mode)
+        return found

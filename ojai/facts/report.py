@@ -10,6 +10,7 @@ from pyinfra.api import FactBase
 #: Read by ordinary means on any Linux: no package of ours, no root needed but for the names in env files.
 #: Sources of the paths: knowledge of amdgpu's sysfs (docs.kernel.org, amdgpu driver-misc) and of KFD's topology.
 _SCRIPT = r"""
+export LC_ALL=C
 say() { printf '%s\t%s\n' "$1" "$2"; }
 say ojai-host-report 1
 say user "$(id -un)"

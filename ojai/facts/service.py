@@ -38,13 +38,12 @@ class ServiceState(FactBase[Service]):
         name = shlex.quote(unit)
         script = (
             f"systemctl show {name} -p ActiveState,SubState,UnitFileState,NeedDaemonReload; "
-            f"since=$(systemctl show {name} -p ExecMainStartTimestamp --value --timestamp=us+utc); "
-            '[ -z "$since" ] || printf "Since=%s\\n" "$(date -d "$since" +%s.%6N)"; '
+            f"since=$(LC_ALL=C systemctl show {name} -p ExecMainStartTimestamp --value --timestamp=us+utc); "
+            '[ -z "$since" ] || printf "Since=%s\\n" "$(LC_ALL=C date -d "$since" +%s.%6N)"; '
         )
         if inputs:
-            script += (
-                f'printf "Inputs=%s\\n" "$(stat -c %.6Y {shlex.join(inputs)} 2>/dev/null | sort -n | tail -n 1)"; '
-            )
+            newest = f"LC_ALL=C stat -c %.6Y {shlex.join(inputs)} 2>/dev/null | sort -n | tail -n 1"
+            script += f'printf "Inputs=%s\\n" "$({newest})"; '
         if container:
             script += (
                 f"printf 'Container=%s\\n' \"$(docker container inspect "

@@ -14,7 +14,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, operation
 
-from ojai.facts.files import Existing, File, Place, SmallFile
+from ojai.facts.files import Existing, File, Places, SmallFile
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR
 from ojai.operations.progress import refuse
@@ -89,6 +89,15 @@ def _object(path: str, found: File | None) -> tuple[dict[str, Any], str | None]:
     return value, None
 
 
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON, in which true is not 1 (Python's == says that it is)."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _without(items: list[Any], taken: list[Any]) -> list[Any]:
+    return [item for item in items if not any(_same(item, other) for other in taken)]
+
+
 def merged(current: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """``wanted`` laid over ``current``: objects merge, lists gain what they lack, anything else is replaced."""
     result = dict(current)
@@ -97,7 +106,7 @@ def merged(current: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(have, dict):
             result[key] = merged(have, value)
         elif isinstance(value, list) and isinstance(have, list):
-            result[key] = value + [item for item in have if item not in value]
+            result[key] = value + _without(have, value)
         else:
             result[key] = value
     return result
@@ -107,12 +116,14 @@ def parted(current: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
     """``current`` without what :func:`merged` put in from ``ours``; what others set since stays."""
     result = dict(current)
     for key, value in ours.items():
-        have = result.get(key)
+        if key not in result:
+            continue
+        have = result[key]
         if isinstance(value, dict) and isinstance(have, dict):
             result[key] = parted(have, value)
         elif isinstance(value, list) and isinstance(have, list):
-            result[key] = [item for item in have if item not in value]
-        elif have == value:
+            result[key] = _without(have, value)
+        elif _same(have, value):
             del result[key]
         if result.get(key) in ({}, []):
             del result[key]
@@ -147,11 +158,14 @@ def json_merged(path: str, values: dict[str, Any]) -> Steps:
     before = _ours(path)
     others = parted(current, before)
     wanted, mine = merged(others, values), parted(values, others)
-    if wanted == current and mine == before and found and _same_rights(found, "root", "root", "644"):
+    if found and _same(wanted, current) and _same_rights(found, "root", "root", "644"):
         host.noop(f"{path} has what it should")
         return
-    yield from _upload(_as_text(mine), _ledger_of(path), "root", "root", "600")
+    # Cut off between the two, the note must still have what earlier runs put there.
+    yield from _upload(_as_text(merged(before, mine)), _ledger_of(path), "root", "root", "600")
     yield from _upload(_as_text(wanted), path, "root", "root", "644")
+    if not _same(merged(before, mine), mine):
+        yield from _upload(_as_text(mine), _ledger_of(path), "root", "root", "600")
 
 
 @operation()
@@ -185,20 +199,27 @@ def absent(paths: list[str], recursive: bool = False) -> Steps:
 
 
 @operation()
-def folder(path: str, user: str, group: str, mode: str) -> Steps:
-    """A real folder (no link) at ``path`` with this owner and ``mode``; what lies in it is left alone.
+def folders(paths: list[str], user: str, group: str, mode: str) -> Steps:
+    """Real folders (no links) at ``paths``, in this order, with this owner and ``mode``; what lies in them stays.
 
-    A link or a file in its place is refused: following it would change something that is not ours, and
+    A link or a file in the place of one is refused: following it would change something that is not ours, and
     replacing it could lose data.
     """
-    place, found = shlex.quote(path), host.get_fact(Place, path=path)
-    if found is None:
-        yield f"install -d -m {mode} -o {user} -g {group} {place}"
-    elif found.kind != "directory":
-        yield refuse(
-            f"{path}: found a {found.kind}; wanted a directory. What to do: move it away, then run the deploy again."
-        )
-    elif (found.user, found.group, found.mode) != (user, group, mode.lstrip("0")):
-        yield f"chown {user}:{group} {place} && chmod {mode} {place}"
-    else:
-        host.noop(f"{path} is as it should be")
+    found = host.get_fact(Places, paths=tuple(paths))
+    wrong = {path: entry for path, entry in found.items() if entry.kind != "directory"}
+    if wrong:
+        said = "; ".join(f"{path} is a {entry.kind}" for path, entry in wrong.items())
+        yield refuse(f"found: {said}; wanted: directories. What to do: move them away, then run the deploy again.")
+        return
+    missing = [path for path in paths if path not in found]
+    if missing:
+        yield f"install -d -m {mode} -o {user} -g {group} {shlex.join(missing)}"
+    strays = [
+        path
+        for path, entry in found.items()
+        if (entry.user, entry.group, entry.mode) != (user, group, mode.lstrip("0"))
+    ]
+    if strays:
+        yield f"chown {user}:{group} {shlex.join(strays)} && chmod {mode} {shlex.join(strays)}"
+    if not missing and not strays:
+        host.noop("all folders are as they should be")

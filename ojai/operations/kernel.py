@@ -56,7 +56,11 @@ def at_least(flavour: str, floor: str, why: str, strict: bool) -> Steps:
     if found is None:
         host.noop("no answer about the kernel")
         return
-    running = kernels.parse(found.running)
+    try:
+        running = kernels.parse(found.running)
+    except ValueError as error:
+        yield refuse(f"kernel: found {error}. What to do: boot a kernel of Ubuntu's own.")
+        return
     faults = []
     if running.flavour != flavour:
         faults.append(f"its flavour is {running.flavour or 'none'}, wanted {flavour}")

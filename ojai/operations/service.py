@@ -59,19 +59,6 @@ def running(
         host.noop(f"{unit} runs from what is on disk")
 
 
-@operation()
-def stopped(unit: str) -> Steps:
-    """``unit`` neither runs nor starts at boot."""
-    found = host.get_fact(ServiceState, unit=unit)
-    name = shlex.quote(unit)
-    if found.enabled in ("enabled", "enabled-runtime"):
-        yield f"systemctl disable {name}"
-    if found.active not in ("inactive", "failed"):
-        yield f"systemctl stop {name}"
-    if found.active == "failed":
-        yield f"systemctl reset-failed {name} || true"
-
-
 def wait_until_ready(state: State, host: Host, unit: str, port: int, model: str, timeout: int) -> bool:
     """Poll until the server is healthy and names ``model``, saying so; False (with the cause) after ``timeout`` s.
 
@@ -114,7 +101,11 @@ def wait_until_ready(state: State, host: Host, unit: str, port: int, model: str,
 
 
 def _explain(host: Host, unit: str, arguments: dict[str, object]) -> bool:
-    journal = f"journalctl --unit {shlex.quote(unit)} --lines 200 --output cat --no-pager"
+    # Of this start alone: the cause of an earlier failure would be told for that of the present one.
+    journal = (
+        f"id=$(systemctl show {shlex.quote(unit)} -p InvocationID --value); "
+        "journalctl _SYSTEMD_INVOCATION_ID=$id + INVOCATION_ID=$id --lines 200 --output cat --no-pager"
+    )
     _, output = host.run_shell_command(journal, **arguments)
     lines = output.stdout_lines
     complain(host, "last lines of its journal:\n" + "\n".join(f"    {line}" for line in lines[-15:]))

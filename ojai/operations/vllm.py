@@ -9,7 +9,7 @@ from pyinfra import host
 from pyinfra.api import operation
 
 from ojai.facts.docker import DockerImage
-from ojai.facts.files import Place
+from ojai.facts.files import Places
 from ojai.facts.groups import Groups
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
@@ -42,7 +42,7 @@ def unit(path: str, groups: Sequence[str], image: str, make: MakeCommand, render
     if name not in host.get_fact(Added, directory=ADDED_DIR, kind="units"):
         yield note("units", [name])
     for outside, inside in command.mounts.items():
-        if inside == TUNABLEOP and host.get_fact(Place, path=outside) is None:
+        if inside == TUNABLEOP and outside not in host.get_fact(Places, paths=(outside,)):
             yield f"install -d -m 755 {shlex.quote(outside)}"
     yield from text_file._inner(path=path, text=render(command))
 

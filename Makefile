@@ -1,0 +1,42 @@
+# Two commands do everything, their own set-up included:
+#   make lab    a real virtual machine becomes an inference host, and is checked
+#   make test   the whole test suite
+VENV ?= .venv
+BIN := $(VENV)/bin
+INVENTORY ?= inventory/lab.py
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab lab-down test lint unit lab-test reference
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: ## the virtual environment, with pinned packages
+	@tools/setup.sh $(VENV)
+
+lab: setup ## build and boot the lab, provision it, verify it, say what it is now
+	$(BIN)/ojai lab up
+	$(BIN)/pyinfra -y $(INVENTORY) deploy.py
+	$(BIN)/ojai verify $(INVENTORY)
+	$(BIN)/ojai lab status
+
+lab-down: setup ## stop the lab; nothing is left running
+	$(BIN)/ojai lab down
+
+test: lint unit lab-test ## everything: style, types, unit, roles, and the deploy on a real virtual machine
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: setup ## tests that need no machine
+	$(BIN)/python -m pytest tests/unit tests/roles -n 2 -q
+
+lab-test: setup ## the deploy on a virtual machine of its own: provision, converge, damage, reboot, remove
+	$(BIN)/python -m pytest tests/lab -q -x --durations=10
+
+reference: setup ## write the generated pages of docs/reference
+	for tool in settings_reference profile_table budget_table; do $(BIN)/python -m tools.$$tool || exit 1; done
+
+include $(wildcard mk/*.mk)

@@ -1,0 +1,115 @@
+"""The checks of ``tests/host``, run over an inventory: a process a host, side by side, and one verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKS = ROOT / "tests" / "host"
+
+#: Hosts checked at the same time; each is one process that waits for its host most of the time.
+SIDE_BY_SIDE = 8
+
+Outcome = Literal["passed", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of one host. ``area`` is its module, ``message`` why it failed or was left out."""
+
+    area: str
+    name: str
+    outcome: Outcome
+    seconds: float
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of one host; ``trouble`` says why there are none (pytest itself failed)."""
+
+    host: str
+    checks: tuple[Check, ...]
+    junit: str
+    trouble: str = ""
+
+    def count(self, outcome: Outcome) -> int:
+        """How many checks had this outcome."""
+        return sum(check.outcome == outcome for check in self.checks)
+
+    @property
+    def good(self) -> bool:
+        """Whether something was checked and nothing failed: a host that could not be checked is not good."""
+        return not self.trouble and self.count("passed") > 0 and self.count("failed") == 0
+
+
+def read_junit(host: str, text: str) -> Verdict:
+    """A verdict from pytest's JUnit XML."""
+    checks = []
+    for case in ElementTree.fromstring(text).iter("testcase"):
+        bad = case.find("failure") if case.find("failure") is not None else case.find("error")
+        skipped = case.find("skipped")
+        found = bad if bad is not None else skipped
+        outcome: Outcome = "failed" if bad is not None else "skipped" if skipped is not None else "passed"
+        checks.append(
+            Check(
+                area=case.get("classname", "").rsplit(".", 1)[-1].removeprefix("test_"),
+                name=case.get("name", "").split("[", 1)[0].removeprefix("test_").replace("_", " "),
+                outcome=outcome,
+                seconds=float(case.get("time", "0")),
+                message=_first_lines(found.get("message", "")) if found is not None else "",
+            )
+        )
+    return Verdict(host=host, checks=tuple(checks), junit=text)
+
+
+def _first_lines(message: str, most: int = 3) -> str:
+    lines = [line.strip() for line in message.removeprefix("AssertionError: ").splitlines() if line.strip()]
+    return "\n".join(lines[:most])
+
+
+def verify_host(inventory: str, host: str, disruptive: bool = False) -> Verdict:
+    """Check one host of an inventory in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="ojai-verify-") as folder:
+        report = Path(folder) / "junit.xml"
+        argv = [sys.executable, "-m", "pytest", str(CHECKS), "--rootdir", str(ROOT), "-q", "-p", "no:cacheprovider"]
+        argv += ["--inventory", inventory, "--limit", host, "--junitxml", str(report), "-o", "junit_family=xunit2"]
+        if disruptive:
+            argv.append("--disruptive")
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1) or not report.exists():
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-5:]
+            return Verdict(
+                host=host, checks=(), junit="", trouble="\n".join(said) or f"pytest exited {done.returncode}"
+            )
+        return read_junit(host, report.read_text())
+
+
+def verify(inventory: str, hosts: list[str], disruptive: bool = False) -> Iterator[Verdict]:
+    """Check hosts side by side; verdicts come as they are ready, one for every host, whatever becomes of others."""
+    with ThreadPoolExecutor(max_workers=SIDE_BY_SIDE) as pool:
+        for future in as_completed([pool.submit(verify_host, inventory, host, disruptive) for host in hosts]):
+            yield future.result()
+
+
+def merge_junit(verdicts: list[Verdict]) -> str:
+    """One JUnit document with a suite a host; a host that could not be checked is an error in it."""
+    suites = ElementTree.Element("testsuites", name="ojai verify")
+    for verdict in verdicts:
+        if verdict.trouble:
+            suite = ElementTree.SubElement(suites, "testsuite", name=verdict.host, tests="1", errors="1", failures="0")
+            case = ElementTree.SubElement(suite, "testcase", classname="host", name="can be checked")
+            ElementTree.SubElement(case, "error", message=verdict.trouble)
+            continue
+        for suite in ElementTree.fromstring(verdict.junit).iter("testsuite"):
+            suite.set("name", verdict.host)
+            suites.append(suite)
+    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True)

@@ -1,0 +1,31 @@
+"""Docker runs, comes back after a boot, turns its logs, and asks the mirrors it should."""
+
+import json
+
+
+def test_engine_answers_and_starts_at_boot(mini):
+    assert mini.text("docker version --format '{{.Server.Version}}'")
+    assert mini.text("systemctl is-enabled docker.service") == "enabled"
+
+
+def test_engine_has_read_its_configuration(mini):
+    since = mini.text('date -d "$(systemctl show docker -p ExecMainStartTimestamp --value)" +%s')
+    changed = mini.text("stat -c %Y /etc/docker/daemon.json")
+    assert int(changed) <= int(since) + 1, "daemon.json was changed after the daemon was started"
+
+
+def test_engine_asks_the_mirrors(mini):
+    wanted = [f"{url}/" for url in mini.settings.docker_registry_mirrors]
+    found = json.loads(mini.text("docker info --format '{{json .RegistryConfig.Mirrors}}'")) or []
+    assert [url for url in wanted if url not in found] == []
+
+
+def test_containers_logs_turn(services):
+    for served in services:
+        log = json.loads(served.inspect("{{json .HostConfig.LogConfig}}"))
+        settings = served.mini.settings
+        assert log["Type"] == "json-file"
+        assert log["Config"] == {
+            "max-size": settings.docker_log_max_size,
+            "max-file": str(settings.docker_log_max_file),
+        }

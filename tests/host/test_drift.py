@@ -1,0 +1,18 @@
+"""The deploy itself finds nothing to change: no managed file, package or service has been touched by hand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_deploy_would_change_nothing(entry, pytestconfig):
+    argv = [sys.executable, "-m", "pyinfra", "--json", "--limit", entry.name, pytestconfig.getoption("--inventory")]
+    # Without -y this only looks; the plan names what a run would change.
+    done = subprocess.run([*argv, "deploy.py"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr.strip()[-2000:]
+    plan = json.loads(done.stdout)["plan"]
+    pending = [operation["name"] for operation in plan if operation["hosts_with_change"]]
+    assert pending == [], f"the next deploy would: {'; '.join(pending)}"

@@ -1,0 +1,42 @@
+"""The kernel that AMD asks for runs, with its own GPU driver, and the devices are there."""
+
+from ojai import accelerators, kernels
+
+
+def test_running_kernel_is_of_the_flavour_and_new_enough(mini):
+    release = kernels.parse(mini.text("uname -r"))
+    assert release.flavour == mini.settings.kernel_flavour
+    assert release.order >= kernels.parse(mini.settings.floor).order
+
+
+def test_no_newer_kernel_of_the_flavour_waits_for_a_reboot(mini):
+    installed = mini.text("ls /lib/modules").split()
+    images = mini.text("ls /boot").split()
+    flavour = mini.settings.kernel_flavour
+    booted = kernels.parse(mini.text("uname -r"))
+    newest = kernels.newest(tuple(name for name in installed if f"vmlinuz-{name}" in images), flavour)
+    assert newest is not None, f"no {flavour} kernel is installed"
+    assert booted.text == newest.text
+
+
+def test_metapackage_is_installed_so_that_updates_keep_coming(mini):
+    assert mini.text(f"dpkg-query -W -f '${{db:Status-Status}}' {mini.settings.kernel_package}") == "installed"
+
+
+def test_driver_is_the_kernels_own(mini):
+    assert "/updates/dkms/" not in mini.text("PATH=$PATH:/sbin:/usr/sbin modinfo -F filename amdgpu")
+    assert not mini.host.file("/sys/module/amdkcl").exists
+
+
+def test_gpu_is_the_one_the_inventory_names(mini):
+    gpu = accelerators.load(mini.settings.accelerator)
+    versions = mini.text("sed -n 's/^gfx_target_version //p' /sys/class/kfd/kfd/topology/nodes/*/properties").split()
+    assert str(gpu.gfx_target_version) in versions
+    assert mini.host.file("/dev/kfd").exists
+    assert mini.text("ls /dev/dri").find("renderD") >= 0
+
+
+def test_firmware_is_not_a_release_that_breaks_rocm(mini):
+    found = mini.run("dpkg-query -W -f '${Package} ${Version}\\n' 'linux-firmware*'").stdout
+    for bad in mini.settings.firmware_known_bad:
+        assert bad not in found

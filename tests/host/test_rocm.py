@@ -1,0 +1,61 @@
+"""AMD's packages come from one source that is verified by fingerprint, and see the GPU."""
+
+import re
+
+import pytest
+
+
+def test_the_source_trusts_one_key_and_it_has_the_fingerprint(mini):
+    wanted = mini.settings.channel.key_fingerprint
+    sources = mini.text("grep -h '^Signed-By:' $(grep -l '/rocm/apt/' /etc/apt/sources.list.d/*)").splitlines()
+    keyrings = {line.split(":", 1)[1].strip() for line in sources}
+    assert len(keyrings) == 1, f"several keyrings: {keyrings}"
+    shown = mini.text(f"GNUPGHOME=$(mktemp -d) gpg --batch --with-colons --show-keys {keyrings.pop()}")
+    primary = re.findall(r"^pub:.*\nfpr:+([0-9A-F]{40}):", shown, re.MULTILINE)
+    assert primary == [wanted]
+
+
+def test_only_one_file_names_amds_packages(mini):
+    found = mini.text(
+        r"cd /etc/apt && grep -slEi '^[^#]*https?://[^ ]*/(rocm/apt|rocm/core|amdgpu)/' sources.list sources.list.d/*"
+    )
+    assert len(found.splitlines()) == 1, found
+
+
+def test_packages_come_from_that_source_which_is_preferred(mini):
+    channel = mini.settings.channel
+    names = [*mini.settings.rocm_packages, *(["migraphx"] if mini.settings.rocm_migraphx else [])]
+    for name in names:
+        policy = mini.text(f"apt-cache policy {name}")
+        installed = re.search(r"Installed: (\S+)", policy)
+        assert installed and installed[1] != "(none)", f"{name} is not installed"
+        version_line = policy.split(f"*** {installed[1]}", 1)
+        assert len(version_line) == 2 and f"{channel.mirror}/{channel.rocm_path}" in version_line[1], policy
+        assert re.search(rf"\s600 {re.escape(channel.mirror)}", policy), f"{name}: the source is not pinned at 600"
+
+
+def test_packages_are_not_held_back(mini):
+    held = set(mini.text("apt-mark showhold").split())
+    assert not held & {*mini.settings.rocm_packages, mini.settings.kernel_package}
+
+
+def test_rocminfo_sees_the_gpu(mini):
+    if "rocminfo" not in mini.settings.rocm_packages:
+        pytest.skip("rocminfo is not among rocm_packages")
+    agents = mini.text("/opt/rocm/bin/rocminfo").split("Agent ")
+    gpus = [agent for agent in agents if re.search(r"Device Type:\s+GPU", agent)]
+    assert any(re.search(rf"Name:\s+{mini.settings.accelerator}\b", agent) for agent in gpus)
+
+
+def test_there_is_one_rocm_tree(mini):
+    trees = mini.text("find /opt -maxdepth 1 -type d -name 'rocm*'").splitlines()
+    assert len(trees) <= 1, trees
+
+
+def test_the_loader_looks_into_the_tree(mini):
+    paths = mini.text("cat /etc/ld.so.conf.d/*.conf").splitlines()
+    assert {f"{mini.settings.channel.tree}/lib", f"{mini.settings.channel.tree}/lib64"} <= set(paths)
+
+
+def test_dpkg_left_nothing_half_done(mini):
+    assert mini.text("dpkg --audit") == ""

@@ -1,0 +1,194 @@
+"""The inference server serves the model that the inventory names, as it names it, and comes back by itself."""
+
+import json
+import shlex
+import time
+
+import pytest
+
+
+def _get(served, path):
+    return served.mini.run(f"curl -s -m 20 -w '\\n%{{http_code}}' {served.url}{path}").stdout.rsplit("\n", 1)
+
+
+def _locked(served):
+    names = served.mini.text(f"sed -n 's/^\\([A-Za-z_0-9]*\\)=.*/\\1/p' /etc/ojai/{served.service.name}.env").split()
+    return "VLLM_API_KEY" in names
+
+
+def _healthy_within(served, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if _get(served, "/health")[-1] == "200":
+            return True
+        time.sleep(3)
+    return False
+
+
+def test_it_is_healthy(services):
+    for served in services:
+        assert _get(served, "/health")[-1] == "200"
+
+
+def test_it_names_the_model(services):
+    for served in services:
+        body, status = _get(served, "/v1/models")
+        if _locked(served):
+            assert status == "401"
+        else:
+            assert [model["id"] for model in json.loads(body)["data"]] == [served.model]
+
+
+def test_it_answers_a_chat(services):
+    for served in services:
+        if _locked(served):
+            pytest.skip("an API key guards /v1")
+        request = {"model": served.model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
+        done = served.mini.text(
+            f"curl -s -m 120 -H 'content-type: application/json' -d {shlex.quote(json.dumps(request))} "
+            f"{served.url}/v1/chat/completions"
+        )
+        answer = json.loads(done)
+        assert answer["choices"][0]["message"]["content"], done
+        assert answer["usage"]["completion_tokens"] > 0, done
+
+
+def test_its_metrics_are_those_of_vllm(services):
+    for served in services:
+        body = _get(served, "/metrics")[0]
+        for name in ("vllm:num_requests_running", "vllm:time_to_first_token_seconds", "vllm:kv_cache_usage_perc"):
+            assert name in body
+
+
+def test_unit_runs_at_boot_and_nothing_overrides_it(services):
+    for served in services:
+        shown = served.mini.text(
+            f"systemctl show {served.service.unit} "
+            "-p ActiveState,SubState,UnitFileState,NeedDaemonReload,DropInPaths,Restart,FragmentPath"
+        )
+        values = dict(line.split("=", 1) for line in shown.splitlines())
+        assert (values["ActiveState"], values["SubState"]) == ("active", "running")
+        assert values["UnitFileState"] == "enabled"
+        assert values["NeedDaemonReload"] == "no", "the unit was edited and not reloaded"
+        assert values["DropInPaths"] == "", f"overridden by {values['DropInPaths']}"
+        assert values["FragmentPath"] == f"/etc/systemd/system/{served.service.unit}"
+        # A dead engine makes the server exit with status 0, which on-failure would leave down.
+        assert values["Restart"] == "always"
+
+
+def test_container_runs_what_the_inventory_asks_for(services):
+    for served in services:
+        command = served.mini.settings.command(served.service)
+        config = json.loads(served.inspect("{{json .Config}}"))
+        assert config["Image"] == command.image
+        assert config["Cmd"] == list(command.engine_argv)
+        assert config["Tty"] is False
+        missing = {f"{name}={value}" for name, value in command.environment.items()} - set(config["Env"])
+        assert not missing
+        running = served.inspect("{{.Image}}")
+        assert running == served.mini.text(f"docker image inspect --format '{{{{.Id}}}}' {command.image}")
+
+
+def test_container_has_the_rights_of_the_guides_command(services):
+    for served in services:
+        host = json.loads(served.inspect("{{json .HostConfig}}"))
+        assert (host["NetworkMode"], host["IpcMode"]) == ("host", "host")
+        assert [device["PathOnHost"] for device in host["Devices"]] == ["/dev/kfd", "/dev/dri"]
+        assert host["CapAdd"] in (["SYS_PTRACE"], ["CAP_SYS_PTRACE"])
+        # docker itself adds label=disable to --ipc=host
+        assert "seccomp=unconfined" in host["SecurityOpt"]
+        assert host["Privileged"] is False
+        numbers = served.mini.text("getent group video render | cut -d: -f3").split()
+        assert host["GroupAdd"] == numbers
+
+
+def test_the_group_can_open_the_gpu_inside_the_container(services):
+    for served in services:
+        name = shlex.quote(served.service.name)
+        # Nobody, with only the groups that --group-add gives: root would get in whatever the groups are.
+        for device in ("/dev/kfd", "/dev/dri/renderD128"):
+            done = served.mini.run(f"docker exec --user 65534:65534 {name} sh -c 'exec 3<>{device}'")
+            assert done.rc == 0, f"{device}: {done.stderr.strip()}"
+
+
+def test_secrets_are_closed_and_stand_nowhere_else(services):
+    for served in services:
+        file = served.mini.host.file(f"/etc/ojai/{served.service.name}.env")
+        assert file.is_file and (file.user, file.group, file.mode) == ("root", "root", 0o600)
+        values = [
+            line.split("=", 1)[1]
+            for line in file.content_string.splitlines()
+            if "=" in line and line.split("=", 1)[0] in ("HF_TOKEN", "VLLM_API_KEY")
+        ]
+        elsewhere = served.mini.text("ps axww -o args") + served.mini.text(f"systemctl cat {served.service.unit}")
+        for value in values:
+            # `in` on the value itself would print it when it fails.
+            assert not (value and elsewhere.find(value) >= 0), "a secret stands in a process list or the unit"
+
+
+def test_forbidden_variables_are_absent(services):
+    for served in services:
+        names = [entry.split("=", 1)[0] for entry in json.loads(served.inspect("{{json .Config.Env}}"))]
+        if not set(served.service.allow or ()) & {"aiter"}:
+            assert [name for name in names if name.startswith("VLLM_ROCM_USE_AITER")] == []
+        assert [name for name in names if name in ("PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")] == []
+
+
+def test_no_unit_of_ours_is_left_over(mini):
+    wanted = {service.unit for service in mini.settings.services}
+    found = mini.text("grep -ls '^# Made by ojai' /etc/systemd/system/*.service").splitlines()
+    assert {path.rsplit("/", 1)[1] for path in found} == wanted
+
+
+@pytest.mark.disruptive
+def test_it_comes_back_when_its_container_is_killed(services):
+    for served in services:
+        name = shlex.quote(served.service.name)
+        before = served.inspect("{{.Id}}")
+        served.mini.text(f"docker kill {name}")
+        end = time.monotonic() + 60
+        while time.monotonic() < end and served.mini.run(f"docker container inspect {name}").rc != 0:
+            time.sleep(1)
+        assert _healthy_within(served, served.service.start_timeout)
+        assert served.inspect("{{.Id}}") != before
+        # This try shall not count against the unit's start limit.
+        served.mini.run(f"systemctl reset-failed {served.service.unit}")
+
+
+@pytest.mark.disruptive
+def test_it_comes_back_when_its_engine_dies(services):
+    for served in services:
+        before = served.inspect("{{.Id}}")
+        engine = served.mini.run(f"docker top {shlex.quote(served.service.name)} -eo pid,comm").stdout
+        pids = [line.split()[0] for line in engine.splitlines() if "EngineCor" in line]
+        assert pids, engine
+        served.mini.text(f"kill -9 {pids[0]}")
+        end = time.monotonic() + 60
+        name = shlex.quote(served.service.name)
+        while time.monotonic() < end:
+            shown = served.mini.run(f"docker container inspect --format '{{{{.Id}}}}' {name}")
+            if shown.rc == 0 and shown.stdout.strip() != before:
+                break
+            time.sleep(1)
+        assert _healthy_within(served, served.service.start_timeout)
+        assert served.inspect("{{.Id}}") != before, "the server did not leave with its engine"
+        served.mini.run(f"systemctl reset-failed {served.service.unit}")
+
+
+@pytest.mark.disruptive
+def test_it_comes_back_after_a_reboot(mini, services):
+    before = mini.text("cat /proc/sys/kernel/random/boot_id")
+    mini.run("systemctl reboot")
+    end = time.monotonic() + mini.settings.kernel_reboot_timeout
+    while time.monotonic() < end:
+        time.sleep(5)
+        try:
+            shown = mini.run("cat /proc/sys/kernel/random/boot_id")
+        except RuntimeError:
+            continue
+        if shown.rc == 0 and shown.stdout.strip() not in ("", before):
+            break
+    assert mini.text("cat /proc/sys/kernel/random/boot_id") != before
+    assert mini.text("uname -r").endswith(mini.settings.kernel_flavour)
+    for served in services:
+        assert _healthy_within(served, served.service.start_timeout), "not serving after the boot"
