@@ -177,7 +177,27 @@ def base() -> Path:
                 "PATH": f"{os.environ.get('PATH', '')}:{packages.SBIN}",
             }
             words = [f"{key}={value}" for key, value in settings.items()]
-            run(as_root(["env", *words, *mmdebstrap_argv(work)]), what="building the guest's image", log=log)
+            # If this program is killed, the build ends too (and mmdebstrap clears up after itself).
+            build = ["setpriv", "--pdeathsig", "TERM", "env", *words, *mmdebstrap_argv(work)]
+            run(as_root(build), what="building the guest's image", log=log)
             if os.geteuid() != 0:
                 run(as_root(["chown", "-R", f"{os.getuid()}:{os.getgid()}", str(work)]), what="chown")
+        prune(cache, name)
     return cache / name
+
+
+def claim(base: Path, disk: Path) -> None:
+    """Note that a disk is an overlay of this base, so that `prune` leaves the base alone while it exists."""
+    users = base / "users"
+    users.mkdir(exist_ok=True)
+    (users / hashlib.sha256(str(disk).encode()).hexdigest()[:16]).write_text(str(disk))
+
+
+def prune(cache: Path, keep: str) -> None:
+    """Remove older base images that no lab's disk is made from any more."""
+    for base in cache.glob("base-*/users"):
+        old = base.parent
+        if old.name != keep and not any(Path(user.read_text()).exists() for user in base.iterdir()):
+            shutil.rmtree(old)
+            old.with_suffix(".log").unlink(missing_ok=True)
+            old.with_suffix(".lock").unlink(missing_ok=True)

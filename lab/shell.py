@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from lab.errors import LabError
 
 TAIL_LINES = 25
 """How many of a failed command's last lines are shown."""
+HEARTBEAT_SECONDS = 15
 
 
 def as_root(argv: Sequence[str]) -> list[str]:
@@ -81,15 +83,26 @@ def run(
 
 
 @contextlib.contextmanager
-def step(what: str, quiet: bool = False) -> Iterator[None]:
-    """Say on stderr what is being done, and when it is done how many seconds it took."""
+def step(what: str) -> Iterator[None]:
+    """Say on stderr what is being done, every 15 seconds how long it has taken, and at the end how long it took."""
     start = time.monotonic()
-    if not quiet:
-        click.echo(f"lab: {what} …", err=True)
+    ended = threading.Event()
+
+    def say(text: str) -> None:
+        click.echo(f"lab: {what}{text}", err=True)
+
+    def heartbeat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            say(f": {time.monotonic() - start:.0f} s so far")
+
+    teller = threading.Thread(target=heartbeat, daemon=True)
+    say(" …")
+    teller.start()
+    outcome = "stopped after"
     try:
         yield
-    except BaseException:
-        click.echo(f"lab: {what}: stopped after {time.monotonic() - start:.1f} s", err=True)
-        raise
-    if not quiet:
-        click.echo(f"lab: {what}: done in {time.monotonic() - start:.1f} s", err=True)
+        outcome = "done in"
+    finally:
+        ended.set()
+        teller.join()
+        say(f": {outcome} {time.monotonic() - start:.1f} s")

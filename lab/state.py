@@ -42,6 +42,8 @@ __all__ = [
 GUEST_VIEW = "10.0.2.2"
 """The machine that runs QEMU, as a guest on user-mode networking sees it."""
 USER = "ojai"
+SHORT = Path("/tmp")
+"""Where sockets go when the state folder's name is too long for them."""
 DEFAULT_CARVEOUT = 64 << 30
 DEFAULT_MEMORY = 3072 << 20
 HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -193,13 +195,16 @@ def folder() -> Path:
 
 
 def runtime_folder() -> Path:
-    """Return a private folder with a short name for sockets (their paths are limited to 107 bytes)."""
-    tag = hashlib.sha256(str(folder()).encode()).hexdigest()[:10]
-    parent = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
-    path = parent / f"ojai-lab-{os.getuid()}-{tag}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    if path.stat().st_uid != os.getuid() or path.is_symlink():
-        raise LabError(f"{path} belongs to someone else; set XDG_RUNTIME_DIR to a folder of yours")
+    """Return a private folder for sockets, whose paths are limited to 107 bytes: in the state folder if that is short.
+
+    ssh's own sockets take 58 characters after the folder's name.
+    """
+    path = folder() / "run"
+    if len(str(path)) > 107 - 58:
+        path = SHORT / f"ojai-lab-{os.getuid()}-{hashlib.sha256(str(folder()).encode()).hexdigest()[:10]}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.is_symlink() or path.stat().st_uid != os.getuid():
+        raise LabError(f"{path} belongs to someone else; set OJAI_LAB_DIR to a folder with a shorter name")
     return path
 
 

@@ -119,6 +119,7 @@ def create(name: str, base: Path, carveout: int, memory: int) -> HostRecord:
     make_key(place / "ssh_host_ed25519_key", f"host key of lab host {name}")
     backing: list[str | Path] = ["-f", "qcow2", "-b", base / "disk.raw", "-F", "raw"]
     run(["qemu-img", "create", "-q", *backing, place / "disk.qcow2"], what=f"making the disk of {name}")
+    image.claim(base, place / "disk.qcow2")
     return HostRecord(
         name=name,
         port=free_port(),
@@ -209,17 +210,23 @@ def ssh_argv(name: str, *options: str) -> list[str]:
     return ["ssh", "-F", str(state.folder() / "ssh_config"), *options, name]
 
 
-def answers(name: str, timeout: int = 10) -> bool:
+ALONE = tuple(
+    word
+    for option in ("BatchMode=yes", "ConnectTimeout=10", "ControlMaster=no", "ControlPath=none", "LogLevel=ERROR")
+    for word in ("-o", option)
+)
+"""ssh options for a connection of its own that asks nothing."""
+
+
+def answers(name: str) -> bool:
     """Tell whether the guest accepts a login now."""
-    options = ("-o", "BatchMode=yes", "-o", f"ConnectTimeout={timeout}", "-o", "ControlMaster=no")
-    alone = (*options, "-o", "ControlPath=none", "-o", "LogLevel=ERROR")
     try:
         done = subprocess.run(
-            [*ssh_argv(name, *alone), "true"],
+            [*ssh_argv(name, *ALONE), "true"],
             check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=timeout + 10,
+            timeout=20,
         )
     except subprocess.TimeoutExpired:
         return False
@@ -273,7 +280,8 @@ def stop(host: HostRecord) -> HostRecord:
             try:
                 qmp(host.name, "system_powerdown")
             except OSError:
-                process.stop()
+                poweroff = [*ssh_argv(host.name, *ALONE), "sudo systemctl poweroff"]
+                subprocess.run(poweroff, check=False, stdin=subprocess.DEVNULL, capture_output=True)
             end = time.monotonic() + POWERDOWN_SECONDS
             while process.alive and time.monotonic() < end:
                 time.sleep(0.2)
@@ -296,7 +304,7 @@ def power_cut(host: HostRecord) -> HostRecord:
 def snapshots(name: str) -> list[str]:
     """Return the labels of a stopped host's snapshots."""
     disk = home(name) / "disk.qcow2"
-    text = run(["qemu-img", "info", "--output=json", disk], what=f"reading the disk of {name}")
+    text = run(["qemu-img", "info", "--force-share", "--output=json", disk], what=f"reading the disk of {name}")
     return [item["name"] for item in json.loads(text).get("snapshots", [])]
 
 

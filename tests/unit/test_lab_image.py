@@ -127,3 +127,14 @@ def test_guest_does_not_exclude_a_module_that_amdgpu_needs():
         path = f"/lib/modules/6.12.0-amd64/kernel/{module}"
         assert not [pattern for pattern in patterns if fnmatch.fnmatch(path, pattern)], module
     assert any(fnmatch.fnmatch("/lib/modules/6.12.0-amd64/kernel/sound/soundcore.ko.xz", each) for each in patterns)
+
+
+def test_prune_removes_only_bases_that_no_disk_needs(tmp_path):
+    disk = tmp_path / "disk.qcow2"
+    disk.touch()
+    for name, user in (("base-used", disk), ("base-old", tmp_path / "gone"), ("base-new", tmp_path / "gone")):
+        (tmp_path / name).mkdir()
+        image.claim(tmp_path / name, user)
+    (tmp_path / "base-unknown").mkdir()
+    image.prune(tmp_path, "base-new")
+    assert sorted(item.name for item in tmp_path.glob("base-*")) == ["base-new", "base-unknown", "base-used"]

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,13 @@ def test_stop_leaves_a_later_process_with_the_same_pid_alone():
         process.model_copy(update={"started": process.started + 1}).stop()
         assert child.poll() is None
         child.kill()
+
+
+def test_sockets_go_where_their_paths_are_short_enough(monkeypatch, tmp_path):
+    monkeypatch.setattr(state, "SHORT", tmp_path)
+    monkeypatch.setenv("OJAI_LAB_DIR", str(tmp_path / ("deep" * 20)))
+    assert state.runtime_folder().parent == tmp_path
+    assert state.runtime_folder().stat().st_mode & 0o077 == 0
+    with tempfile.TemporaryDirectory(prefix="o", dir="/tmp") as short:
+        monkeypatch.setenv("OJAI_LAB_DIR", short)
+        assert state.runtime_folder() == Path(short).resolve() / "run"

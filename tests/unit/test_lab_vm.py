@@ -16,7 +16,7 @@ from lab.errors import LabError
 @pytest.fixture
 def lab_dir(tmp_path, monkeypatch):
     monkeypatch.setenv("OJAI_LAB_DIR", str(tmp_path / "lab"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(state, "SHORT", tmp_path)
     return tmp_path / "lab"
 
 
