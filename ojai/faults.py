@@ -75,7 +75,12 @@ def faults_of(error: ValidationError, model: type[BaseModel], data: Any) -> list
     for one in error.errors(include_url=False):
         path = _path(one, data)
         if one["type"] == "value_error" and isinstance(one["input"], Mapping):
-            faults += _contradictions(path, one["msg"].removeprefix("Value error, "))
+            message = one["msg"].removeprefix("Value error, ")
+            name, _, text = message.partition(": ")
+            if name in one["input"] and _mapping(path, model):
+                faults.append(Fault((*path, name), text))
+            else:
+                faults += _contradictions(path, message)
         else:
             found.setdefault(path, []).append(one)
     # A union tells of each of its kinds; where one of them got further into the value, the others are noise.
@@ -132,6 +137,12 @@ def _field(path: Path, model: type[BaseModel]) -> tuple[type[BaseModel], FieldIn
 def _union(path: Path, model: type[BaseModel]) -> bool:
     _, field, beyond = _field(path, model)
     return field is not None and beyond == 0 and len(kinds(field.annotation) - {type(None)}) > 1
+
+
+def _mapping(path: Path, model: type[BaseModel]) -> bool:
+    """Whether a place holds names of the user's own, as `sysctl` does, and no settings."""
+    _, field, beyond = _field(path, model)
+    return field is not None and beyond == 0 and dict in kinds(field.annotation)
 
 
 def _text(path: Path, ones: list[Any], model: type[BaseModel]) -> str:

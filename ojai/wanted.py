@@ -36,7 +36,10 @@ class Choice:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """The schema with the names that there are now."""
-        return {**handler(schema), "enum": list(self.names())}
+        found = handler(schema)
+        text = next((part for part in found.get("anyOf", []) if part.get("type") == "string"), found)
+        text["enum"] = list(self.names())
+        return found
 
 
 def allowed(field: FieldInfo) -> str:

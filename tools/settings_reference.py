@@ -197,6 +197,8 @@ def _plain(value: Any) -> Any:
             continue
         # The names under `properties` are settings, and one of them may be called like a word of the schema's.
         kept[key] = {name: _plain(found) for name, found in entry.items()} if key == "properties" else _plain(entry)
+    if "patternProperties" in kept:  # a name like none of the patterns is none
+        kept.setdefault("additionalProperties", False)
     return kept
 
 

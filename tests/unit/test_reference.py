@@ -1,0 +1,134 @@
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from ojai import connector_data, profiles
+from ojai.fleet import FleetError, load
+from ojai.profiles import Features
+from ojai.settings import HostSettings, Service, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+
+_spec = importlib.util.spec_from_file_location("settings_reference", ROOT / "tools" / "settings_reference.py")
+assert _spec and _spec.loader
+tool = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tool)
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    schema = json.loads((REFERENCE / "fleet.schema.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    return jsonschema.Draft7Validator(schema)
+
+
+@pytest.mark.parametrize("path", sorted(tool.wanted()), ids=lambda path: path.name)
+def test_the_reference_is_fresh(path: Path) -> None:
+    assert path.read_text() == tool.wanted()[path], f"{path.name} is stale: run python tools/settings_reference.py"
+
+
+def test_a_stale_reference_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    stale, fresh = tmp_path / "settings.md", tmp_path / "fleet.schema.json"
+    stale.write_text("old")
+    fresh.write_text("new")
+    monkeypatch.setattr(tool, "wanted", lambda: {stale: "new", fresh: "new"})
+    assert tool.main(["--check"]) == 1
+    assert capsys.readouterr().err == "settings.md is stale: run python tools/settings_reference.py\n"
+    assert stale.read_text() == "old"
+    assert tool.main([]) == 0 and stale.read_text() == "new"
+    assert tool.main(["--check"]) == 0
+    assert tool.main(["--chekc"]) == 2
+
+
+@pytest.mark.parametrize("model", [HostSettings, Service])
+def test_every_setting_is_explained_with_an_example_that_holds(model: Any, validator: Any) -> None:
+    beside: dict[str, dict[str, Any]] = {
+        "gtt_limit": {"memory_regime": "gtt"},
+        "memory_regime": {"gtt_limit": "8GiB"},
+        "removed_data": {"removed": True},
+        "thinking": {"reasoning": True},
+        "speculative": {"allow": ["speculative-too-early"]},
+        "quantization": {"allow": ["quantization-not-on-rocm"]},
+    }
+    for name, field in model.model_fields.items():
+        assert field.description and field.description.rstrip().endswith((".", "`")), name
+        assert field.examples, name
+        for example in field.examples:
+            data: Any = {name: example, **beside.get(name, {})}
+            data = data if model is HostSettings else {"services": [data]}
+            parse("mini", data)
+            told = json.loads(json.dumps({"hosts": {"mini": data}}))
+            assert not list(validator.iter_errors(told)), (name, example)
+
+
+def test_the_page_has_every_setting_once_under_a_role() -> None:
+    page = (REFERENCE / "settings.md").read_text()
+    for name in {*HostSettings.model_fields, *Service.model_fields, *profiles.CODES, *connector_data.ssh()}:
+        assert page.count(f"\n| `{name}` |") == 1, name
+    assert "\n## Other\n" not in page
+    assert "`vllm-gemma4`" in page and set(Features.model_fields) < set(Service.model_fields)
+
+
+def test_the_example_fleet_satisfies_the_schema(validator: Any) -> None:
+    fleet = yaml.safe_load((ROOT / "inventory" / "fleet.yaml").read_text())
+    assert [error.message for error in validator.iter_errors(fleet)] == []
+
+
+SOUND: list[dict[str, Any]] = [
+    {"hosts": {"a": None}},
+    {"hosts": {"a": {"rocm_channel": 7.2}}},
+    {"hosts": {"a": {"image_bytes": 5}}},
+    {"hosts": {"a": {"image_bytes": "50GB"}}},
+    {"hosts": {"a": {"_sudo_user": "x", "ssh_port": 22}}},
+    {"defaults": None, "groups": None, "hosts": {"a": {}}},
+    {"groups": {"g": None}, "hosts": {"a": {"groups": ["g"]}}},
+    {"hosts": {"a": {"services": [{"environment": {"A": 1, "B": "x"}, "engine_args": ["--seed", 7]}]}}},
+    {"hosts": {"a": {"sysctl": {"vm.swappiness": 10, "kernel.core_pattern": "core"}}}},
+]
+
+FAULTY: list[dict[str, Any]] = [
+    {},
+    {"hosts": {}},
+    {"host": {"a": {}}},
+    {"hosts": {"a": 5}},
+    {"hosts": {"a b": {}}},
+    {"groups": {"all": {}}, "hosts": {"a": {}}},
+    {"groups": {"1": {}}, "hosts": {"a": {}}},
+    {"groups": {"g": {"groups": ["g"]}}, "hosts": {"a": {}}},
+    {"hosts": {"a": {"groups": "g"}}},
+    {"hosts": {"a": {"kernel_flor": "x"}}},
+    {"hosts": {"a": {"ssh_usr": "x"}}},
+    {"hosts": {"a": {"accelerator": "gfx1"}}},
+    {"hosts": {"a": {"rocm_channel": "9"}}},
+    {"hosts": {"a": {"kernel_reboot": "later"}}},
+    {"hosts": {"a": {"removed": "maybe"}}},
+    {"hosts": {"a": {"image_bytes": True}}},
+    {"hosts": {"a": {"services": [{"port": 0}]}}},
+    {"hosts": {"a": {"services": [{"port": True}]}}},
+    {"hosts": {"a": {"services": [{"profile": "x"}]}}},
+    {"hosts": {"a": {"services": [{"allow": ["x"]}]}}},
+    {"hosts": {"a": {"services": [{"speculative": {"model": "x"}}]}}},
+    {"hosts": {"a": {"services": [{"speculative": {"model": "x", "tokens": 2, "z": 1}}]}}},
+    {"hosts": {"a": {"rocm_key_fingerprint": "12"}}},
+    {"hosts": {"a": {"sysctl": {"nodots": 1}}}},
+    {"defaults": {"gpu_users": "ada"}, "hosts": {"a": {}}},
+]
+
+
+@pytest.mark.parametrize("fleet", [*SOUND, *FAULTY], ids=json.dumps)
+def test_the_schema_and_the_settings_agree(fleet: dict[str, Any], validator: Any, tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(yaml.safe_dump(fleet))
+    if fleet in SOUND:
+        assert [error.message for error in validator.iter_errors(fleet)] == []
+        load(path)
+    else:
+        assert not validator.is_valid(fleet)
+        with pytest.raises(FleetError):
+            load(path)
