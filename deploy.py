@@ -22,6 +22,7 @@ if settings.removed:
     kernel.remove(settings=settings)
 elif preflight.passes(settings=settings):  # refuses before anything is changed
     kernel.apply(settings=settings)  # the OEM kernel, booted
+    preflight.once_booted(settings=settings)  # where the GPU's memory could not be known before
     groups.apply(settings=settings)  # video, render, their members
     sysctl.apply(settings=settings)  # vm.overcommit_memory=1
     rocm.apply(settings=settings)  # AMD's apt source and packages

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ojai import accelerators, profiles
 from ojai.budgets import demand, of
 from ojai.facts.report import Report
-from ojai.memory import Budget, HostMemory, check_pages_limit, fit_together, ttm_pages
+from ojai.memory import Budget, HostMemory, check_pages_limit, fit_together
 from ojai.settings import HostSettings
-from ojai.units import GIB, format_gib
+from ojai.units import GIB, PAGE_BYTES, format_gib
 
 #: Free space to leave beside image and weights, for logs and compile caches (bytes).
 DISK_RESERVE = 5 * GIB
@@ -242,7 +242,7 @@ def _disk(settings: HostSettings, report: Report) -> Iterator[Refusal]:
 
 def _memory(settings: HostSettings, report: Report) -> Iterator[Refusal]:
     if settings.memory_regime == "gtt" and settings.gtt_limit and report.memory_total:
-        for fault in check_pages_limit(ttm_pages(settings.gtt_limit // GIB), report.memory_total):
+        for fault in check_pages_limit(settings.gtt_limit // PAGE_BYTES, report.memory_total):
             yield Refusal("gtt_limit", fault, "no more than the system's own memory", "lower gtt_limit")
     memory = memory_of(settings, report)
     if memory is None:

@@ -1,12 +1,21 @@
-"""The kernel that AMD's ROCm page asks for on Ryzen APUs, running and not only installed."""
+"""The kernel that AMD's ROCm page asks for on Ryzen APUs, running and not only installed; and its TTM limit."""
 
 from pyinfra.api.deploy import deploy
 
 from ojai.operations import apt, kernel
 from ojai.settings import HostSettings
 
+PAGE = 4096
+
 #: In /run, so that a reboot takes it away.
 REBOOT_MARKER = "/run/ojai-reboot-required"
+
+TTM_OPTIONS = "/etc/modprobe.d/ojai-ttm.conf"
+
+
+def pages_of(settings: HostSettings) -> int | None:
+    """The limit in pages of 4096 bytes with the regime `gtt`; None with `carveout`."""
+    return settings.gtt_limit // PAGE if settings.memory_regime == "gtt" and settings.gtt_limit else None
 
 
 @deploy("Kernel")
@@ -15,6 +24,12 @@ def apply(*, settings: HostSettings) -> None:
     apt.packages(
         name="Install the kernel's metapackage",
         names=[settings.kernel_package],
+    )
+    kernel.ttm_limit(
+        name="Set how much memory the GPU may borrow",
+        path=TTM_OPTIONS,
+        pages=pages_of(settings),
+        marker=REBOOT_MARKER,
     )
     kernel.reboot_if_required(
         name="Run the newest kernel of the flavour",
@@ -35,4 +50,5 @@ def apply(*, settings: HostSettings) -> None:
 
 @deploy("Kernel: removal")
 def remove(*, settings: HostSettings) -> None:
-    """Nothing: the kernel stays, since taking away the one that runs could leave a host that does not boot."""
+    """The TTM limit goes; the kernel stays, since taking away the one that runs could leave a host without one."""
+    kernel.ttm_limit(name="Leave the TTM limit to the kernel", path=TTM_OPTIONS, pages=None, marker=REBOOT_MARKER)

@@ -1,12 +1,18 @@
 """The gate: is this the machine that the inventory says, and can it hold what is asked of it?"""
 
+from functools import partial
+
 from pyinfra import host, logger, state
 from pyinfra.api.exceptions import DeployError
 
 from ojai.facts.report import HostReport
+from ojai.operations import gate
 from ojai.preflight import budgets, refusals
 from ojai.settings import HostSettings
 from ojai.survey import questions
+
+#: Hosts whose GPU memory could not be read yet.
+_UNSURE: set[str] = set()
 
 
 def passes(*, settings: HostSettings) -> bool:
@@ -20,9 +26,22 @@ def passes(*, settings: HostSettings) -> bool:
     found = refusals(settings, report)
     if found:
         return _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
+    if not budgets(settings, report) and settings.services:
+        logger.info(f"{host.print_prefix}the GPU's driver is not up yet: its memory is looked at once the kernel runs")
+        _UNSURE.add(host.name)
     for name, result in budgets(settings, report).items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
     return True
+
+
+def once_booted(*, settings: HostSettings) -> None:
+    """For a host whose GPU memory was not known before: refuse what does not fit, now that the driver is up."""
+    if host.name in _UNSURE:
+        gate.holds(
+            name="Check that what is asked for fits",
+            questions=questions(settings),
+            judge=partial(refusals, settings),
+        )
 
 
 def _refuse(text: str) -> bool:

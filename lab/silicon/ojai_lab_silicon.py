@@ -5,7 +5,8 @@ The kernel, its modules, /dev/kfd and /dev/dri are real; what a virtual machine 
 This writes a small tree under /run/ojai-lab and bind-mounts it over three folders of /sys, keeping the
 real entries that are there, so that code under test reads the production paths as an ordinary user:
 
-  /sys/bus/pci/devices                          always: 0000:c5:00.0 is on the bus whatever the driver does
+  /sys/bus/pci/devices                          always: 0000:c5:00.0, with amdgpu's mem_info_* files. Ubuntu's stock
+                                                kernel has an amdgpu of its own, the lab's stock flavour has none
   /sys/class/drm                                only once the amdgpu module is loaded
   /sys/devices/virtual/kfd/kfd/topology/nodes   only once the amdgpu module is loaded
 
@@ -90,8 +91,8 @@ def keep_real(real: Path, copy: Path) -> None:
             target.chmod(0o444)
 
 
-def pci_device(folder: Path, driver: bool) -> None:
-    """Write the GPU's PCI function."""
+def pci_device(root: Path, folder: Path, driver: bool) -> None:
+    """Write the GPU's PCI function, with the memory that amdgpu reports in it."""
     for name, value in {**PCI_IDS, **SUBSYSTEM, "enable": "1", "numa_node": "-1"}.items():
         write(folder / name, value)
     ids = f"{PCI_IDS['vendor'][2:]}:{PCI_IDS['device'][2:]}".upper()
@@ -100,20 +101,7 @@ def pci_device(folder: Path, driver: bool) -> None:
     write(folder / "uevent", "\n".join(lines))
     if driver:
         (folder / "driver").symlink_to("/sys/bus/pci/drivers/amdgpu")
-
-
-def build_pci(root: Path, out: Path, loaded: bool) -> None:
-    """Write the tree for /sys/bus/pci/devices: the real devices and the GPU."""
-    keep_real(root / PCI_DEVICES, out)
-    pci_device(out / PCI_ADDRESS, loaded)
-
-
-def build_drm(root: Path, out: Path) -> None:
-    """Write the tree for /sys/class/drm: the real entries (vgem's) and card1, the GPU's."""
-    keep_real(root / DRM, out)
     vram, gtt = carveout_bytes(root), gtt_bytes(root)
-    device = out / "card1" / "device"
-    pci_device(device, driver=True)
     sizes = {
         "mem_info_vram_total": vram,
         "mem_info_vis_vram_total": vram,
@@ -122,7 +110,20 @@ def build_drm(root: Path, out: Path) -> None:
         "mem_info_gtt_used": min(gtt, 20 << 20),
     }
     for name, size in sizes.items():
-        write(device / name, str(size))
+        write(folder / name, str(size))
+
+
+def build_pci(root: Path, out: Path, loaded: bool) -> None:
+    """Write the tree for /sys/bus/pci/devices: the real devices and the GPU."""
+    keep_real(root / PCI_DEVICES, out)
+    pci_device(root, out / PCI_ADDRESS, loaded)
+
+
+def build_drm(root: Path, out: Path) -> None:
+    """Write the tree for /sys/class/drm: the real entries (vgem's) and card1, the GPU's."""
+    keep_real(root / DRM, out)
+    device = out / "card1" / "device"
+    pci_device(root, device, driver=True)
     write(device / "gpu_busy_percent", "0")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
@@ -33,3 +34,45 @@ class KernelState(FactBase[Kernels | None]):
     def process(self, output: list[str]) -> Kernels:
         """Read the answer."""
         return Kernels(running=output[0], installed=tuple(output[1:]))
+
+
+@dataclass(frozen=True)
+class Ttm:
+    """``live``: the limit in force in pages of 4096 bytes, None while ttm is not loaded. ``settled``: the options
+    file at ``path`` is older than both this boot and the initramfs, so that all that reads it has. ``others``: what
+    else sets the limit, as ``file:line``."""
+
+    live: int | None = None
+    settled: bool = False
+    others: tuple[str, ...] = ()
+
+
+class TtmLimit(FactBase[Ttm]):
+    """:class:`Ttm` with regard to the options file at ``path``."""
+
+    @staticmethod
+    def default() -> Ttm:
+        """ttm is not loaded, and nothing is known."""
+        return Ttm()
+
+    def command(self, path: str) -> str:
+        """The live value, the three times, and every other place that names the limit."""
+        file = shlex.quote(path)
+        return (
+            "cat /sys/module/ttm/parameters/pages_limit 2>/dev/null | sed 's/^/live\\t/'; "
+            f"initrd=/boot/initrd.img-$(uname -r); boot=$(sed -n 's/^btime //p' /proc/stat); "
+            f'if test -e {file} && test "$(stat -c %Y {file})" -lt "$boot" && '
+            f'{{ ! test -e "$initrd" || ! test {file} -nt "$initrd"; }}; then printf "settled\\tyes\\n"; fi; '
+            f"grep -sHn pages_limit /etc/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf /proc/cmdline "
+            f"| grep -v -F {file}: | sed 's/^/other\\t/'; :"
+        )
+
+    def process(self, output: list[str]) -> Ttm:
+        """Read the answer."""
+        pairs = [line.split("\t", 1) for line in output if "\t" in line]
+        live = next((int(value) for key, value in pairs if key == "live"), None)
+        return Ttm(
+            live=live,
+            settled=["settled", "yes"] in pairs,
+            others=tuple(value for key, value in pairs if key == "other"),
+        )

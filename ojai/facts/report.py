@@ -20,16 +20,14 @@ say kernel "$(uname -r)"
 ( . /etc/os-release; say os_id "$ID"; say os_version "$VERSION_ID"; say os_name "$PRETTY_NAME" )
 for device in /sys/bus/pci/devices/*; do
   case "$(cat "$device/class" 2>/dev/null)" in 0x03*)
-    say pci "${device##*/} $(cat "$device/vendor"):$(cat "$device/device")";; esac
+    say pci "${device##*/} $(cat "$device/vendor"):$(cat "$device/device")"
+    # amdgpu's own files: the card under /sys/class/drm links here, but its number is not stable.
+    for name in mem_info_vram_total mem_info_gtt_total; do
+      [ -r "$device/$name" ] && say "$name" "$(cat "$device/$name")"
+    done;; esac
 done
 for node in /sys/class/kfd/kfd/topology/nodes/*/properties; do
   [ -r "$node" ] && say gfx "$(sed -n 's/^gfx_target_version //p' "$node")"
-done
-for card in /sys/class/drm/card[0-9] /sys/class/drm/card[0-9][0-9]; do
-  grep -qs '^DRIVER=amdgpu' "$card/device/uevent" || continue
-  for name in mem_info_vram_total mem_info_gtt_total; do
-    [ -r "$card/device/$name" ] && say "$name" "$(cat "$card/device/$name")"
-  done
 done
 [ -r /sys/module/ttm/parameters/pages_limit ] && say ttm_pages "$(cat /sys/module/ttm/parameters/pages_limit)"
 say amdgpu_module "$(modinfo -F filename amdgpu 2>/dev/null || /sbin/modinfo -F filename amdgpu 2>/dev/null)"

@@ -1,6 +1,8 @@
-"""Into the wanted kernel: a reboot when, and only when, another one runs than the newest of its flavour."""
+"""The kernel that runs, and how much memory it lets the GPU borrow: both change by a reboot, made when it must be."""
 
 from __future__ import annotations
+
+import shlex
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
@@ -8,9 +10,12 @@ from pyinfra.operations import server
 
 from ojai import kernels
 from ojai.facts.files import Existing
-from ojai.facts.kernel import KernelState
+from ojai.facts.kernel import KernelState, TtmLimit
+from ojai.facts.ledger import Added
 from ojai.operations import Steps
-from ojai.operations.progress import refuse, say
+from ojai.operations.files import text_file
+from ojai.operations.ledger import ADDED_DIR, forget, note
+from ojai.operations.progress import long, refuse, say
 
 
 def _say_pending(state: State, host: Host, running: str, wanted: str) -> bool:
@@ -46,6 +51,50 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
         return
     yield FunctionCommand(_say_reboot, (found.running, target), {})
     yield from server.reboot._inner(delay=5, interval=2, reboot_timeout=timeout)
+
+
+#: ttm may be loaded from the initramfs, which then has to hold the new options (AMD's amd-ttm looks for the same).
+_REFRESH_INITRAMFS = (
+    "if lsinitramfs /boot/initrd.img-$(uname -r) 2>/dev/null | grep -q '/ttm\\.ko'; then update-initramfs -u -k all; fi"
+)
+
+
+@operation()
+def ttm_limit(path: str, pages: int | None, marker: str) -> Steps:
+    """The GPU may borrow at most ``pages`` (of 4096 bytes) of the system's memory; None leaves it to the kernel.
+
+    The options file at ``path`` is ours. ttm reads it when it is loaded, so a change is followed by a reboot
+    (``marker`` asks for it), and the initramfs is made anew when ttm is in it. A limit that is overridden
+    elsewhere is refused, since rebooting again would change nothing.
+    """
+    added = bool(host.get_fact(Added, directory=ADDED_DIR, kind="ttm"))
+    if pages is None:
+        if not added:
+            host.noop("the limit is the kernel's own")
+            return
+        yield f"rm -f {shlex.quote(path)}"
+        yield long(_REFRESH_INITRAMFS, "refreshing the initramfs")
+        yield f"touch {shlex.quote(marker)}"
+        yield forget("ttm", ["pages_limit"])
+        return
+    text = f"# Made by ojai: the GPU may borrow this many pages of 4096 bytes.\noptions ttm pages_limit={pages}\n"
+    found = host.get_fact(TtmLimit, path=path)
+    changes = list(text_file._inner(path=path, text=text))
+    if not changes and found.live in (pages, None):
+        host.noop("the limit is in force")
+        return
+    if not changes and found.settled:
+        elsewhere = "; ".join(found.others) or "nothing that was found; is ttm built into the kernel?"
+        yield refuse(
+            f"ttm.pages_limit: found {found.live} in force after a boot with {path}; wanted {pages}. "
+            f"Set elsewhere: {elsewhere}. What to do: remove the other setting, then run the deploy again."
+        )
+        return
+    if not added:
+        yield note("ttm", ["pages_limit"])
+    yield from changes
+    yield long(_REFRESH_INITRAMFS, "refreshing the initramfs")
+    yield f"touch {shlex.quote(marker)}"
 
 
 @operation()

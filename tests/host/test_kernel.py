@@ -40,3 +40,16 @@ def test_firmware_is_not_a_release_that_breaks_rocm(mini):
     found = mini.run("dpkg-query -W -f '${Package} ${Version}\\n' 'linux-firmware*'").stdout
     for bad in mini.settings.firmware_known_bad:
         assert bad not in found
+
+
+def test_the_gpu_may_borrow_what_the_inventory_says_and_never_more_than_there_is(mini):
+    shown = mini.run("cat /sys/module/ttm/parameters/pages_limit")
+    if shown.rc != 0:
+        assert mini.settings.memory_regime != "gtt", "ttm is not loaded"
+        return
+    pages = int(shown.stdout)
+    total = int(mini.text("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")) * 1024
+    # A limit left over from before the BIOS carve-out was raised lets the GPU ask for more than there is.
+    assert pages * 4096 <= total
+    if mini.settings.memory_regime == "gtt":
+        assert pages * 4096 == mini.settings.gtt_limit
