@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,13 +12,12 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import archive, image, packages, state, vm
+from lab import archive, image, oci, packages, state, vm
 from lab.errors import LabError
 from lab.shell import step, tail
 from lab.state import Process, Records, ServiceRecord
 
 START_SECONDS = 20
-REPOSITORY = "vllm/vllm-openai-rocm"
 
 REGISTRY_CONFIG = """\
 version: 0.1
@@ -132,10 +130,6 @@ def start_registry(records: Records) -> Records:
 
 def push_images(records: Records) -> Records:
     """Build the model server's image if it has changed, and put it into the registry."""
-    if importlib.util.find_spec("lab.oci") is None:
-        return records
-    from lab import oci
-
     registry = records.registry
     if registry is None:
         raise LabError("the registry is not running")

@@ -10,6 +10,9 @@ in_guest() { chroot "$ROOT" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$
 
 say "configuration files"
 cp -R --no-preserve=ownership "$GUEST/root/." "$ROOT/"
+# Modes as the guest wants them, whatever the checkout's umask was.
+(cd "$GUEST/root" && find . -mindepth 1 -type d) | while read -r item; do chmod 0755 "$ROOT/$item"; done
+(cd "$GUEST/root" && find . -type f) | while read -r item; do chmod 0644 "$ROOT/$item"; done
 sed -i "s/@FS_UUID@/$LAB_FS_UUID/" "$ROOT/etc/fstab"
 install -D -m 0755 "$SILICON/ojai_lab_silicon.py" "$ROOT/usr/local/lib/ojai-lab/silicon"
 install -D -m 0644 "$SILICON/ojai-lab-silicon.service" "$ROOT/etc/systemd/system/ojai-lab-silicon.service"
@@ -28,7 +31,12 @@ rm -f "$ROOT"/etc/ssh/ssh_host_*
 say "units"
 in_guest systemctl enable systemd-networkd.service ojai-lab-silicon.service ssh.service
 in_guest systemctl mask apt-daily.timer apt-daily-upgrade.timer man-db.timer dpkg-db-backup.timer \
-  e2scrub_all.timer e2scrub_reap.service systemd-networkd-wait-online.service
+  e2scrub_all.timer e2scrub_reap.service systemd-networkd-wait-online.service fstrim.timer
+# Seconds of an emulated boot for nothing that a test looks at.
+in_guest systemctl mask grub-common.service systemd-binfmt.service sys-kernel-debug.mount \
+  sys-kernel-tracing.mount dev-hugepages.mount modprobe@efi_pstore.service modprobe@drm.service \
+  modprobe@configfs.service systemd-pstore.service systemd-update-done.service ldconfig.service \
+  systemd-hwdb-update.service systemd-journal-catalog-update.service
 in_guest systemctl set-default multi-user.target
 
 say "stock kernel of $LAB_STOCK_SUITE"
