@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 from pyinfra.api import Host
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.connectors.ssh import SSHConnector
 
 
@@ -18,3 +20,13 @@ def without_delay(host: Host) -> None:
     transport = host.connector.client.get_transport()
     if transport is not None and isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def refused_by_sudo(host: Host) -> str | None:
+    """What the host says when a command is run with the privileges of this run, if it refuses; None when it works."""
+    arguments, _ = pop_global_arguments(host.state, host, {})
+    given: dict[str, Any] = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
+    success, output = host.run_shell_command("id -u", **given)
+    if success:
+        return None
+    return " ".join(output.output_lines).strip() or "no answer"

@@ -5,6 +5,7 @@ from functools import partial
 from pyinfra import host, logger, state
 from pyinfra.api.exceptions import DeployError
 
+from ojai.connection import refused_by_sudo
 from ojai.facts.report import HostReport
 from ojai.operations import gate
 from ojai.preflight import budgets, refusals
@@ -20,6 +21,12 @@ def passes(*, settings: HostSettings) -> bool:
 
     A refused host is dropped with every reason named, and the others go on; exit status is 1.
     """
+    answer = refused_by_sudo(host)
+    if answer:
+        return _refuse(
+            f"preflight: privilege: found {answer!r}; wanted: commands as root, by sudo. What to do: run pyinfra with "
+            "--use-sudo-password (or --same-sudo-password), or give the account passwordless sudo."
+        )
     report = host.get_fact(HostReport, **questions(settings))
     if report is None:
         return _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")

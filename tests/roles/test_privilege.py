@@ -1,0 +1,27 @@
+"""An account that may not use sudo is told so, and what to do, before anything else is asked of its host."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = """
+from inventory.fake import INSTANT, ANSWERS
+answers = {"id -u": {"success": False, "stderr": "sudo: a password is required"}, **ANSWERS}
+hosts = [("@fake/locked", {**INSTANT, "fake_responses": answers}), ("@fake/open", INSTANT)]
+"""
+
+
+def test_a_host_without_sudo_is_refused_and_the_other_goes_on(tmp_path):
+    inventory = tmp_path / "closed.py"
+    inventory.write_text(INVENTORY)
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinfra", "--dry", str(inventory), "deploy.py"],
+        cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    told = [line for line in done.stderr.splitlines() if "privilege" in line]
+    assert done.returncode == 1
+    assert len(told) == 1 and "@fake/locked" in told[0] and "a password is required" in told[0]
+    assert "--use-sudo-password" in told[0]
+    assert "Traceback" not in done.stderr
+    assert "@fake/open" in done.stdout + done.stderr
