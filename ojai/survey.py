@@ -19,6 +19,9 @@ MARK = "ojai-survey"
 _DEPLOY = Path(__file__).with_name("survey_deploy.py")
 _REPORT = TypeAdapter(Report)
 
+#: What pyinfra says of a host on the way, and the call of the fact, which is longer than its answer.
+_PROGRESS = ("Connected", "Ready: ", "Error: could not load fact")
+
 
 class SurveyError(Exception):
     """The survey itself did not run; the message has what pyinfra said."""
@@ -80,4 +83,4 @@ def _failure(name: str, said: str) -> str:
     """What pyinfra said of one host: the lines that begin with its name in brackets."""
     mark = f"[{name}]"
     told = [text.strip().removeprefix(mark).strip() for text in said.splitlines() if text.strip().startswith(mark)]
-    return "; ".join(text for text in told if text and text != "Connected" and not text.startswith("Ready: "))
+    return "; ".join(text for text in told if text and not text.startswith(_PROGRESS))
