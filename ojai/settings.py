@@ -102,6 +102,12 @@ def _refuse_flag_for_number(cls: type[BaseModel], value: Any, info: ValidationIn
     return value
 
 
+#: Units that hosts have anyway, and that a service must not be named like.
+SYSTEM_UNITS = frozenset(
+    {"containerd", "cron", "dbus", "docker", "networking", "rsyslog", "ssh", "sshd", "udev", "ufw"}
+)
+
+
 class Service(Features):
     """One inference server: a profile, a port, and the choices in which it differs from the profile."""
 
@@ -147,6 +153,15 @@ class Service(Features):
     )
 
     _no_flags = field_validator("*", mode="before")(_refuse_flag_for_number)
+
+    @field_validator("name")
+    @classmethod
+    def _not_a_system_unit(cls, value: str) -> str:
+        if value in SYSTEM_UNITS or value.startswith("systemd-"):
+            raise ValueError(
+                f"{value}.service is a unit of the system, which this one would override; take another name"
+            )
+        return value
 
     @field_validator("allow")
     @classmethod
