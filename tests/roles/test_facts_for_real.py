@@ -1,0 +1,454 @@
+"""Facts asked of this machine's own shell, on made-up trees: their commands are right, not only their readers."""
+
+import grp
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from real_host import RealHost
+
+from ojai.facts.apt import AptPackages, KeyringFingerprints, SourceRefreshed
+from ojai.facts.docker import DockerImage
+from ojai.facts.files import Entry, Existing, File, Places, SmallFile
+from ojai.facts.groups import Groups
+from ojai.facts.kernel import KernelState, Ttm, TtmLimit
+from ojai.facts.ledger import Added
+from ojai.facts.report import HostReport
+from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
+
+USER = pwd.getpwuid(os.getuid()).pw_name
+GROUP = grp.getgrgid(os.getgid()).gr_name
+NAMES = ["plain", "with blank", "it's", 'a"b', "$HOME", "`id`", "-n", "é", "a\\b", "*"]
+debian = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="asks dpkg")
+
+
+@pytest.fixture
+def host():
+    return RealHost()
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """``programs(name, script)`` puts a program into a folder; its host finds it before the machine's own."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+
+    def add(name: str, script: str) -> RealHost:
+        program = folder / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return RealHost({"PATH": f"{folder}:{os.environ['PATH']}"})
+
+    return add
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_small_file(host, tmp_path, name):
+    place = tmp_path / name
+    assert host.get_fact(SmallFile, path=str(place)) is None
+    for text in ("", "\n", "a\n b\t$(x)\n\n", "no end", "ä€\u2028"):
+        place.write_text(text, newline="")
+        place.chmod(0o640)
+        assert host.get_fact(SmallFile, path=str(place)) == File(text, USER, GROUP, "640")
+
+
+def test_small_file_of_bytes_that_are_no_text(host, tmp_path):
+    place = tmp_path / "file"
+    place.write_bytes(b"A=\xff\x00\xfe\n")
+    assert host.get_fact(SmallFile, path=str(place)).text.encode(errors="surrogateescape") == b"A=\xff\x00\xfe\n"
+
+
+def test_small_file_is_no_link_and_no_folder(host, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert host.get_fact(SmallFile, path=str(tmp_path / "link")) is None
+    assert host.get_fact(SmallFile, path=str(tmp_path)) is None
+
+
+def test_existing(host, tmp_path):
+    for name in NAMES:
+        (tmp_path / name).write_text("")
+    (tmp_path / "dangling").symlink_to("/nowhere/at/all")
+    paths = [str(tmp_path / name) for name in (*NAMES, "gone", "dangling")]
+    assert host.get_fact(Existing, paths=tuple(paths)) == tuple(path for path in paths if not path.endswith("gone"))
+    assert host.get_fact(Existing, paths=(str(tmp_path / "gone"),)) == ()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "a:b"])
+def test_places(host, tmp_path, name):
+    place, other = tmp_path / name, tmp_path / "other"
+
+    def found():
+        return host.get_fact(Places, paths=(str(place), str(other), str(tmp_path / "gone")))
+
+    assert found() == {}
+    place.symlink_to("/nowhere/at/all")
+    assert found()[str(place)].kind == "symbolic link"
+    place.unlink()
+    place.mkdir(mode=0o700)
+    other.write_text("x")
+    assert found()[str(place)] == Entry("directory", USER, GROUP, "700")
+    assert (len(found()), found()[str(other)].kind) == (2, "regular file")
+
+
+def test_added(host, tmp_path):
+    (tmp_path / "units").write_text("a.service\n\nb.service\n")
+    assert host.get_fact(Added, directory=str(tmp_path), kind="units") == ("a.service", "b.service")
+    assert host.get_fact(Added, directory=str(tmp_path), kind="none") == ()
+
+
+def test_groups(host):
+    entry = grp.getgrgid(os.getgid())
+    found = host.get_fact(Groups, names=(entry.gr_name, "no-such-group"))
+    assert {name: (group.gid, list(group.members)) for name, group in found.items()} == {
+        entry.gr_name: (entry.gr_gid, entry.gr_mem)
+    }
+    assert host.get_fact(Groups, names=("no-such-group",)) == {}
+
+
+@debian
+def test_apt_packages(host):
+    found = host.get_fact(AptPackages, names=("dpkg", "no-such-package"))
+    version = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "dpkg"], capture_output=True, text=True).stdout
+    assert found.installed == {"dpkg": version}
+    assert host.get_fact(AptPackages, names=("no-such-package",)).installed == {}
+
+
+def test_apt_packages_sees_what_a_killed_dpkg_left(programs):
+    """dpkg's own database cannot be broken for a test; its answers to our two questions are played."""
+    host = programs(
+        "dpkg-query",
+        'case "$3" in package*) printf "package\\tinstall ok half-configured\\ta\\t1\\n"; exit 1;; '
+        '*) printf "installed\\tdpkg\\nhalf-configured\\ta\\nunpacked\\tb\\nconfig-files\\tc\\n";; esac',
+    )
+    found = host.get_fact(AptPackages, names=("a", "no-such-package"))
+    assert (found.installed, found.broken) == ({}, ("a", "b"))
+
+
+@pytest.mark.parametrize("stamp", [None, 100, 200, 300])
+def test_source_refreshed(host, tmp_path, stamp):
+    """Inputs of the times 100 and 200: read when the stamp is not older than the newest."""
+    inputs = [tmp_path / "a.sources", tmp_path / "it's a.gpg"]
+    for time, path in zip((100, 200), inputs, strict=True):
+        path.write_text("")
+        os.utime(path, (time, time))
+    mark = tmp_path / "stamp"
+    if stamp is not None:
+        mark.write_text("")
+        os.utime(mark, (stamp, stamp))
+    found = host.get_fact(SourceRefreshed, stamp=str(mark), inputs=tuple(map(str, inputs)))
+    assert found is (stamp is not None and stamp >= 200)
+
+
+def test_keyring_fingerprints(host, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", ""]
+    try:
+        for name in ("one", "two"):
+            subprocess.run([*gpg, "--quick-gen-key", name, "ed25519", "sign", "never"], check=True, capture_output=True)
+        listing = subprocess.run([*gpg, "--with-colons", "-k"], check=True, capture_output=True, text=True).stdout
+        wanted = tuple(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr"))
+        place = tmp_path / "it's a.gpg"
+        assert host.get_fact(KeyringFingerprints, path=str(place)) == ()
+        subprocess.run([*gpg, "--output", str(place), "--export"], check=True)
+        assert len(wanted) == 2
+        assert host.get_fact(KeyringFingerprints, path=str(place)) == wanted
+        place.write_text("no key")
+        assert host.get_fact(KeyringFingerprints, path=str(place)) == ()
+    finally:
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)
+
+
+def rooted(command: str, root: Path, *folders: str) -> str:
+    """``command`` with these absolute folders under ``root`` instead."""
+    start = "|".join(map(re.escape, folders))
+    return re.sub(rf"(?<![\w./])(?:{start})", lambda found: f"{root}{found[0]}", command)
+
+
+def write(root: Path, **files: str) -> None:
+    for name, text in files.items():
+        place = root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+
+
+def test_kernel_state_wants_image_and_modules(host, tmp_path):
+    for release in ("6.17.0-1012-oem", "6.8.0-90-generic"):
+        write(tmp_path, **{f"boot/vmlinuz-{release}": "", f"lib/modules/{release}/modules.dep": ""})
+    write(tmp_path, **{"boot/vmlinuz-6.8.0-48-generic": "", "lib/modules/6.18.4/modules.dep": ""})
+    done = host.sh(rooted(KernelState().command(), tmp_path, "/boot", "/lib/modules"))
+    found = KernelState().process(done.stdout.splitlines())
+    assert found.running == os.uname().release
+    assert set(found.installed) == {"6.17.0-1012-oem", "6.8.0-90-generic"}
+
+
+def test_kernel_state_without_any(host, tmp_path):
+    done = host.sh(rooted(KernelState().command(), tmp_path, "/boot", "/lib/modules"))
+    assert (done.returncode, KernelState().process(done.stdout.splitlines()).installed) == (0, ())
+
+
+BOOT = 1_700_000_000
+
+
+def ttm(host: RealHost, root: Path) -> Ttm:
+    release = os.uname().release
+    command = TtmLimit().command(path=f"{root}/etc/modprobe.d/ojai-ttm.conf")
+    command = rooted(command, root, "/sys/", "/proc/", "/boot/", "/etc/", "/usr/lib/modprobe.d")
+    done = host.sh(command.replace("$(uname -r)", release))
+    assert (done.returncode, done.stderr) == (0, "")
+    return TtmLimit().process(done.stdout.splitlines())
+
+
+def ttm_tree(root: Path, *, options: int | None, initrd: int | None, live: str | None) -> None:
+    """``options``, ``initrd``: seconds after boot at which the file was written, None for no such file."""
+    write(root, **{"proc/stat": f"cpu 1 2 3\nbtime {BOOT}\nprocesses 9\n", "proc/cmdline": "ro quiet"})
+    if live is not None:
+        write(root, **{"sys/module/ttm/parameters/pages_limit": live})
+    for name, after in (("etc/modprobe.d/ojai-ttm.conf", options), (f"boot/initrd.img-{os.uname().release}", initrd)):
+        if after is not None:
+            write(root, **{name: "options ttm pages_limit=26214400\n"})
+            os.utime(root / name, (BOOT + after, BOOT + after))
+
+
+@pytest.mark.parametrize(
+    ("options", "initrd", "settled"),
+    [
+        (None, None, False),
+        (-100, None, True),  # an image without an initramfs
+        (-100, -50, True),  # written, put into the initramfs, booted
+        (-50, -100, False),  # written and booted, but the initramfs has the older options
+        (50, None, False),  # written since the boot
+        (50, 100, False),
+    ],
+)
+def test_ttm_limit_is_settled_by_a_boot(host, tmp_path, options, initrd, settled):
+    ttm_tree(tmp_path, options=options, initrd=initrd, live="8126464\n")
+    assert ttm(host, tmp_path) == Ttm(live=8126464, settled=settled)
+
+
+def test_ttm_limit_names_what_else_sets_it(host, tmp_path):
+    ttm_tree(tmp_path, options=-100, initrd=None, live=None)
+    write(
+        tmp_path,
+        **{
+            "proc/cmdline": "ro ttm.pages_limit=1",
+            "etc/modprobe.d/amd.conf": "# by hand\noptions ttm pages_limit=2\n",
+            "usr/lib/modprobe.d/x.conf": "options ttm pages_limit=3\n",
+        },
+    )
+    found = ttm(host, tmp_path)
+    assert found.live is None
+    assert [entry.removeprefix(str(tmp_path)) for entry in found.others] == [
+        "/etc/modprobe.d/amd.conf:2:options ttm pages_limit=2",
+        "/usr/lib/modprobe.d/x.conf:1:options ttm pages_limit=3",
+        "/proc/cmdline:1:ro ttm.pages_limit=1",
+    ]
+
+
+TREE = {
+    "sys/bus/pci/devices/0000:00:00.0/class": "0x060000",
+    "sys/bus/pci/devices/0000:c5:00.0/class": "0x038000",
+    "sys/bus/pci/devices/0000:c5:00.0/vendor": "0x1002",
+    "sys/bus/pci/devices/0000:c5:00.0/device": "0x150e",
+    "sys/bus/pci/devices/0000:c5:00.0/mem_info_vram_total": "68719476736\n",
+    "sys/bus/pci/devices/0000:c5:00.0/mem_info_gtt_total": "33285996544\n",
+    "sys/class/kfd/kfd/topology/nodes/0/properties": "cpu_cores_count 24\ngfx_target_version 0\n",
+    "sys/class/kfd/kfd/topology/nodes/1/properties": "simd_count 32\ngfx_target_version 110500\nvendor_id 4098\n",
+    "sys/module/ttm/parameters/pages_limit": "8126464",
+    "proc/meminfo": "MemTotal:       65011712 kB\nMemFree: 1 kB\n"
+    "SwapTotal:       8388608 kB\nCommitLimit: 40894464 kB\n",
+    "proc/sys/vm/overcommit_memory": "0\n",
+    "etc/os-release": 'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.4 LTS"\n',
+    "etc/apt/sources.list": "# deb https://repo.radeon.com/rocm/apt/6.4 noble main\n",
+    "etc/apt/sources.list.d/ubuntu.sources": "URIs: http://archive.ubuntu.com/ubuntu/\n",
+}
+
+
+def report(host: RealHost, root: Path, **words: tuple[str, ...]):
+    command = rooted(HostReport().command(**words), root, "/sys/", "/proc/", "/etc/", "/opt/", "/var/lib/dkms/")
+    done = host.sh(command)
+    assert (done.returncode, done.stderr) == (0, "")
+    return HostReport().process(done.stdout.splitlines())
+
+
+def test_report_of_the_guides_box(host, tmp_path):
+    write(tmp_path, **TREE)
+    (tmp_path / "opt").mkdir()
+    found = report(host, tmp_path, places=(str(tmp_path), f"{tmp_path}/not/yet"))
+    assert (found.os_id, found.os_version, found.os_name) == ("ubuntu", "24.04", "Ubuntu 24.04.4 LTS")
+    assert found.gpus == {"0000:c5:00.0": "0x1002:0x150e"}
+    assert found.gfx_versions == (110500,)
+    assert (found.vram_total, found.gtt_total, found.ttm_pages) == (64 << 30, 33285996544, 8126464)
+    assert (found.memory_total, found.swap_total) == (65011712 << 10, 8 << 30)
+    assert (found.user, found.machine, found.kernel) == (USER, os.uname().machine, os.uname().release)
+    assert (found.dkms, found.rocm_trees, found.apt_sources, found.overcommit_memory) == ((), (), (), 0)
+    here, below = (found.disks[path] for path in (str(tmp_path), f"{tmp_path}/not/yet"))
+    assert here[0] > 0 and here[1] == below[1]
+
+
+def test_report_of_trouble(programs, tmp_path):
+    host = programs("modinfo", "echo /lib/modules/6.8.0-90-generic/updates/dkms/amdgpu.ko.zst")
+    programs("dpkg-query", 'printf "firmware\\tlinux-firmware 20251125\\nfirmware\\tfirmware-amd-graphics \\n"')
+    programs("docker", '[ "$*" = "image inspect a:b" ]')
+    write(
+        tmp_path,
+        **TREE,
+        **{
+            "sys/module/amdkcl/refcnt": "1",
+            "var/lib/dkms/amdgpu/6.16/build.log": "",
+            "opt/rocm-7.1.0/.info/version": "",
+            "opt/rocm-7.2.0/.info/version": "",
+            "etc/apt/sources.list.d/rocm.list": "deb [arch=amd64] https://repo.radeon.com/rocm/apt/7.1 noble main\n",
+            "etc/apt/sources.list.d/amdgpu.sources": "Types: deb\nURIs: https://repo.radeon.com/amdgpu/7.1/ubuntu/\n",
+            "a.env": "# VLLM_OLD=1\nHF_TOKEN=hf_secret\n VLLM_ROCM_USE_AITER = 1\nVLLM_ROCM_USE_AITER_MHA=1\nBARE\n",
+        },
+    )
+    (tmp_path / "opt/rocm").symlink_to("rocm-7.2.0")
+    command = HostReport().command(
+        places=("/",),
+        users=("root", "no-such-user"),
+        env_files=(f"{tmp_path}/a.env", f"{tmp_path}/none.env"),
+        images=("a:b", "c:d"),
+    )
+    done = host.sh(rooted(command, tmp_path, "/sys/", "/proc/", "/etc/", "/opt/", "/var/lib/dkms/"))
+    assert "hf_secret" not in done.stdout
+    found = HostReport().process(done.stdout.splitlines())
+    assert found.dkms == ("loaded", "built")
+    assert found.amdgpu_module == "/lib/modules/6.8.0-90-generic/updates/dkms/amdgpu.ko.zst"
+    assert found.rocm_trees == (f"{tmp_path}/opt/rocm-7.1.0", f"{tmp_path}/opt/rocm-7.2.0")
+    assert [entry.split(":", 1)[0].rpartition("/")[2] for entry in found.apt_sources] == ["rocm.list", "amdgpu.sources"]
+    assert found.missing_users == ("no-such-user",)
+    assert found.env_names[f"{tmp_path}/a.env"] == ("HF_TOKEN", "VLLM_ROCM_USE_AITER_MHA")
+    assert found.firmware == {"linux-firmware": "20251125"}
+    assert found.images == ("a:b",)
+
+
+def test_report_of_this_machine(host):
+    """Whatever it is: an answer, and no word on stderr."""
+    done = host.sh(HostReport().command(places=("/var/lib/docker", "/srv/ojai")))
+    found = HostReport().process(done.stdout.splitlines())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert found.hostname == os.uname().nodename
+    assert set(found.disks) == {"/var/lib/docker", "/srv/ojai"}
+
+
+def test_docker_image(programs):
+    assert programs("docker", "echo 'no such image' >&2; exit 1").get_fact(DockerImage, reference="a:b") is None
+    answer = json.dumps({"Id": "sha256:1", "RepoDigests": ["a@sha256:2"]})
+    host = programs("docker", f'[ "$5" = "a:b" ] && echo \'{answer}\'')
+    assert host.get_fact(DockerImage, reference="a:b").digests == ("a@sha256:2",)
+
+
+def test_docker_image_before_docker(tmp_path):
+    (tmp_path / "sh").symlink_to(shutil.which("sh"))
+    assert RealHost({"PATH": str(tmp_path)}).get_fact(DockerImage, reference="a:b") is None
+
+
+SYSTEMCTL = """\
+case "$*" in
+  *ExecMainStartTimestamp*) [ -z "$SINCE" ] || echo "$SINCE";;
+  show*) printf 'ActiveState=active\\nSubState=running\\nUnitFileState=enabled\\nNeedDaemonReload=no\\n';;
+esac"""
+
+
+@pytest.mark.parametrize(
+    ("since", "stale"),
+    [("", False), ("Sat 2026-11-21 05:00:00.000001 UTC", False), ("Sat 2026-11-21 04:59:59.999999 UTC", True)],
+)
+def test_service_state_is_stale_to_the_microsecond(programs, tmp_path, since, stale):
+    programs("systemctl", f"SINCE='{since}'\n{SYSTEMCTL}")
+    host = programs("docker", "exit 1")
+    old, new = tmp_path / "old", tmp_path / "it's new"
+    for nanoseconds, path in ((1_000_000_000, old), (1795237200_000000000, new)):
+        path.write_text("")
+        os.utime(path, ns=(nanoseconds, nanoseconds))
+    found = host.get_fact(
+        ServiceState, unit="a.service", inputs=(str(old), str(new), str(tmp_path / "none")), container="a"
+    )
+    assert (found.active, found.sub, found.enabled, found.stale) == ("active", "running", "enabled", stale)
+    assert (found.image, found.argv) == (None, None)
+
+
+def test_service_state_reads_its_container(programs):
+    programs("systemctl", SYSTEMCTL)
+    config = json.dumps({"Image": "a:b", "Cmd": ["m", "--x", '{"image": 4}', "a=b"], "Env": ["A=B"]})
+    host = programs("docker", f'[ "$6" = name ] || [ "$5" = name ] || exit 1\ncat <<\'END\'\n{config}\nEND')
+    found = host.get_fact(ServiceState, unit="a.service", container="name")
+    assert (found.image, found.argv) == ("a:b", ("m", "--x", '{"image": 4}', "a=b"))
+
+
+class Answers(BaseHTTPRequestHandler):
+    def do_GET(self):
+        status, body = self.server.answers[self.path]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+MODELS = '{"object": "list",\n "data": [{"id": "a/b"}, {"id": "lora"}]}'
+
+
+@pytest.mark.parametrize(
+    ("health", "models", "found"),
+    [
+        (200, (200, MODELS), Endpoint(200, ("a/b", "lora"))),
+        (503, (503, ""), Endpoint(503)),
+        (200, (401, '{"error": "Unauthorized"}'), Endpoint(200, (), locked=True)),
+        (200, (200, "<html>\nnothing</html>"), Endpoint(200)),
+        (404, (404, "[]"), Endpoint(404)),
+    ],
+)
+def test_server_endpoint(host, server, health, models, found):
+    server.answers = {"/health": (health, ""), "/v1/models": models}
+    assert host.get_fact(ServerEndpoint, port=server.server_port) == found
+
+
+def test_server_endpoint_where_nothing_listens(host):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as gone:
+        port = gone.server_port
+    assert host.get_fact(ServerEndpoint, port=port) == Endpoint()
+
+
+@pytest.fixture(scope="module")
+def german(tmp_path_factory):
+    """A host that speaks German, as sshd's PAM gives a login its language and sudo keeps it."""
+    folder = tmp_path_factory.mktemp("locale")
+    made = folder / "de_DE.UTF-8"
+    built = shutil.which("localedef") and subprocess.run(
+        ["localedef", "-i", "de_DE", "-f", "UTF-8", str(made)], capture_output=True, check=False
+    )
+    if not built or not made.exists():
+        pytest.skip("this machine cannot build a locale (localedef, locales)")
+    return {"LANG": "de_DE.UTF-8", "LANGUAGE": "de", "LOCPATH": str(folder)}
+
+
+def test_facts_do_not_depend_on_the_hosts_language(german, programs, tmp_path):
+    programs("systemctl", f"SINCE='Sat 2026-11-21 05:00:00.000001 UTC'\n{SYSTEMCTL}")
+    host = programs("docker", "exit 1")
+    host.environment.update(german)
+    host.environment.pop("LC_ALL", None)
+    (tmp_path / "file").write_text("x")
+    assert host.get_fact(Places, paths=(str(tmp_path),))[str(tmp_path)].kind == "directory"
+    assert host.get_fact(ServiceState, unit="a.service", inputs=(str(tmp_path / "file"),)).active == "active"

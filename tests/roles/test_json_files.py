@@ -1,0 +1,166 @@
+"""JSON files that others write too: what goes in comes out, what others wrote stays, wherever a run is cut off.
+
+What is promised holds where the two do not claim the same place. Where they do, ours wins and theirs is not brought
+back (daemon.json can hold one log driver), and an object or list of theirs that is empty is no setting to keep.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from real_host import CutOff, RealHost
+
+from ojai.facts.files import File
+from ojai.operations import files
+from ojai.operations.files import merged, parted
+
+PLACE = "/etc/docker/daemon.json"
+
+quick = settings(max_examples=60, deadline=None)
+
+
+class Disk(RealHost):
+    """The host's files as a mapping; the operation's commands are understood, not run."""
+
+    def __init__(self, text: str | None) -> None:
+        super().__init__()
+        self.files = {} if text is None else {PLACE: text}
+
+    def get_fact(self, kind: Any, **words: Any) -> File | None:
+        text = self.files.get(words["path"])
+        return None if text is None else File(text, "root", "root", "644")
+
+    def do(self, command: Any) -> bool:
+        if not isinstance(command, str):
+            command.src.seek(0)
+            self.files[command.dest] = command.src.read().decode()
+        elif moved := re.search(r" mv -fT (\S+) (\S+)$", command):
+            self.files[moved[2]] = self.files.pop(moved[1])
+        elif removed := re.fullmatch(r"rm -f (\S+)", command):
+            self.files.pop(removed[1], None)
+        else:
+            assert command.startswith("mkdir -p"), command
+        return True
+
+    @property
+    def content(self) -> Any:
+        return json.loads(self.files[PLACE]) if PLACE in self.files else None
+
+    def merge(self, values: dict[str, Any], **words: Any) -> bool:
+        return self.apply(files.json_merged, path=PLACE, values=values, **words)
+
+    def part(self) -> bool:
+        return self.apply(files.json_parted, path=PLACE)
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=3)
+ANYTHING = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner), max_leaves=8
+)
+OBJECTS = st.dictionaries(st.sampled_from("abc"), ANYTHING, max_size=3)
+
+
+def party(mark: str, least: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects of one party: keys and list entries of its own, and objects and lists that both have."""
+
+    def level(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+        entries = st.lists(st.integers(0, 3).map(lambda n: f"{mark}{n}"), unique=True, min_size=least, max_size=3)
+        shared = st.fixed_dictionaries({}, optional={"same": st.just("both"), "list": entries, "object": inner})
+        own = st.dictionaries(st.integers(0, 2).map(lambda n: f"{mark}{n}"), SCALARS, min_size=least, max_size=2)
+        return st.builds(lambda a, b: {**a, **b}, shared, own)
+
+    return level(level(level(st.just({f"{mark}": 1}))))
+
+
+THEIRS, OURS, SOME_OF_OURS = party("theirs", 1), party("ours", 0), party("ours", 1)
+
+
+@quick
+@given(THEIRS, OURS)
+def test_what_goes_in_comes_out(theirs, ours):
+    both = merged(theirs, ours)
+    assert parted(both, parted(ours, theirs)) == theirs
+    assert merged(both, ours) == both
+
+
+@quick
+@given(OBJECTS, OBJECTS)
+def test_ours_is_in_it(theirs, ours):
+    """At any path, whatever was there."""
+
+    def has(found: Any, wanted: Any) -> bool:
+        if isinstance(wanted, dict):
+            return isinstance(found, dict) and all(key in found and has(found[key], wanted[key]) for key in wanted)
+        if isinstance(wanted, list):
+            return isinstance(found, list) and all(item in found for item in wanted)
+        return type(found) is type(wanted) and found == wanted
+
+    before = json.dumps([theirs, ours])
+    assert has(merged(theirs, ours), ours)
+    parted(theirs, ours)
+    assert json.dumps([theirs, ours]) == before, "the arguments were changed"
+
+
+@quick
+@given(OBJECTS, OBJECTS, OBJECTS)
+def test_a_second_run_changes_nothing(theirs, first, then):
+    host = Disk(json.dumps(theirs))
+    for values in (first, then):
+        host.merge(values)
+        assert not host.merge(values)
+
+
+@quick
+@given(THEIRS, OURS, OURS)
+def test_only_the_last_values_count(theirs, first, then):
+    once, twice = Disk(json.dumps(theirs)), Disk(json.dumps(theirs))
+    once.merge(then)
+    twice.merge(first)
+    twice.merge(then)
+    assert twice.content == once.content
+
+
+@quick
+@given(THEIRS, OURS)
+def test_removal_gives_theirs_back(theirs, ours):
+    host = Disk(json.dumps(theirs))
+    host.merge(ours)
+    host.part()
+    assert host.content == theirs
+    assert set(host.files) == {PLACE}
+
+
+@quick
+@given(SOME_OF_OURS.filter(bool))
+def test_removal_takes_a_file_that_was_only_ours(ours):
+    host = Disk(None)
+    host.merge(ours)
+    host.part()
+    assert host.files == {}
+
+
+@quick
+@given(THEIRS, OURS, OURS, st.integers(0, 6))
+def test_a_run_that_was_cut_off_is_made_good_by_the_next(theirs, first, then, step):
+    host, whole = Disk(json.dumps(theirs)), Disk(json.dumps(theirs))
+    whole.merge(then)
+    host.merge(first)
+    try:
+        host.merge(then, cut_off_after=step)
+    except CutOff:
+        host.merge(then)
+    assert host.content == whole.content
+    host.part()
+    assert host.content == theirs
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_file_is_an_empty_object(text):
+    host = Disk(text)
+    host.merge({"a": 1})
+    assert host.content == {"a": 1}
