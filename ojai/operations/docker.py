@@ -23,14 +23,14 @@ def image(reference: str, digest: str | None = None) -> Steps:
         if found:
             host.noop(f"{reference} is there")
             return
-        yield long(f"docker pull {shlex.quote(reference)}", f"pulling {reference}")
+        yield long(f"docker pull {shlex.quote(reference)}", f"pulling {reference}", show=True)
         return
     repository = reference.rsplit(":", 1)[0] if ":" in reference.rsplit("/", 1)[-1] else reference
     if found and any(known.endswith(f"@{digest}") for known in found.digests):
         host.noop(f"{reference} is there, as {digest}")
         return
     exact = f"{repository}@{digest}"
-    yield long(f"docker pull {shlex.quote(exact)}", f"pulling {exact}")
+    yield long(f"docker pull {shlex.quote(exact)}", f"pulling {exact}", show=True)
     yield f"docker tag {shlex.quote(exact)} {shlex.quote(reference)}"
 
 

@@ -33,15 +33,15 @@ def complain(host: Host, text: str) -> None:
         logger.error(f"{host.print_prefix}{line}")
 
 
-def run(state: State, host: Host, command: str, doing: str) -> bool:
+def run(state: State, host: Host, command: str, doing: str, show: bool = False) -> bool:
     """Run ``command`` on the host while saying every :data:`HEARTBEAT` seconds what it is ``doing``.
 
-    Output is shown only when the command fails (its last 40 lines); True when it succeeded.
+    ``show``: its lines are shown as they come; else only the last 40, when it fails. True when it succeeded.
     """
     arguments = connector_arguments(host)
     started = time.monotonic()
     say(host, f"{doing} …")
-    work = gevent.spawn(host.run_shell_command, command, print_output=state.print_output, **arguments)
+    work = gevent.spawn(host.run_shell_command, command, print_output=show or state.print_output, **arguments)
     while not work.ready():
         work.join(timeout=HEARTBEAT)
         if not work.ready():
@@ -55,9 +55,9 @@ def run(state: State, host: Host, command: str, doing: str) -> bool:
     return success
 
 
-def long(command: str, doing: str) -> FunctionCommand:
+def long(command: str, doing: str, show: bool = False) -> FunctionCommand:
     """A command to yield from an operation: :func:`run` with these words."""
-    return FunctionCommand(run, (command, doing), {})
+    return FunctionCommand(run, (command, doing), {"show": True} if show else {})
 
 
 def _refuse(state: State, host: Host, text: str) -> bool:
