@@ -164,3 +164,13 @@ def test_an_empty_file_is_an_empty_object(text):
     host = Disk(text)
     host.merge({"a": 1})
     assert host.content == {"a": 1}
+
+
+@pytest.mark.parametrize(("found", "wanted"), [(1, True), (0, False), (1.0, 1), ([1], [True]), ({"b": 1}, {"b": True})])
+def test_one_is_not_true(found, wanted):
+    """Python says that they are equal; the daemon does not."""
+    host = Disk(json.dumps({"a": found}))
+    assert host.merge({"a": wanted})
+    kept = host.content["a"]
+    assert json.dumps(kept[:1] if isinstance(kept, list) else kept) == json.dumps(wanted)
+    assert not host.merge({"a": wanted})
