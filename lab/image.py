@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from lab import packages
 from lab.errors import LabError
-from lab.shell import as_root, run, step
+from lab.shell import as_root, lock, run, step
 
 HERE = Path(__file__).parent
 GUEST = HERE / "guest"
@@ -101,7 +100,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
     """Hold an exclusive lock while building one cached thing; the kernel drops it if the builder dies."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle, f"the cached {name}")
         yield
 
 

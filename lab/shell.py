@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
+import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -22,7 +25,11 @@ HEARTBEAT_SECONDS = 15
 
 def as_root(argv: Sequence[str]) -> list[str]:
     """Return argv so that it runs as root: as it is for root, through sudo for anyone else."""
-    return list(argv) if os.geteuid() == 0 else ["sudo", *argv]
+    if os.geteuid() == 0:
+        return list(argv)
+    if shutil.which("sudo") is None:
+        raise LabError(f"{argv[0]} has to run as root, and there is no sudo here: run the lab as root, or install sudo")
+    return ["sudo", *argv]
 
 
 def tail(text: str, lines: int = TAIL_LINES) -> str:
@@ -106,3 +113,12 @@ def step(what: str) -> Iterator[None]:
         ended.set()
         teller.join()
         say(f": {outcome} {time.monotonic() - start:.1f} s")
+
+
+def lock(handle: IO[str], what: str) -> None:
+    """Take an exclusive lock on an open file; say so when another process holds it, and wait."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with step(f"waiting for another `ojai lab` that is busy with {what}"):
+            fcntl.flock(handle, fcntl.LOCK_EX)

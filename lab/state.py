@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lab.errors import LabDownError, LabError
+from lab.shell import lock
 
 __all__ = [
     "HostRecord",
@@ -213,7 +213,7 @@ def locked() -> Iterator[None]:
     """Hold this lab's lock: one `up`, `down`, `snapshot` … at a time."""
     folder().mkdir(parents=True, exist_ok=True)
     with (folder() / "lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle, "this lab")
         yield
 
 

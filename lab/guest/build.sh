@@ -15,7 +15,7 @@ cp -R --no-preserve=ownership "$GUEST/root/." "$ROOT/"
 (cd "$GUEST/root" && find . -type f) | while read -r item; do chmod 0644 "$ROOT/$item"; done
 sed -i "s/@FS_UUID@/$LAB_FS_UUID/" "$ROOT/etc/fstab"
 install -D -m 0755 "$SILICON/ojai_lab_silicon.py" "$ROOT/usr/local/lib/ojai-lab/silicon"
-install -D -m 0644 "$SILICON/ojai-lab-silicon.service" "$ROOT/etc/systemd/system/ojai-lab-silicon.service"
+install -m 0644 "$SILICON/"*.service "$ROOT/etc/systemd/system/"
 chmod 0440 "$ROOT/etc/sudoers.d/ojai-lab"
 chmod 0755 "$ROOT/etc/kernel/postinst.d" 2>/dev/null || true
 rm -f "$ROOT/etc/hostname"
@@ -29,7 +29,7 @@ in_guest chown -R ojai:ojai /home/ojai
 rm -f "$ROOT"/etc/ssh/ssh_host_*
 
 say "units"
-in_guest systemctl enable systemd-networkd.service ojai-lab-silicon.service ssh.service
+in_guest systemctl enable systemd-networkd.service ojai-lab-modules.service ojai-lab-silicon.service ssh.service
 in_guest systemctl mask apt-daily.timer apt-daily-upgrade.timer man-db.timer dpkg-db-backup.timer \
   e2scrub_all.timer e2scrub_reap.service systemd-networkd-wait-online.service fstrim.timer
 # Seconds of an emulated boot for nothing that a test looks at.

@@ -194,13 +194,17 @@ def down() -> None:
     shutil.rmtree(Path("/") / RUN, ignore_errors=True)
 
 
-def up() -> None:
-    """Load the modules that this kernel has, and lay the trees over /sys."""
-    down()
+def modules() -> None:
+    """Load the modules that this kernel has (the stock one has no amdgpu), with the options of modprobe.d."""
     for module in MODULES:
         known = subprocess.run(["modinfo", "-F", "filename", module], check=False, capture_output=True)
         if known.returncode == 0:
             subprocess.run(["modprobe", module], check=True)
+
+
+def up() -> None:
+    """Lay the trees over /sys."""
+    down()
     subprocess.run(["udevadm", "settle", "--timeout=60"], check=False)
     root = Path("/")
     for tree, covered in build(root, root / RUN):
@@ -210,7 +214,7 @@ def up() -> None:
 
 
 if __name__ == "__main__":
-    actions = {"up": up, "down": down}
+    actions = {"modules": modules, "up": up, "down": down}
     if len(sys.argv) != 2 or sys.argv[1] not in actions:
-        sys.exit("usage: silicon up|down")
+        sys.exit("usage: silicon modules|up|down")
     actions[sys.argv[1]]()
