@@ -41,6 +41,9 @@ def refuse_faulty_data() -> None:
     from pyinfra_cli.util import parse_cli_arg
 
     words = context.params
+    for word in words.get("data") or ():
+        if not word.partition("=")[0] or "=" not in word:
+            raise InventoryError(f"--data {word}: found no key; wanted KEY=VALUE, such as kernel_reboot=never.")
     override = {key: parse_cli_arg(value) for key, value in (word.split("=", 1) for word in words.get("data") or ())}
     inventory = make_inventory(
         words["inventory"],
@@ -48,6 +51,11 @@ def refuse_faulty_data() -> None:
         override_data=override,
         group_data_directories=words.get("group_data"),
     )
+    chosen = [host for host in inventory if within(host.name, host.groups, tuple(words.get("limit") or ()))]
+    if not chosen:
+        # pyinfra itself would end with an empty plan and status 0.
+        limit = f" that matches --limit {' '.join(words['limit'])}" if words.get("limit") else ""
+        raise InventoryError(f"{words['inventory']}: found no host{limit}. Is the name right?")
     refuse((host.name, host.data.dict()) for host in inventory)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.settings import HostSettings
 
@@ -42,6 +43,7 @@ def questions(settings: HostSettings) -> dict[str, Any]:
         "users": settings.gpu_users,
         "env_files": tuple(service.env_file for service in settings.services),
         "images": tuple(settings.command(service).image for service in settings.services),
+        "gpus": accelerators.load(settings.accelerator).pci_ids,
     }
 
 

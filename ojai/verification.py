@@ -81,7 +81,7 @@ def verify_host(inventory: str, host: str, disruptive: bool = False) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="ojai-verify-") as folder:
         report = Path(folder) / "junit.xml"
         argv = [sys.executable, "-m", "pytest", str(CHECKS), "--rootdir", str(ROOT), "-q", "-p", "no:cacheprovider"]
-        argv += ["--inventory", inventory, "--limit", host, "--junitxml", str(report), "-o", "junit_family=xunit2"]
+        argv += ["--inventory", inventory, "--host", host, "--junitxml", str(report), "-o", "junit_family=xunit2"]
         if disruptive:
             argv.append("--disruptive")
         done = subprocess.run(argv, capture_output=True, text=True, check=False)

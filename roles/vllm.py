@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
 from pyinfra.api.deploy import deploy
+from pyinfra.api.exceptions import DeployError
 
 from ojai import profiles, systemd
 from ojai.operations import docker, files, service, vllm
@@ -41,8 +42,17 @@ def render_unit(server: Service, command: Command) -> str:
 
 
 def secrets() -> dict[str, str]:
-    """HF_TOKEN from the controller's environment, if it is set there: never from inventory data or an argument."""
-    token = os.environ.get("HF_TOKEN")
+    """HF_TOKEN from the controller's environment, if it is set there: never from inventory data or an argument.
+
+    Raises ``DeployError``, without the value, for one that is no single word: a second line in it would be a second
+    variable in the file.
+    """
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if token and (token.split() != [token] or not token.isprintable()):
+        raise DeployError(
+            "HF_TOKEN in your environment: found white space or control characters in it; wanted one word. "
+            "What to do: set it anew (the value is not shown here)."
+        )
     return {"HF_TOKEN": token} if token else {}
 
 

@@ -39,8 +39,8 @@ class KernelState(FactBase[Kernels | None]):
 @dataclass(frozen=True)
 class Ttm:
     """``live``: the limit in force in pages of 4096 bytes, None while ttm is not loaded. ``settled``: the options
-    file at ``path`` is older than both this boot and the initramfs, so that all that reads it has. ``others``: what
-    else sets the limit, as ``file:line``."""
+    file at ``path`` is older than this boot and than the ``stamp`` of the last look at the initramfs, so that all
+    that reads it has. ``others``: what else sets the limit, as ``file:line``."""
 
     live: int | None = None
     settled: bool = False
@@ -55,14 +55,14 @@ class TtmLimit(FactBase[Ttm]):
         """ttm is not loaded, and nothing is known."""
         return Ttm()
 
-    def command(self, path: str) -> str:
+    def command(self, path: str, stamp: str) -> str:
         """The live value, the three times, and every other place that names the limit."""
-        file = shlex.quote(path)
+        file, mark = shlex.quote(path), shlex.quote(stamp)
         return (
             "cat /sys/module/ttm/parameters/pages_limit 2>/dev/null | sed 's/^/live\\t/'; "
-            f"initrd=/boot/initrd.img-$(uname -r); boot=$(sed -n 's/^btime //p' /proc/stat); "
+            "boot=$(sed -n 's/^btime //p' /proc/stat); "
             f'if test -e {file} && test "$(stat -c %Y {file})" -lt "$boot" && '
-            f'{{ ! test -e "$initrd" || ! test {file} -nt "$initrd"; }}; then printf "settled\\tyes\\n"; fi; '
+            f'test -e {mark} && ! test {file} -nt {mark}; then printf "settled\\tyes\\n"; fi; '
             f"grep -sHn pages_limit /etc/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf /proc/cmdline "
             f"| grep -v -F {file}: | sed 's/^/other\\t/'; :"
         )

@@ -22,8 +22,11 @@ for device in /sys/bus/pci/devices/*; do
   case "$(cat "$device/class" 2>/dev/null)" in 0x03*)
     say pci "${device##*/} $(cat "$device/vendor"):$(cat "$device/device")"
     # amdgpu's own files: the card under /sys/class/drm links here, but its number is not stable.
-    for name in mem_info_vram_total mem_info_gtt_total; do
-      [ -r "$device/$name" ] && say "$name" "$(cat "$device/$name")"
+    for wanted in %GPUS%; do
+      [ "$(cat "$device/vendor"):$(cat "$device/device")" = "0x${wanted%:*}:0x${wanted#*:}" ] || continue
+      for name in mem_info_vram_total mem_info_gtt_total; do
+        [ -r "$device/$name" ] && say "$name" "$(cat "$device/$name")"
+      done
     done;; esac
 done
 for node in /sys/class/kfd/kfd/topology/nodes/*/properties; do
@@ -40,6 +43,11 @@ for want in %PLACES%; do
   say disk "$want $(df -P --block-size=1 "$place" | awk 'NR==2 {print $4, $6}')"
 done
 for tree in /opt/rocm /opt/rocm-*; do [ -d "$tree" ] && [ ! -L "$tree" ] && say rocm_tree "$tree"; done
+for file in /etc/apt/sources.list.d/*.sources; do
+  # A deb822 file with `Enabled: no` in every stanza is switched off.
+  if grep -qsi '^Enabled: *no' "$file" && [ "$(grep -ci '^Types:' "$file")" = "$(grep -ci '^Enabled: *no' "$file")" ]
+  then say apt_off "$file"; fi
+done
 grep -sHEi '^[^#]*https?://[^ ]*/(rocm/apt|rocm/core|graphics|amdgpu)/' /etc/apt/sources.list \
   /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources |
   while IFS= read -r line; do say apt_source "$line"; done
@@ -48,7 +56,8 @@ for file in %ENV_FILES%; do
   [ -f "$file" ] && sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p' "$file" | while IFS= read -r name; do
     say env_name "$file $name"; done
 done
-dpkg-query -W -f 'firmware\t${Package} ${Version}\n' 'linux-firmware*' firmware-amd-graphics 2>/dev/null | grep ' .'
+dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*' firmware-amd-graphics 2>/dev/null |
+  sed -n 's/^installed\t/firmware\t/p'
 for image in %IMAGES%; do docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 :
 """
@@ -139,7 +148,9 @@ def parse(lines: list[str]) -> Report | None:
         overcommit_memory=number("overcommit") or 0,
         disks=disks,
         rocm_trees=tuple(every.get("rocm_tree", [])),
-        apt_sources=tuple(every.get("apt_source", [])),
+        apt_sources=tuple(
+            entry for entry in every.get("apt_source", []) if entry.split(":", 1)[0] not in every.get("apt_off", [])
+        ),
         missing_users=tuple(every.get("missing_user", [])),
         env_names=env_names,
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
@@ -152,7 +163,8 @@ class HostReport(FactBase[Report | None]):
 
     ``places``: folders whose free disk space is asked for (the nearest existing parent counts).
     ``users``: accounts that must exist. ``env_files``: files whose variable *names* are read.
-    ``images``: image references whose presence spares the disk space of a pull.
+    ``images``: image references whose presence spares the disk space of a pull. ``gpus``: PCI ids
+    (``1002:150e``) of the accelerator whose memory is asked for; there may be another GPU.
     """
 
     @staticmethod
@@ -166,9 +178,16 @@ class HostReport(FactBase[Report | None]):
         users: tuple[str, ...] = (),
         env_files: tuple[str, ...] = (),
         images: tuple[str, ...] = (),
+        gpus: tuple[str, ...] = (),
     ) -> str:
         """The script, with the words it loops over put in."""
-        words = {"%PLACES%": places, "%USERS%": users, "%ENV_FILES%": env_files, "%IMAGES%": images}
+        words = {
+            "%PLACES%": places,
+            "%USERS%": users,
+            "%ENV_FILES%": env_files,
+            "%IMAGES%": images,
+            "%GPUS%": gpus,
+        }
         script = _SCRIPT
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))

@@ -29,7 +29,7 @@ def _upload(text: str, path: str, user: str, group: str, mode: str) -> Steps:
         f"mkdir -p {shlex.quote(folder)} && rm -f {shlex.quote(new)} && "
         f"install -m {mode} -o {user} -g {group} /dev/null {shlex.quote(new)}"
     )
-    yield FileUploadCommand(io.BytesIO(text.encode()), new)
+    yield FileUploadCommand(io.BytesIO(text.encode(errors="surrogateescape")), new)
     place, new = shlex.quote(path), shlex.quote(new)
     yield (
         f"chown {user}:{group} {new} && chmod {mode} {new} && sync {new} && "
@@ -61,11 +61,12 @@ def secret_file(path: str, values: dict[str, str], header: str) -> Steps:
     closed. Values never appear in a log, a diff or an argument list: they travel as file content.
     """
     found = host.get_fact(SmallFile, path=path)
-    lines = found.text.splitlines() if found else header.splitlines()
+    # Not splitlines(): it also splits at form feeds and the like, which are others' to write.
+    lines = (found.text if found else header).removesuffix("\n").split("\n")
     wanted = [line for line in lines if line.split("=", 1)[0].strip() not in values]
     wanted += [f"{name}={value}" for name, value in sorted(values.items())]
     text = "\n".join(wanted) + "\n"
-    if found is None or sorted(text.splitlines()) != sorted(found.text.splitlines()):
+    if found is None or sorted(text.split("\n")) != sorted(found.text.split("\n")):
         yield from _upload(text, path, "root", "root", "600")
     elif not _same_rights(found, "root", "root", "600"):
         yield f"chown root:root {shlex.quote(path)} && chmod 600 {shlex.quote(path)}"

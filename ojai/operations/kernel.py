@@ -14,7 +14,7 @@ from ojai.facts.kernel import KernelState, TtmLimit
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
 from ojai.operations.files import text_file
-from ojai.operations.ledger import ADDED_DIR, forget, note
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
 from ojai.operations.progress import long, refuse, say
 
 
@@ -54,8 +54,11 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
 
 
 #: ttm may be loaded from the initramfs, which then has to hold the new options (AMD's amd-ttm looks for the same).
+_TTM_STAMP = f"{STATE_DIR}/ttm-refreshed"
 _REFRESH_INITRAMFS = (
-    "if lsinitramfs /boot/initrd.img-$(uname -r) 2>/dev/null | grep -q '/ttm\\.ko'; then update-initramfs -u -k all; fi"
+    "if lsinitramfs /boot/initrd.img-$(uname -r) 2>/dev/null | grep -q '/ttm\\.ko'; "
+    "then update-initramfs -u -k all; fi "
+    f"&& mkdir -p {STATE_DIR} && touch {_TTM_STAMP}"
 )
 
 
@@ -78,7 +81,7 @@ def ttm_limit(path: str, pages: int | None, marker: str) -> Steps:
         yield forget("ttm", ["pages_limit"])
         return
     text = f"# Made by ojai: the GPU may borrow this many pages of 4096 bytes.\noptions ttm pages_limit={pages}\n"
-    found = host.get_fact(TtmLimit, path=path)
+    found = host.get_fact(TtmLimit, path=path, stamp=_TTM_STAMP)
     changes = list(text_file._inner(path=path, text=text))
     if not changes and found.live in (pages, None):
         host.noop("the limit is in force")

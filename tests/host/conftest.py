@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ojai")
     group.addoption("--inventory", default="inventory/ojai.py", help="inventory whose hosts are checked")
     group.addoption("--limit", action="append", default=[], help="only these hosts or groups, as for pyinfra")
+    group.addoption("--host", help="only the host of exactly this name (a group may be called like a host)")
     group.addoption(
         "--disruptive", action="store_true", help="also kill the container and reboot, to see the service come back"
     )
@@ -100,6 +101,8 @@ def _entries(config: pytest.Config) -> list[Entry]:
     found = getattr(config, "_ojai_entries", None)
     if found is None:
         found = read(config.getoption("--inventory"), tuple(config.getoption("--limit")))
+        if config.getoption("--host"):
+            found = [entry for entry in found if entry.name == config.getoption("--host")]
         config._ojai_entries = found  # type: ignore[attr-defined]
     return found
 

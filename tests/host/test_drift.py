@@ -14,5 +14,5 @@ def test_the_deploy_would_change_nothing(entry, pytestconfig):
     done = subprocess.run([*argv, "deploy.py"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr.strip()[-2000:]
     plan = json.loads(done.stdout)["plan"]
-    pending = [operation["name"] for operation in plan if operation["hosts_with_change"]]
+    pending = [operation["name"] for operation in plan if entry.name in operation["hosts_with_change"]]
     assert pending == [], f"the next deploy would: {'; '.join(pending)}"

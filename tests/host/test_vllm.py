@@ -178,7 +178,8 @@ def test_it_comes_back_when_its_engine_dies(services):
 @pytest.mark.disruptive
 def test_it_comes_back_after_a_reboot(mini, services):
     before = mini.text("cat /proc/sys/kernel/random/boot_id")
-    mini.run("systemctl reboot")
+    # Detached, so that the command itself still returns.
+    mini.text("systemd-run --on-active=1 systemctl reboot")
     end = time.monotonic() + mini.settings.kernel_reboot_timeout
     while time.monotonic() < end:
         time.sleep(5)
