@@ -125,13 +125,14 @@ def down(names: tuple[str, ...], destroy: bool) -> None:
         if not any(_running(host) for host in records.hosts.values()):
             records = upstreams.stop(records)
             state.write(records)
-            shutil.rmtree(state.runtime_folder(), ignore_errors=True)
         if destroy and not names:
             for item in state.folder().iterdir():
                 if item.name != "lock":
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
         elif records.hosts:
             vm.write_ssh_files(records)
+        if not any(_running(host) for host in records.hosts.values()):
+            shutil.rmtree(state.runtime_folder(), ignore_errors=True)
     click.echo("lab: down", err=True)
 
 

@@ -240,7 +240,7 @@ def wait_for_ssh(host: HostRecord, bound: float = BOOT_SECONDS) -> None:
         if host.process is None or not host.process.alive:
             log = (home(host.name) / "qemu.log").read_text(errors="replace")
             raise LabError(
-                f"QEMU of lab host {host.name} has ended.\n{tail(log, 5)}\nLast console lines:\n"
+                f"QEMU of lab host {host.name} has ended. It said:\n{tail(log or '(nothing)', 5)}\nLast console lines:\n"
                 f"{console_tail(host.name)}"
             )
         if answers(host.name):
