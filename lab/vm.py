@@ -240,8 +240,8 @@ def wait_for_ssh(host: HostRecord, bound: float = BOOT_SECONDS) -> None:
         if host.process is None or not host.process.alive:
             log = (home(host.name) / "qemu.log").read_text(errors="replace")
             raise LabError(
-                f"QEMU of lab host {host.name} has ended. It said:\n{tail(log or '(nothing)', 5)}\nLast console lines:\n"
-                f"{console_tail(host.name)}"
+                f"QEMU of lab host {host.name} has ended. It said:\n{tail(log or '(nothing)', 5)}\n"
+                f"Last console lines:\n{console_tail(host.name)}"
             )
         if answers(host.name):
             return
