@@ -209,6 +209,38 @@ def test_faults_in_data_given_on_the_command_line_are_found():
     assert "'sometimes'" in run.said
 
 
+@pytest.mark.parametrize("word", ["kernel_reboot", "=never"])
+def test_data_that_is_no_pair_is_refused(word):
+    run = pyinfra(ROOT / "inventory" / "fake.py", "--dry", "--data", word)
+    assert (run.status, "Traceback" in run.said, "Connected" in run.said) == (1, False, False), run.said
+    assert word in run.said
+
+
+@pytest.mark.parametrize("inventory", [ROOT / "inventory" / "not-there.py", HERE / "serving.py"])
+def test_an_inventory_without_hosts_is_refused(inventory):
+    """A name that is mistyped, and a limit that nothing matches."""
+    run = pyinfra(inventory, "--dry", "--limit", "@fake/not-there")
+    assert (run.status, "Traceback" in run.said) == (1, False), run.said
+    assert "not-there" in run.said and "Detected changes" not in run.said
+
+
+@pytest.mark.parametrize("token", ["hf_x\n", " hf_x\r\n", "hf_x"])
+def test_a_token_is_trimmed(monkeypatch, token):
+    from roles import vllm
+
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert vllm.secrets() == {"HF_TOKEN": "hf_x"}
+    monkeypatch.setenv("HF_TOKEN", "")
+    assert vllm.secrets() == {}
+
+
+def test_a_token_that_is_no_word_is_refused():
+    """It would put a second variable into the environment file."""
+    run = pyinfra(HERE / "serving.py", "--dry", HF_TOKEN="hf_SECRET\nVLLM_ROCM_USE_AITER=1")
+    assert (run.status, "Traceback" in run.said) == (1, False), run.said
+    assert "HF_TOKEN" in run.said and "hf_SECRET" not in run.said and "AITER" not in run.said
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -199,43 +199,40 @@ BOOT = 1_700_000_000
 
 
 def ttm(host: RealHost, root: Path) -> Ttm:
-    release = os.uname().release
-    command = TtmLimit().command(path=f"{root}/etc/modprobe.d/ojai-ttm.conf")
-    command = rooted(command, root, "/sys/", "/proc/", "/boot/", "/etc/", "/usr/lib/modprobe.d")
-    done = host.sh(command.replace("$(uname -r)", release))
+    command = TtmLimit().command(path=f"{root}/etc/modprobe.d/ojai-ttm.conf", stamp=f"{root}/stamp")
+    done = host.sh(rooted(command, root, "/sys/", "/proc/", "/etc/", "/usr/lib/modprobe.d"))
     assert (done.returncode, done.stderr) == (0, "")
     return TtmLimit().process(done.stdout.splitlines())
 
 
-def ttm_tree(root: Path, *, options: int | None, initrd: int | None, live: str | None) -> None:
-    """``options``, ``initrd``: seconds after boot at which the file was written, None for no such file."""
+def ttm_tree(root: Path, *, options: int | None, stamp: int | None, live: str | None) -> None:
+    """``options``, ``stamp``: seconds after boot at which the file was written, None for no such file."""
     write(root, **{"proc/stat": f"cpu 1 2 3\nbtime {BOOT}\nprocesses 9\n", "proc/cmdline": "ro quiet"})
     if live is not None:
         write(root, **{"sys/module/ttm/parameters/pages_limit": live})
-    for name, after in (("etc/modprobe.d/ojai-ttm.conf", options), (f"boot/initrd.img-{os.uname().release}", initrd)):
+    for name, after in (("etc/modprobe.d/ojai-ttm.conf", options), ("stamp", stamp)):
         if after is not None:
             write(root, **{name: "options ttm pages_limit=26214400\n"})
             os.utime(root / name, (BOOT + after, BOOT + after))
 
 
 @pytest.mark.parametrize(
-    ("options", "initrd", "settled"),
+    ("options", "stamp", "settled"),
     [
         (None, None, False),
-        (-100, None, True),  # an image without an initramfs
-        (-100, -50, True),  # written, put into the initramfs, booted
-        (-50, -100, False),  # written and booted, but the initramfs has the older options
-        (50, None, False),  # written since the boot
-        (50, 100, False),
+        (-100, -50, True),  # written, put into the initramfs where it has to be, booted
+        (-100, None, False),  # written and booted, but cut off before the initramfs was looked at
+        (-50, -100, False),  # the same, after an earlier look
+        (50, 100, False),  # written since the boot
     ],
 )
-def test_ttm_limit_is_settled_by_a_boot(host, tmp_path, options, initrd, settled):
-    ttm_tree(tmp_path, options=options, initrd=initrd, live="8126464\n")
+def test_ttm_limit_is_settled_by_a_boot(host, tmp_path, options, stamp, settled):
+    ttm_tree(tmp_path, options=options, stamp=stamp, live="8126464\n")
     assert ttm(host, tmp_path) == Ttm(live=8126464, settled=settled)
 
 
 def test_ttm_limit_names_what_else_sets_it(host, tmp_path):
-    ttm_tree(tmp_path, options=-100, initrd=None, live=None)
+    ttm_tree(tmp_path, options=-100, stamp=None, live=None)
     write(
         tmp_path,
         **{
@@ -282,7 +279,7 @@ def report(host: RealHost, root: Path, **words: tuple[str, ...]):
 def test_report_of_the_guides_box(host, tmp_path):
     write(tmp_path, **TREE)
     (tmp_path / "opt").mkdir()
-    found = report(host, tmp_path, places=(str(tmp_path), f"{tmp_path}/not/yet"))
+    found = report(host, tmp_path, places=(str(tmp_path), f"{tmp_path}/not/yet"), gpus=("1002:150e",))
     assert (found.os_id, found.os_version, found.os_name) == ("ubuntu", "24.04", "Ubuntu 24.04.4 LTS")
     assert found.gpus == {"0000:c5:00.0": "0x1002:0x150e"}
     assert found.gfx_versions == (110500,)
@@ -294,9 +291,40 @@ def test_report_of_the_guides_box(host, tmp_path):
     assert here[0] > 0 and here[1] == below[1]
 
 
+def test_report_has_the_memory_of_the_gpu_that_is_asked_for(host, tmp_path):
+    """Another one may stand before it on the bus."""
+    write(tmp_path, **TREE)
+    for name, text in (("class", "0x030000"), ("vendor", "0x1002"), ("device", "0x744c"), ("mem_info_vram_total", "1")):
+        write(tmp_path, **{f"sys/bus/pci/devices/0000:01:00.0/{name}": text})
+    (tmp_path / "opt").mkdir()
+    found = report(host, tmp_path, gpus=("1002:150e", "1002:1586"))
+    assert found.gpus == {"0000:01:00.0": "0x1002:0x744c", "0000:c5:00.0": "0x1002:0x150e"}
+    assert found.vram_total == 64 << 30
+    assert report(host, tmp_path, gpus=("1002:1586",)).vram_total is None
+
+
+def test_report_passes_over_sources_that_are_switched_off(host, tmp_path):
+    source = "Types: deb\nURIs: https://repo.radeon.com/rocm/apt/7.1\nSuites: noble\n"
+    write(
+        tmp_path,
+        **TREE,
+        **{
+            "etc/apt/sources.list.d/off.sources": f"Enabled: no\n{source}",
+            "etc/apt/sources.list.d/half.sources": f"Enabled: no\n{source}\n{source}",
+            "etc/apt/sources.list.d/on.sources": f"Enabled: yes\n{source}",
+        },
+    )
+    (tmp_path / "opt").mkdir()
+    found = {entry.split(":", 1)[0].rpartition("/")[2] for entry in report(host, tmp_path).apt_sources}
+    assert found == {"half.sources", "on.sources"}
+
+
 def test_report_of_trouble(programs, tmp_path):
     host = programs("modinfo", "echo /lib/modules/6.8.0-90-generic/updates/dkms/amdgpu.ko.zst")
-    programs("dpkg-query", 'printf "firmware\\tlinux-firmware 20251125\\nfirmware\\tfirmware-amd-graphics \\n"')
+    programs(
+        "dpkg-query",
+        'printf "installed\\tlinux-firmware 20251125\\nconfig-files\\tlinux-firmware-old 1\\nnot-installed\\ta \\n"',
+    )
     programs("docker", '[ "$*" = "image inspect a:b" ]')
     write(
         tmp_path,

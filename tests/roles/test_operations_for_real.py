@@ -98,6 +98,15 @@ def test_secret_file_keeps_the_operators_lines(host, tmp_path):
     assert not host.apply(files.secret_file, values={}, **words)
 
 
+@as_root
+def test_secret_file_keeps_bytes_that_are_no_text(host, tmp_path):
+    place = tmp_path / "a.env"
+    place.write_bytes(b"# caf\xe9 \x0c\xe2\x80\xa8 x\nA=1\n")
+    assert host.apply(files.secret_file, path=str(place), header="", values={"HF_TOKEN": "hf_x"})
+    assert place.read_bytes() == b"# caf\xe9 \x0c\xe2\x80\xa8 x\nA=1\nHF_TOKEN=hf_x\n"
+    assert not host.apply(files.secret_file, path=str(place), header="", values={"HF_TOKEN": "hf_x"})
+
+
 def test_absent_takes_links_not_their_targets(host, tmp_path):
     target = tmp_path / "target"
     target.mkdir()
