@@ -258,6 +258,14 @@ def test_no_secret_is_ever_said(options):
     assert SENTINEL not in run.said + run.stdout
 
 
+@pytest.mark.parametrize(("token", "changed"), [(SENTINEL, {"serving"}), ("hf_new", {"serving", "has-token"})])
+def test_the_token_reaches_the_environment_file(token, changed):
+    """Seen by what is left to do where it is in the file already."""
+    plan = pyinfra(HERE / "serving.py", "--json", HF_TOKEN=token).plan
+    hosts = next(hosts for name, hosts in plan.items() if "environment file" in name)
+    assert set(hosts) == {f"@fake/{name}" for name in changed}
+
+
 def test_kernel_reboot_never_reports_and_carries_on():
     """The new kernel is installed on both, another runs: one is rebooted, the other's operator is told."""
     run = pyinfra(HERE / "kernels.py", "--json")

@@ -1,5 +1,9 @@
-"""Hosts on which a whole run can be executed on air: the kernel is right, and the server answers."""
+"""Hosts on which a whole run can be executed on air: the kernel is right, and the server answers.
 
+One of them has the token of the tests in its environment file already.
+"""
+
+import base64
 import runpy
 from pathlib import Path
 
@@ -10,4 +14,10 @@ _answers = {
     "/v1/models": ["health=200", 'models={"data": [{"id": "google/gemma-4-E4B-it"}]} 200'],
 }
 
-serving = [("@fake/serving", {**_fake["INSTANT"], "fake_responses": _answers, "gpu_users": ["ada"]})]
+_file = base64.b64encode(b"# yours\nHF_TOKEN=hf_SENTINEL_of_the_tests\n").decode()
+_has_token = {"base64 -w 0 /etc/ojai/vllm-gemma4.env": ["root root 600", _file]}
+
+serving = [
+    (name, {**_fake["INSTANT"], "fake_responses": {**answers, **_answers}, "gpu_users": ["ada"]})
+    for name, answers in (("@fake/serving", {}), ("@fake/has-token", _has_token))
+]
