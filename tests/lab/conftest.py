@@ -84,10 +84,14 @@ class Guest:
 @pytest.fixture(scope="session")
 def stock() -> Iterator[Guest]:
     """A guest that nobody has deployed to yet, on its stock kernel."""
-    ojai("lab", "down", "--destroy")
+    keep = bool(os.environ.get("OJAI_LAB_KEEP"))  # for work on the tests themselves: a guest that is there is taken
+    if not keep:
+        ojai("lab", "down", "--destroy")
     up = ojai("lab", "up")
     assert up.returncode == 0, up.stderr
     yield Guest()
+    if keep:
+        return
     down = ojai("lab", "down", "--destroy")
     assert down.returncode == 0, down.stderr
 

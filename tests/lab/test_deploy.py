@@ -67,7 +67,7 @@ def test_a_value_changed_by_hand_is_found_and_just_that_is_mended(guest):
     assert failed == {"sysctl", "drift"}
     mended = deploy()
     assert (mended.status, mended.changed) == (0, ["Sysctl | Set kernel parameters"])
-    assert guest.text("sysctl -n vm.overcommit_memory") == "1"
+    assert guest.root("sysctl -n vm.overcommit_memory") == "1"
     assert ojai("verify", INVENTORY, "--nagios").stdout.startswith("OJAI OK")
 
 
