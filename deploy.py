@@ -7,7 +7,7 @@ from pyinfra import host
 
 from ojai.connection import without_delay
 from ojai.inventory import settings_of
-from roles import caches, docker, groups, kernel, preflight, rocm, sysctl, vllm
+from roles import caches, docker, groups, kernel, ledger, preflight, rocm, sysctl, vllm
 
 without_delay(host)
 settings = settings_of(host)
@@ -20,6 +20,7 @@ if settings.removed:
     sysctl.remove(settings=settings)
     groups.remove(settings=settings)
     kernel.remove(settings=settings)
+    ledger.remove()  # what the others read, so last
 elif preflight.passes(settings=settings):  # refuses before anything is changed
     kernel.apply(settings=settings)  # the OEM kernel, booted
     preflight.once_booted(settings=settings)  # where the GPU's memory could not be known before

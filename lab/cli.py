@@ -20,7 +20,10 @@ from lab.state import HostRecord, Records
 def _size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
     """Return bytes for a size on the command line such as 64GiB."""
     try:
-        return None if text is None else state.parse_size(text)
+        size = None if text is None else state.parse_size(text)
+        if option.name == "memory" and size is not None and size < state.LEAST_MEMORY:
+            raise LabError(f"{text} is too little for the guest: give it {state.show_size(state.LEAST_MEMORY)} or more")
+        return size
     except LabError as bad:
         raise click.BadParameter(bad.message, context, option) from bad
 

@@ -14,6 +14,8 @@ from lab.shell import as_root, run, step
 QEMU = "qemu-system-x86_64"
 QEMU_MINIMUM = 10
 """QEMU 7.2 panicked the guest kernel under multi-threaded emulation; 10.0 runs it."""
+QEMU_OLDEST = 7
+"""What a release without backports (Ubuntu 24.04 has 8.2) may have: run by KVM, or emulated on one thread."""
 
 PROGRAMS: dict[str, str] = {
     "mmdebstrap": "mmdebstrap",
@@ -84,7 +86,8 @@ def _apt(arguments: list[str], what: str) -> None:
         ) from failed
 
 
-def _qemu_version() -> int:
+def qemu_version() -> int:
+    """Return the major version of the QEMU that is installed; 0 when none is."""
     program = find(QEMU)
     if not program:
         return 0
@@ -95,8 +98,12 @@ def _qemu_version() -> int:
 def missing() -> list[str]:
     """Return the Debian packages that have to be installed; empty when the machine has all."""
     packages = {package for program, package in PROGRAMS.items() if find(program) is None}
-    if _qemu_version() < QEMU_MINIMUM:
+    release = _os_release()
+    ubuntu = release.get("ID") == "ubuntu"
+    if qemu_version() < (QEMU_OLDEST if ubuntu else QEMU_MINIMUM):
         packages |= {"qemu-system-x86", "qemu-utils"}
+    if ubuntu and not DEBIAN_KEYRING.exists():
+        packages.add("debian-archive-keyring")  # the guest is Debian's
     return sorted(packages)
 
 
@@ -130,7 +137,7 @@ def ensure() -> None:
     still = missing()
     if still:
         raise LabError(
-            f"after installing, still missing: {' '.join(still)} (QEMU {_qemu_version()} found, "
+            f"after installing, still missing: {' '.join(still)} (QEMU {qemu_version()} found, "
             f"{QEMU_MINIMUM} or newer wanted)"
         )
 

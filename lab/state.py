@@ -46,6 +46,7 @@ SHORT = Path("/tmp")
 """Where sockets go when the state folder's name is too long for them."""
 DEFAULT_CARVEOUT = 64 << 30
 DEFAULT_MEMORY = 3072 << 20
+LEAST_MEMORY = 1 << 30
 HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 

@@ -81,10 +81,12 @@ def credentials(name: str) -> str:
     )
 
 
-def qemu_argv(host: HostRecord, *, kvm: bool, place: Path, sockets: Path) -> list[str]:
+def qemu_argv(host: HostRecord, *, kvm: bool, place: Path, sockets: Path, threads: str = "multi") -> list[str]:
     """Return QEMU's command line for a host. There is no -kernel: SeaBIOS starts GRUB from the disk."""
     accelerator = (
-        ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "Nehalem"]
+        ["-accel", "kvm", "-cpu", "host"]
+        if kvm
+        else ["-accel", f"tcg,thread={threads},tb-size=1024", "-cpu", "Nehalem"]
     )
     sku = f"carveout={host.carveout_bytes}"
     return [
@@ -171,7 +173,8 @@ def start(host: HostRecord) -> HostRecord:
     log = place / "console.log"
     if log.exists():
         log.replace(place / "console.previous.log")
-    argv = qemu_argv(host, kvm=kvm_works(), place=place, sockets=sockets)
+    threads = "multi" if packages.qemu_version() >= packages.QEMU_MINIMUM else "single"
+    argv = qemu_argv(host, kvm=kvm_works(), place=place, sockets=sockets, threads=threads)
     run(argv, what=f"starting QEMU for {host.name}", log=place / "qemu.log")
     pid = int((place / "qemu.pid").read_text())
     return host.model_copy(update={"process": Process.of(pid)})

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from ojai.units import GIB
 
-KernelFlavour = Literal["oem", "hwe", "other"]
+KernelFlavour = Literal["oem", "generic", "other"]
 
 _PciId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
 

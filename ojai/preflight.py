@@ -11,6 +11,7 @@ from ojai.budgets import demand, of
 from ojai.facts.report import Report
 from ojai.memory import Budget, HostMemory, check_pages_limit, fit_together
 from ojai.settings import HostSettings
+from ojai.survey import model_folder
 from ojai.units import GIB, PAGE_BYTES, format_gib
 
 #: Free space to leave beside image and weights, for logs and compile caches (bytes).
@@ -96,6 +97,7 @@ def refusals(settings: HostSettings, report: Report) -> list[Refusal]:
         *_gpu(settings, report),
         *_driver(report),
         *_rocm(report),
+        *_docker(settings, report),
         *_firmware(settings, report),
         *_environment(report),
         *_disk(settings, report),
@@ -188,6 +190,19 @@ def _rocm(report: Report) -> Iterator[Refusal]:
         )
 
 
+def _docker(settings: HostSettings, report: Report) -> Iterator[Refusal]:
+    wanted = "docker-ce" if settings.docker_source == "docker" else "docker.io"
+    for found in report.docker:
+        if found != wanted:
+            other = "docker" if found == "docker-ce" else "ubuntu"
+            yield Refusal(
+                "Docker packages",
+                f"{found} installed",
+                f"{wanted} or none (docker_source is {settings.docker_source}); the two exclude each other",
+                f"set docker_source to {other}, or remove {found} yourself, with what runs under it",
+            )
+
+
 def _firmware(settings: HostSettings, report: Report) -> Iterator[Refusal]:
     for package, version in report.firmware.items():
         for bad in settings.firmware_known_bad:
@@ -225,10 +240,10 @@ def _disk(settings: HostSettings, report: Report) -> Iterator[Refusal]:
     commands = {service.name: settings.command(service) for service in settings.services}
     for image in sorted({command.image for command in commands.values()} - set(report.images)):
         need("/var/lib/docker", settings.image_bytes, f"image {image} {format_gib(settings.image_bytes)}")
-    # Weights are asked for only where the image is missing too: a host that has served already holds them.
-    if not report.images:
-        for model, size in sorted({(c.model, profiles.load(c.profile).weights_bytes) for c in commands.values()}):
-            need(settings.data_directory, size, f"weights of {model} {format_gib(size)}")
+    for service in settings.services:
+        if model_folder(settings, service) not in report.models:
+            size = profiles.load(service.profile).weights_bytes
+            need(settings.data_directory, size, f"weights of {commands[service.name].model} {format_gib(size)}")
     free = {mount: space for space, mount in report.disks.values()}
     for mount, (size, said) in needs.items():
         if free[mount] < size + DISK_RESERVE:

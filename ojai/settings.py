@@ -6,6 +6,7 @@ is read from them. Unknown keys are refused with the nearest known one; all faul
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -30,6 +31,7 @@ from ojai.faults import Fault, faults_of, nearest, shown
 from ojai.faults import Path as FaultPath
 from ojai.memory.budget import DEFAULT_UTILIZATION
 from ojai.profiles import Command, Features
+from ojai.profiles.features import OneLine
 from ojai.wanted import Choice, Wanted, allowed, kinds
 
 Fingerprint = Annotated[
@@ -108,6 +110,11 @@ SYSTEM_UNITS = frozenset(
 )
 
 
+#: Where no data folder may be: its owner and mode are set, and removal takes it away.
+SYSTEM_FOLDERS = frozenset({"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "usr"})
+SYSTEM_STATE = frozenset({"apt", "containerd", "docker", "dpkg", "ojai", "systemd"})
+
+
 class Service(Features):
     """One inference server: a profile, a port, and the choices in which it differs from the profile."""
 
@@ -122,15 +129,14 @@ class Service(Features):
         "gemma-4-e4b", description="Name of a file in `profiles/`.", examples=["gemma-4-26b-a4b"]
     )
     port: int = Field(8000, ge=1, le=65535, description="TCP port of the API.", examples=[8000])
-    host: Annotated[str, Wanted("an IPv4 or IPv6 address")] = Field(
+    host: Annotated[str, Wanted("an IP address")] = Field(
         "0.0.0.0",
-        pattern=r"^[0-9a-fA-F.:]+$",
         description="Address to listen on, as in the guides. `127.0.0.1` keeps it off the network: vLLM's API key "
         "guards only part of its endpoints, so put a proxy in front of it before others can reach it.",
         examples=["127.0.0.1"],
     )
-    model: str | None = Field(
-        None, min_length=1, description="Model id instead of the profile's.", examples=["google/gemma-4-E4B-it"]
+    model: OneLine | None = Field(
+        None, description="Model id instead of the profile's.", examples=["google/gemma-4-E4B-it"]
     )
     image: Annotated[str | None, Wanted("repository:tag, without a digest")] = Field(
         None,
@@ -153,6 +159,19 @@ class Service(Features):
     )
 
     _no_flags = field_validator("*", mode="before")(_refuse_flag_for_number)
+
+    @field_validator("host")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        return str(ipaddress.ip_address(value))
+
+    @property
+    def own_address(self) -> str:
+        """Where the host itself reaches the server, as a URL has it."""
+        address = ipaddress.ip_address(self.host)
+        if address.is_unspecified:
+            return "127.0.0.1"
+        return f"[{address}]" if address.version == 6 else str(address)
 
     @field_validator("name")
     @classmethod
@@ -248,7 +267,7 @@ class HostSettings(BaseModel):
         (), description="Accounts to put into the groups `video` and `render`.", examples=[["ada"]]
     )
 
-    sysctl: dict[KernelParameter, int | str] = Field(
+    sysctl: dict[KernelParameter, int | OneLine] = Field(
         default_factory=_default_sysctl,
         description="Kernel parameters. vm.overcommit_memory=1 lets vLLM map a 46.5 GB shard privately.",
         examples=[{"vm.overcommit_memory": 1, "vm.swappiness": 10}],
@@ -352,6 +371,18 @@ class HostSettings(BaseModel):
         mode = value.get("vm.overcommit_memory")
         if mode is not None and str(mode) not in ("0", "1", "2"):
             raise ValueError(f"vm.overcommit_memory: found {shown(mode)}; wanted 0, 1 or 2")
+        return value
+
+    @field_validator("data_directory")
+    @classmethod
+    def _a_folder_of_its_own(cls, value: str) -> str:
+        parts = PurePosixPath(value).parts
+        # /srv/ojai and /data are folders of their own; /srv, /home/ada and /var/lib are not
+        least = {"home": 4, "var": 4}.get(parts[1], 3 if parts[1] in ("media", "mnt", "opt", "srv", "tmp") else 2)
+        shallow = len(parts) < least
+        taken = parts[1] in SYSTEM_FOLDERS or (parts[1:3] == ("var", "lib") and parts[3:4] and parts[3] in SYSTEM_STATE)
+        if ".." in parts or shallow or taken:
+            raise ValueError(f"{value} is not a folder of its own; name one, such as /srv/ojai or /mnt/big/ojai")
         return value
 
     @field_validator("accelerator")

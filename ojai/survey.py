@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ojai import accelerators
 from ojai.facts.report import Report
-from ojai.settings import HostSettings
+from ojai.settings import HostSettings, Service
 
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
@@ -43,8 +43,15 @@ def questions(settings: HostSettings) -> dict[str, Any]:
         "users": settings.gpu_users,
         "env_files": tuple(service.env_file for service in settings.services),
         "images": tuple(settings.command(service).image for service in settings.services),
+        "models": tuple(model_folder(settings, service) for service in settings.services),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
     }
+
+
+def model_folder(settings: HostSettings, service: Service) -> str:
+    """Where the Hugging Face cache has the service's model, as huggingface_hub names it."""
+    name = settings.command(service).model.replace("/", "--")
+    return f"{settings.cache('huggingface')}/hub/models--{name}"
 
 
 def line(name: str, report: Report) -> str:

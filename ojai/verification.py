@@ -108,7 +108,7 @@ def _run(inventory: str, host: str, files: list[str], disruptive: bool) -> Verdi
     with tempfile.TemporaryDirectory(prefix="ojai-verify-") as folder:
         report = Path(folder) / "junit.xml"
         argv = [sys.executable, "-m", "pytest", *(str(CHECKS / name) for name in files), "--rootdir", str(ROOT)]
-        argv += ["-q", "-p", "no:cacheprovider", "--inventory", inventory, "--host", host]
+        argv += ["-q", "-p", "no:cacheprovider", f"--inventory={inventory}", f"--host={host}"]
         argv += ["--junitxml", str(report), "-o", "junit_family=xunit2"]
         if disruptive:
             argv.append("--disruptive")

@@ -23,4 +23,5 @@ def apply(*, settings: HostSettings) -> None:
 def remove(*, settings: HostSettings) -> None:
     """The folders stay unless `removed_data` says otherwise: they hold what took hours to load."""
     if settings.removed_data:
-        files.absent(name="Remove the data folders", paths=[settings.data_directory], recursive=True)
+        files.absent(name="Remove the data folders", paths=[settings.cache(name) for name in MOUNTS], recursive=True)
+        files.empty_folder_absent(name="Remove their parent, if nothing else is in it", path=settings.data_directory)

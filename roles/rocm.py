@@ -50,13 +50,14 @@ def apply(*, settings: HostSettings) -> None:
     apt.packages(
         name="Install the ROCm packages",
         names=[*settings.rocm_packages, *(["migraphx"] if settings.rocm_migraphx else [])],
+        origin=f"{channel.mirror}/{channel.rocm_path}",
     )
-    loader = files.text_file(
+    files.text_file(
         name="Let the loader find ROCm's libraries",
         path=LOADER,
         text=f"# Made by ojai.\n{channel.tree}/lib\n{channel.tree}/lib64\n",
     )
-    server.shell(name="Refresh the loader's cache", commands=["ldconfig"], _if=loader.did_change)
+    files.made_from(name="Refresh the loader's cache", output="/etc/ld.so.cache", inputs=[LOADER], command="ldconfig")
 
 
 @deploy("ROCm: removal")

@@ -11,7 +11,6 @@ from pyinfra.api.exceptions import DeployError
 
 from ojai import profiles, systemd
 from ojai.operations import docker, files, service, vllm
-from ojai.operations.ledger import STATE_DIR
 from ojai.profiles import Command
 from ojai.settings import HostSettings, Service
 
@@ -92,6 +91,7 @@ def apply(*, settings: HostSettings) -> None:
             port=command.port,
             model=command.served_model_name,
             timeout=server.start_timeout,
+            address=server.own_address,
         )
 
 
@@ -102,4 +102,3 @@ def remove(*, settings: HostSettings) -> None:
     for image in host.loop(sorted({settings.command(server).image for server in settings.services})):
         docker.image_removed(name="Remove the image", reference=image)
     files.absent(name="Remove the folder of environment files", paths=["/etc/ojai"], recursive=True)
-    files.absent(name="Remove the note of what was added", paths=[STATE_DIR], recursive=True)

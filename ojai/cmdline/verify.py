@@ -12,12 +12,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ojai.cmdline.plan import InventoryFile
 from ojai.inventory import InventoryUnreadableError, read
 from ojai.verification import Verdict, merge_junit, verify
 
 
 @click.command()
-@click.argument("inventory", type=click.Path(exists=True, dir_okay=False))
+@click.argument("inventory", type=InventoryFile())
 @click.option("--limit", multiple=True, metavar="PATTERN", help="Only these hosts or groups, as for pyinfra.")
 @click.option(
     "--disruptive",
@@ -36,6 +37,9 @@ def command(
     failed and hides no other. Exit status: 0 all good, 1 something is not, 2 the call was wrong.
     """
     started = time.monotonic()
+    if Path(inventory).is_file():
+        # The checks run in the project's folder, whatever folder this is.
+        inventory = str(Path(inventory).resolve())
     try:
         hosts = [entry.name for entry in read(inventory, limit)]
     except InventoryUnreadableError as error:

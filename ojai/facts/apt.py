@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, field
 
@@ -57,6 +58,34 @@ class AptPackages(FactBase[Packages]):
                 case ["age", seconds]:
                     age = int(seconds)
         return Packages(installed=installed, broken=tuple(broken), lists_age=age)
+
+
+class AptOffers(FactBase[dict[str, str]]):
+    """The newest version of each of ``names`` that the repository at ``origin`` (a URL) offers: name -> version."""
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        """Nothing offered."""
+        return {}
+
+    def command(self, names: tuple[str, ...], origin: str) -> str:
+        """``apt-cache policy``, after a line that says whose offers are asked for."""
+        return f"printf 'origin\\t%s\\n' {shlex.quote(origin)}; LC_ALL=C apt-cache policy {shlex.join(names)}"
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        """Read the version tables: a version's line, then where it is to be had, newest version first."""
+        offers: dict[str, str] = {}
+        origin = output[0].split("\t", 1)[-1].rstrip("/")
+        name = version = ""
+        for line in output[1:]:
+            words = line.split()
+            if line and not line[0].isspace():
+                name = line.rstrip(":")
+            elif re.match(r"( \*\*\*|    ) \S+ -?\d+$", line):
+                version = words[-2]
+            elif len(words) > 1 and words[1].rstrip("/") == origin:
+                offers.setdefault(name, version)
+        return offers
 
 
 class KeyringFingerprints(FactBase[tuple[str, ...]]):

@@ -85,3 +85,40 @@ class Places(FactBase[dict[str, Entry]]):
             user, group, mode, kind, path = line.split(":", 4)
             found[path] = Entry(kind=kind, user=user, group=group, mode=mode)
         return found
+
+
+class EmptyFolder(FactBase[bool]):
+    """Whether there is a folder at ``path`` with nothing in it."""
+
+    @staticmethod
+    def default() -> bool:
+        """No."""
+        return False
+
+    def command(self, path: str) -> str:
+        """Prints ``empty`` for an empty folder."""
+        place = shlex.quote(path)
+        return f'if test -d {place} && test -z "$(ls -A {place})"; then echo empty; fi'
+
+    def process(self, output: list[str]) -> bool:
+        """The word, or nothing."""
+        return output == ["empty"]
+
+
+class NewerThan(FactBase[bool]):
+    """Whether the file at ``path`` is there and newer than every one of ``inputs`` that exists."""
+
+    @staticmethod
+    def default() -> bool:
+        """No."""
+        return False
+
+    def command(self, path: str, inputs: tuple[str, ...]) -> str:
+        """Prints ``newer`` when it is."""
+        file = shlex.quote(path)
+        older = " && ".join(f"! test {shlex.quote(name)} -nt {file}" for name in inputs)
+        return f"if test -e {file} && {older}; then echo newer; fi"
+
+    def process(self, output: list[str]) -> bool:
+        """The word, or nothing."""
+        return output == ["newer"]

@@ -10,10 +10,12 @@ from pyinfra.api import FactBase
 
 @dataclass(frozen=True)
 class Kernels:
-    """``running``: ``uname -r``. ``installed``: every release with both an image in /boot and its modules."""
+    """``running``: ``uname -r``. ``installed``: every release with both an image in /boot and its modules.
+    ``fresh``: those whose image, or GRUB's menu, is newer than this boot: a reboot may bring them up."""
 
     running: str
     installed: tuple[str, ...]
+    fresh: tuple[str, ...] = ()
 
 
 class KernelState(FactBase[Kernels | None]):
@@ -27,13 +29,22 @@ class KernelState(FactBase[Kernels | None]):
     def command(self) -> str:
         """The running release first, then one line for each installed."""
         return (
-            "uname -r; for image in /boot/vmlinuz-*; do release=${image#/boot/vmlinuz-}; "
-            '! test -d "/lib/modules/$release" || echo "$release"; done'
+            "uname -r; boot=$(sed -n 's/^btime //p' /proc/stat); "
+            "menu=$(stat -c %Y /boot/grub/grub.cfg 2>/dev/null || echo 0); "
+            "for image in /boot/vmlinuz-*; do release=${image#/boot/vmlinuz-}; "
+            'test -d "/lib/modules/$release" || continue; '
+            'if test "$(stat -c %Z "$image")" -ge "$boot" || test "$menu" -ge "$boot"; '
+            'then echo "$release fresh"; else echo "$release"; fi; done'
         )
 
     def process(self, output: list[str]) -> Kernels:
         """Read the answer."""
-        return Kernels(running=output[0], installed=tuple(output[1:]))
+        lines = [line.split() for line in output[1:]]
+        return Kernels(
+            running=output[0],
+            installed=tuple(words[0] for words in lines),
+            fresh=tuple(words[0] for words in lines if words[1:] == ["fresh"]),
+        )
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,9 @@ for file in %ENV_FILES%; do
 done
 dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*' firmware-amd-graphics 2>/dev/null |
   sed -n 's/^installed\t/firmware\t/p'
+for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
+dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
+  sed -n 's/^installed\t/docker\t/p'
 for image in %IMAGES%; do docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 :
 """
@@ -98,6 +101,9 @@ class Report:
     #: package -> version
     firmware: dict[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    #: installed engine packages that exclude each other: docker.io, docker-ce
+    docker: tuple[str, ...] = ()
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -155,6 +161,8 @@ def parse(lines: list[str]) -> Report | None:
         env_names=env_names,
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
         images=tuple(every.get("image", [])),
+        models=tuple(every.get("model", [])),
+        docker=tuple(every.get("docker", [])),
     )
 
 
@@ -164,7 +172,8 @@ class HostReport(FactBase[Report | None]):
     ``places``: folders whose free disk space is asked for (the nearest existing parent counts).
     ``users``: accounts that must exist. ``env_files``: files whose variable *names* are read.
     ``images``: image references whose presence spares the disk space of a pull. ``gpus``: PCI ids
-    (``1002:150e``) of the accelerator whose memory is asked for; there may be another GPU.
+    (``1002:150e``) of the accelerator whose memory is asked for; there may be another GPU. ``models``: folders of
+    models in the Hugging Face cache, whose presence spares the space for their weights.
     """
 
     @staticmethod
@@ -179,6 +188,7 @@ class HostReport(FactBase[Report | None]):
         env_files: tuple[str, ...] = (),
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
+        models: tuple[str, ...] = (),
     ) -> str:
         """The script, with the words it loops over put in."""
         words = {
@@ -187,6 +197,7 @@ class HostReport(FactBase[Report | None]):
             "%ENV_FILES%": env_files,
             "%IMAGES%": images,
             "%GPUS%": gpus,
+            "%MODELS%": models,
         }
         script = _SCRIPT
         for mark, values in words.items():

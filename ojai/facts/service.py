@@ -82,16 +82,16 @@ class Endpoint:
 
 
 class ServerEndpoint(FactBase[Endpoint]):
-    """:class:`Endpoint` of the inference server on a port of the host's own loopback."""
+    """:class:`Endpoint` of the inference server on a port of one of the host's own addresses."""
 
     @staticmethod
     def default() -> Endpoint:
         """Nothing answers."""
         return Endpoint()
 
-    def command(self, port: int) -> str:
+    def command(self, port: int, address: str = "127.0.0.1") -> str:
         """Two requests with short bounds. An API key guards /v1 only: /health answers without."""
-        base = f"http://127.0.0.1:{port:d}"
+        base = f"http://{address}:{port:d}"
         return (
             f"printf 'health=%s\\n' \"$(curl -s -o /dev/null -m 5 -w '%{{http_code}}' {base}/health)\"; "
             f"printf 'models=%s\\n' \"$(curl -s -m 5 -w ' %{{http_code}}' {base}/v1/models | tr '\\n' ' ')\"; :"

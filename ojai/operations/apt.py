@@ -12,7 +12,7 @@ import time
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from ojai.facts.apt import AptPackages, KeyringFingerprints, SourceRefreshed
+from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
@@ -109,26 +109,36 @@ def refreshed(inputs: list[str]) -> Steps:
 
 
 @operation()
-def packages(names: list[str]) -> Steps:
+def packages(names: list[str], origin: str | None = None) -> Steps:
     """``names`` are installed, and nothing is left half done by a run that was cut off.
 
-    Waits for apt's locks (:data:`LOCK_TIMEOUT` s). What was not there before is noted for removal.
+    With ``origin`` (a repository's URL) in the version that it offers: another release line is gone over to, and a
+    package of the same name from elsewhere is replaced. Waits for apt's locks (:data:`LOCK_TIMEOUT` s). What was
+    not there before is noted for removal. Nothing else is taken away for it: apt then stops and says what.
     """
     state = host.get_fact(AptPackages, names=tuple(names))
     missing = [name for name in names if name not in state.installed]
+    offers = host.get_fact(AptOffers, names=tuple(names), origin=origin) if origin else {}
+    others = [
+        f"{name}={offers[name]}"
+        for name in names
+        if name in state.installed and offers.get(name, "") not in ("", state.installed[name])
+    ]
     if state.broken:
         yield from _locked(
             f"{_ENVIRONMENT} dpkg --configure -a --force-confdef --force-confold && {_APT} -f install",
             f"finishing what dpkg left half done ({' '.join(state.broken[:5])})",
         )
-    if missing:
-        yield note("packages", missing)
+    if missing or others:
+        if missing:
+            yield note("packages", missing)
+        change = "--allow-downgrades" if others else "--no-remove"
         if state.lists_age is None or state.lists_age > STALE_LISTS:
             yield from _locked(_UPDATE, "apt-get update")
         yield from _locked(
             f"{_APT} -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "
-            f"--no-install-recommends install {shlex.join(missing)}",
-            f"installing {' '.join(missing)}",
+            f"--no-install-recommends {change} install {shlex.join([*missing, *others])}",
+            f"installing {' '.join([*missing, *others])}",
         )
     elif not state.broken:
         host.noop(f"installed: {' '.join(names)}")

@@ -14,7 +14,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, operation
 
-from ojai.facts.files import Existing, File, Places, SmallFile
+from ojai.facts.files import EmptyFolder, Existing, File, NewerThan, Places, SmallFile
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR
 from ojai.operations.progress import refuse
@@ -197,6 +197,24 @@ def absent(paths: list[str], recursive: bool = False) -> Steps:
         yield f"rm {'-rf' if recursive else '-f'} -- {shlex.join(there)}"
     else:
         host.noop("nothing there")
+
+
+@operation()
+def empty_folder_absent(path: str) -> Steps:
+    """The folder is gone, unless something is in it."""
+    if host.get_fact(EmptyFolder, path=path):
+        yield f"rmdir {shlex.quote(path)}"
+    else:
+        host.noop("not there, or not empty")
+
+
+@operation()
+def made_from(output: str, inputs: list[str], command: str) -> Steps:
+    """``output`` is newer than each of ``inputs``; else ``command`` makes it anew, however often a run was cut off."""
+    if host.get_fact(NewerThan, path=output, inputs=tuple(inputs)):
+        host.noop(f"{output} is newer than what it is made from")
+    else:
+        yield command
 
 
 @operation()

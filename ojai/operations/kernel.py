@@ -49,6 +49,14 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
             _say_pending(host.state, host, found.running, target)
         host.noop(f"reboot into {target} is left to the operator")
         return
+    if not asked and target not in found.fresh:
+        # Booted since it was installed, and still another came up: booting again would end in the same.
+        yield refuse(
+            f"kernel: found {found.running} running after a boot with {target} installed; wanted {target}. What to do: "
+            f"see which entry GRUB boots (GRUB_DEFAULT in /etc/default/grub; on Ubuntu GRUB_FLAVOUR_ORDER={flavour} "
+            "in /etc/default/grub.d/60-flavour.cfg, then update-grub), reboot, and run the deploy again."
+        )
+        return
     yield FunctionCommand(_say_reboot, (found.running, target), {})
     yield from server.reboot._inner(delay=5, interval=2, reboot_timeout=timeout)
 

@@ -59,7 +59,9 @@ def running(
         host.noop(f"{unit} runs from what is on disk")
 
 
-def wait_until_ready(state: State, host: Host, unit: str, port: int, model: str, timeout: int) -> bool:
+def wait_until_ready(
+    state: State, host: Host, unit: str, port: int, model: str, timeout: int, address: str = "127.0.0.1"
+) -> bool:
     """Poll until the server is healthy and names ``model``, saying so; False (with the cause) after ``timeout`` s.
 
     Gives up at once when systemd has: a start limit that was reached will not come back by itself.
@@ -71,7 +73,7 @@ def wait_until_ready(state: State, host: Host, unit: str, port: int, model: str,
     endpoint = Endpoint()
     say(host, f"{unit}: waiting for /health on port {port}, {timeout} s at most …")
     while time.monotonic() - started < timeout:
-        success, output = host.run_shell_command(fact.command(port=port), **arguments)
+        success, output = host.run_shell_command(fact.command(port=port, address=address), **arguments)
         if success and output.stdout_lines:
             endpoint = fact.process(output.stdout_lines)
         waited = time.monotonic() - started
@@ -115,9 +117,9 @@ def _explain(host: Host, unit: str, arguments: dict[str, object]) -> bool:
 
 
 @operation()
-def ready(unit: str, port: int, model: str, timeout: int) -> Steps:
+def ready(unit: str, port: int, model: str, timeout: int, address: str = "127.0.0.1") -> Steps:
     """The server of ``unit`` answers 200 on /health and names ``model`` on /v1/models, within ``timeout`` seconds."""
-    if host.get_fact(ServerEndpoint, port=port).serves(model):
+    if host.get_fact(ServerEndpoint, port=port, address=address).serves(model):
         host.noop(f"serving {model} on port {port}")
         return
-    yield FunctionCommand(wait_until_ready, (unit, port, model, timeout), {})
+    yield FunctionCommand(wait_until_ready, (unit, port, model, timeout, address), {})

@@ -35,13 +35,15 @@ Argument = Annotated[
 ]
 
 
+OneLine = Annotated[str, Field(min_length=1, pattern=r"^[^\n\r\x00]+$"), Wanted("text on one line, not empty")]
+
+
 class Speculative(BaseModel):
     """A draft model and how many tokens it guesses at a time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(
-        min_length=1,
+    model: OneLine = Field(
         description="The assistant (draft) model; it has to be the one made for the served model.",
         examples=["google/gemma-4-E4B-it-assistant"],
     )
@@ -81,16 +83,14 @@ class Features(BaseModel):
         description="Tokens in one block of the KV cache: a multiple of 16, which vLLM's Triton attention needs.",
         examples=[32],
     )
-    kv_cache_dtype: str | None = Field(
+    kv_cache_dtype: OneLine | None = Field(
         None,
-        min_length=1,
         description="Number format of the KV cache; `auto` follows the model. The fp8 kinds are refused where "
         "the GPU has no fp8.",
         examples=["auto"],
     )
-    quantization: str | None = Field(
+    quantization: OneLine | None = Field(
         None,
-        min_length=1,
         description="Quantisation to apply or to expect; `none` leaves the argument out, for checkpoints that "
         "say it themselves.",
         examples=["int8_per_channel_weight_only"],
@@ -115,9 +115,8 @@ class Features(BaseModel):
     tool_calling: bool | None = Field(
         None, description="Let the model call tools, and parse its calls.", examples=[True]
     )
-    chat_template: str | None = Field(
+    chat_template: OneLine | None = Field(
         None,
-        min_length=1,
         description="A chat template in place of the model's own: a path in the container.",
         examples=["examples/tool_chat_template_gemma4.jinja"],
     )
@@ -147,8 +146,8 @@ class Features(BaseModel):
         "what was written before, `off` leaves it alone.",
         examples=["tune"],
     )
-    safetensors_load_strategy: str | None = Field(
-        None, min_length=1, description="How weight files are read.", examples=["prefetch"]
+    safetensors_load_strategy: OneLine | None = Field(
+        None, description="How weight files are read.", examples=["prefetch"]
     )
     engine_args: tuple[Argument, ...] | None = Field(
         None,

@@ -52,4 +52,4 @@ def test_the_gpu_may_borrow_what_the_inventory_says_and_never_more_than_there_is
     # A limit left over from before the BIOS carve-out was raised lets the GPU ask for more than there is.
     assert pages * 4096 <= total
     if mini.settings.memory_regime == "gtt":
-        assert pages * 4096 == mini.settings.gtt_limit
+        assert pages == mini.settings.gtt_limit // 4096

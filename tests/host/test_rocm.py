@@ -55,6 +55,8 @@ def test_there_is_one_rocm_tree(mini):
 def test_the_loader_looks_into_the_tree(mini):
     paths = mini.text("cat /etc/ld.so.conf.d/*.conf").splitlines()
     assert {f"{mini.settings.channel.tree}/lib", f"{mini.settings.channel.tree}/lib64"} <= set(paths)
+    newer = mini.text("find /etc/ld.so.conf.d -newer /etc/ld.so.cache -name '*.conf'")
+    assert newer == "", f"the loader has not read {newer}"
 
 
 def test_dpkg_left_nothing_half_done(mini):

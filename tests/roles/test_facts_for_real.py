@@ -265,7 +265,7 @@ TREE = {
     "proc/sys/vm/overcommit_memory": "0\n",
     "etc/os-release": 'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.4 LTS"\n',
     "etc/apt/sources.list": "# deb https://repo.radeon.com/rocm/apt/6.4 noble main\n",
-    "etc/apt/sources.list.d/ubuntu.sources": "URIs: http://archive.ubuntu.com/ubuntu/\n",
+    "etc/apt/sources.list.d/ubuntu.sources": "URIs: http://archive.example.org/ubuntu/\n",
 }
 
 

@@ -58,8 +58,13 @@ GOOD_ONES = {
         {},
     ),
     "variables that are allowed": (replace(GOOD, env_names={ENV: ("HF_TOKEN", "VLLM_API_KEY", "X_AITER")}), {}),
-    "a full disk, once the image is there": (
-        replace(GOOD, images=(IMAGE,), disks={"/var/lib/docker": (6 * GIB, "/"), "/srv/ojai": (6 * GIB, "/")}),
+    "a full disk, once image and model are there": (
+        replace(
+            GOOD,
+            images=(IMAGE,),
+            models=("/srv/ojai/huggingface/hub/models--google--gemma-4-E4B-it",),
+            disks={"/var/lib/docker": (6 * GIB, "/"), "/srv/ojai": (6 * GIB, "/")},
+        ),
         {},
     ),
     "two small models side by side": (
@@ -144,6 +149,7 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"disks": {"/var/lib/docker": (50 * GIB, "/"), "/srv/ojai": (50 * GIB, "/")}},
         {},
     ),
+    "Docker's own packages where Ubuntu's are wanted": ("Docker packages", {"docker": ("docker-ce",)}, {}),
     "a carve-out that is too small": ("memory for vllm-gemma4", {"vram_total": 16 * GIB}, LARGE),
     "a context that is too long": (
         "memory for vllm-gemma4",
