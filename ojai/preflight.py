@@ -20,20 +20,23 @@ DISK_RESERVE = 5 * GIB
 #: The one file that names AMD's packages on a host that this project keeps.
 ROCM_SOURCE = "/etc/apt/sources.list.d/ojai-rocm.sources"
 
-#: Variables that must not reach the engine on this silicon, and why.
+#: Variables that must not reach the engine on this silicon: pattern, code under `allow`, reason, source.
 FORBIDDEN = (
     (
         re.compile(r"^VLLM_ROCM_USE_AITER"),
+        "aiter",
         "AITER's kernels are for Instinct GPUs; the engine dies while it loads",
         "26B guide, section 9.4",
     ),
     (
         re.compile(r"^PYTORCH_(HIP_|CUDA_)?ALLOC_CONF$"),
+        "expandable-segments",
         "expandable_segments is not supported by HIP",
         "both guides",
     ),
     (
         re.compile(r"^VLLM_SERVER_DEV_MODE$"),
+        "dev-mode",
         "it opens endpoints that reload weights and run code",
         "vLLM's security documentation",
     ),
@@ -99,7 +102,7 @@ def refusals(settings: HostSettings, report: Report) -> list[Refusal]:
         *_rocm(report),
         *_docker(settings, report),
         *_firmware(settings, report),
-        *_environment(report),
+        *_environment(settings, report),
         *_disk(settings, report),
         *_memory(settings, report),
     ]
@@ -215,16 +218,17 @@ def _firmware(settings: HostSettings, report: Report) -> Iterator[Refusal]:
                 )
 
 
-def _environment(report: Report) -> Iterator[Refusal]:
+def _environment(settings: HostSettings, report: Report) -> Iterator[Refusal]:
+    allowed = {service.env_file: settings.command(service).features.allow or () for service in settings.services}
     for file, names in report.env_names.items():
         for name in names:
-            for pattern, why, source in FORBIDDEN:
-                if pattern.match(name):
+            for pattern, code, why, source in FORBIDDEN:
+                if pattern.match(name) and code not in allowed.get(file, ()):
                     yield Refusal(
                         "environment file",
                         f"{name} set in {file}",
                         "that variable to be absent",
-                        f"delete its line; {why} ({source})",
+                        f"delete its line; {why} ({source}). `allow: [{code}]` overrides this",
                     )
 
 

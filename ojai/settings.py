@@ -256,7 +256,7 @@ class HostSettings(BaseModel):
         examples=["never"],
     )
     kernel_reboot_timeout: int = Field(600, ge=30, le=7200, description="Seconds a reboot may take.", examples=[900])
-    firmware_known_bad: tuple[str, ...] = Field(
+    firmware_known_bad: tuple[Annotated[str, Field(min_length=4)], ...] = Field(
         ("20251125",),
         description="Parts of linux-firmware versions that break ROCm; the deploy refuses a host that has one. "
         "20251125 was recalled by AMD.",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ojai.cmdline.plan import InventoryFile
@@ -81,11 +82,11 @@ def _show(console: Console, verdict: Verdict) -> None:
         style = {"passed": "green", "failed": "red", "skipped": "dim"}[check.outcome]
         result = f"[{style}]{check.outcome}[/]"
         if check.message:
-            result += f"\n{check.message}".replace("[", "\\[")
+            result += f"\n{escape(check.message)}"
         table.add_row("" if check.area == last else check.area, check.name, result)
         last = check.area
     if verdict.trouble:
-        table.add_row("host", "can be checked", f"[red]failed[/]\n{verdict.trouble}".replace("[c", "\\[c"))
+        table.add_row("host", "can be checked", f"[red]failed[/]\n{escape(verdict.trouble)}")
     console.print(table)
     console.print(
         f"{verdict.host}: {verdict.count('passed')} passed, {verdict.count('failed')} failed, "

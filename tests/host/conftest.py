@@ -139,7 +139,7 @@ class Served:
 
     @property
     def model(self) -> str:
-        return self.service.model or self.profile.model
+        return self.mini.settings.command(self.service).served_model_name
 
     def inspect(self, template: str) -> str:
         name = shlex.quote(self.service.name)
