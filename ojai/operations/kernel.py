@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import shlex
+import time
 
+from paramiko import SSHException
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
-from pyinfra.operations import server
+from pyinfra.connectors.local import LocalConnector
+from pyinfra.connectors.util import clear_askpass_cache, remove_any_sudo_askpass_file
 
 from ojai import kernels
+from ojai.connection import without_delay
 from ojai.facts.files import Existing
 from ojai.facts.kernel import KernelState, TtmLimit
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
-from ojai.operations.progress import long, refuse, say
+from ojai.operations.progress import HEARTBEAT, complain, connector_arguments, long, refuse, say
+
+#: Seconds between two looks at a host that reboots.
+POLL = 3.0
 
 
 def _say_pending(state: State, host: Host, running: str, wanted: str) -> bool:
@@ -26,9 +33,55 @@ def _say_pending(state: State, host: Host, running: str, wanted: str) -> bool:
     return True
 
 
-def _say_reboot(state: State, host: Host, running: str, wanted: str) -> bool:
+def _boot_id(host: Host) -> str | None:
+    """The kernel's id of this boot, None while the host gives no answer."""
+    try:
+        success, output = host.run_shell_command(
+            "cat /proc/sys/kernel/random/boot_id", **{**connector_arguments(host), "_timeout": 15}
+        )
+    except (OSError, SSHException, TimeoutError):
+        return None
+    return output.stdout if success else None
+
+
+def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) -> bool:
+    """Reboot and wait up to ``timeout`` seconds for another boot id.
+
+    pyinfra's own ``server.reboot`` compares uptimes, and waits in vain on a host that had just been booted.
+    """
+    if isinstance(host.connector, LocalConnector):
+        complain(
+            host,
+            f"kernel: found {running} running; wanted {wanted}, by a reboot that would end this run too, since it is on "
+            "the machine itself. What to do: `sudo reboot`, then run the deploy again; it goes on from here.",
+        )
+        return False
     say(host, f"rebooting from {running} into {wanted} …")
-    return True
+    before = _boot_id(host)
+    remove_any_sudo_askpass_file(host)
+    # Detached, so that the channel closes before the host goes.
+    host.run_shell_command("( sleep 1 && reboot ) </dev/null >/dev/null 2>&1 &", **connector_arguments(host))
+    clear_askpass_cache(host)
+    started = time.monotonic()
+    said = started
+    while time.monotonic() - started < timeout:
+        time.sleep(POLL)
+        host.disconnect()
+        host.connect(show_errors=False)
+        after = _boot_id(host) if host.connected else None
+        if after and after != before:
+            without_delay(host)
+            say(host, f"up again after {time.monotonic() - started:.0f} s")
+            return True
+        if time.monotonic() - said >= HEARTBEAT:
+            said = time.monotonic()
+            say(host, f"waiting for the reboot: {said - started:.0f} of at most {timeout} s")
+    complain(
+        host,
+        f"kernel: the host did not come back within {timeout} s of its reboot into {wanted}. What to do: look at its "
+        "screen; once it is up, run the deploy again (kernel_reboot_timeout sets the wait).",
+    )
+    return False
 
 
 @operation()
@@ -57,8 +110,7 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
             "in /etc/default/grub.d/60-flavour.cfg, then update-grub), reboot, and run the deploy again."
         )
         return
-    yield FunctionCommand(_say_reboot, (found.running, target), {})
-    yield from server.reboot._inner(delay=5, interval=2, reboot_timeout=timeout)
+    yield FunctionCommand(reboot, (found.running, target, timeout), {})
 
 
 #: ttm may be loaded from the initramfs, which then has to hold the new options (AMD's amd-ttm looks for the same).

@@ -1,0 +1,62 @@
+"""A reboot is over when the boot id is another one, however young the host's uptime was."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ojai.operations import kernel
+
+
+class Rebooting:
+    """A host that is gone for some looks and then has another boot id."""
+
+    def __init__(self, answers):
+        self.answers = iter(answers)
+        self.now = "first"
+        self.connected = True
+        self.print_prefix = "[mini] "
+        self.current_op_global_arguments = {}
+        self.connector = SimpleNamespace()
+        self.connector_data = {}
+        self.said = []
+
+    def run_shell_command(self, command, **arguments):
+        if "boot_id" not in command:
+            return True, SimpleNamespace(stdout="", stdout_lines=[])
+        return True, SimpleNamespace(stdout=self.now)
+
+    def disconnect(self):
+        self.connected = False
+
+    def connect(self, show_errors=True):
+        answer = next(self.answers, None)
+        self.connected = answer is not None
+        if answer:
+            self.now = answer
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """Time that passes only by sleeping."""
+    now = [0.0]
+    monkeypatch.setattr(kernel.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(kernel.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(kernel, "remove_any_sudo_askpass_file", lambda host: None)
+    monkeypatch.setattr(kernel, "clear_askpass_cache", lambda host: None)
+    return now
+
+
+def test_it_waits_through_the_old_boot_and_the_gap_for_the_new_one(clock):
+    host = Rebooting(["first", "first", None, None, "second"])
+    assert kernel.reboot(None, host, "6.8", "6.17", 600) is True
+    assert clock[0] == 5 * kernel.POLL
+
+
+def test_a_host_that_stays_away_fails_after_its_time(clock, caplog):
+    assert kernel.reboot(None, Rebooting(["first"]), "6.8", "6.17", 60) is False
+    assert 60 <= clock[0] <= 60 + kernel.POLL
+    assert "did not come back within 60 s" in caplog.text
+
+
+def test_a_host_that_never_went_down_is_not_taken_for_rebooted(clock):
+    assert kernel.reboot(None, Rebooting(["first"] * 1000), "6.8", "6.17", 30) is False
