@@ -52,7 +52,7 @@ def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) ->
     if isinstance(host.connector, LocalConnector):
         complain(
             host,
-            f"kernel: found {running} running; wanted {wanted}, by a reboot that would end this run too, since it is on "
+            f"kernel: found {running} running; wanted {wanted}, by a reboot that would end this run too, being on "
             "the machine itself. What to do: `sudo reboot`, then run the deploy again; it goes on from here.",
         )
         return False
