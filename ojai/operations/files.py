@@ -6,6 +6,7 @@ with ``--diff`` even when it is secret; a file that another program also owns ne
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 import shlex
@@ -17,7 +18,7 @@ from pyinfra.api import FileUploadCommand, operation
 from ojai.facts.files import EmptyFolder, Existing, File, NewerThan, Places, SmallFile
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR
-from ojai.operations.progress import refuse
+from ojai.operations.progress import refuse, say
 
 
 def _upload(text: str, path: str, user: str, group: str, mode: str) -> Steps:
@@ -41,11 +42,25 @@ def _same_rights(file: File, user: str, group: str, mode: str) -> bool:
     return (file.user, file.group, file.mode.lstrip("0")) == (user, group, mode.lstrip("0"))
 
 
+def _show_diff(path: str, before: str, after: str) -> None:
+    """With ``--diff``: what becomes of a file. Never called for one with secrets, or one that others write to."""
+    state = host.state
+    # Once a run: while looking for changes, or, where that is skipped (-y), while making them.
+    if not getattr(state.config, "DIFF", False) or (state.is_executing and state.should_check_for_changes()):
+        return
+    say(host, f"{path}:")
+    for line in difflib.unified_diff(
+        before.splitlines(), after.splitlines(), "as it is", "as it should be", lineterm=""
+    ):
+        say(host, f"  {line}")
+
+
 @operation()
 def text_file(path: str, text: str, user: str = "root", group: str = "root", mode: str = "644") -> Steps:
     """Own the file at ``path``: this ``text`` (str), owner, group and ``mode`` (octal digits), whatever was there."""
     found = host.get_fact(SmallFile, path=path)
     if found is None or found.text != text:
+        _show_diff(path, found.text if found else "", text)
         yield from _upload(text, path, user, group, mode)
     elif not _same_rights(found, user, group, mode):
         yield f"chown {user}:{group} {shlex.quote(path)} && chmod {mode} {shlex.quote(path)}"

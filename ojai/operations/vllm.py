@@ -39,12 +39,14 @@ def unit(path: str, groups: Sequence[str], image: str, make: MakeCommand, render
     """
     command = current_command(make, groups, image)
     name = path.rsplit("/", 1)[-1]
+    # Worked out first, so that --diff shows it: while it only looks, pyinfra stops at the first step.
+    changes = list(text_file._inner(path=path, text=render(command)))
     if name not in host.get_fact(Added, directory=ADDED_DIR, kind="units"):
         yield note("units", [name])
     for outside, inside in command.mounts.items():
         if inside == TUNABLEOP and outside not in host.get_fact(Places, paths=(outside,)):
             yield f"install -d -m 755 {shlex.quote(outside)}"
-    yield from text_file._inner(path=path, text=render(command))
+    yield from changes
 
 
 @operation()

@@ -1,0 +1,33 @@
+"""``--diff`` shows what becomes of the files that are wholly ours, and nothing of the others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_diff_shows_our_files_and_no_environment_file():
+    argv = [
+        sys.executable,
+        "-m",
+        "pyinfra",
+        "--dry",
+        "--diff",
+        "--limit",
+        "@fake/mini-00",
+        "inventory/fake.py",
+        "deploy.py",
+    ]
+    environment = {**os.environ, "HF_TOKEN": "hf_sentinelSENTINEL"}
+    done = subprocess.run(
+        argv, cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    shown = done.stdout + done.stderr
+    assert done.returncode == 0, shown
+    assert "+vm.overcommit_memory = 1" in shown and "+ExecStart=/usr/bin/docker" in shown
+    # sysctl drop-in, ROCm source, pin, loader path, unit
+    assert shown.count("+++ as it should be") == 5
+    assert ".env:" not in shown and "daemon.json:" not in shown
+    assert shown.find("hf_sentinelSENTINEL") < 0
