@@ -64,7 +64,7 @@ def memory_of(settings: HostSettings, report: Report) -> HostMemory | None:
     overcommit = settings.sysctl.get("vm.overcommit_memory", report.overcommit_memory)
     if settings.memory_regime == "gtt":
         gpu = settings.gtt_limit or 0
-        # Beyond MemTotal it is refused by name (see _gtt); the budget then speaks of what there could be.
+        # Beyond MemTotal it is refused by name (see _memory); the budget then speaks of what there could be.
         gpu = min(gpu, report.memory_total) if report.memory_total else gpu
     elif report.vram_total is None:
         return None
@@ -267,20 +267,16 @@ def _memory(settings: HostSettings, report: Report) -> Iterator[Refusal]:
     if memory is None:
         return
     found = budgets(settings, report)
+    asked = {service.name: service.profile for service in settings.services}
     for name, result in found.items():
         if not result.fits:
             yield Refusal(
                 f"memory for {name}",
                 f"{format_gib(memory.gpu_bytes)} of GPU memory: {'; '.join(result.reasons)}",
-                f"room for {settings_profile(settings, name)} at {result.max_model_len} tokens",
+                f"room for {asked[name]} at {result.max_model_len} tokens",
                 result.suggestion or "take a smaller profile (`ojai profiles`)",
             )
     if len(settings.services) > 1 and all(result.fits for result in found.values()):
         demands = {s.name: demand(profiles.load(s.profile), s.features) for s in settings.services}
         for reason in fit_together(demands, memory):
             yield Refusal("memory for all services", reason, "all of them at once", "lower gpu_memory_utilization")
-
-
-def settings_profile(settings: HostSettings, name: str) -> str:
-    """The profile of the service called ``name``."""
-    return next(service.profile for service in settings.services if service.name == name)

@@ -4,8 +4,7 @@ from pyinfra.api.deploy import deploy
 
 from ojai.operations import apt, kernel
 from ojai.settings import HostSettings
-
-PAGE = 4096
+from ojai.units import PAGE_BYTES
 
 #: In /run, so that a reboot takes it away.
 REBOOT_MARKER = "/run/ojai-reboot-required"
@@ -15,7 +14,7 @@ TTM_OPTIONS = "/etc/modprobe.d/ojai-ttm.conf"
 
 def pages_of(settings: HostSettings) -> int | None:
     """The limit in pages of 4096 bytes with the regime `gtt`; None with `carveout`."""
-    return settings.gtt_limit // PAGE if settings.memory_regime == "gtt" and settings.gtt_limit else None
+    return settings.gtt_limit // PAGE_BYTES if settings.memory_regime == "gtt" and settings.gtt_limit else None
 
 
 @deploy("Kernel")

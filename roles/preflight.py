@@ -33,10 +33,11 @@ def passes(*, settings: HostSettings) -> bool:
     found = refusals(settings, report)
     if found:
         return _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
-    if not budgets(settings, report) and settings.services:
+    results = budgets(settings, report)
+    if not results and settings.services:
         logger.info(f"{host.print_prefix}the GPU's driver is not up yet: its memory is looked at once the kernel runs")
         _UNSURE.add(host.name)
-    for name, result in budgets(settings, report).items():
+    for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
     return True
 

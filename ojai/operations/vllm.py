@@ -15,10 +15,10 @@ from ojai.facts.ledger import Added
 from ojai.operations import Steps
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, forget, note
-from ojai.profiles import Command
+from ojai.profiles import MOUNTS, Command
 
 #: Where the container has TunableOp's results: on the host a folder an image, since another image invalidates them.
-TUNABLEOP = "/root/.cache/tunableop"
+TUNABLEOP = MOUNTS["tunableop"]
 
 #: From the host's group numbers and the key of its image to the command.
 MakeCommand = Callable[[dict[str, int], str | None], Command]
