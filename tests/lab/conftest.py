@@ -1,84 +1,16 @@
-"""A virtual machine of these tests' own, and the two commands a person would type at it."""
+"""A virtual machine of these tests' own."""
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / ".lab-test"
-INVENTORY = "inventory/lab.py"
+from tests.lab.machine import ROOT, Deploy, Guest, Lab
 
-#: Longest that one command may take (seconds); a first deploy under emulation needs a few minutes.
-PATIENCE = 1500
-
-
-def run(*argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A command of the project, in the project's folder, for the tests' own lab."""
-    environment = {**os.environ, "OJAI_LAB_DIR": str(FOLDER), "NO_COLOR": "1", **(env or {})}
-    return subprocess.run(
-        argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-
-
-def ojai(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, "-m", "ojai", *words, env=env)
-
-
-@dataclass(frozen=True)
-class Deploy:
-    """One run of the deploy. ``changed``: names of the operations that changed something."""
-
-    status: int
-    changed: list[str]
-    errors: int
-    failed_hosts: list[str]
-    output: str
-
-
-def deploy(*words: str, env: dict[str, str] | None = None) -> Deploy:
-    done = run(sys.executable, "-m", "pyinfra", "-y", "--json", *words, INVENTORY, "deploy.py", env=env)
-    try:
-        results = json.loads(done.stdout)["results"]
-    except ValueError:
-        return Deploy(done.returncode, [], 0, [], done.stdout + done.stderr)
-    changed = [operation["name"] for operation in results["operations"] if operation["success"]]
-    return Deploy(
-        done.returncode, changed, results["totals"]["error"], results["failed_hosts"], done.stdout + done.stderr
-    )
-
-
-@dataclass(frozen=True)
-class Guest:
-    """The virtual machine, over the lab's own ssh."""
-
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        return ojai("lab", "ssh", "lab", "--", command)
-
-    def text(self, command: str) -> str:
-        done = self.run(command)
-        assert done.returncode == 0, f"`{command}`: {done.stderr}"
-        return done.stdout.strip()
-
-    def root(self, command: str) -> str:
-        return self.text(f"sudo sh -c {shlex.quote(command)}")
-
-    def fingerprint(self) -> str:
-        """What a deploy could change: installed packages, files under /etc and /srv, units, groups."""
-        return self.root(
-            "dpkg-query -W; find /etc /srv /opt /boot /usr/lib/modules -xdev "
-            "\\( -path /etc/ssh/ssh_host* -o -name '*.log' \\) -prune -o -type f -printf '%p %s %T@ %m %u\\n' | sort; "
-            "systemctl list-unit-files --no-legend --no-pager; getent group; uname -r; sysctl vm.overcommit_memory; "
-            "cat /proc/sys/kernel/random/boot_id"
-        )
+LAB = Lab(ROOT / ".lab-test")
+ojai, deploy = LAB.ojai, LAB.deploy
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +21,7 @@ def stock() -> Iterator[Guest]:
         ojai("lab", "down", "--destroy")
     up = ojai("lab", "up")
     assert up.returncode == 0, up.stderr
-    yield Guest()
+    yield Guest(LAB)
     if keep:
         return
     down = ojai("lab", "down", "--destroy")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.lab.conftest import INVENTORY, deploy, ojai
+from tests.lab.conftest import deploy, ojai
+from tests.lab.machine import INVENTORY
 
 MOE = "gemma-4-26b-a4b"
 

@@ -1,0 +1,95 @@
+"""A lab of one's own, and the two commands a person would type at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = "inventory/lab.py"
+
+#: Longest that one command may take (seconds); a first deploy under emulation needs a few minutes.
+PATIENCE = 1500
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """One run of the deploy. ``changed``: names of the operations that changed something."""
+
+    status: int
+    changed: list[str]
+    errors: int
+    failed_hosts: list[str]
+    output: str
+
+    @classmethod
+    def of(cls, status: int, stdout: str, stderr: str) -> Deploy:
+        """Read what ``pyinfra --json`` printed."""
+        try:
+            results = json.loads(stdout)["results"]
+        except ValueError:
+            return cls(status, [], 0, [], stdout + stderr)
+        changed = [operation["name"] for operation in results["operations"] if operation["success"]]
+        return cls(status, changed, results["totals"]["error"], results["failed_hosts"], stdout + stderr)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The lab whose state is in ``folder``, with one host called ``lab``."""
+
+    folder: Path
+
+    def environment(self, env: dict[str, str] | None = None) -> dict[str, str]:
+        """The environment of a command that is to use this lab."""
+        return {**os.environ, "OJAI_LAB_DIR": str(self.folder), "NO_COLOR": "1", **(env or {})}
+
+    def run(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """A command of the project, in the project's folder."""
+        return subprocess.run(
+            argv, cwd=ROOT, env=self.environment(env), capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+
+    def ojai(self, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """``ojai`` with these words."""
+        return self.run(sys.executable, "-m", "ojai", *words, env=env)
+
+    def deploy_argv(self, *words: str) -> list[str]:
+        """The deploy's command line, ``words`` before the inventory."""
+        return [sys.executable, "-m", "pyinfra", "-y", "--json", *words, INVENTORY, "deploy.py"]
+
+    def deploy(self, *words: str, env: dict[str, str] | None = None) -> Deploy:
+        """The deploy, to its end."""
+        done = self.run(*self.deploy_argv(*words), env=env)
+        return Deploy.of(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """The lab's virtual machine, over the lab's own ssh."""
+
+    lab: Lab
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        return self.lab.ojai("lab", "ssh", "lab", "--", command)
+
+    def text(self, command: str) -> str:
+        done = self.run(command)
+        assert done.returncode == 0, f"`{command}`: {done.stderr}"
+        return done.stdout.strip()
+
+    def root(self, command: str) -> str:
+        return self.text(f"sudo sh -c {shlex.quote(command)}")
+
+    def fingerprint(self) -> str:
+        """What a deploy could change: installed packages, files under /etc and /srv, units, groups."""
+        return self.root(
+            "dpkg-query -W; find /etc /srv /opt /boot /usr/lib/modules -xdev "
+            "\\( -path /etc/ssh/ssh_host* -o -name '*.log' \\) -prune -o -type f -printf '%p %s %T@ %m %u\\n' | sort; "
+            "systemctl list-unit-files --no-legend --no-pager; getent group; uname -r; sysctl vm.overcommit_memory; "
+            "cat /proc/sys/kernel/random/boot_id"
+        )
