@@ -9,16 +9,19 @@ from pyinfra.api import operation
 
 from ojai.facts.docker import DockerImage
 from ojai.operations import Steps
-from ojai.operations.progress import long
+from ojai.operations.progress import Otherwise, long
 
 
 @operation()
-def image(reference: str) -> Steps:
-    """The image ``reference`` is on the host: ``repository:tag``, with ``@sha256:…`` where its digest is given."""
+def image(reference: str, otherwise: Otherwise | None = None) -> Steps:
+    """The image ``reference`` is on the host: ``repository:tag``, with ``@sha256:…`` where its digest is given.
+
+    ``otherwise`` is called when it cannot be pulled.
+    """
     if host.get_fact(DockerImage, reference=reference):
         host.noop(f"{reference} is there")
     else:
-        yield long(f"docker pull {shlex.quote(reference)}", f"pulling {reference}", show=True)
+        yield long(f"docker pull {shlex.quote(reference)}", f"pulling {reference}", show=True, otherwise=otherwise)
 
 
 @operation()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import gevent
@@ -11,6 +11,9 @@ from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.connectors.util import CommandOutput
+
+#: What to do once a step has failed, before the host is given up: put back what worked.
+Otherwise = Callable[[State, Host], None]
 
 #: Seconds of silence after which a long command is said to be still at work.
 HEARTBEAT = 15.0
@@ -33,10 +36,13 @@ def complain(host: Host, text: str) -> None:
         logger.error(f"{host.print_prefix}{line}")
 
 
-def run(state: State, host: Host, command: str, doing: str, show: bool = False) -> bool:
+def run(
+    state: State, host: Host, command: str, doing: str, show: bool = False, otherwise: Otherwise | None = None
+) -> bool:
     """Run ``command`` on the host while saying every :data:`HEARTBEAT` seconds what it is ``doing``.
 
-    ``show``: its lines are shown as they come; else only the last 40, when it fails. True when it succeeded.
+    ``show``: its lines are shown as they come; else only the last 40, when it fails. ``otherwise`` is called when it
+    failed. True when it succeeded.
     """
     arguments = connector_arguments(host)
     started = time.monotonic()
@@ -52,12 +58,15 @@ def run(state: State, host: Host, command: str, doing: str, show: bool = False) 
     if not success:
         complain(host, f"{doing}: failed after {time.monotonic() - started:.0f} s")
         complain(host, "\n".join(output.output_lines[-40:]))
+        if otherwise:
+            otherwise(state, host)
     return success
 
 
-def long(command: str, doing: str, show: bool = False) -> FunctionCommand:
+def long(command: str, doing: str, show: bool = False, otherwise: Otherwise | None = None) -> FunctionCommand:
     """A command to yield from an operation: :func:`run` with these words."""
-    return FunctionCommand(run, (command, doing), {"show": True} if show else {})
+    words: dict[str, Any] = {"show": True} if show else {}
+    return FunctionCommand(run, (command, doing), {**words, **({"otherwise": otherwise} if otherwise else {})})
 
 
 def _refuse(state: State, host: Host, text: str) -> bool:

@@ -1,0 +1,89 @@
+"""What a host has kept of its healthy releases, and what it has now."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from dataclasses import dataclass, field, replace
+
+from pyinfra.api import FactBase
+
+from ojai.releases import FOLDER, SLOTS, Contents, Release, Slot, from_json, tag
+
+
+@dataclass(frozen=True)
+class Releases:
+    """``kept``: the releases that are whole (every file is what its ``release.json`` says, closed to others).
+    ``now``: what the services that were asked about consist of. ``tags``: the image of each tag that holds one."""
+
+    kept: dict[Slot, Release] = field(default_factory=dict)
+    now: dict[str, Contents] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def held(self, slot: Slot) -> bool:
+        """Whether every image of a kept release has its tag: without one it may be pruned, and pulled again."""
+        services = self.kept[slot].services
+        return all(self.tags.get(tag(r.serving.name, slot)) == r.contents.image_id for r in services)
+
+
+class ReleaseState(FactBase[Releases]):
+    """:class:`Releases`, with ``now`` for ``services``: pairs of a service's name and its image."""
+
+    @staticmethod
+    def default() -> Releases:
+        """Nothing is kept, nothing is there."""
+        return Releases()
+
+    def command(self, services: tuple[tuple[str, str], ...]) -> str:
+        """Sums of the files, never their content: environment files hold secrets."""
+        script = (
+            f"for slot in {' '.join(SLOTS)}; do cd {FOLDER}/$slot 2>/dev/null || continue; "
+            'printf "slot\\t%s\\t%s\\t%s\\n" $slot "$(stat -c %U:%a .)" "$(base64 -w 0 release.json 2>/dev/null)"; '
+            'sha256sum ./*.unit ./*.env 2>/dev/null | sed "s/^/sum\\t$slot\\t/"; cd /; done; '
+            "docker image ls --no-trunc --format 'tag\\t{{.Repository}}:{{.Tag}}\\t{{.ID}}' ojai-release 2>/dev/null; "
+        )
+        for name, image in services:
+            word = shlex.quote(name)
+            inspect = "docker image inspect --format '{{.Id}} {{join .RepoDigests \" \"}}'"
+            script += (
+                f"printf 'now\\t%s\\t%s\\t%s\\t%s\\n' {word} "
+                f'"$(sha256sum /etc/systemd/system/{word}.service 2>/dev/null)" '
+                f'"$(sha256sum /etc/ojai/{word}.env 2>/dev/null)" '
+                f'"$({inspect} {shlex.quote(image)} 2>/dev/null)"; '
+            )
+        return f"{script}:"
+
+    def process(self, output: list[str]) -> Releases:
+        """Read the answer."""
+        found: dict[str, tuple[str, Release | None]] = {}
+        sums: dict[tuple[str, str], str] = {}
+        now: dict[str, Contents] = {}
+        tags: dict[str, str] = {}
+        for line in output:
+            match line.split("\t"):
+                case ["slot", slot, rights, text]:
+                    found[slot] = rights, from_json(base64.b64decode(text))
+                case ["sum", slot, rest]:
+                    digest, _, file = rest.partition("  ./")
+                    sums[slot, file] = digest
+                case ["tag", name, image_id]:
+                    tags[name] = image_id
+                case ["now", name, unit, env, image]:
+                    image_id, *digests = image.split() or [""]
+                    contents = Contents(image_id=image_id, digest=digests[0] if digests else "")
+                    now[name] = replace(contents, unit=unit.split(" ")[0], env=env.split(" ")[0])
+        kept: dict[Slot, Release] = {}
+        for slot in SLOTS:
+            rights, release = found.get(slot, ("", None))
+            if release and rights == "root:700" and _whole(release, slot, sums):
+                kept[slot] = release
+        return Releases(kept=kept, now=now, tags=tags)
+
+
+def _whole(release: Release, slot: Slot, sums: dict[tuple[str, str], str]) -> bool:
+    wanted = {}
+    for released in release.services:
+        wanted[slot, f"{released.serving.name}.unit"] = released.contents.unit
+        wanted[slot, f"{released.serving.name}.env"] = released.contents.env
+    return wanted == {key: value for key, value in sums.items() if key[0] == slot}
+

@@ -1,0 +1,110 @@
+"""A release: all that a host served at the end of a deploy, as it was kept on the host to go back to.
+
+Two are kept under :data:`FOLDER`: ``healthy``, the last that was seen to serve, and ``previous``, the one before it.
+Each is a folder (root only: it holds the environment files) with every service's unit and environment file and a
+``release.json``; its images have a tag of their own, so that ``docker image prune`` leaves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+FOLDER = "/var/lib/ojai/releases"
+
+#: Name of a kept release.
+Slot = Literal["healthy", "previous"]
+SLOTS: tuple[Slot, ...] = ("healthy", "previous")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a service is reached, and what it runs: ``image`` as ``docker run`` is given it, ``timeout`` in seconds."""
+
+    name: str
+    image: str
+    model: str
+    port: int
+    address: str
+    timeout: int
+
+    @property
+    def unit(self) -> str:
+        """Name of its systemd unit."""
+        return f"{self.name}.service"
+
+    @property
+    def unit_file(self) -> str:
+        """Where its unit is."""
+        return f"/etc/systemd/system/{self.unit}"
+
+    @property
+    def env_file(self) -> str:
+        """Where its secrets are."""
+        return f"/etc/ojai/{self.name}.env"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a service consists of: SHA-256 of its two files (empty for one that is not there), its image's id and one
+    digest by which a registry knows it (empty for an image that came from none)."""
+
+    unit: str = ""
+    env: str = ""
+    image_id: str = ""
+    digest: str = ""
+
+    @property
+    def same_as(self) -> tuple[str, str, str]:
+        """What makes two of them one release; an image may gain a digest without changing."""
+        return self.unit, self.env, self.image_id
+
+
+@dataclass(frozen=True)
+class Released:
+    """A service of a release."""
+
+    serving: Serving
+    contents: Contents
+
+
+@dataclass(frozen=True)
+class Release:
+    """Everything a host served; ``kept`` is the time (UTC, ISO 8601) at which it was seen to be healthy."""
+
+    kept: str
+    services: tuple[Released, ...]
+
+    def same_as(self, services: Sequence[Released]) -> bool:
+        """Whether these are the services of this release."""
+        mine = {released.serving: released.contents.same_as for released in self.services}
+        return mine == {released.serving: released.contents.same_as for released in services}
+
+    def told(self) -> str:
+        """One line for a person."""
+        parts = [f"{r.serving.name} ({r.serving.model} on port {r.serving.port})" for r in self.services]
+        return f"the release of {self.kept}: {', '.join(parts) or 'no service'}"
+
+
+_JSON = TypeAdapter(Release)
+
+
+def to_json(release: Release) -> str:
+    """As it is written on the host; there is no secret in it."""
+    return _JSON.dump_json(release).decode()
+
+
+def from_json(text: bytes | str) -> Release | None:
+    """Read what :func:`to_json` wrote; None for anything else."""
+    try:
+        return _JSON.validate_json(text)
+    except ValueError:
+        return None
+
+
+def tag(name: str, slot: Slot) -> str:
+    """The tag by which a kept release holds on to a service's image."""
+    return f"ojai-release:{name}-{slot}"
