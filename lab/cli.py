@@ -1,4 +1,4 @@
-"""`ojai lab`: up, down, status, ssh, snapshot, restore, power-cut."""
+"""`ojai lab`: up, down, status, ssh, snapshot, restore, power-cut, network-cut, network-mend."""
 
 from __future__ import annotations
 
@@ -179,42 +179,74 @@ def ssh(name: str, words: tuple[str, ...]) -> None:
     os.execvp(argv[0], argv)
 
 
-def _at_rest(name: str, what: str, label: str) -> None:
-    """Snapshot or restore with the host powered off, and start it again if it ran."""
+def _label(label: str) -> str:
     if not state.LABEL.fullmatch(label):
         raise LabError(f"{label!r} cannot be a snapshot's label: letters, digits, dot, - and _")
-    with state.locked():
-        records = state.read()
-        host = _known(records, name)
-        ran = _running(host)
-        if what == "restore" and label not in vm.snapshots(name):
-            known = ", ".join(vm.snapshots(name)) or "none"
-            raise LabError(f"lab host {name} has no snapshot {label!r} (there are: {known})")
-        if ran:
-            host = vm.power_cut(host) if what == "restore" else vm.stop(host)
-            records = _keep(records, host)
-        with step(f"{what} {label!r} of {name}"):
-            (vm.snapshot if what == "snapshot" else vm.restore)(name, label)
-        if ran:
-            records = _boot(records, host)
-            with step(f"waiting for {name} to boot and accept SSH"):
-                vm.wait_for_ssh(records.hosts[name])
+    return label
+
+
+def _boot_and_wait(records: Records, host: HostRecord) -> Records:
+    records = _boot(records, host)
+    with step(f"waiting for {host.name} to boot and accept SSH"):
+        vm.wait_for_ssh(records.hosts[host.name])
+    return records
 
 
 @command.command()
 @click.argument("name")
 @click.argument("label")
-def snapshot(name: str, label: str) -> None:
+@click.option("--running", is_flag=True, help="Keep the memory of the running machine too; it is not powered down.")
+def snapshot(name: str, label: str, running: bool) -> None:
     """Keep the disk of NAME as LABEL (powers it down for that, and up again if it ran)."""
-    _at_rest(name, "snapshot", label)
+    label = _label(label)
+    with state.locked():
+        records = state.read()
+        host = _known(records, name)
+        if running:
+            if not _running(host):
+                raise LabError(f"lab host {name} is not running; run `ojai lab up {name}`, or leave --running out")
+            with step(f"snapshot {label!r} of {name}, as it runs"):
+                vm.snapshot_running(name, label)
+            return
+        ran = _running(host)
+        if ran:
+            host = vm.stop(host)
+            records = _keep(records, host)
+        with step(f"snapshot {label!r} of {name}"):
+            vm.snapshot(name, label)
+        if ran:
+            _boot_and_wait(records, host)
 
 
 @command.command()
 @click.argument("name")
 @click.argument("label")
 def restore(name: str, label: str) -> None:
-    """Put the disk of NAME back to LABEL (cuts its power for that, and boots it again if it ran)."""
-    _at_rest(name, "restore", label)
+    """Put NAME back to LABEL: its disk, for which its power is cut and it boots again if it ran.
+
+    What was kept with --running runs on from there, without a boot, whether NAME runs now or not.
+    """
+    label = _label(label)
+    with state.locked():
+        records = state.read()
+        host = _known(records, name)
+        known = vm.snapshots(name)
+        if label not in known:
+            raise LabError(f"lab host {name} has no snapshot {label!r} (there are: {', '.join(known) or 'none'})")
+        ran = _running(host)
+        if known[label]:
+            if not ran:
+                records = _boot(records, host)
+            with step(f"restore {label!r} of {name}, as it ran"):
+                vm.restore_running(name, label)
+            return
+        if ran:
+            host = vm.power_cut(host)
+            records = _keep(records, host)
+        with step(f"restore {label!r} of {name}"):
+            vm.restore(name, label)
+        if ran:
+            _boot_and_wait(records, host)
 
 
 @command.command("power-cut")
@@ -225,6 +257,30 @@ def power_cut(name: str) -> None:
         records = state.read()
         _keep(records, vm.power_cut(_known(records, name)))
     click.echo(f"lab: power of {name} cut", err=True)
+
+
+def _network(name: str, up: bool) -> None:
+    host = _known(state.read(), name)
+    if not _running(host):
+        raise LabError(f"lab host {name} is not running")
+    vm.set_network(name, up)
+
+
+@command.command("network-cut")
+@click.argument("name")
+def network_cut(name: str) -> None:
+    """Pull NAME's network cable out: nothing reaches it any more, and nobody is told."""
+    _network(name, up=False)
+    click.echo(f"lab: network of {name} cut", err=True)
+
+
+@command.command("network-mend")
+@click.argument("name")
+def network_mend(name: str) -> None:
+    """Put NAME's network cable back, and wait until it answers."""
+    _network(name, up=True)
+    vm.wait_for_ssh(state.read().hosts[name], 60)
+    click.echo(f"lab: network of {name} is back", err=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from lab import image, packages, state
 from lab.errors import LabError
@@ -256,17 +258,44 @@ def wait_for_ssh(host: HostRecord, bound: float = BOOT_SECONDS) -> None:
         time.sleep(0.5)
 
 
-def qmp(name: str, command: str) -> None:
-    """Give QEMU one command on its monitor socket (QMP, QEMU's own protocol)."""
+def qmp(name: str, command: str, /, timeout: float = 10, **arguments: str | bool) -> str:
+    """Give QEMU one command on its monitor socket (QMP, QEMU's own protocol) and return what it answers, if words.
+
+    Raises LabError when QEMU refuses it, OSError when there is no QEMU or no answer within `timeout` seconds.
+    """
     with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(10)
+        line.settimeout(timeout)
         line.connect(str(state.runtime_folder() / f"{name}.qmp"))
         stream = line.makefile("rw")
         stream.readline()
-        for word in ("qmp_capabilities", command):
-            stream.write(json.dumps({"execute": word}) + "\n")
+        answer: dict[str, Any] = {}
+        for word, values in (("qmp_capabilities", {}), (command, arguments)):
+            stream.write(json.dumps({"execute": word, "arguments": values}) + "\n")
             stream.flush()
-            stream.readline()
+            answer = json.loads(stream.readline())
+            while "event" in answer:
+                answer = json.loads(stream.readline())
+    if "error" in answer:
+        raise LabError(f"QEMU of {name} refuses {command}: {answer['error'].get('desc', answer['error'])}")
+    said = answer.get("return")
+    return said if isinstance(said, str) else ""
+
+
+def monitor(name: str, command: str) -> None:
+    """Give QEMU a command that only its human monitor has; raise LabError with its answer if it does not succeed."""
+    said = qmp(name, "human-monitor-command", timeout=120, **{"command-line": command}).strip()
+    if said:
+        raise LabError(f"QEMU of {name}, `{command}`: {said}")
+
+
+def set_network(name: str, up: bool) -> None:
+    """Pull the network cable of a running host out (nobody is told, no connection is closed), or put it back."""
+    if not up:
+        close_ssh(name)
+    try:
+        qmp(name, "set_link", name="net0", up=up)
+    except OSError as bad:
+        raise LabError(f"QEMU of {name} cannot be reached: {bad}") from bad
 
 
 def close_ssh(name: str) -> None:
@@ -304,11 +333,27 @@ def power_cut(host: HostRecord) -> HostRecord:
     return host.model_copy(update={"process": None})
 
 
-def snapshots(name: str) -> list[str]:
-    """Return the labels of a stopped host's snapshots."""
+def snapshots(name: str) -> dict[str, bool]:
+    """Return a host's snapshots: label -> whether the memory of the running machine was kept with the disk."""
     disk = home(name) / "disk.qcow2"
     text = run(["qemu-img", "info", "--force-share", "--output=json", disk], what=f"reading the disk of {name}")
-    return [item["name"] for item in json.loads(text).get("snapshots", [])]
+    return {item["name"]: item["vm-state-size"] > 0 for item in json.loads(text).get("snapshots", [])}
+
+
+def snapshot_running(name: str, label: str) -> None:
+    """Keep disk and memory of a running host under a label; it runs on."""
+    monitor(name, f"savevm {label}")
+
+
+def restore_running(name: str, label: str) -> None:
+    """Put disk and memory of a running host back to what they were under a label, and its clock to the present.
+
+    Nothing boots: what ran then runs on. The clock would have stood still meanwhile.
+    """
+    close_ssh(name)
+    monitor(name, f"loadvm {label}")
+    now = ["sudo", "date", "--set", f"@{time.time():.0f}"]
+    run([*ssh_argv(name, *ALONE), shlex.join(now)], what=f"setting the clock of {name}")
 
 
 def snapshot(name: str, label: str) -> None:

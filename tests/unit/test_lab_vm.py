@@ -2,9 +2,11 @@
 
 import base64
 import itertools
+import json
 import shutil
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,63 @@ def test_no_source_for_backports_is_an_error_with_a_way_out():
 )
 def test_qemu_version(text, major):
     assert packages.qemu_major(text) == major
+
+
+@pytest.fixture
+def monitor(lab_dir):
+    """A QEMU monitor that takes one command and answers with what the test says; and the commands it got."""
+    got: list[dict[str, object]] = []
+    answers: list[list[dict[str, object]]] = []
+    path = state.runtime_folder() / "lab.qmp"
+
+    def serve(server):
+        while True:
+            try:
+                line, _ = server.accept()
+            except OSError:
+                return
+            with line, line.makefile("rw") as stream:
+                stream.write('{"QMP": {}}\n')
+                for reply in ([{"return": {}}], answers.pop(0)):
+                    stream.flush()
+                    got.append(json.loads(stream.readline()))
+                    stream.writelines(json.dumps(part) + "\n" for part in reply)
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        yield got, answers
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_monitor_is_given_a_command_with_its_arguments(monitor):
+    got, answers = monitor
+    answers.append([{"event": "NIC_RX_FILTER_CHANGED"}, {"return": {}}])
+    assert vm.qmp("lab", "set_link", name="net0", up=False) == ""
+    assert got[-1] == {"execute": "set_link", "arguments": {"name": "net0", "up": False}}
+
+
+def test_what_the_monitor_refuses_is_an_error(monitor):
+    _, answers = monitor
+    answers += [[{"error": {"desc": "Device 'net0' not found"}}], [{"return": "Error: no such snapshot\r\n"}]]
+    with pytest.raises(LabError, match="set_link: Device 'net0' not found"):
+        vm.qmp("lab", "set_link", name="net0", up=False)
+    with pytest.raises(LabError, match="`loadvm x`: Error: no such snapshot"):
+        vm.monitor("lab", "loadvm x")
+
+
+def test_a_machine_that_is_gone_has_no_network(lab_dir):
+    (state.runtime_folder() / "lab.qmp").unlink(missing_ok=True)
+    with pytest.raises(LabError, match="cannot be reached"):
+        vm.set_network("lab", up=True)
+
+
+@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="no qemu-img here")
+def test_a_snapshot_of_the_disk_alone_is_told_from_one_with_memory(lab_dir):
+    disk = vm.home("lab") / "disk.qcow2"
+    disk.parent.mkdir(parents=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True)
+    assert vm.snapshots("lab") == {}
+    vm.snapshot("lab", "stock")
+    assert vm.snapshots("lab") == {"stock": False}
