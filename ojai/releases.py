@@ -13,6 +13,8 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from ojai.settings import HostSettings, Service
+
 FOLDER = "/var/lib/ojai/releases"
 
 #: Name of a kept release.
@@ -45,6 +47,19 @@ class Serving:
     def env_file(self) -> str:
         """Where its secrets are."""
         return f"/etc/ojai/{self.name}.env"
+
+
+def serving_of(settings: HostSettings, service: Service) -> Serving:
+    """The service as the settings have it."""
+    command = settings.command(service)
+    return Serving(
+        name=service.name,
+        image=command.image,
+        model=command.served_model_name,
+        port=command.port,
+        address=service.own_address,
+        timeout=service.start_timeout,
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from pyinfra.api.exceptions import DeployError
 
 from ojai import profiles, systemd
 from ojai.operations import docker, files, service, vllm
+from ojai.operations import release as releases
 from ojai.profiles import Command
+from ojai.releases import serving_of
 from ojai.settings import HostSettings, Service
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "vllm"
@@ -57,24 +59,30 @@ def secrets() -> dict[str, str]:
 
 @deploy("vLLM")
 def apply(*, settings: HostSettings) -> None:
-    """Install (image), configure (secrets, unit), activate (one start or restart), and wait until it serves."""
-    vllm.retired(name="Retire services no longer asked for", keep=[server.unit for server in settings.services])
+    """Install (images), configure (secrets, unit), activate (one start or restart), wait, and keep what is healthy.
+
+    When a step fails from which the server may not come up, the release that was healthy before is put back.
+    """
+    units = [server.unit for server in settings.services]
+    release = [serving_of(settings, server) for server in settings.services]
+    back = partial(releases.take_back, services=release)
+    for server in host.loop(settings.services):
+        docker.image(name=f"{server.name}: have the image", reference=settings.command(server).image, otherwise=back)
+    vllm.stood_down(name="Stand down services no longer asked for", keep=units)
     for server in host.loop(settings.services):
         command = settings.command(server)
-        make = partial(make_command, settings, server)
         files.secret_file(
             name=f"{server.name}: keep the environment file closed",
             path=server.env_file,
             values=secrets(),
             header=ENV_HEADER,
         )
-        docker.image(name=f"{server.name}: have the image", reference=command.image)
         vllm.unit(
             name=f"{server.name}: write the unit",
             path=unit_path(server),
             groups=list(profiles.load(server.profile).docker.groups),
             image=command.image,
-            make=make,
+            make=partial(make_command, settings, server),
             render=partial(render_unit, server),
         )
         service.running(
@@ -84,6 +92,7 @@ def apply(*, settings: HostSettings) -> None:
             container=server.name,
             image=command.image,
             argv=list(command.engine_argv),
+            otherwise=back,
         )
         service.ready(
             name=f"{server.name}: wait until it serves",
@@ -92,13 +101,17 @@ def apply(*, settings: HostSettings) -> None:
             model=command.served_model_name,
             timeout=server.start_timeout,
             address=server.own_address,
+            otherwise=back,
         )
+    releases.kept(name="Keep the healthy release, to go back to", services=release)
+    vllm.retired(name="Retire services no longer asked for", keep=units)
 
 
 @deploy("vLLM: removal")
 def remove(*, settings: HostSettings) -> None:
-    """Units, environment files and images are gone."""
+    """Units, environment files, kept releases and images are gone."""
     vllm.retired(name="Remove the services", keep=[])
+    releases.forgotten(name="Remove the kept releases")
     for image in host.loop(sorted({settings.command(server).image for server in settings.services})):
         docker.image_removed(name="Remove the image", reference=image)
     files.absent(name="Remove the folder of environment files", paths=["/etc/ojai"], recursive=True)

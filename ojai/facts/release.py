@@ -86,4 +86,3 @@ def _whole(release: Release, slot: Slot, sums: dict[tuple[str, str], str]) -> bo
         wanted[slot, f"{released.serving.name}.unit"] = released.contents.unit
         wanted[slot, f"{released.serving.name}.env"] = released.contents.env
     return wanted == {key: value for key, value in sums.items() if key[0] == slot}
-

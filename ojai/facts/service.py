@@ -13,8 +13,9 @@ from pyinfra.api import FactBase
 @dataclass(frozen=True)
 class Service:
     """``active``, ``sub``, ``enabled``: as systemd names them. ``stale``: it was started before one of its inputs
-    was changed. ``reload``: the unit on disk is newer than what systemd has loaded. ``overrides``: drop-ins that
-    are not ours. ``image`` and ``argv``: of its running container, None where there is none."""
+    was changed. ``reload``: the unit on disk is newer than what systemd has loaded. ``overrides``: its drop-ins.
+    ``age``: seconds since its main process was started, None when it never was. Of its container, where there is
+    one: ``image`` and ``argv`` as it was given them, ``moved``: that name is another image's by now, ``paused``."""
 
     active: str = "inactive"
     sub: str = "dead"
@@ -23,6 +24,10 @@ class Service:
     stale: bool = False
     image: str | None = None
     argv: tuple[str, ...] | None = None
+    overrides: tuple[str, ...] = ()
+    age: float | None = None
+    moved: bool = False
+    paused: bool = False
 
 
 class ServiceState(FactBase[Service]):
@@ -37,17 +42,21 @@ class ServiceState(FactBase[Service]):
         """systemd's properties, the newest change time of the inputs, and the container's own command."""
         name = shlex.quote(unit)
         script = (
-            f"systemctl show {name} -p ActiveState,SubState,UnitFileState,NeedDaemonReload; "
+            f"systemctl show {name} -p ActiveState,SubState,UnitFileState,NeedDaemonReload,DropInPaths; "
             f"since=$(LC_ALL=C systemctl show {name} -p ExecMainStartTimestamp --value --timestamp=us+utc); "
             '[ -z "$since" ] || printf "Since=%s\\n" "$(LC_ALL=C date -d "$since" +%s.%6N)"; '
+            'printf "Now=%s\\n" "$(date +%s.%6N)"; '
         )
         if inputs:
             newest = f"LC_ALL=C stat -c %.6Y {shlex.join(inputs)} 2>/dev/null | sort -n | tail -n 1"
             script += f'printf "Inputs=%s\\n" "$({newest})"; '
         if container:
+            inspect = f"docker container inspect {shlex.quote(container)} 2>/dev/null --format"
             script += (
-                f"printf 'Container=%s\\n' \"$(docker container inspect "
-                f"--format '{{{{json .Config}}}}' {shlex.quote(container)} 2>/dev/null)\"; "
+                f"printf 'Container=%s\\n' \"$({inspect} '{{{{json .Config}}}}')\"; "
+                f"printf 'Runs=%s\\n' \"$({inspect} '{{{{.State.Status}}}} {{{{.Image}}}}')\"; "
+                f"printf 'Has=%s\\n' \"$(docker image inspect --format '{{{{.Id}}}}' "
+                f'"$({inspect} \'{{{{.Config.Image}}}}\')" 2>/dev/null)"; '
             )
         return script
 
@@ -56,6 +65,7 @@ class ServiceState(FactBase[Service]):
         values = dict(line.split("=", 1) for line in output if "=" in line)
         config = json.loads(values["Container"]) if values.get("Container") else None
         started, changed = values.get("Since", ""), values.get("Inputs", "")
+        status, _, image_id = values.get("Runs", "").partition(" ")
         return Service(
             active=values.get("ActiveState", "inactive"),
             sub=values.get("SubState", "dead"),
@@ -64,6 +74,10 @@ class ServiceState(FactBase[Service]):
             stale=bool(started and changed and Decimal(changed) > Decimal(started)),
             image=config["Image"] if config else None,
             argv=tuple(config["Cmd"] or ()) if config else None,
+            overrides=tuple(values.get("DropInPaths", "").split()),
+            age=float(Decimal(values["Now"]) - Decimal(started)) if started and values.get("Now") else None,
+            moved=bool(image_id and values.get("Has") != image_id),
+            paused=status == "paused",
         )
 
 

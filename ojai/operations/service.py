@@ -17,7 +17,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 from ojai.diagnosis import explain
 from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
 from ojai.operations import Steps
-from ojai.operations.progress import complain, connector_arguments, say
+from ojai.operations.progress import Otherwise, complain, connector_arguments, refuse, say
 
 #: Seconds between two looks at a service that is coming up.
 POLL = 5.0
@@ -30,13 +30,26 @@ def running(
     container: str | None = None,
     image: str | None = None,
     argv: Sequence[str] | None = None,
+    otherwise: Otherwise | None = None,
 ) -> Steps:
     """``unit`` is enabled and runs from what its ``inputs`` (files) and, for a container, ``image`` and ``argv`` say.
 
     Started when it is down; restarted once when it is older than an input or its container differs; never both.
+    A unit with a ``container`` is wholly ours: drop-ins of its own go, like edits of its file. One for many units is
+    refused. ``otherwise`` is called when the unit cannot be started.
     """
     found = host.get_fact(ServiceState, unit=unit, inputs=tuple(inputs), container=container)
     name = shlex.quote(unit)
+    overrides = found.overrides if container else ()
+    others = [path for path in overrides if path.rsplit("/", 2)[-2] != f"{unit}.d"]
+    if others:
+        yield refuse(
+            f"{unit}: found {', '.join(others)}, which changes this unit and others too; wanted: the unit as the "
+            "deploy writes it. What to do: remove the file, or move what it sets to the units it is meant for."
+        )
+        return
+    if overrides:
+        yield f"rm -f {shlex.join(overrides)} && systemctl daemon-reload"
     if found.enabled in ("masked", "masked-runtime"):
         yield f"systemctl unmask {'--runtime ' if found.enabled.endswith('runtime') else ''}{name}"
     if found.reload:
@@ -47,16 +60,36 @@ def running(
     differs = (image is not None and found.image is not None and found.image != image) or (
         argv is not None and found.argv is not None and found.argv != tuple(argv)
     )
-    if up and (found.stale or found.reload or differs):
+    differs = differs or found.moved or found.paused
+    if up and (found.stale or found.reload or overrides or differs):
         # A start limit that was reached earlier would refuse the start.
         yield f"systemctl reset-failed {name} || true"
-        yield f"systemctl restart {name}"
+        yield from _start(unit, "restart", otherwise)
     elif not up:
         # Also out of `activating (auto-restart)`, in which a plain start would wait for the old unit's next try.
         yield f"systemctl reset-failed {name} || true"
-        yield f"systemctl {'restart' if found.active == 'activating' else 'start'} {name}"
+        yield from _start(unit, "restart" if found.active == "activating" else "start", otherwise)
     elif found.enabled in ("enabled", "static", "alias", "indirect"):
         host.noop(f"{unit} runs from what is on disk")
+
+
+def _start(unit: str, verb: str, otherwise: Otherwise | None) -> Steps:
+    if otherwise is None:
+        yield f"systemctl {verb} {shlex.quote(unit)}"
+    else:
+        yield FunctionCommand(start, (unit, verb, otherwise), {})
+
+
+def start(state: State, host: Host, unit: str, verb: str, otherwise: Otherwise) -> bool:
+    """``systemctl start`` or ``restart``; when that fails, the unit's last words are shown and ``otherwise`` called."""
+    arguments = connector_arguments(host)
+    success, output = host.run_shell_command(f"systemctl {verb} {shlex.quote(unit)}", **arguments)
+    if success:
+        return True
+    complain(host, f"{unit}: systemd could not {verb} it:\n" + "\n".join(output.output_lines[-10:]))
+    _explain(host, unit, arguments)
+    otherwise(state, host)
+    return False
 
 
 def wait_until_ready(
@@ -117,9 +150,28 @@ def _explain(host: Host, unit: str, arguments: dict[str, object]) -> bool:
 
 
 @operation()
-def ready(unit: str, port: int, model: str, timeout: int, address: str = "127.0.0.1") -> Steps:
-    """The server of ``unit`` answers 200 on /health and names ``model`` on /v1/models, within ``timeout`` seconds."""
+def ready(
+    unit: str, port: int, model: str, timeout: int, address: str = "127.0.0.1", otherwise: Otherwise | None = None
+) -> Steps:
+    """The server of ``unit`` answers 200 on /health and names ``model`` on /v1/models, within ``timeout`` seconds.
+
+    One that has run for longer than that and does not answer hangs: it is restarted. ``otherwise`` is called when it
+    does not become ready.
+    """
     if host.get_fact(ServerEndpoint, port=port, address=address).serves(model):
         host.noop(f"serving {model} on port {port}")
         return
-    yield FunctionCommand(wait_until_ready, (unit, port, model, timeout, address), {})
+    found = host.get_fact(ServiceState, unit=unit)
+    if found.active == "active" and found.age is not None and found.age > timeout:
+        yield f"systemctl restart {shlex.quote(unit)}"
+    yield FunctionCommand(_ready, (unit, port, model, timeout, address, otherwise), {})
+
+
+def _ready(
+    state: State, host: Host, unit: str, port: int, model: str, timeout: int, address: str, otherwise: Otherwise | None
+) -> bool:
+    if wait_until_ready(state, host, unit, port, model, timeout, address):
+        return True
+    if otherwise:
+        otherwise(state, host)
+    return False

@@ -12,6 +12,7 @@ from ojai.facts.docker import DockerImage
 from ojai.facts.files import Places
 from ojai.facts.groups import Groups
 from ojai.facts.ledger import Added
+from ojai.facts.service import ServiceState
 from ojai.operations import Steps
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, forget, note
@@ -47,6 +48,18 @@ def unit(path: str, groups: Sequence[str], image: str, make: MakeCommand, render
         if inside == TUNABLEOP and outside not in host.get_fact(Places, paths=(outside,)):
             yield f"install -d -m 755 {shlex.quote(outside)}"
     yield from changes
+
+
+@operation()
+def stood_down(keep: Sequence[str]) -> Steps:
+    """Units that an earlier run made and the inventory no longer names are stopped, so that their ports and memory are
+    free. They stay until :func:`retired`: should what replaces them fail, they are started again."""
+    old = [name for name in host.get_fact(Added, directory=ADDED_DIR, kind="units") if name not in keep]
+    up = [name for name in old if host.get_fact(ServiceState, unit=name).active not in ("inactive", "failed")]
+    for name in up:
+        yield f"systemctl stop {shlex.quote(name)}"
+    if not up:
+        host.noop("none of them runs")
 
 
 @operation()

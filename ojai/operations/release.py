@@ -1,0 +1,246 @@
+"""Healthy releases: kept when a deploy has ended well, put back when a later one has not.
+
+pyinfra has nothing of the kind: a failed operation leaves the host as it stood at that moment.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, State, operation
+
+from ojai.facts.files import Existing
+from ojai.facts.ledger import Added
+from ojai.facts.release import Releases, ReleaseState
+from ojai.operations import Steps
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR
+from ojai.operations.progress import complain, connector_arguments, refuse, say
+from ojai.operations.service import wait_until_ready
+from ojai.releases import FOLDER, Contents, Release, Released, Serving, Slot, tag, to_json
+
+_RESTORED = "restored"
+
+
+def _asked(services: Sequence[Serving]) -> tuple[tuple[str, str], ...]:
+    return tuple((service.name, service.image) for service in services)
+
+
+def _now(services: Sequence[Serving], found: Releases) -> tuple[Released, ...]:
+    return tuple(Released(service, found.now.get(service.name, Contents())) for service in services)
+
+
+@operation()
+def kept(services: Sequence[Serving]) -> Steps:
+    """What the host serves now is kept as its healthy release; the one before it is kept as ``previous``.
+
+    To be called once every service is seen to serve. An image that only an older release used is removed.
+    """
+    found = host.get_fact(ReleaseState, services=_asked(services))
+    now = _now(services, found)
+    healthy, previous = found.kept.get("healthy"), found.kept.get("previous")
+    if healthy and healthy.same_as(now) and found.held("healthy"):
+        host.noop(f"kept: {healthy.told()}")
+        return
+    release = Release(kept=datetime.now(UTC).isoformat(timespec="seconds"), services=now)
+    turn = healthy is not None and not healthy.same_as(now)
+    lines = [
+        "set -eu; umask 022",
+        f"mkdir -p {STATE_DIR}; install -d -m 700 -o root -g root {FOLDER}; cd {FOLDER}; rm -rf new",
+        "install -d -m 700 -o root -g root new",
+    ]
+    for released in now:
+        service, name = released.serving, shlex.quote(released.serving.name)
+        lines += [
+            f"install -m 600 {shlex.quote(service.unit_file)} new/{name}.unit",
+            f"install -m 600 {shlex.quote(service.env_file)} new/{name}.env",
+            f"docker tag {shlex.quote(released.contents.image_id)} {shlex.quote(tag(service.name, 'healthy'))}",
+        ]
+    lines.append(f"printf %s {shlex.quote(to_json(release))} > new/release.json; sync new/* new")
+    if turn and healthy:
+        lines += [
+            f"docker tag {shlex.quote(r.contents.image_id)} {shlex.quote(tag(r.serving.name, 'previous'))} || true"
+            for r in healthy.services
+        ]
+        lines.append("rm -rf previous; mv healthy previous")
+        if previous:
+            lines += _dropped(previous, (*now, *healthy.services))
+    else:
+        lines.append("rm -rf healthy")
+    lines.append("mv new healthy; sync .")
+    yield "\n".join(lines)
+
+
+def _dropped(release: Release, others: Sequence[Released]) -> list[str]:
+    """Shell that lets go of the images of a release that is no longer kept, where no other one has them."""
+    images = {r.serving.image for r in others}
+    names = {r.serving.name for r in others}
+    gone = {r.serving.image for r in release.services} - images
+    gone |= {tag(r.serving.name, "previous") for r in release.services if r.serving.name not in names}
+    return [f"docker image rm {shlex.quote(name)} >/dev/null 2>&1 || true" for name in sorted(gone)]
+
+
+def _read(host: Host, services: Sequence[Serving]) -> Releases:
+    """The fact, read while an operation runs: what was read before is out of date by now."""
+    fact = ReleaseState()
+    success, output = host.run_shell_command(fact.command(services=_asked(services)), **connector_arguments(host))
+    return fact.process(output.stdout_lines) if success else Releases()
+
+
+def _ours(host: Host) -> tuple[str, ...]:
+    """The units that the project made on this host, by the note of what was added."""
+    fact = Added()
+    success, output = host.run_shell_command(
+        fact.command(directory=ADDED_DIR, kind="units"), **connector_arguments(host)
+    )
+    return tuple(fact.process(output.stdout_lines)) if success else ()
+
+
+def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
+    """Shell that makes the host's services those of a kept release, and prints ``restored NAME`` for each changed.
+
+    ``units``: all units of ours. What the release has not is stopped and goes. A file or image that is already the
+    release's stays, and a service of which nothing changed is only started if it is down.
+    """
+    mine = {released.serving.unit for released in release.services}
+    lines = ["set -eu"]
+    for unit in sorted(set(units) - mine):
+        word = shlex.quote(unit)
+        lines.append(f"systemctl disable --now {word} >/dev/null 2>&1 || true; rm -f /etc/systemd/system/{word}")
+    for number, released in enumerate(release.services):
+        service, contents = released.serving, released.contents
+        image, image_id = shlex.quote(service.image), shlex.quote(contents.image_id)
+        kept = f"{FOLDER}/{slot}/{shlex.quote(service.name)}"
+        fetch = f"docker pull --quiet {shlex.quote(contents.digest)} >&2" if contents.digest else "false"
+        # A name with a digest in it cannot be given to an image; it is pulled by that name.
+        name = f"docker pull --quiet {image} >&2" if "@" in service.image else f"docker tag {image_id} {image}"
+        lines += [
+            f"changed{number}=",
+            f"if [ \"$(docker image inspect --format '{{{{.Id}}}}' {image} 2>/dev/null)\" != {image_id} ]; then "
+            f"docker image inspect {image_id} >/dev/null 2>&1 || {fetch}; {name}; changed{number}=yes; fi",
+        ]
+        for file, suffix, mode in ((service.unit_file, "unit", "644"), (service.env_file, "env", "600")):
+            place, new = shlex.quote(file), shlex.quote(f"{file}.ojai-new")
+            lines.append(
+                f"cmp -s {kept}.{suffix} {place} || {{ mkdir -p {shlex.quote(file.rsplit('/', 1)[0])}; "
+                f"install -m {mode} -o root -g root {kept}.{suffix} {new}; sync {new}; mv -fT {new} {place}; "
+                f"changed{number}=yes; }}"
+            )
+    lines.append("systemctl daemon-reload")
+    for number, released in enumerate(release.services):
+        word = shlex.quote(released.serving.unit)
+        lines += [
+            f"systemctl enable --quiet {word}; systemctl reset-failed {word} 2>/dev/null || true",
+            f'if [ -n "$changed{number}" ]; then echo {_RESTORED} {word}; systemctl restart {word}; '
+            f"else systemctl start {word}; fi",
+        ]
+    return "\n".join(lines)
+
+
+def _put_back(state: State, host: Host, release: Release, slot: Slot) -> tuple[bool, bool]:
+    """Make the host serve a kept release again. Returns whether it serves, and whether anything had to be changed."""
+    success, output = host.run_shell_command(restoring(release, slot, _ours(host)), **connector_arguments(host))
+    changed = any(line.startswith(_RESTORED) for line in output.stdout_lines)
+    if not success:
+        complain(host, f"{release.told()} could not be put back:\n" + "\n".join(output.output_lines[-10:]))
+        return False, changed
+    for released in release.services:
+        service = released.serving
+        if not wait_until_ready(
+            state, host, service.unit, service.port, service.model, service.timeout, service.address
+        ):
+            return False, changed
+    return True, changed
+
+
+def take_back(state: State, host: Host, services: Sequence[Serving]) -> None:
+    """After a step of an upgrade has failed: put back the release that was healthy before, and say what serves now.
+
+    ``services``: those that the inventory asks for. The step itself has said what failed.
+    """
+    found = _read(host, services)
+    healthy = found.kept.get("healthy")
+    if healthy is None:
+        complain(
+            host,
+            "No release has been healthy on this host yet: there is none to go back to. What to do: mend the cause "
+            "named above, then run the deploy again.",
+        )
+        return
+    say(host, f"going back to {healthy.told()} …")
+    serves, changed = _put_back(state, host, healthy, "healthy")
+    if serves and changed:
+        complain(
+            host,
+            f"The upgrade failed and was taken back: {healthy.told()} serves again, as before. What to do: mend the "
+            "cause named above, or set the inventory back; then run the deploy again.",
+        )
+    elif serves:
+        complain(
+            host,
+            f"{healthy.told()} still serves: no unit, environment file or image was changed. What to do: mend the "
+            "cause named above, then run the deploy again.",
+        )
+    else:
+        complain(
+            host,
+            f"{healthy.told()} does not serve either: what changed is not in a release (the machine itself, its "
+            "kernel, memory, disk, or another program). What to do: mend the cause named above, then run the deploy.",
+        )
+
+
+def _go_back(state: State, host: Host, release: Release, slot: Slot) -> bool:
+    serves, _ = _put_back(state, host, release, slot)
+    if not serves:
+        complain(host, f"{release.told()} was put back and does not serve. What to do: see the cause above.")
+        return False
+    if slot == "previous":
+        script = f"set -eu; cd {FOLDER}; rm -rf new; mv previous new; ! test -e healthy || mv healthy previous\n"
+        for name in sorted({released.serving.name for released in release.services}):
+            old, new = shlex.quote(tag(name, "healthy")), shlex.quote(tag(name, "previous"))
+            script += f"! docker image inspect {old} >/dev/null 2>&1 || docker tag {old} {new}\n"
+        for released in release.services:
+            script += f"docker tag {shlex.quote(released.contents.image_id)} "
+            script += f"{shlex.quote(tag(released.serving.name, 'healthy'))}\n"
+        success, output = host.run_shell_command(f"{script}mv new healthy; sync .", **connector_arguments(host))
+        if not success:
+            complain(host, "it serves, but could not be noted as the healthy release:\n" + output.stderr)
+            return False
+    say(host, f"{release.told()} serves. The next deploy brings what the inventory asks for: set that back too.")
+    return True
+
+
+@operation()
+def put_back(services: Sequence[Serving]) -> Steps:
+    """The last release that was healthy, and is not what the host has now, serves again.
+
+    ``services``: those that the inventory asks for. Refuses where none is kept.
+    """
+    found = host.get_fact(ReleaseState, services=_asked(services))
+    healthy = found.kept.get("healthy")
+    # A service that the inventory does not name any more is compared by what the release says of it.
+    slot: Slot = "previous" if healthy and healthy.same_as(_now(services, found)) else "healthy"
+    release = found.kept.get(slot)
+    if release is None:
+        there = f"the release on the host is the only one kept ({healthy.told()})" if healthy else "none is kept"
+        yield refuse(
+            f"rollback: found no release to go back to: {there}; wanted: one that was healthy before. A release is "
+            "kept whenever a deploy ends with all services healthy. What to do: set the inventory back and deploy."
+        )
+        return
+    yield FunctionCommand(_go_back, (release, slot), {})
+
+
+@operation()
+def forgotten() -> Steps:
+    """No release is kept any more, and no image is held by one."""
+    found = host.get_fact(ReleaseState, services=())
+    images = {released.serving.image for release in found.kept.values() for released in release.services}
+    there = sorted({*found.tags, *images})
+    if host.get_fact(Existing, paths=(FOLDER,)):
+        yield from (f"docker image rm --force {shlex.quote(name)} >/dev/null 2>&1 || true" for name in there)
+        yield f"rm -rf {FOLDER}"
+    else:
+        host.noop("none is kept")
