@@ -44,7 +44,7 @@ class ReleaseState(FactBase[Releases]):
         )
         for name, image in services:
             word = shlex.quote(name)
-            inspect = "docker image inspect --format '{{.Id}} {{join .RepoDigests \" \"}}'"
+            inspect = "docker image inspect --format '{{.Id}}{{range .RepoDigests}} {{.}}{{end}}'"
             script += (
                 f"printf 'now\\t%s\\t%s\\t%s\\t%s\\n' {word} "
                 f'"$(sha256sum /etc/systemd/system/{word}.service 2>/dev/null)" '
