@@ -5,11 +5,11 @@ pyinfra inventory/ojai.py deploy.py
 
 from pyinfra import host
 
-from ojai.connection import without_delay
+from ojai.connection import tune
 from ojai.inventory import settings_of
 from roles import caches, docker, groups, kernel, ledger, preflight, rocm, sysctl, vllm
 
-without_delay(host)
+tune(host)
 settings = settings_of(host)
 
 if settings.removed:

@@ -1,25 +1,79 @@
-"""The connection to a host, tuned."""
+"""The connection to a host: tuned, and watched, so that a host that is gone ends the run instead of holding it."""
 
 from __future__ import annotations
 
 import socket
 from typing import Any
 
+import gevent
+from paramiko import Transport
+from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.connectors.ssh import SSHConnector
 
+#: Seconds between two questions whether the host is still there.
+EVERY = 15.0
 
-def without_delay(host: Host) -> None:
-    """Send small packets at once: paramiko never sets TCP_NODELAY, which costs some 40 ms a command.
+#: Seconds to wait for the answer before the connection is given up. Any answer will do, a refusal too.
+PATIENCE = 45.0
 
-    A connection through a proxy command is no socket, and one made anew after a reboot has the old setting.
-    """
+_WATCHES: dict[str, gevent.Greenlet[..., None]] = {}
+
+
+def _transport(host: Host) -> Transport | None:
     if not isinstance(host.connector, SSHConnector) or host.connector.client is None:
+        return None
+    transport: Transport | None = host.connector.client.get_transport()
+    return transport
+
+
+def tune(host: Host) -> None:
+    """Send small packets at once, and watch the connection; once for every connection that is made.
+
+    paramiko never sets TCP_NODELAY, which costs some 40 ms a command, and asks nothing of a silent host: one whose
+    network is gone would be waited for without end. A connection through a proxy command is no socket.
+    """
+    transport = _transport(host)
+    if transport is None:
         return
-    transport = host.connector.client.get_transport()
-    if transport is not None and isinstance(transport.sock, socket.socket):
+    if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    leave(host)
+    _WATCHES[host.name] = gevent.spawn(watch, host, transport)
+
+
+def leave(host: Host) -> None:
+    """Stop watching: the host is about to go away because it was told to."""
+    watching = _WATCHES.pop(host.name, None)
+    if watching is not None:
+        watching.kill()
+
+
+def watch(host: Host, transport: Transport) -> None:
+    """Ask every :data:`EVERY` seconds for a sign of life; without one for :data:`PATIENCE` seconds, hang up.
+
+    Whatever waits for the host then fails at once, and the run says so and ends.
+    """
+    while True:
+        transport.join(EVERY)
+        if not transport.is_alive():
+            _lost(host, "it was closed from the other side")
+            return
+        sign = gevent.spawn(transport.global_request, "keepalive@openssh.com", None, True)
+        sign.join(PATIENCE)
+        if not sign.ready():
+            sign.kill(block=False)
+            _lost(host, f"no sign of life for {PATIENCE:.0f} s")
+            transport.close()
+            return
+
+
+def _lost(host: Host, found: str) -> None:
+    logger.error(
+        f"{host.print_prefix}connection: found it lost ({found}); wanted: the host to answer. "
+        "What to do: see that it runs and can be reached, then run the deploy again; it goes on from where it was."
+    )
 
 
 def refused_by_sudo(host: Host) -> str | None:

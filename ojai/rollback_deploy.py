@@ -2,12 +2,12 @@
 
 from pyinfra import host
 
-from ojai.connection import without_delay
+from ojai.connection import tune
 from ojai.inventory import settings_of
 from ojai.operations import release
 from ojai.releases import serving_of
 
-without_delay(host)
+tune(host)
 settings = settings_of(host)
 release.put_back(
     name="Put the last healthy release back", services=[serving_of(settings, s) for s in settings.services]

@@ -16,7 +16,7 @@ from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRe
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
-from ojai.operations.progress import complain, connector_arguments, long, say
+from ojai.operations.progress import ask, complain, connector_arguments, long, say
 
 #: Seconds to wait for another apt or dpkg (unattended-upgrades, most of the time) before giving up.
 LOCK_TIMEOUT = 900
@@ -46,7 +46,7 @@ def wait_for_lock(state: State, host: Host) -> bool:
     """Wait until nobody holds a lock of apt or dpkg, saying who does; False after :data:`LOCK_TIMEOUT` seconds."""
     started = time.monotonic()
     while True:
-        success, output = host.run_shell_command(_HOLDER, **connector_arguments(host))
+        success, output = ask(host, _HOLDER, **connector_arguments(host))
         holders = ", ".join(output.stdout_lines)
         if success and not holders:
             return True

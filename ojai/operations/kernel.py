@@ -12,7 +12,7 @@ from pyinfra.connectors.local import LocalConnector
 from pyinfra.connectors.util import clear_askpass_cache, remove_any_sudo_askpass_file
 
 from ojai import kernels
-from ojai.connection import without_delay
+from ojai.connection import leave, tune
 from ojai.facts.files import Existing
 from ojai.facts.kernel import KernelState, TtmLimit
 from ojai.facts.ledger import Added
@@ -58,6 +58,7 @@ def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) ->
         return False
     say(host, f"rebooting from {running} into {wanted} …")
     before = _boot_id(host)
+    leave(host)
     remove_any_sudo_askpass_file(host)
     # Detached, so that the channel closes before the host goes.
     host.run_shell_command("( sleep 1 && reboot ) </dev/null >/dev/null 2>&1 &", **connector_arguments(host))
@@ -70,7 +71,7 @@ def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) ->
         host.connect(show_errors=False)
         after = _boot_id(host) if host.connected else None
         if after and after != before:
-            without_delay(host)
+            tune(host)
             say(host, f"up again after {time.monotonic() - started:.0f} s")
             return True
         if time.monotonic() - said >= HEARTBEAT:

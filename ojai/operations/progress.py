@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import gevent
+from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
@@ -36,6 +37,18 @@ def complain(host: Host, text: str) -> None:
         logger.error(f"{host.print_prefix}{line}")
 
 
+def ask(host: Host, command: str, **arguments: Any) -> tuple[bool, CommandOutput]:
+    """Run ``command`` on the host; where the connection is lost it has failed, and said nothing.
+
+    pyinfra takes what is raised from within an operation for a bug in it, and shows a traceback.
+    """
+    try:
+        success, output = host.run_shell_command(command, **arguments)
+    except (OSError, EOFError, SSHException):
+        return False, CommandOutput([])
+    return success, output
+
+
 def run(
     state: State, host: Host, command: str, doing: str, show: bool = False, otherwise: Otherwise | None = None
 ) -> bool:
@@ -47,7 +60,7 @@ def run(
     arguments = connector_arguments(host)
     started = time.monotonic()
     say(host, f"{doing} …")
-    work = gevent.spawn(host.run_shell_command, command, print_output=show or state.print_output, **arguments)
+    work = gevent.spawn(ask, host, command, print_output=show or state.print_output, **arguments)
     while not work.ready():
         work.join(timeout=HEARTBEAT)
         if not work.ready():

@@ -14,6 +14,7 @@ class Rebooting:
         self.answers = iter(answers)
         self.now = "first"
         self.connected = True
+        self.name = "mini"
         self.print_prefix = "[mini] "
         self.current_op_global_arguments = {}
         self.connector = SimpleNamespace()

@@ -1,0 +1,92 @@
+"""A host that is gone ends the run: a connection without a sign of life is given up, and that is said."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import gevent
+import pytest
+from paramiko import SSHException
+from pyinfra.connectors.util import CommandOutput, OutputLine
+
+from ojai import connection
+from ojai.operations import progress
+
+HOST = SimpleNamespace(name="mini", print_prefix="[mini] ")
+
+
+class Transport:
+    """A connection that answers ``answers`` questions, then none; or that ends after ``ends`` of them."""
+
+    def __init__(self, answers: int, ends: bool = False) -> None:
+        self.left, self.ends, self.alive, self.closed = answers, ends, True, False
+
+    def join(self, seconds):
+        gevent.sleep(seconds)
+
+    def is_alive(self):
+        return self.alive
+
+    def global_request(self, kind, data, wait):
+        assert (kind, wait) == ("keepalive@openssh.com", True)
+        self.left -= 1
+        if self.left < 0:
+            gevent.sleep(3600)
+        if self.ends and not self.left:
+            self.alive = False
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def said(monkeypatch):
+    monkeypatch.setattr(connection, "EVERY", 0.001)
+    monkeypatch.setattr(connection, "PATIENCE", 0.05)
+    lines: list[str] = []
+    monkeypatch.setattr(connection.logger, "error", lines.append)
+    return lines
+
+
+def test_a_host_that_falls_silent_is_hung_up_on(said):
+    transport = Transport(answers=3)
+    with gevent.Timeout(10):
+        connection.watch(HOST, transport)
+    assert transport.closed
+    assert len(said) == 1
+    for word in ("[mini] connection: found it lost", "no sign of life", "wanted", "run the deploy again"):
+        assert word in said[0]
+
+
+def test_a_connection_that_ends_is_told(said):
+    transport = Transport(answers=2, ends=True)
+    with gevent.Timeout(10):
+        connection.watch(HOST, transport)
+    assert "closed from the other side" in said[0]
+
+
+def test_a_host_that_answers_is_left_in_peace(said):
+    transport = Transport(answers=10**9)
+    watching = gevent.spawn(connection.watch, HOST, transport)
+    gevent.sleep(0.2)
+    assert not watching.ready()
+    connection._WATCHES["mini"] = watching
+    connection.leave(HOST)
+    connection.leave(HOST)
+    assert watching.ready()
+    assert not said and not transport.closed
+
+
+@pytest.mark.parametrize("lost", [OSError("gone"), EOFError(), SSHException("SSH session not active")])
+def test_a_step_on_a_lost_connection_has_failed_and_raises_nothing(lost):
+    def run_shell_command(command, **arguments):
+        raise lost
+
+    success, output = progress.ask(SimpleNamespace(run_shell_command=run_shell_command), "true")
+    assert (success, output.output_lines) == (False, [])
+
+
+def test_a_step_that_ran_has_its_answer():
+    given = CommandOutput([OutputLine("stdout", "yes")])
+    host = SimpleNamespace(run_shell_command=lambda command, **arguments: (arguments == {"_sudo": True}, given))
+    assert progress.ask(host, "true", _sudo=True) == (True, given)
