@@ -1,0 +1,495 @@
+"""Cut a first deploy off at every point of ``interruptions.py``, run it again, and see that it comes to its end.
+
+python -m tests.lab.chaos [--resume] [--fresh] [--only NAME…] [--list]
+
+A virtual machine of its own, in ``.lab-chaos``. Results go to ``tests/lab/results/chaos.json`` after each point, the
+table in ``docs/reference/interruptions.md`` is made from them. Exit status 1 when a point was not survived.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab import state, vm
+from lab.errors import LabError
+from tests.lab.interruptions import CUTS, POINTS, PROBE, STAGES, Point
+from tests.lab.machine import INVENTORY, ROOT, Deploy, Guest, Lab
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "chaos.json"
+PAGE = ROOT / "docs" / "reference" / "interruptions.md"
+LAB = Lab(ROOT / ".lab-chaos")
+UNTIL = "tests/lab/until_deploy.py"
+
+#: Seconds that a point may take to be reached, and that a deploy whose host is back may take to end.
+REACHING, ENDING = 900, 600
+#: Seconds for which power or network stay away when the deploy does not end before.
+OUTAGE = {"power": 20, "network": 100}
+#: Times that a point is tried when it was over before the cut.
+TRIES = 3
+
+
+class NotReachedError(Exception):
+    """The deploy was not cut where it should have been; the message says what happened instead."""
+
+
+@dataclass
+class Cut:
+    """How a deploy was cut: the operation under way, and how it ended (``status`` None: it was killed)."""
+
+    operation: str
+    status: int | None = None
+    ended_after: float = 0.0
+    said: str = ""
+    output: str = ""
+
+
+@dataclass
+class Result:
+    """What became of one point. Times in seconds."""
+
+    cut: str
+    operation: str
+    started_from: str
+    commit: str
+    deploy_ended: str = ""
+    left: list[str] = field(default_factory=list)
+    rerun_status: int = -1
+    rerun_seconds: float = 0.0
+    verify: str = ""
+    again: list[str] = field(default_factory=list)
+    again_status: int = -1
+    seconds: float = 0.0
+    tries: int = 1
+    fault: str = ""
+
+    @property
+    def survived(self) -> bool:
+        """Whether the run after the cut ended well, all checks passed, and a further run changed nothing."""
+        return not self.fault
+
+
+class Running:
+    """A deploy that is under way: its lines as they come, its end."""
+
+    def __init__(self, lab: Lab, *words: str) -> None:
+        self.lines: list[str] = []
+        self.stdout = ""
+        self.news = threading.Condition()
+        self.process = subprocess.Popen(
+            lab.deploy_argv(*words),
+            cwd=ROOT,
+            env={**lab.environment(), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.readers = [threading.Thread(target=self._errors), threading.Thread(target=self._output)]
+        for reader in self.readers:
+            reader.daemon = True
+            reader.start()
+
+    def _errors(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with self.news:
+                self.lines.append(line.rstrip("\n"))
+                self.news.notify_all()
+        with self.news:
+            self.news.notify_all()
+
+    def _output(self) -> None:
+        assert self.process.stdout
+        self.stdout = self.process.stdout.read()
+
+    @property
+    def operation(self) -> str:
+        """The operation that it said last that it starts."""
+        named = [line.partition("Starting operation: ")[2] for line in self.lines if "Starting operation: " in line]
+        return named[-1].strip() if named else ""
+
+    def wait_for(self, words: str, timeout: float) -> None:
+        """Return when a line has ``words``; :class:`NotReachedError` when it ends, or after ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        with self.news:
+            while not any(words in line for line in self.lines):
+                if self.process.poll() is not None:
+                    raise NotReachedError(f"the deploy ended before {words!r}: {self.tail()}")
+                if time.monotonic() > end:
+                    raise NotReachedError(f"the deploy did not say {words!r} within {timeout:.0f} s: {self.tail()}")
+                self.news.wait(0.5)
+
+    def wait(self, timeout: float) -> int | None:
+        """Its exit status, None when it still runs after ``timeout`` seconds."""
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        for reader in self.readers:
+            reader.join(10)
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """SIGKILL to it and to all that it started, and to nothing else: it has a process group of its own."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.wait(10)
+
+    def tail(self) -> str:
+        """Its last words."""
+        return " | ".join(line.strip() for line in self.lines[-3:])
+
+
+class Waiter:
+    """A shell on the guest that looks for a condition; over a connection of its own, which dies with the guest."""
+
+    def __init__(self, point: Point) -> None:
+        met = point.when
+        if point.hold:
+            met = f"pkill -STOP -x {point.hold}"
+        # A builtin that pauses without a process: under emulation, starting one takes longer than the pause.
+        pause = "read -rt 0.03 <> <(:) || true"
+        script = f"until {met}; do {pause}; done; echo reached; "
+        if point.hold:
+            script += f"(sleep 5; pkill -CONT -x {point.hold}) >/dev/null 2>&1 &"
+        argv = [*vm.ssh_argv("lab", *vm.ALONE), f"sudo timeout {REACHING} bash -c {shlex.quote(script)}"]
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def wait(self, deploy: Running) -> None:
+        """Return when the condition is met; :class:`NotReachedError` when the deploy ends before."""
+        met = threading.Event()
+        assert self.process.stdout
+        reader = threading.Thread(target=lambda: self.process.stdout and self.process.stdout.readline() and met.set())
+        reader.daemon = True
+        reader.start()
+        while not met.wait(0.1):
+            if deploy.process.poll() is not None and not met.wait(2):
+                raise NotReachedError(f"the deploy ended before the guest was there: {deploy.tail()}")
+
+    def end(self) -> None:
+        """Close its connection."""
+        self.process.kill()
+        self.process.wait(10)
+
+
+def say(text: str) -> None:
+    """One line of progress, with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def must(done: subprocess.CompletedProcess[str]) -> None:
+    """Raise LabError when a command of the lab failed."""
+    if done.returncode != 0:
+        raise LabError(f"{' '.join(done.args[2:])}: {done.stderr.strip()}")
+
+
+def console() -> str:
+    """What the guest has said on its console."""
+    return (vm.home("lab") / "console.log").read_bytes().decode(errors="replace")
+
+
+def cut_power() -> None:
+    """The guest's QEMU is killed here and now; a command would take half a second to start."""
+    with state.locked():
+        records = state.read()
+        host = vm.power_cut(records.hosts["lab"])
+        state.write(records.model_copy(update={"hosts": {**records.hosts, "lab": host}}))
+
+
+def back(point: Point) -> None:
+    """What was taken away is there again."""
+    if point.cut == "network":
+        must(LAB.ojai("lab", "network-mend", "lab"))
+    elif point.cut == "power" or not vm.answers("lab"):
+        must(LAB.ojai("lab", "up"))
+
+
+def interrupt(point: Point, lab: Lab = LAB, *words: str) -> Cut:
+    """Run the deploy, cut it at the point, wait for its end, and bring back what was taken away."""
+    waiter = Waiter(point) if point.when or point.hold else None
+    deploy = Running(lab, *words)
+    try:
+        deploy.wait_for(point.awaited, REACHING)
+        before = len(console())
+        if waiter:
+            waiter.wait(deploy)
+        end = time.monotonic() + REACHING
+        while point.console and not re.search(point.console, console()[before:]):
+            if time.monotonic() > end or deploy.process.poll() is not None:
+                raise NotReachedError(f"the console never said {point.console!r}: {deploy.tail()}")
+            time.sleep(0.1)
+        if deploy.wait(point.delay) is not None if point.delay else deploy.process.poll() is not None:
+            raise NotReachedError(f"the deploy ended before the cut: {deploy.tail()}")
+        cut = Cut(operation=deploy.operation)
+        started = time.monotonic()
+        if point.cut == "kill":
+            deploy.kill()
+        elif point.cut == "power":
+            cut_power()
+        else:
+            vm.set_network("lab", up=False)
+        if point.cut != "kill":
+            cut.status = deploy.wait(OUTAGE[point.cut])
+        cut.ended_after = time.monotonic() - started
+    finally:
+        if waiter:
+            waiter.end()
+        if sys.exc_info()[0]:
+            deploy.kill()
+    back(point)
+    if point.cut != "kill" and cut.status is None:
+        cut.status = deploy.wait(ENDING)
+        cut.ended_after = time.monotonic() - started
+        if cut.status is None:
+            deploy.kill()
+            cut.said = f"it still ran {ENDING} s after the host was back: {deploy.tail()}"
+    cut.said = cut.said or next((line.strip() for line in reversed(deploy.lines) if "connection: " in line), "")
+    cut.output = "\n".join(deploy.lines) + deploy.stdout
+    if cut.operation != point.operation:
+        raise NotReachedError(f"cut in {cut.operation!r}; wanted {point.operation!r}")
+    return cut
+
+
+def probe(guest: Guest) -> list[str]:
+    """What the cut left on the guest."""
+    return guest.root(PROBE + ":").splitlines()
+
+
+def commit() -> str:
+    """The commit that is tested, with a mark when the checkout differs from it."""
+    name = LAB.run("git", "rev-parse", "--short", "HEAD").stdout.strip()
+    dirty = LAB.run("git", "status", "--porcelain", "--untracked-files=no", "ojai", "roles", "lab", "templates").stdout
+    return name + ("+" if dirty.strip() else "")
+
+
+def keep_log(point: Point, what: str, text: str) -> None:
+    """Put a run's output beside the lab's own logs."""
+    folder = LAB.folder / "logs" / "chaos"
+    folder.mkdir(parents=True, exist_ok=True)
+    slug = re.sub(r"[^a-z0-9]+", "-", point.name.lower()).strip("-")
+    (folder / f"{slug}.{what}.log").write_text(text)
+
+
+def ended(cut: Cut) -> str:
+    """How the deploy that was cut off ended, in words."""
+    if cut.status is None:
+        return cut.said or "killed"
+    if cut.status == 0:
+        return f"went on by itself, status 0 after {cut.ended_after:.0f} s"
+    return f"status {cut.status} after {cut.ended_after:.0f} s"
+
+
+def attempt(point: Point, guest: Guest) -> Result:
+    """One point from its snapshot to the further run that must change nothing."""
+    started = time.monotonic()
+    result = Result(cut=point.cut, operation=point.operation, started_from=point.start, commit=commit())
+    must(LAB.ojai("lab", "restore", "lab", point.start))
+    cut = interrupt(point)
+    keep_log(point, "cut", cut.output)
+    result.deploy_ended = ended(cut)
+    result.left = probe(guest)
+    if point.left and not any(re.search(point.left, line) for line in result.left):
+        raise NotReachedError(f"nothing to be seen of {point.left!r} in: {'; '.join(result.left)}")
+    say(f"  cut in {cut.operation!r}; deploy: {result.deploy_ended}; left: {'; '.join(result.left)}")
+    faults = []
+    if "Traceback" in cut.output:
+        faults.append("a traceback when it was cut")
+    if "it still ran" in cut.said:
+        faults.append(cut.said)
+    again = time.monotonic()
+    rerun = LAB.deploy()
+    result.rerun_status, result.rerun_seconds = rerun.status, round(time.monotonic() - again, 1)
+    keep_log(point, "rerun", rerun.output)
+    if rerun.status != 0:
+        faults.append(f"the rerun ended with status {rerun.status}: {last_error(rerun)}")
+    else:
+        verified = LAB.ojai("verify", INVENTORY, "--json")
+        keep_log(point, "verify", verified.stdout + verified.stderr)
+        result.verify, failed = verdict(verified)
+        if failed:
+            faults.append(failed)
+        further = LAB.deploy()
+        keep_log(point, "again", further.output)
+        result.again, result.again_status = further.changed, further.status
+        if further.status != 0 or further.changed:
+            faults.append(f"a further run: status {further.status}, changed {further.changed}")
+    result.fault = "; ".join(faults)
+    result.seconds = round(time.monotonic() - started, 1)
+    return result
+
+
+def last_error(run: Deploy) -> str:
+    """The last lines of a run that may be its cause."""
+    lines = [line.strip() for line in run.output.splitlines() if "] " in line]
+    return " | ".join(lines[-4:])
+
+
+def verdict(verified: subprocess.CompletedProcess[str]) -> tuple[str, str]:
+    """The counts of ``ojai verify --json``, and what failed."""
+    try:
+        (host,) = json.loads(verified.stdout)["hosts"]
+    except (ValueError, KeyError):
+        return "", f"verify gave no answer: {verified.stdout[-300:]} {verified.stderr[-300:]}"
+    outcomes = [check["outcome"] for check in host["checks"]]
+    failed = [f"{check['area']}: {check['name']}" for check in host["checks"] if check["outcome"] == "failed"]
+    said = f"{outcomes.count('passed')} passed, {outcomes.count('failed')} failed"
+    bad = f"verify: {'; '.join(failed) or host.get('trouble') or 'status 1'}" if verified.returncode else ""
+    return said, bad
+
+
+def try_point(point: Point, guest: Guest) -> Result:
+    """A point, tried again when the cut came too late or too early."""
+    told = ""
+    for number in range(1, TRIES + 1):
+        try:
+            result = attempt(point, guest)
+        except NotReachedError as missed:
+            told = str(missed)
+            say(f"  not reached: {told}")
+            continue
+        result.tries = number
+        return result
+    result = Result(cut=point.cut, operation=point.operation, started_from=point.start, commit=commit(), tries=TRIES)
+    result.fault = f"not reached: {told}"
+    return result
+
+
+def chain(fresh: bool) -> None:
+    """The snapshots that the points start from, made once, each with the memory of the running machine."""
+    if fresh:
+        LAB.ojai("lab", "down", "--destroy")
+    must(LAB.ojai("lab", "up"))
+    known = vm.snapshots("lab")
+    before = ""
+    for stage in STAGES:
+        if stage not in known:
+            started = time.monotonic()
+            if before in known:
+                must(LAB.ojai("lab", "restore", "lab", before))
+            if stage != "stock":
+                argv = [sys.executable, "-m", "pyinfra", "-y", INVENTORY, UNTIL]
+                done = LAB.run(*argv, env={"OJAI_LAB_UNTIL": stage})
+                if done.returncode != 0:
+                    raise LabError(f"the way to {stage!r} failed:\n{done.stderr[-3000:]}")
+            Guest(LAB).root("sync")
+            must(LAB.ojai("lab", "snapshot", "lab", stage, "--running"))
+            known = vm.snapshots("lab")
+            say(f"snapshot {stage!r} after {time.monotonic() - started:.0f} s")
+        before = stage
+
+
+def read() -> dict[str, Any]:
+    """The results so far, by the points' names."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def write(results: dict[str, Any]) -> None:
+    """Results in the points' order, without those of points that there are no more; and the page made from them."""
+    kept = {point.name: results[point.name] for point in POINTS if point.name in results}
+    RESULTS.parent.mkdir(exist_ok=True)
+    new = RESULTS.with_suffix(".new")
+    new.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
+    new.replace(RESULTS)
+    PAGE.write_text(page(kept))
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+def page(results: dict[str, Any]) -> str:
+    """The reference page."""
+    good = [name for name, result in results.items() if not result["fault"]]
+    lines = [
+        "# Interruptions",
+        "",
+        "<!-- Made by `python -m tests.lab.chaos` from tests/lab/results/chaos.json. -->",
+        "",
+        "A first deploy, cut off at these points on the lab's virtual machine. Each time the deploy was then run",
+        "again, with nothing done by hand between, `ojai verify` looked at the machine, and a further deploy had to",
+        f"change nothing. Survived: {len(good)} of {len(POINTS)}. `make chaos` does it all again.",
+        "",
+        "| where | cut | found when the machine was back | the deploy that was cut | rerun | verify | further run |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for point in POINTS:
+        result = results.get(point.name)
+        if result is None:
+            lines.append(f"| {cell(point.name)} | {CUTS[point.cut]} | not run yet | | | | |")
+            continue
+        again = f"{len(result['again'])} changes" if not result["fault"] else f"**{cell(result['fault'])}**"
+        rerun = f"status {result['rerun_status']}, {result['rerun_seconds']:.0f} s"
+        left = "<br>".join(cell(line) for line in result["left"])
+        lines.append(
+            f"| {cell(point.name)} | {CUTS[point.cut]} | {left} | {result['deploy_ended']} | {rerun} "
+            f"| {result['verify']} | {again} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run the points; 0 when all of them were survived."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.chaos", description=__doc__.split("\n")[0])
+    parser.add_argument("--resume", action="store_true", help="leave out the points that were survived before")
+    parser.add_argument("--fresh", action="store_true", help="make the virtual machine and its snapshots anew")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="points whose name has one of these")
+    parser.add_argument("--start", choices=STAGES, help="points that start from this snapshot")
+    parser.add_argument("--list", action="store_true", help="show the points and end")
+    parser.add_argument("--page", action="store_true", help="make the page from the results and end")
+    arguments = parser.parse_args()
+    chosen = [
+        point
+        for point in POINTS
+        if (not arguments.only or any(word in point.name for word in arguments.only))
+        and arguments.start in (None, point.start)
+    ]
+    if arguments.list:
+        for point in chosen:
+            print(f"{point.start:10} {point.cut:8} {point.name}")
+        return 0
+    if arguments.page:
+        write(read())
+        return 0
+    os.environ["OJAI_LAB_DIR"] = str(LAB.folder)
+    started = time.monotonic()
+    results = read()
+    if arguments.resume:
+        chosen = [point for point in chosen if results.get(point.name, {"fault": "not run"})["fault"]]
+    try:
+        chain(arguments.fresh)
+        guest = Guest(LAB)
+        for number, point in enumerate(chosen, 1):
+            say(f"[{number}/{len(chosen)}] {point.name}: {CUTS[point.cut]}")
+            result = try_point(point, guest)
+            results = {**read(), point.name: asdict(result)}
+            write(results)
+            say(f"  {'survived' if result.survived else 'NOT SURVIVED: ' + result.fault} ({result.seconds:.0f} s)")
+    except LabError as error:
+        print(f"chaos: {error}", file=sys.stderr)
+        return 1
+    bad = [point.name for point in chosen if results[point.name]["fault"]]
+    say(f"{len(chosen) - len(bad)} of {len(chosen)} survived in {(time.monotonic() - started) / 60:.0f} min")
+    for name in bad:
+        say(f"not survived: {name}: {results[name]['fault']}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

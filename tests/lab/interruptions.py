@@ -1,0 +1,361 @@
+"""The places at which a first deploy is cut off, and how each is reached.
+
+A point begins from a snapshot that lies before it, runs the deploy, waits until the deploy says a ``line`` or the
+guest meets the condition ``when``, and cuts: kills the controller, pulls the network cable, or cuts the power.
+What was really under way is looked at and written down; see ``tests/lab/chaos.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Cut = Literal["kill", "network", "power"]
+
+#: Snapshots in the order in which they are made: a stock machine; the kernel installed and not booted; booted;
+#: ROCm and Docker there and the service still to come.
+STAGES = ("stock", "installed", "booted", "engine")
+
+#: What each way of cutting is called.
+CUTS: dict[Cut, str] = {
+    "kill": "controller killed (SIGKILL)",
+    "network": "network cut",
+    "power": "power cut",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place of a deploy, and one way to cut it there.
+
+    ``operation``: the one that must be under way, as the deploy names it. ``line``: what the deploy must have said
+    (default: that it starts the operation). ``when``: a condition in shell (as root) that the guest must meet after
+    that. ``console``: what the guest's console must have said after the line. ``hold``: a process of the guest that
+    is stopped as soon as it is there, where it would be over too soon, and goes on after some seconds. ``delay``:
+    seconds from there to the cut. ``left``: what the guest must show of it afterwards, a regular expression over
+    what :data:`PROBE` says.
+    """
+
+    name: str
+    start: str
+    cut: Cut
+    operation: str
+    line: str = ""
+    when: str = ""
+    console: str = ""
+    delay: float = 0.0
+    hold: str = ""
+    left: str = ""
+
+    @property
+    def awaited(self) -> str:
+        """The words that the deploy must have said."""
+        return self.line or f"Starting operation: {self.operation}"
+
+
+def dpkg_has(status: str, packages: str) -> str:
+    """Shell: dpkg has one of ``packages`` (a pattern of its own) in this state."""
+    return f"dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\\n' '{packages}' 2>/dev/null | grep -q '^{status} '"
+
+
+def process(name: str) -> str:
+    """Shell: a process of this name runs."""
+    return f"pgrep -x {name} >/dev/null"
+
+
+def argument(pattern: str) -> str:
+    """Shell: a process whose command line has ``pattern`` runs."""
+    # The brackets keep the search from finding itself.
+    return f"pgrep -f '[{pattern[0]}]{pattern[1:]}' >/dev/null"
+
+
+#: Shell (as root): what a cut left behind, a line each.
+PROBE = r"""
+uname -r | sed 's/^/kernel /'
+dpkg-query -W -f 'dpkg: ${db:Status-Status} ${Package}\n' | grep -Ev ': (installed|config-files|not-installed) '
+find /etc /var/lib/ojai /boot -xdev \( -name '*.ojai-new' -o -name '*.new' \) -printf 'left over: %p, %s bytes\n'
+find /etc/apt/keyrings -name 'ojai-*.gpg' -printf 'key: %p, %s bytes\n'
+find /var/lib/apt/lists/partial -type f -printf 'apt: partial list, %s bytes\n' | sort | uniq -c | head -n 3
+pgrep -a 'apt-get|dpkg|mkinitramfs|curl|ldconfig|dockerd' | cut -c -100 | sed 's/^[0-9]* /at work: /' | sort -u
+pgrep -af '[d]ocker (pull|run)' | grep -v 'sh -c' | cut -c -80 | sed 's/^[0-9]* /at work: /' | sort -u
+if systemctl -q is-active docker; then docker image ls --format 'image {{.Repository}}:{{.Tag}}'; fi
+if test -e /etc/systemd/system/vllm-gemma4.service; then
+  echo "unit: $(systemctl is-enabled vllm-gemma4), $(systemctl is-active vllm-gemma4)"
+fi
+"""
+
+
+KERNEL = "Kernel | Install the kernel's metapackage"
+REBOOT = "Kernel | Run the newest kernel of the flavour"
+KEY = "ROCm | Trust AMD's signing key, by fingerprint"
+LISTS = "ROCm | Read the package lists"
+ENGINE = "Docker | Install Docker Engine"
+IMAGE = "vLLM | vllm-gemma4: have the image"
+UNIT = "vLLM | vllm-gemma4: write the unit"
+RUN = "vLLM | vllm-gemma4: run the unit"
+WAIT = "vLLM | vllm-gemma4: wait until it serves"
+WANTS = "/etc/systemd/system/multi-user.target.wants/vllm-gemma4.service"
+
+POINTS = (
+    Point(
+        "kernel: dpkg unpacks it",
+        start="stock",
+        cut="power",
+        operation=KERNEL,
+        when=dpkg_has("half-installed", "linux-image-6*"),
+        delay=1,
+        left="half-installed linux-image-6",
+    ),
+    Point(
+        "kernel: apt is at work and nobody listens",
+        start="stock",
+        cut="network",
+        operation=KERNEL,
+        when=dpkg_has("half-installed", "linux-image-6*"),
+    ),
+    Point(
+        "kernel: dpkg configures it",
+        start="stock",
+        cut="kill",
+        operation=KERNEL,
+        when=dpkg_has("half-configured", "linux-image-6*"),
+        left="half-configured linux-image-6",
+    ),
+    Point(
+        "kernel: its initramfs is made",
+        start="stock",
+        cut="power",
+        operation=KERNEL,
+        when=process("mkinitramfs"),
+        delay=4,
+        left="half-configured linux-image",
+    ),
+    Point(
+        "kernel: GRUB's menu is written",
+        start="stock",
+        cut="power",
+        operation=KERNEL,
+        when="test -e /boot/grub/grub.cfg.new",
+        left="half-configured linux-image",
+    ),
+    Point(
+        "kernel: installed, not yet booted",
+        start="installed",
+        cut="kill",
+        operation="Kernel | Set how much memory the GPU may borrow",
+        left="kernel .*cloud",
+    ),
+    Point(
+        "reboot: the machine goes down",
+        start="installed",
+        cut="power",
+        operation=REBOOT,
+        line="rebooting from",
+        delay=2.5,
+    ),
+    Point(
+        "reboot: the machine is away",
+        start="installed",
+        cut="kill",
+        operation=REBOOT,
+        line="rebooting from",
+        console="Loading Linux|Welcome to|Booting",
+    ),
+    Point(
+        "reboot: the new kernel comes up",
+        start="installed",
+        cut="power",
+        operation=REBOOT,
+        line="rebooting from",
+        console="Welcome to",
+        delay=3,
+    ),
+    Point(
+        "reboot: nobody hears of it",
+        start="installed",
+        cut="network",
+        operation=REBOOT,
+        line="rebooting from",
+        delay=2,
+    ),
+    Point(
+        "ROCm: the key is fetched",
+        start="booted",
+        cut="kill",
+        operation=KEY,
+        when=process("curl"),
+        hold="curl",
+    ),
+    Point(
+        "ROCm: the key is fetched, and the mirror is gone with the network",
+        start="booted",
+        cut="network",
+        operation=KEY,
+        when=process("curl"),
+        hold="curl",
+    ),
+    Point(
+        "ROCm: the key has just been put in place",
+        start="booted",
+        cut="power",
+        operation=KEY,
+        when="test -e /etc/apt/keyrings/ojai-rocm.gpg",
+        left="key: ",
+    ),
+    Point(
+        "ROCm: the source is written",
+        start="booted",
+        cut="kill",
+        operation="ROCm | Add the source",
+        when="test -e /etc/apt/sources.list.d/ojai-rocm.sources.ojai-new",
+        left="ojai-new",
+    ),
+    Point(
+        "ROCm: apt-get update",
+        start="booted",
+        cut="power",
+        operation=LISTS,
+        when=argument("apt-get .*update"),
+        delay=3,
+    ),
+    Point(
+        "ROCm: apt-get update has just ended",
+        start="booted",
+        cut="power",
+        operation="ROCm | Install the ROCm packages",
+    ),
+    Point(
+        "ROCm: ldconfig",
+        start="booted",
+        cut="power",
+        operation="ROCm | Refresh the loader's cache",
+        when=process("ldconfig"),
+        hold="ldconfig",
+    ),
+    Point(
+        "Docker: its settings are written",
+        start="booted",
+        cut="kill",
+        operation="Docker | Configure the daemon",
+        when="test -e /etc/docker/daemon.json.ojai-new",
+        left="ojai-new",
+    ),
+    Point(
+        "Docker: dpkg unpacks it",
+        start="booted",
+        cut="kill",
+        operation=ENGINE,
+        when=dpkg_has("half-installed", "docker.io"),
+        left="half-installed docker.io",
+    ),
+    Point(
+        "Docker: dpkg configures it",
+        start="booted",
+        cut="power",
+        operation=ENGINE,
+        when=dpkg_has("half-configured", "docker.io"),
+        left="half-configured docker.io",
+    ),
+    Point(
+        "Docker: its first start",
+        start="booted",
+        cut="power",
+        operation=ENGINE,
+        when=process("dockerd"),
+        delay=1,
+    ),
+    Point(
+        "image: it is pulled (killed)",
+        start="engine",
+        cut="kill",
+        operation=IMAGE,
+        when="compgen -G '/var/lib/docker/tmp/GetImageBlob*' >/dev/null",
+    ),
+    Point(
+        "image: it is unpacked",
+        start="engine",
+        cut="power",
+        operation=IMAGE,
+        when="compgen -G '/var/lib/docker/overlay2/*/diff/usr' >/dev/null",
+    ),
+    Point(
+        "image: it is pulled, and the registry is gone with the network",
+        start="engine",
+        cut="network",
+        operation=IMAGE,
+        when="compgen -G '/var/lib/docker/tmp/GetImageBlob*' >/dev/null",
+    ),
+    Point(
+        "image: it has just been pulled",
+        start="engine",
+        cut="power",
+        operation=UNIT,
+        left="image vllm/",
+    ),
+    Point(
+        "service: the environment file is written",
+        start="engine",
+        cut="power",
+        operation="vLLM | vllm-gemma4: keep the environment file closed",
+        when="test -e /etc/ojai/vllm-gemma4.env.ojai-new",
+    ),
+    Point(
+        "service: the unit is written",
+        start="engine",
+        cut="kill",
+        operation=UNIT,
+        when="test -e /etc/systemd/system/vllm-gemma4.service.ojai-new",
+        left="ojai-new",
+    ),
+    Point(
+        "service: the unit is there, not started",
+        start="engine",
+        cut="power",
+        operation=RUN,
+        left="unit: disabled",
+    ),
+    Point(
+        "service: systemd knows it, not started",
+        start="engine",
+        cut="kill",
+        operation=RUN,
+        when=f"test -e {WANTS}",
+        left="unit: enabled",
+    ),
+    Point(
+        "service: its container is made",
+        start="engine",
+        cut="power",
+        operation=RUN,
+        when=argument("docker run"),
+        delay=0.5,
+        left="unit: enabled",
+    ),
+    Point(
+        "service: it is waited for (killed)",
+        start="engine",
+        cut="kill",
+        operation=WAIT,
+        line="waiting for /health",
+        delay=1,
+        left="unit: enabled",
+    ),
+    Point(
+        "service: it is waited for (power)",
+        start="engine",
+        cut="power",
+        operation=WAIT,
+        line="waiting for /health",
+        delay=3,
+        left="unit: enabled",
+    ),
+    Point(
+        "service: it is waited for (network)",
+        start="engine",
+        cut="network",
+        operation=WAIT,
+        line="waiting for /health",
+        delay=1,
+        left="unit: enabled",
+    ),
+)

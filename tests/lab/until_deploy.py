@@ -1,0 +1,27 @@
+"""The deploy, up to a place that OJAI_LAB_UNTIL names: what snapshots of a half-made machine are taken of."""
+
+import os
+
+from pyinfra import host
+
+from ojai.connection import tune
+from ojai.inventory import settings_of
+from ojai.operations import apt
+from roles import docker, groups, kernel, preflight, rocm, sysctl
+
+tune(host)
+settings = settings_of(host)
+until = os.environ["OJAI_LAB_UNTIL"]
+
+if preflight.passes(settings=settings):
+    if until == "installed":
+        apt.packages(name="Kernel | Install the kernel's metapackage", names=[settings.kernel_package])
+    elif until in ("booted", "engine"):
+        kernel.apply(settings=settings)
+        if until == "engine":
+            groups.apply(settings=settings)
+            sysctl.apply(settings=settings)
+            rocm.apply(settings=settings)
+            docker.apply(settings=settings)
+    else:
+        raise ValueError(f"OJAI_LAB_UNTIL: found {until!r}; wanted installed, booted or engine")
