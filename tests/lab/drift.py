@@ -1,0 +1,338 @@
+"""Break every managed thing, and see that ``ojai verify`` names it and the deploy mends it.
+
+    python -m tests.lab.drift [--only NAME …] [--role ROLE …] [--resume] [--solo]
+
+The mutations are in tests/lab/mutations.py. A machine of its own (``.lab-drift``) is provisioned once and kept as a
+snapshot, memory included; every batch begins from there. Results go to results/drift.json, and docs/reference/drift.md
+is written from that. Exit status 1 when a mutation survived.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.lab import results
+from tests.lab.machine import INVENTORY, ROOT, Deploy, Guest, Lab
+from tests.lab.mutations import MUTATIONS, Mutation, batches, pending
+
+KIND = "drift"
+PAGE = results.REFERENCE / "drift.md"
+PROVISIONED = "provisioned"
+
+#: Seconds that a guest may take to be up after a reboot.
+BOOT = 300
+
+#: Age (seconds) from which a server that does not answer is said to hang: the lab's start_timeout, and some more.
+SETTLED = 320
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What ``ojai verify --json`` said: ``failed`` checks as ``area: check: message``."""
+
+    good: bool
+    failed: list[str]
+    trouble: str = ""
+
+    def caught(self, pattern: str) -> list[str]:
+        """The checks, as ``area: check``, that ``pattern`` finds."""
+        return [": ".join(text.split(": ", 2)[:2]) for text in self.failed if re.search(pattern, text, re.DOTALL)]
+
+
+@dataclass
+class Seen:
+    """What became of one mutation. ``faults``: empty when it was caught, and mended or refused as it should be."""
+
+    mutation: Mutation
+    caught: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def record(self, together: int, seconds: float, commit: str) -> dict[str, object]:
+        """As it is kept in the results."""
+        return {
+            "role": self.mutation.role,
+            "survived": bool(self.faults),
+            "caught": sorted(set(self.caught)),
+            "mended": self.mended,
+            "refused": bool(self.mutation.refused),
+            "faults": self.faults,
+            "together": together,
+            "seconds": round(seconds),
+            "commit": commit,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+def verify(lab: Lab) -> Verified:
+    """All checks of the lab's host."""
+    done = lab.ojai("verify", INVENTORY, "--json")
+    try:
+        host = json.loads(done.stdout)["hosts"][0]
+    except (ValueError, IndexError):
+        return Verified(False, [], done.stdout + done.stderr)
+    failed = [
+        f"{check['area']}: {check['name']}: {check['message']}"
+        for check in host["checks"]
+        if check["outcome"] == "failed"
+    ]
+    return Verified(host["good"], failed, host["trouble"])
+
+
+def boot(guest: Guest) -> None:
+    """Reboot the guest, and wait until systemd has started all that it will start."""
+    before = guest.text("cat /proc/sys/kernel/random/boot_id")
+    guest.root("systemd-run --quiet --on-active=1 systemctl reboot")
+    end = time.monotonic() + BOOT
+    while time.monotonic() < end:
+        time.sleep(4)
+        now = guest.run("cat /proc/sys/kernel/random/boot_id")
+        if now.returncode == 0 and now.stdout.strip() not in ("", before):
+            guest.run("timeout 120 systemctl is-system-running --wait")
+            return
+    raise TimeoutError(f"the guest did not come back within {BOOT} s of its reboot")
+
+
+def damage(guest: Guest, mutation: Mutation) -> None:
+    """Do it."""
+    guest.root(f"set -eu\nexport DEBIAN_FRONTEND=noninteractive\n{mutation.damage}")
+    if mutation.boots:
+        boot(guest)
+        if mutation.then:
+            guest.root(f"set -eu\n{mutation.then}")
+
+
+def undo(guest: Guest, mutation: Mutation) -> None:
+    """What a person does who has read the refusal."""
+    guest.root(f"set -eu\nexport DEBIAN_FRONTEND=noninteractive\n{mutation.undo}")
+    if mutation.undo_boots:
+        boot(guest)
+    guest.run("for i in $(seq 60); do curl -sf -o /dev/null -m 5 http://127.0.0.1:8000/health && break; sleep 2; done")
+
+
+def judge_deploy(seen: Sequence[Seen], done: Deploy) -> None:
+    """Add what is wrong with the deploy after the damage to each mutation that it is wrong for."""
+    wanted = {name for one in seen if not one.mutation.refused for name in one.mutation.operations}
+    allowed = wanted | {name for one in seen for name in one.mutation.may}
+    stray = [name for name in done.changed if name not in allowed]
+    for one in seen:
+        mutation = one.mutation
+        if "Traceback" in done.output:
+            one.faults.append("the deploy ended with a traceback")
+        if mutation.refused:
+            if done.status == 0:
+                one.faults.append("the deploy did not refuse")
+            elif not re.search(mutation.refused, done.output, re.DOTALL):
+                one.faults.append(f"the refusal does not say {mutation.refused}: {done.output[-1500:]}")
+        else:
+            if done.status != 0:
+                one.faults.append(f"the deploy ended with status {done.status}: {done.output[-1500:]}")
+            missing = [name for name in mutation.operations if name not in done.changed]
+            if missing:
+                one.faults.append(f"the deploy did not report: {'; '.join(missing)}")
+            one.mended = [name for name in done.changed if name in {*mutation.operations, *mutation.may}]
+        if stray:
+            one.faults.append(f"the deploy also reported: {'; '.join(stray)}")
+
+
+def run_batch(lab: Lab, mutations: Sequence[Mutation]) -> list[Seen]:
+    """Damage, verify, deploy, verify, deploy again: what became of each."""
+    guest = Guest(lab)
+    seen = [Seen(mutation) for mutation in mutations]
+    for mutation in mutations:
+        damage(guest, mutation)
+    red = verify(lab)
+    for one in seen:
+        mutation = one.mutation
+        one.caught = red.caught(mutation.named)
+        if not one.caught:
+            one.faults.append(f"verify did not name it: {red.trouble or ' / '.join(red.failed) or 'all was green'}")
+        # Another damage of the batch may have caused a failed check; the operation that is pending is only this one's.
+        if mutation.operations:
+            pended = red.caught(pending(mutation.operations[0]))
+            one.caught += pended
+            if not pended:
+                one.faults.append(f"the dry run did not name {mutation.operations[0]}")
+    judge_deploy(seen, lab.deploy())
+    for mutation in mutations:
+        if mutation.refused:
+            undo(guest, mutation)
+    green = verify(lab)
+    last = lab.deploy()
+    for one in seen:
+        if not green.good:
+            one.faults.append(f"verify was not green afterwards: {green.trouble or ' / '.join(green.failed)}")
+        if last.status != 0 or last.changed:
+            one.faults.append(f"a further run reported: {'; '.join(last.changed) or last.output[-1500:]}")
+    return seen
+
+
+def provision(lab: Lab) -> None:
+    """A guest that is provisioned and green, kept with its memory; one that was kept earlier is taken."""
+    say("bringing the machine up …")
+    up = lab.ojai("lab", "up")
+    if up.returncode != 0:
+        raise RuntimeError(up.stderr)
+    if lab.ojai("lab", "restore", "lab", PROVISIONED).returncode == 0 and not lab.deploy().changed:
+        return
+    first = lab.deploy()
+    if first.status != 0:
+        raise RuntimeError(f"the first deploy failed:\n{first.output[-4000:]}")
+    again = lab.deploy()
+    if again.status != 0 or again.changed:
+        raise RuntimeError(f"the second deploy was not without changes: {again.changed} {again.output[-2000:]}")
+    guest = Guest(lab)
+    guest.run(
+        f'while [ $(( $(date +%s) - $(date -d "$(systemctl show vllm-gemma4 -p ExecMainStartTimestamp --value)" '
+        f"+%s) )) -lt {SETTLED} ]; do sleep 5; done"
+    )
+    found = verify(lab)
+    if not found.good:
+        raise RuntimeError(f"verify is not green before anything is broken: {found.trouble or found.failed}")
+    kept = lab.ojai("lab", "snapshot", "lab", PROVISIONED, "--running")
+    if kept.returncode != 0:
+        raise RuntimeError(kept.stderr)
+
+
+def restore(lab: Lab) -> None:
+    """Back to the provisioned machine."""
+    done = lab.ojai("lab", "restore", "lab", PROVISIONED)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+
+
+def say(text: str) -> None:
+    """One line of progress, with the time."""
+    print(f"{datetime.now():%H:%M:%S} {text}", flush=True)
+
+
+HEAD = """\
+# What drift is caught, and how it is mended
+
+<!-- Generated by `make drift` from tests/lab/mutations.py and tests/lab/results/drift.json. Do not edit. -->
+
+Every managed thing of a provisioned host, broken on purpose. For each damage: `ojai verify` must go red and name it;
+the deploy must report the changes that mend it and no other, or refuse where mending would be wrong; then `ojai verify`
+must be green and a further deploy must change nothing.
+
+Measured by `make drift` on the lab's virtual machine (docs/guide/lab.md says what is real in it and what is not),
+from the same snapshot each time. Damages that do not touch each other were run together, {batches}; what was caught
+by the dry run of the deploy (*drift*) is named by its operation, which no other damage of a batch concerns.
+
+**{caught} of {total} caught, {handled} of {total} mended or refused{survivors}.** {refused} of them are refused.
+"""
+
+
+def page(kept: dict[str, dict[str, object]]) -> str:
+    """The generated page. A mutation that was not run yet says so."""
+    known = {mutation.name: kept.get(mutation.name) for mutation in MUTATIONS}
+    ran = [record for record in known.values() if record]
+    survived = [name for name, record in known.items() if record and record["survived"]]
+    unrun = [name for name, record in known.items() if not record]
+    together = [int(str(record["together"])) for record in ran]
+    text = HEAD.format(
+        batches=f"{min(together)} to {max(together)} at a time" if together else "several at a time",
+        caught=sum(bool(record["caught"]) for record in ran),
+        total=len(known),
+        handled=len(ran) - len(survived),
+        survivors=(f"; {len(survived)} SURVIVED" if survived else "") + (f"; {len(unrun)} not run" if unrun else ""),
+        refused=sum(bool(mutation.refused) for mutation in MUTATIONS),
+    )
+    for role in dict.fromkeys(mutation.role for mutation in MUTATIONS):
+        rows = []
+        for mutation in MUTATIONS:
+            if mutation.role != role:
+                continue
+            record = known[mutation.name]
+            by = ", ".join(str(check) for check in record["caught"]) if record else ""  # type: ignore[attr-defined]
+            rows.append([results.cell(mutation.name), results.cell(by), results.cell(_mended(mutation, record))])
+        text += f"\n## {role}\n\n{results.table(['mutation', 'caught by', 'mended by'], rows)}"
+    return text
+
+
+def _mended(mutation: Mutation, record: dict[str, object] | None) -> str:
+    if record is None:
+        return "not run"
+    if record["survived"]:
+        return "SURVIVED"
+    if mutation.refused:
+        return f"refused: {mutation.why}"
+    return ", ".join(operation.split(" | ", 1)[-1] for operation in record["mended"])  # type: ignore[attr-defined]
+
+
+def _chosen(arguments: argparse.Namespace, kept: dict[str, dict[str, object]]) -> list[Mutation]:
+    unknown = set(arguments.only) - {mutation.name for mutation in MUTATIONS}
+    unknown |= set(arguments.role) - {mutation.role for mutation in MUTATIONS}
+    if unknown:
+        raise SystemExit(f"no such mutation or role: {', '.join(sorted(unknown))}")
+    chosen = [
+        mutation
+        for mutation in MUTATIONS
+        if (not arguments.only or mutation.name in arguments.only)
+        and (not arguments.role or mutation.role in arguments.role)
+    ]
+    if arguments.resume:
+        passed = [m.name for m in chosen if m.name in kept and not kept[m.name]["survived"]]
+        say(f"{len(passed)} passed before and are left out: {', '.join(passed) or 'none'}")
+        chosen = [mutation for mutation in chosen if mutation.name not in passed]
+    return chosen
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the chosen mutations and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.drift", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this mutation")
+    parser.add_argument("--role", action="append", default=[], help="only mutations of this role")
+    parser.add_argument("--resume", action="store_true", help="leave out those that passed before")
+    parser.add_argument("--solo", action="store_true", help="each mutation by itself")
+    parser.add_argument("--page", action="store_true", help="only write the page anew from the results")
+    arguments = parser.parse_args(argv)
+    kept = results.load(KIND)
+    if arguments.page:
+        PAGE.write_text(page(kept))
+        return 0
+    chosen = _chosen(arguments, kept)
+    planned = [[mutation] for mutation in chosen] if arguments.solo else batches(chosen)
+    lab = Lab(Path(os.environ.get("OJAI_LAB_DIR") or ROOT / ".lab-drift"))
+    commit = results.commit()
+    started = time.monotonic()
+    provision(lab)
+    say(f"{len(chosen)} mutations in {len(planned)} batches, commit {commit}")
+    survived = []
+    for number, batch in enumerate(planned, 1):
+        began = time.monotonic()
+        say(f"batch {number} of {len(planned)}: {'; '.join(mutation.name for mutation in batch)}")
+        try:
+            restore(lab)
+            seen = run_batch(lab, batch)
+        except (AssertionError, RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
+            seen = [Seen(mutation, faults=[f"could not be run: {error}"]) for mutation in batch]
+        for one in seen:
+            record = one.record(len(batch), time.monotonic() - began, commit)
+            kept = {**results.load(KIND), one.mutation.name: record}
+            results.save(KIND, kept)
+            if one.faults:
+                survived.append(one.mutation.name)
+                say(f"  SURVIVED: {one.mutation.name}")
+                for fault in one.faults:
+                    say(f"    {fault}")
+        say(f"  {time.monotonic() - began:.0f} s, {len(survived)} survived so far")
+        PAGE.write_text(page(kept))
+    say(f"{len(chosen) - len(survived)} of {len(chosen)} caught and mended in {time.monotonic() - started:.0f} s")
+    for name in survived:
+        say(f"SURVIVED: {name}")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
