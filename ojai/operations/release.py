@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
@@ -22,6 +21,9 @@ from ojai.operations.service import wait_until_ready
 from ojai.releases import FOLDER, Contents, Release, Released, Serving, Slot, tag, to_json
 
 _RESTORED = "restored"
+
+#: Stands for the host's own time until its shell fills it in.
+_WHEN = "@now@"
 
 
 def _asked(services: Sequence[Serving]) -> tuple[tuple[str, str], ...]:
@@ -44,7 +46,7 @@ def kept(services: Sequence[Serving]) -> Steps:
     if healthy and healthy.same_as(now) and found.held("healthy"):
         host.noop(f"kept: {healthy.told()}")
         return
-    release = Release(kept=datetime.now(UTC).isoformat(timespec="seconds"), services=now)
+    release = Release(kept=_WHEN, services=now)
     turn = healthy is not None and not healthy.same_as(now)
     lines = [
         "set -eu; umask 022",
@@ -58,7 +60,10 @@ def kept(services: Sequence[Serving]) -> Steps:
             f"install -m 600 {shlex.quote(service.env_file)} new/{name}.env",
             f"docker tag {shlex.quote(released.contents.image_id)} {shlex.quote(tag(service.name, 'healthy'))}",
         ]
-    lines.append(f"printf %s {shlex.quote(to_json(release))} > new/release.json; sync new/* new")
+    lines += [
+        f'printf %s {shlex.quote(to_json(release))} | sed "s/{_WHEN}/$(date -u +%FT%TZ)/" > new/release.json',
+        "sync new/* new",
+    ]
     if turn and healthy:
         lines += [
             f"docker tag {shlex.quote(r.contents.image_id)} {shlex.quote(tag(r.serving.name, 'previous'))} || true"
@@ -191,7 +196,12 @@ def take_back(state: State, host: Host, services: Sequence[Serving]) -> None:
         )
 
 
-def _go_back(state: State, host: Host, release: Release, slot: Slot) -> bool:
+def go_back(state: State, host: Host, slot: Slot) -> bool:
+    """Make the host serve the release in ``slot``; the two kept ones change places when that is the earlier one."""
+    release = _read(host, ()).kept.get(slot)
+    if release is None:
+        complain(host, f"the release kept as {slot} is gone since this run began")
+        return False
     serves, _ = _put_back(state, host, release, slot)
     if not serves:
         complain(host, f"{release.told()} was put back and does not serve. What to do: see the cause above.")
@@ -230,7 +240,7 @@ def put_back(services: Sequence[Serving]) -> Steps:
             "kept whenever a deploy ends with all services healthy. What to do: set the inventory back and deploy."
         )
         return
-    yield FunctionCommand(_go_back, (release, slot), {})
+    yield FunctionCommand(go_back, (slot,), {})
 
 
 @operation()

@@ -60,7 +60,9 @@ def running(
     differs = (image is not None and found.image is not None and found.image != image) or (
         argv is not None and found.argv is not None and found.argv != tuple(argv)
     )
-    differs = differs or found.moved or found.paused
+    differs = differs or found.moved
+    if up and found.paused:
+        yield f"docker unpause {shlex.quote(container or '')}"
     if up and (found.stale or found.reload or overrides or differs):
         # A start limit that was reached earlier would refuse the start.
         yield f"systemctl reset-failed {name} || true"
@@ -69,7 +71,7 @@ def running(
         # Also out of `activating (auto-restart)`, in which a plain start would wait for the old unit's next try.
         yield f"systemctl reset-failed {name} || true"
         yield from _start(unit, "restart" if found.active == "activating" else "start", otherwise)
-    elif found.enabled in ("enabled", "static", "alias", "indirect"):
+    elif found.enabled in ("enabled", "static", "alias", "indirect") and not found.paused:
         host.noop(f"{unit} runs from what is on disk")
 
 
@@ -93,12 +95,27 @@ def start(state: State, host: Host, unit: str, verb: str, otherwise: Otherwise) 
 
 
 def wait_until_ready(
-    state: State, host: Host, unit: str, port: int, model: str, timeout: int, address: str = "127.0.0.1"
+    state: State,
+    host: Host,
+    unit: str,
+    port: int,
+    model: str,
+    timeout: int,
+    address: str = "127.0.0.1",
+    otherwise: Otherwise | None = None,
 ) -> bool:
     """Poll until the server is healthy and names ``model``, saying so; False (with the cause) after ``timeout`` s.
 
-    Gives up at once when systemd has: a start limit that was reached will not come back by itself.
+    Gives up at once when systemd has: a start limit that was reached will not come back by itself. ``otherwise`` is
+    called when it did not become ready.
     """
+    ready = _becomes_ready(host, unit, port, model, timeout, address)
+    if not ready and otherwise:
+        otherwise(state, host)
+    return ready
+
+
+def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, address: str) -> bool:
     arguments = connector_arguments(host)
     fact = ServerEndpoint()
     started = time.monotonic()
@@ -164,14 +181,5 @@ def ready(
     found = host.get_fact(ServiceState, unit=unit)
     if found.active == "active" and found.age is not None and found.age > timeout:
         yield f"systemctl restart {shlex.quote(unit)}"
-    yield FunctionCommand(_ready, (unit, port, model, timeout, address, otherwise), {})
-
-
-def _ready(
-    state: State, host: Host, unit: str, port: int, model: str, timeout: int, address: str, otherwise: Otherwise | None
-) -> bool:
-    if wait_until_ready(state, host, unit, port, model, timeout, address):
-        return True
-    if otherwise:
-        otherwise(state, host)
-    return False
+    words = {"otherwise": otherwise} if otherwise else {}
+    yield FunctionCommand(wait_until_ready, (unit, port, model, timeout, address), words)

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+from pyinfra.api import Host, State
+
 from ojai import preflight
 from ojai.facts.report import Report
 from ojai.profiles import Command
+from ojai.releases import Serving
 from ojai.settings import parse
 
 _SETTINGS = parse("mini", {"services": [{"tunableop": "tune"}]})
@@ -25,3 +28,12 @@ def judge(report: Report) -> list[str]:
     """What preflight has against the host's memory when it is to serve the larger model."""
     found = preflight.refusals(parse("mini", {"services": [{"profile": "gemma-4-26b-a4b"}]}), report)
     return [f"preflight: {refusal}" for refusal in found if refusal.check.startswith("memory")]
+
+
+#: A service as a release has it, and the same with the next image.
+SERVING = Serving("vllm-gemma4", "vllm/vllm-openai-rocm:v0.20.1", "google/gemma-4-E4B-it", 8000, "127.0.0.1", 1800)
+SERVICES = [SERVING]
+
+
+def put_back(state: State, host: Host) -> None:
+    """In place of what a role puts back when a step has failed."""

@@ -408,9 +408,20 @@ def test_service_state_is_stale_to_the_microsecond(programs, tmp_path, since, st
 def test_service_state_reads_its_container(programs):
     programs("systemctl", SYSTEMCTL)
     config = json.dumps({"Image": "a:b", "Cmd": ["m", "--x", '{"image": 4}', "a=b"], "Env": ["A=B"]})
-    host = programs("docker", f'[ "$6" = name ] || [ "$5" = name ] || exit 1\ncat <<\'END\'\n{config}\nEND')
+    docker = f"""case "$*" in
+"container inspect name --format {{{{json .Config}}}}") cat <<'END'
+{config}
+END
+;;
+"container inspect name --format {{{{.State.Status}}}} {{{{.Image}}}}") echo paused sha256:11;;
+"container inspect name --format {{{{.Config.Image}}}}") echo a:b;;
+"image inspect --format {{{{.Id}}}} a:b") echo sha256:22;;
+*) exit 1;;
+esac"""
+    host = programs("docker", docker)
     found = host.get_fact(ServiceState, unit="a.service", container="name")
     assert (found.image, found.argv) == ("a:b", ("m", "--x", '{"image": 4}', "a=b"))
+    assert (found.moved, found.paused) == (True, True)
 
 
 class Answers(BaseHTTPRequestHandler):
