@@ -23,3 +23,21 @@ class Added(FactBase[tuple[str, ...]]):
     def process(self, output: list[str]) -> tuple[str, ...]:
         """One word a line."""
         return tuple(line for line in output if line)
+
+
+class OwnUnits(FactBase[tuple[str, ...]]):
+    """Every unit of ours on the host: noted in ``directory``, or saying in its first line that ojai made it."""
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def command(self, directory: str) -> str:
+        """Both, each name once. A note can be lost, and a unit without its note would never be retired."""
+        made = "grep -ls '^# Made by ojai' /etc/systemd/system/*.service | sed 's|.*/||'"
+        return f"{{ cat {shlex.quote(directory)}/units 2>/dev/null; {made}; }} | sort -u"
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """One name a line."""
+        return tuple(line for line in output if line)

@@ -9,13 +9,17 @@ from decimal import Decimal
 
 from pyinfra.api import FactBase
 
+#: Seconds that the engine may take to make a unit's container.
+MAKING = 120
+
 
 @dataclass(frozen=True)
 class Service:
     """``active``, ``sub``, ``enabled``: as systemd names them. ``stale``: it was started before one of its inputs
     was changed. ``reload``: the unit on disk is newer than what systemd has loaded. ``overrides``: its drop-ins.
     ``age``: seconds since its main process was started, None when it never was. Of its container, where there is
-    one: ``image`` and ``argv`` as it was given them, ``moved``: that name is another image's by now, ``paused``."""
+    one: ``image`` and ``argv`` as it was given them, ``moved``: that name is another image's by now, ``paused``,
+    ``foreign``: the unit did not make it, ``strange``: folders that are not those it has mounted any more."""
 
     active: str = "inactive"
     sub: str = "dead"
@@ -28,6 +32,8 @@ class Service:
     age: float | None = None
     moved: bool = False
     paused: bool = False
+    foreign: bool = False
+    strange: tuple[str, ...] = ()
 
 
 class ServiceState(FactBase[Service]):
@@ -51,12 +57,21 @@ class ServiceState(FactBase[Service]):
             newest = f"LC_ALL=C stat -c %.6Y {shlex.join(inputs)} 2>/dev/null | sort -n | tail -n 1"
             script += f'printf "Inputs=%s\\n" "$({newest})"; '
         if container:
-            inspect = f"docker container inspect {shlex.quote(container)} 2>/dev/null --format"
+            shape = (
+                "Container={{json .Config}}{{println}}Name={{.Config.Image}}{{println}}"
+                "Runs={{.State.Status}} {{.Image}} {{.HostConfig.AutoRemove}} {{.Created}}{{println}}"
+                "{{range .Mounts}}Mount={{$.State.Pid}} {{.Destination}} {{.Source}}{{println}}{{end}}"
+            )
             script += (
-                f"printf 'Container=%s\\n' \"$({inspect} '{{{{json .Config}}}}')\"; "
-                f"printf 'Runs=%s\\n' \"$({inspect} '{{{{.State.Status}}}} {{{{.Image}}}}')\"; "
-                f"printf 'Has=%s\\n' \"$(docker image inspect --format '{{{{.Id}}}}' "
-                f'"$({inspect} \'{{{{.Config.Image}}}}\')" 2>/dev/null)"; '
+                f"shown=$(docker container inspect {shlex.quote(container)} --format '{shape}' 2>/dev/null); "
+                'printf "%s\\n" "$shown"; '
+                'name=$(printf "%s\\n" "$shown" | sed -n "s/^Name=//p"); '
+                "printf 'Has=%s\\n' \"$(docker image inspect --format '{{.Id}}' \"$name\" 2>/dev/null)\"; "
+                'printf "%s\\n" "$shown" | sed -n "s/^Mount=//p" | while read -r pid inside outside; do '
+                'test "$(stat -L -c %d:%i "/proc/$pid/root$inside" 2>/dev/null)" = '
+                '"$(stat -L -c %d:%i "$outside" 2>/dev/null)" || echo "Strange=$outside"; done; '
+                'made=$(printf "%s\\n" "$shown" | sed -n "s/^Runs=[^ ]* [^ ]* [^ ]* //p"); '
+                'test -z "$made" || printf "Made=%s\\n" "$(date -d "$made" +%s.%6N)"; '
             )
         return script
 
@@ -64,35 +79,41 @@ class ServiceState(FactBase[Service]):
         """Read the ``Key=value`` lines."""
         values = dict(line.split("=", 1) for line in output if "=" in line)
         config = json.loads(values["Container"]) if values.get("Container") else None
-        started, changed = values.get("Since", ""), values.get("Inputs", "")
-        status, _, image_id = values.get("Runs", "").partition(" ")
+        since, changed, made = (Decimal(values.get(key) or 0) for key in ("Since", "Inputs", "Made"))
+        status, image_id, removes = (*values.get("Runs", "").split(), "", "", "")[:3]
+        # The unit's own `docker run` makes it at once, and with --rm.
+        own = removes == "true" and since - 1 <= made <= since + MAKING
         return Service(
             active=values.get("ActiveState", "inactive"),
             sub=values.get("SubState", "dead"),
             enabled=values.get("UnitFileState") or "disabled",
             reload=values.get("NeedDaemonReload") == "yes",
-            stale=bool(started and changed and Decimal(changed) > Decimal(started)),
+            stale=bool(since and changed > since),
             image=config["Image"] if config else None,
             argv=tuple(config["Cmd"] or ()) if config else None,
             overrides=tuple(values.get("DropInPaths", "").split()),
-            age=float(Decimal(values["Now"]) - Decimal(started)) if started and values.get("Now") else None,
+            age=float(Decimal(values["Now"]) - since) if since and values.get("Now") else None,
             moved=bool(image_id and values.get("Has") != image_id),
             paused=status == "paused",
+            foreign=bool(status and made and not own),
+            strange=tuple(line.removeprefix("Strange=") for line in output if line.startswith("Strange=")),
         )
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """``health``: HTTP status of /health, 0 when nothing answers. ``models``: ids that /v1/models names.
-    ``locked``: /v1 wants an API key, so that no model can be asked for from here."""
+    ``locked``: /v1 wants an API key, so that no model can be asked for from here. ``others``: processes that listen
+    on the port and are not in the service's container, as ``pid name``."""
 
     health: int = 0
     models: tuple[str, ...] = ()
     locked: bool = False
+    others: tuple[str, ...] = ()
 
     def serves(self, model: str) -> bool:
-        """Whether the server is healthy and names ``model``; behind a key, health must do."""
-        return self.health == 200 and (self.locked or model in self.models)
+        """Whether the server is healthy, ours, and names ``model``; behind a key, health must do."""
+        return self.health == 200 and not self.others and (self.locked or model in self.models)
 
 
 class ServerEndpoint(FactBase[Endpoint]):
@@ -103,10 +124,14 @@ class ServerEndpoint(FactBase[Endpoint]):
         """Nothing answers."""
         return Endpoint()
 
-    def command(self, port: int, address: str = "127.0.0.1") -> str:
-        """Two requests with short bounds. An API key guards /v1 only: /health answers without."""
+    def command(self, port: int, container: str, address: str = "127.0.0.1") -> str:
+        """Two requests with short bounds, and who listens. An API key guards /v1 only: /health answers without."""
         base = f"http://{address}:{port:d}"
         return (
+            f"id=$(docker container inspect --format '{{{{.Id}}}}' {shlex.quote(container)} 2>/dev/null); "
+            f"for pid in $(ss -ltnpH 'sport = :{port:d}' | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do "
+            'grep -q "${id:-none}" /proc/$pid/cgroup 2>/dev/null || '
+            'printf "other=%s %s\\n" $pid "$(cat /proc/$pid/comm 2>/dev/null)"; done; '
             f"printf 'health=%s\\n' \"$(curl -s -o /dev/null -m 5 -w '%{{http_code}}' {base}/health)\"; "
             f"printf 'models=%s\\n' \"$(curl -s -m 5 -w ' %{{http_code}}' {base}/v1/models | tr '\\n' ' ')\"; :"
         )
@@ -119,4 +144,5 @@ class ServerEndpoint(FactBase[Endpoint]):
             models = tuple(model["id"] for model in json.loads(listing or "{}").get("data", []))
         except (ValueError, KeyError, TypeError, AttributeError):
             models = ()
-        return Endpoint(health=int(values.get("health") or 0), models=models, locked=status == "401")
+        others = tuple(line.removeprefix("other=").strip() for line in output if line.startswith("other="))
+        return Endpoint(int(values.get("health") or 0), models, locked=status == "401", others=others)

@@ -12,11 +12,11 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from ojai.facts.files import Existing
-from ojai.facts.ledger import Added
+from ojai.facts.ledger import OwnUnits
 from ojai.facts.release import Releases, ReleaseState
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR
-from ojai.operations.progress import complain, connector_arguments, refuse, say
+from ojai.operations.progress import ask, complain, connector_arguments, refuse, say
 from ojai.operations.service import wait_until_ready
 from ojai.releases import FOLDER, Contents, Release, Released, Serving, Slot, tag, to_json
 
@@ -90,17 +90,15 @@ def _dropped(release: Release, others: Sequence[Released]) -> list[str]:
 def _read(host: Host, services: Sequence[Serving]) -> Releases:
     """The fact, read while an operation runs: what was read before is out of date by now."""
     fact = ReleaseState()
-    success, output = host.run_shell_command(fact.command(services=_asked(services)), **connector_arguments(host))
+    success, output = ask(host, fact.command(services=_asked(services)), **connector_arguments(host))
     return fact.process(output.stdout_lines) if success else Releases()
 
 
 def _ours(host: Host) -> tuple[str, ...]:
-    """The units that the project made on this host, by the note of what was added."""
-    fact = Added()
-    success, output = host.run_shell_command(
-        fact.command(directory=ADDED_DIR, kind="units"), **connector_arguments(host)
-    )
-    return tuple(fact.process(output.stdout_lines)) if success else ()
+    """Every unit of ours on this host, now."""
+    fact = OwnUnits()
+    success, output = ask(host, fact.command(directory=ADDED_DIR), **connector_arguments(host))
+    return fact.process(output.stdout_lines) if success else ()
 
 
 def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
@@ -146,7 +144,7 @@ def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
 
 def _put_back(state: State, host: Host, release: Release, slot: Slot) -> tuple[bool, bool]:
     """Make the host serve a kept release again. Returns whether it serves, and whether anything had to be changed."""
-    success, output = host.run_shell_command(restoring(release, slot, _ours(host)), **connector_arguments(host))
+    success, output = ask(host, restoring(release, slot, _ours(host)), **connector_arguments(host))
     changed = any(line.startswith(_RESTORED) for line in output.stdout_lines)
     if not success:
         complain(host, f"{release.told()} could not be put back:\n" + "\n".join(output.output_lines[-10:]))
@@ -165,8 +163,10 @@ def take_back(state: State, host: Host, services: Sequence[Serving]) -> None:
 
     ``services``: those that the inventory asks for. The step itself has said what failed.
     """
-    found = _read(host, services)
-    healthy = found.kept.get("healthy")
+    if not ask(host, "true", **connector_arguments(host))[0]:
+        complain(host, "The host does not answer: nothing can be put back now. The next deploy finishes this one.")
+        return
+    healthy = _read(host, services).kept.get("healthy")
     if healthy is None:
         complain(
             host,
@@ -214,7 +214,7 @@ def go_back(state: State, host: Host, slot: Slot) -> bool:
         for released in release.services:
             script += f"docker tag {shlex.quote(released.contents.image_id)} "
             script += f"{shlex.quote(tag(released.serving.name, 'healthy'))}\n"
-        success, output = host.run_shell_command(f"{script}mv new healthy; sync .", **connector_arguments(host))
+        success, output = ask(host, f"{script}mv new healthy; sync .", **connector_arguments(host))
         if not success:
             complain(host, "it serves, but could not be noted as the healthy release:\n" + output.stderr)
             return False

@@ -17,10 +17,13 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 from ojai.diagnosis import explain
 from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
 from ojai.operations import Steps
-from ojai.operations.progress import Otherwise, complain, connector_arguments, refuse, say
+from ojai.operations.progress import Otherwise, ask, complain, connector_arguments, refuse, say
 
 #: Seconds between two looks at a service that is coming up.
 POLL = 5.0
+
+#: Looks in a row at which another program has the port before the service is given up.
+HELD = 3
 
 
 @operation()
@@ -60,7 +63,7 @@ def running(
     differs = (image is not None and found.image is not None and found.image != image) or (
         argv is not None and found.argv is not None and found.argv != tuple(argv)
     )
-    differs = differs or found.moved
+    differs = differs or found.moved or found.foreign or bool(found.strange)
     if up and found.paused:
         yield f"docker unpause {shlex.quote(container or '')}"
     if up and (found.stale or found.reload or overrides or differs):
@@ -85,7 +88,7 @@ def _start(unit: str, verb: str, otherwise: Otherwise | None) -> Steps:
 def start(state: State, host: Host, unit: str, verb: str, otherwise: Otherwise) -> bool:
     """``systemctl start`` or ``restart``; when that fails, the unit's last words are shown and ``otherwise`` called."""
     arguments = connector_arguments(host)
-    success, output = host.run_shell_command(f"systemctl {verb} {shlex.quote(unit)}", **arguments)
+    success, output = ask(host, f"systemctl {verb} {shlex.quote(unit)}", **arguments)
     if success:
         return True
     complain(host, f"{unit}: systemd could not {verb} it:\n" + "\n".join(output.output_lines[-10:]))
@@ -117,17 +120,30 @@ def wait_until_ready(
 
 def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, address: str) -> bool:
     arguments = connector_arguments(host)
+    container = unit.removesuffix(".service")
     fact = ServerEndpoint()
     started = time.monotonic()
     said = started
+    held = 0
     endpoint = Endpoint()
     say(host, f"{unit}: waiting for /health on port {port}, {timeout} s at most …")
     while time.monotonic() - started < timeout:
-        success, output = host.run_shell_command(fact.command(port=port, address=address), **arguments)
-        if success and output.stdout_lines:
-            endpoint = fact.process(output.stdout_lines)
+        success, output = ask(host, fact.command(port=port, container=container, address=address), **arguments)
+        if not success:
+            complain(host, f"{unit}: the host stopped answering after {time.monotonic() - started:.0f} s of waiting.")
+            return False
+        endpoint = fact.process(output.stdout_lines)
         waited = time.monotonic() - started
-        if endpoint.health == 200:
+        # Not at the first sight: a server that is being stopped may still be seen.
+        held = held + 1 if endpoint.others else 0
+        if held >= HELD:
+            complain(
+                host,
+                f"{unit}: port {port} is held by {', '.join(endpoint.others)} (process number, name), which is not in "
+                f"its container; wanted: its own server.\nStop that program, or give the service another port.",
+            )
+            return False
+        if endpoint.health == 200 and not endpoint.others:
             if not endpoint.serves(model):
                 complain(
                     host,
@@ -137,7 +153,7 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
                 return _explain(host, unit, arguments)
             say(host, f"{unit}: healthy after {waited:.0f} s, serving {model}")
             return True
-        success, output = host.run_shell_command(f"systemctl is-failed {shlex.quote(unit)} || true", **arguments)
+        success, output = ask(host, f"systemctl is-failed {shlex.quote(unit)} || true", **arguments)
         if output.stdout_lines[:1] == ["failed"]:
             complain(host, f"{unit}: systemd gave up on it after {waited:.0f} s (its start limit was reached).")
             return _explain(host, unit, arguments)
@@ -158,7 +174,7 @@ def _explain(host: Host, unit: str, arguments: dict[str, object]) -> bool:
         f"id=$(systemctl show {shlex.quote(unit)} -p InvocationID --value); "
         "journalctl _SYSTEMD_INVOCATION_ID=$id + INVOCATION_ID=$id --lines 200 --output cat --no-pager"
     )
-    _, output = host.run_shell_command(journal, **arguments)
+    _, output = ask(host, journal, **arguments)
     lines = output.stdout_lines
     complain(host, "last lines of its journal:\n" + "\n".join(f"    {line}" for line in lines[-15:]))
     for finding in explain(lines):
@@ -175,7 +191,8 @@ def ready(
     One that has run for longer than that and does not answer hangs: it is restarted. ``otherwise`` is called when it
     does not become ready.
     """
-    if host.get_fact(ServerEndpoint, port=port, address=address).serves(model):
+    container = unit.removesuffix(".service")
+    if host.get_fact(ServerEndpoint, port=port, container=container, address=address).serves(model):
         host.noop(f"serving {model} on port {port}")
         return
     found = host.get_fact(ServiceState, unit=unit)

@@ -11,7 +11,7 @@ from pyinfra.api import operation
 from ojai.facts.docker import DockerImage
 from ojai.facts.files import Places
 from ojai.facts.groups import Groups
-from ojai.facts.ledger import Added
+from ojai.facts.ledger import Added, OwnUnits
 from ojai.facts.service import ServiceState
 from ojai.operations import Steps
 from ojai.operations.files import text_file
@@ -54,7 +54,7 @@ def unit(path: str, groups: Sequence[str], image: str, make: MakeCommand, render
 def stood_down(keep: Sequence[str]) -> Steps:
     """Units that an earlier run made and the inventory no longer names are stopped, so that their ports and memory are
     free. They stay until :func:`retired`: should what replaces them fail, they are started again."""
-    old = [name for name in host.get_fact(Added, directory=ADDED_DIR, kind="units") if name not in keep]
+    old = [name for name in host.get_fact(OwnUnits, directory=ADDED_DIR) if name not in keep]
     up = [name for name in old if host.get_fact(ServiceState, unit=name).active not in ("inactive", "failed")]
     for name in up:
         yield f"systemctl stop {shlex.quote(name)}"
@@ -65,7 +65,7 @@ def stood_down(keep: Sequence[str]) -> Steps:
 @operation()
 def retired(keep: Sequence[str]) -> Steps:
     """Units that an earlier run made and the inventory no longer names are stopped and gone; ``keep`` stay."""
-    old = [name for name in host.get_fact(Added, directory=ADDED_DIR, kind="units") if name not in keep]
+    old = [name for name in host.get_fact(OwnUnits, directory=ADDED_DIR) if name not in keep]
     for name in old:
         stem = name.removesuffix(".service")
         yield f"! systemctl cat {shlex.quote(name)} >/dev/null 2>&1 || systemctl disable --now {shlex.quote(name)}"

@@ -71,12 +71,12 @@ def _one(**choices: Any) -> tuple[dict[str, Any], ...]:
 FAILURES = (
     Failure(
         "the image does not exist",
-        r"manifest unknown|not found",
+        r"pulling vllm/vllm-openai-rocm:v0\.20\.9: failed",
         _one(image="vllm/vllm-openai-rocm:v0.20.9"),
     ),
     Failure(
         "the image has another digest",
-        r"manifest unknown|not found",
+        r"pulling vllm/vllm-openai-rocm:v0\.20\.1@sha256:0+: failed",
         _one(image_digest="sha256:" + "0" * 64),
     ),
     Failure(
@@ -121,7 +121,7 @@ FAILURES = (
     ),
     Failure(
         "another program has the port",
-        r"Address already in use|Another server may hold port 8001",
+        r"port 8001 is held by \d+ python3",
         _one(port=8001),
         before=f"systemd-run -q --unit=other python3 -c '{OTHER_SERVER}'; sleep 3",
         after="systemctl stop other",
@@ -253,7 +253,7 @@ def _said(done: Deploy) -> str:
     if found:
         return found[1]
     found = re.search(
-        r"^.*(manifest unknown|systemd gave up on it|not healthy within|/v1/models names|poorly formatted).*$",
+        r"^.*(manifest unknown|systemd gave up on it|not healthy within|/v1/models names|poorly formatted|pulling .*: failed|is held by).*$",
         plain,
         re.MULTILINE,
     )

@@ -19,7 +19,7 @@ from ojai.facts.docker import DockerImage
 from ojai.facts.files import Entry, Existing, File, Places, SmallFile
 from ojai.facts.groups import Groups
 from ojai.facts.kernel import KernelState, Ttm, TtmLimit
-from ojai.facts.ledger import Added
+from ojai.facts.ledger import Added, OwnUnits
 from ojai.facts.report import HostReport
 from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
 
@@ -405,16 +405,22 @@ def test_service_state_is_stale_to_the_microsecond(programs, tmp_path, since, st
     assert (found.image, found.argv) == (None, None)
 
 
-def test_service_state_reads_its_container(programs):
+def test_service_state_reads_its_container(programs, tmp_path):
     programs("systemctl", SYSTEMCTL)
     config = json.dumps({"Image": "a:b", "Cmd": ["m", "--x", '{"image": 4}', "a=b"], "Env": ["A=B"]})
+    same, strange = tmp_path / "same", tmp_path / "strange"
+    same.mkdir()
+    strange.mkdir()
     docker = f"""case "$*" in
-"container inspect name --format {{{{json .Config}}}}") cat <<'END'
-{config}
+"container inspect name --format "*) cat <<'END'
+Container={config}
+Name=a:b
+Runs=paused sha256:11 true 2026-11-21T08:05:00.123456789Z
+Mount={os.getpid()} {same} {same}
+Mount={os.getpid()} {same} {strange}
+Mount={os.getpid()} /nowhere {strange}
 END
 ;;
-"container inspect name --format {{{{.State.Status}}}} {{{{.Image}}}}") echo paused sha256:11;;
-"container inspect name --format {{{{.Config.Image}}}}") echo a:b;;
 "image inspect --format {{{{.Id}}}} a:b") echo sha256:22;;
 *) exit 1;;
 esac"""
@@ -422,6 +428,16 @@ esac"""
     found = host.get_fact(ServiceState, unit="a.service", container="name")
     assert (found.image, found.argv) == ("a:b", ("m", "--x", '{"image": 4}', "a=b"))
     assert (found.moved, found.paused) == (True, True)
+    assert found.strange == (str(strange), str(strange))
+    assert found.foreign, "made long after the unit was started"
+
+
+@pytest.mark.parametrize("noted", [None, "chat.service\nvllm-gemma4.service\n"])
+def test_own_units(host, tmp_path, noted):
+    if noted:
+        (tmp_path / "units").write_text(noted)
+    found = host.get_fact(OwnUnits, directory=str(tmp_path))
+    assert found == (tuple(noted.split()) if noted else ())
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -459,15 +475,35 @@ MODELS = '{"object": "list",\n "data": [{"id": "a/b"}, {"id": "lora"}]}'
         (404, (404, "[]"), Endpoint(404)),
     ],
 )
-def test_server_endpoint(host, server, health, models, found):
+def test_server_endpoint(programs, server, health, models, found):
     server.answers = {"/health": (health, ""), "/v1/models": models}
-    assert host.get_fact(ServerEndpoint, port=server.server_port) == found
+    programs("ss", listening(server.server_port))
+    # In place of the container's id something that stands in this process's cgroup.
+    host = programs("docker", "echo /")
+    assert host.get_fact(ServerEndpoint, port=server.server_port, container="name") == found
 
 
-def test_server_endpoint_where_nothing_listens(host):
+def listening(port):
+    """``ss`` on a machine where this process has the port."""
+    return f"""[ "$*" = "-ltnpH sport = :{port}" ] || exit 1
+printf 'LISTEN 0 5 127.0.0.1:{port} 0.0.0.0:* users:(("a",pid={os.getpid()},fd=3),("a",pid={os.getpid()},fd=4))\n'"""
+
+
+def test_server_endpoint_of_another_program(programs, server):
+    server.answers = {"/health": (200, ""), "/v1/models": (200, MODELS)}
+    programs("ss", listening(server.server_port))
+    name = Path("/proc/self/comm").read_text().strip()
+    for docker in ("exit 1", "echo 0123456789abcdef"):
+        found = programs("docker", docker).get_fact(ServerEndpoint, port=server.server_port, container="name")
+        assert found.others == (f"{os.getpid()} {name}",)
+        assert found.health == 200 and not found.serves("a/b")
+
+
+def test_server_endpoint_where_nothing_listens(programs):
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as gone:
         port = gone.server_port
-    assert host.get_fact(ServerEndpoint, port=port) == Endpoint()
+    programs("ss", "exit 0")
+    assert programs("docker", "exit 1").get_fact(ServerEndpoint, port=port, container="name") == Endpoint()
 
 
 @pytest.fixture(scope="module")
