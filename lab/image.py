@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lab import packages
@@ -134,22 +134,34 @@ def need_space(folder: Path, wanted: int) -> None:
         )
 
 
-def mmdebstrap_argv(out: Path, suite: str = SUITE) -> list[str]:
-    """Return the command that builds the disk. Only the suite is named: the mirror is mmdebstrap's default."""
-    hook = f'"{GUEST / "build.sh"}" "$1" "{GUEST}" "{SILICON}" "{out}"'
+def mmdebstrap_argv(hook: str, form: str, target: str, include: Sequence[str], suite: str = SUITE) -> list[str]:
+    """Return the command that builds a Debian. Only the suite is named: the mirror is mmdebstrap's default."""
     return [
         packages.find("mmdebstrap") or "mmdebstrap",
         "--variant=apt",
-        "--format=null",
-        f"--include={','.join(INCLUDE)}",
+        f"--format={form}",
+        f"--include={','.join(include)}",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         "--skip=cleanup/apt,cleanup/reproducible",
         f"--customize-hook={hook}",
         suite,
-        "/dev/null",
+        target,
     ]
+
+
+def disk_argv(out: Path) -> list[str]:
+    """Return the command that builds the virtual machine's disk."""
+    hook = f'"{GUEST / "build.sh"}" "$1" "{GUEST}" "{SILICON}" "{out}"'
+    return mmdebstrap_argv(hook, "null", "/dev/null", INCLUDE)
+
+
+def build(argv: Sequence[str], settings: Mapping[str, str], *, what: str, log: Path) -> None:
+    """Run a build as root. If this program is killed, the build ends too (and mmdebstrap clears up after itself)."""
+    words = [f"{key}={value}" for key, value in settings.items()]
+    path = f"PATH={os.environ.get('PATH', '')}:{packages.SBIN}"
+    run(as_root(["setpriv", "--pdeathsig", "TERM", "env", path, *words, *argv]), what=what, log=log)
 
 
 def base() -> Path:
@@ -173,12 +185,8 @@ def base() -> Path:
                 "LAB_DISK_BYTES": str(DISK_BYTES),
                 "LAB_FS_UUID": FS_UUID,
                 "LAB_PRESEED_PACKAGES": " ".join(PRESEED),
-                "PATH": f"{os.environ.get('PATH', '')}:{packages.SBIN}",
             }
-            words = [f"{key}={value}" for key, value in settings.items()]
-            # If this program is killed, the build ends too (and mmdebstrap clears up after itself).
-            build = ["setpriv", "--pdeathsig", "TERM", "env", *words, *mmdebstrap_argv(work)]
-            run(as_root(build), what="building the guest's image", log=log)
+            build(disk_argv(work), settings, what="building the guest's image", log=log)
             if os.geteuid() != 0:
                 run(as_root(["chown", "-R", f"{os.getuid()}:{os.getgid()}", str(work)]), what="chown")
         prune(cache, name)

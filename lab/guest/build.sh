@@ -5,39 +5,22 @@ set -eu
 ROOT=$1 GUEST=$2 SILICON=$3 OUT=$4
 : "${LAB_SUITE:?}" "${LAB_STOCK_SUITE:?}" "${LAB_DISK_BYTES:?}" "${LAB_FS_UUID:?}" "${LAB_PRESEED_PACKAGES:?}"
 
-say() { echo "build: $*"; }
-in_guest() { chroot "$ROOT" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"; }
+# shellcheck source=lab/guest/common.sh
+. "$GUEST/common.sh"
 
-say "configuration files"
-cp -R --no-preserve=ownership "$GUEST/root/." "$ROOT/"
-# Modes as the guest wants them, whatever the checkout's umask was.
-(cd "$GUEST/root" && find . -mindepth 1 -type d) | while read -r item; do chmod 0755 "$ROOT/$item"; done
-(cd "$GUEST/root" && find . -type f) | while read -r item; do chmod 0644 "$ROOT/$item"; done
+configuration
 sed -i "s/@FS_UUID@/$LAB_FS_UUID/" "$ROOT/etc/fstab"
 install -D -m 0755 "$SILICON/ojai_lab_silicon.py" "$ROOT/usr/local/lib/ojai-lab/silicon"
 install -m 0644 "$SILICON/"*.service "$ROOT/etc/systemd/system/"
-chmod 0440 "$ROOT/etc/sudoers.d/ojai-lab"
 chmod 0755 "$ROOT/etc/kernel/postinst.d" 2>/dev/null || true
-rm -f "$ROOT/etc/hostname"
-: > "$ROOT/etc/machine-id"
-
-say "login user"
-in_guest groupadd --force --system render
-in_guest useradd --create-home --shell /bin/bash --groups sudo ojai
-install -d -m 0700 "$ROOT/home/ojai/.ssh"
-in_guest chown -R ojai:ojai /home/ojai
-rm -f "$ROOT"/etc/ssh/ssh_host_*
-
-say "units"
-in_guest systemctl enable systemd-networkd.service ojai-lab-modules.service ojai-lab-silicon.service ssh.service
-in_guest systemctl mask apt-daily.timer apt-daily-upgrade.timer man-db.timer dpkg-db-backup.timer \
-  e2scrub_all.timer e2scrub_reap.service systemd-networkd-wait-online.service fstrim.timer
+login_user
+units
+in_guest systemctl enable systemd-networkd.service ojai-lab-modules.service ojai-lab-silicon.service
 # Seconds of an emulated boot for nothing that a test looks at.
 in_guest systemctl mask grub-common.service systemd-binfmt.service sys-kernel-debug.mount \
   sys-kernel-tracing.mount dev-hugepages.mount modprobe@efi_pstore.service modprobe@drm.service \
   modprobe@configfs.service systemd-pstore.service systemd-update-done.service ldconfig.service \
   systemd-hwdb-update.service systemd-journal-catalog-update.service
-in_guest systemctl set-default multi-user.target
 
 say "stock kernel of $LAB_STOCK_SUITE"
 # The same mirror as the guest's own sources, another suite; only while this one package is installed.
@@ -53,14 +36,8 @@ rm "$ROOT/tmp/stock.list"
 in_guest apt-get -q clean
 in_guest apt-get -q update
 
-# mmdebstrap's own settings (no recommended packages), which an installed machine does not have; its own
-# cleanup of them comes after this hook, and wants the file to be there.
-rm -f "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"
-
-say "packages that the deploy will ask for, downloaded only"
-# Split, on purpose: a list of package names.
-# shellcheck disable=SC2086
-in_guest apt-get -q -y --download-only install $LAB_PRESEED_PACKAGES
+recommends_on
+preseed
 
 say "boot loader"
 release=${stock#linux-image-}
@@ -103,7 +80,7 @@ core="$ROOT/boot/grub/i386-pc/core.img"
 [ "$(stat -c %s "$core")" -le $((2047 * 512)) ] || { say "core.img does not fit before the partition"; exit 1; }
 dd if="$core" of="$disk" bs=512 seek=1 conv=notrunc status=none
 umount "$plain"
-: > "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"
+for_mmdebstrap
 echo "$release" > "$OUT/stock-kernel"
 in_guest dpkg-query -W -f '${Package} ${Version}\n' > "$OUT/packages"
 say "done: $release"

@@ -85,13 +85,14 @@ def test_cache_folder_is_a_setting(tmp_path, monkeypatch):
 
 
 def test_only_the_suite_is_named_never_a_mirror(tmp_path):
-    argv = image.mmdebstrap_argv(tmp_path)
+    argv = image.disk_argv(tmp_path)
     assert argv[-2:] == ["trixie", "/dev/null"]
     assert not [word for word in argv if "://" in word]
 
 
 def test_shell_scripts_parse():
-    subprocess.run(["sh", "-n", image.GUEST / "build.sh"], check=True)
+    for script in (*image.GUEST.glob("*.sh"), image.HERE / "container.sh"):
+        subprocess.run(["sh", "-n", script], check=True)
 
 
 def test_guest_says_it_is_ubuntu_24_04_and_that_it_is_a_stand_in():

@@ -1,0 +1,46 @@
+# Sourced by build.sh (the virtual machine's disk) and container.sh (a container's root file system): what both have
+# in common. ROOT is the new system, GUEST this folder.
+: "${ROOT:?}" "${GUEST:?}" "${LAB_PRESEED_PACKAGES:?}"
+
+say() { echo "build: $*"; }
+in_guest() { chroot "$ROOT" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"; }
+
+configuration() {
+  say "configuration files"
+  cp -R --no-preserve=ownership "$GUEST/root/." "$ROOT/"
+  # Modes as the guest wants them, whatever the checkout's umask was.
+  (cd "$GUEST/root" && find . -mindepth 1 -type d) | while read -r item; do chmod 0755 "$ROOT/$item"; done
+  (cd "$GUEST/root" && find . -type f) | while read -r item; do chmod 0644 "$ROOT/$item"; done
+  chmod 0440 "$ROOT/etc/sudoers.d/ojai-lab"
+  rm -f "$ROOT/etc/hostname"
+  : > "$ROOT/etc/machine-id"
+}
+
+login_user() {
+  say "login user"
+  in_guest groupadd --force --system render
+  in_guest useradd --create-home --shell /bin/bash --groups sudo ojai
+  install -d -m 0700 "$ROOT/home/ojai/.ssh"
+  in_guest chown -R ojai:ojai /home/ojai
+  rm -f "$ROOT"/etc/ssh/ssh_host_*
+}
+
+units() {
+  say "units"
+  in_guest systemctl enable ssh.service
+  in_guest systemctl mask apt-daily.timer apt-daily-upgrade.timer man-db.timer dpkg-db-backup.timer \
+    e2scrub_all.timer e2scrub_reap.service systemd-networkd-wait-online.service fstrim.timer
+  in_guest systemctl set-default multi-user.target
+}
+
+# mmdebstrap's own settings (no recommended packages), which an installed machine does not have; its own
+# cleanup of them comes after this hook, and wants the file to be there.
+recommends_on() { rm -f "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"; }
+for_mmdebstrap() { : > "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"; }
+
+preseed() {
+  say "packages that the deploy will ask for, downloaded only"
+  # Split, on purpose: a list of package names.
+  # shellcheck disable=SC2086
+  in_guest apt-get -q -y --download-only install $LAB_PRESEED_PACKAGES
+}
