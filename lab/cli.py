@@ -1,4 +1,4 @@
-"""`ojai lab`: up, down, status, ssh, snapshot, restore, power-cut, network-cut, network-mend."""
+"""`ojai lab`: up, container, down, status, ssh, snapshot, restore, power-cut, network-cut, network-mend."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
-from lab import image, packages, state, upstreams, vm
+from lab import container, image, packages, state, upstreams, vm
 from lab.errors import LabError
 from lab.shell import step
-from lab.state import HostRecord, Records
+from lab.state import ContainerRecord, HostRecord, Records
 
 
 def _size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
@@ -43,12 +43,13 @@ def _known(records: Records, name: str) -> HostRecord:
     return host
 
 
-def _running(host: HostRecord) -> bool:
+def _running(host: HostRecord | ContainerRecord) -> bool:
     return bool(host.process and host.process.alive)
 
 
-def _keep(records: Records, host: HostRecord) -> Records:
-    records = records.model_copy(update={"hosts": {**records.hosts, host.name: host}})
+def _keep(records: Records, host: HostRecord | ContainerRecord) -> Records:
+    kind = "hosts" if isinstance(host, HostRecord) else "containers"
+    records = records.model_copy(update={kind: {**getattr(records, kind), host.name: host}})
     state.write(records)
     return records
 
@@ -84,6 +85,8 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None) -> None
         records = upstreams.start_registry(upstreams.start_archive(records))
         booting = []
         for name in wanted:
+            if name in records.containers:
+                raise LabError(f"{name} is a container of this lab; give the virtual machine another name")
             host = records.hosts.get(name)
             if host is None:
                 host = vm.create(name, image.base(), carveout or state.DEFAULT_CARVEOUT, memory or state.DEFAULT_MEMORY)
@@ -110,31 +113,63 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None) -> None
     click.echo(f"lab: up after {time.monotonic() - began:.1f} s: {', '.join(wanted)}", err=True)
 
 
+@command.command("container")
+@click.argument("names", nargs=-1)
+def containers(names: tuple[str, ...]) -> None:
+    """Start containers (default: one called container) and the stand-ins: booted systemd guests in seconds.
+
+    For what needs no kernel of its own. `ssh`, `status` and `down` are the same as for virtual machines.
+    """
+    wanted = _checked(names) or ["container"]
+    began = time.monotonic()
+    with state.locked():
+        packages.ensure(containers=True)
+        vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
+        records = state.read()
+        for name in wanted:
+            if name in records.hosts:
+                raise LabError(f"{name} is a virtual machine of this lab; give the container another name")
+        records = upstreams.start_registry(upstreams.start_archive(records))
+        for name in wanted:
+            guest = records.containers.get(name) or ContainerRecord(name=name, port=vm.free_port())
+            if not _running(guest):
+                records = _keep(records, guest)
+                if not container.ready(name):
+                    container.create(name, container.base())
+                records = _keep(records, container.start(guest))
+        vm.write_ssh_files(records)
+        for name in wanted:
+            container.wait_for_ssh(records.containers[name])
+    click.echo(f"lab: up after {time.monotonic() - began:.1f} s: {', '.join(wanted)}", err=True)
+
+
 @command.command()
 @click.argument("names", nargs=-1)
 @click.option("--destroy", is_flag=True, help="Remove the disks too; without names, the lab's whole folder.")
 def down(names: tuple[str, ...], destroy: bool) -> None:
-    """Power lab hosts down (default: all). With the last one, the stand-ins stop too."""
+    """Power lab hosts and containers down (default: all). With the last one, the stand-ins stop too."""
     with state.locked():
         records = state.read()
-        for name in _checked(names) or list(records.hosts):
-            host = vm.stop(_known(records, name))
+        for name in _checked(names) or list(records.guests):
+            guest = records.containers.get(name)
+            host = container.stop(guest) if guest else vm.stop(_known(records, name))
             records = _keep(records, host)
             if destroy:
-                shutil.rmtree(vm.home(name))
-                rest = {key: value for key, value in records.hosts.items() if key != name}
-                records = records.model_copy(update={"hosts": rest})
+                container.remove(name) if guest else shutil.rmtree(vm.home(name))
+                kind = "containers" if guest else "hosts"
+                rest = {key: value for key, value in getattr(records, kind).items() if key != name}
+                records = records.model_copy(update={kind: rest})
                 state.write(records)
-        if not any(_running(host) for host in records.hosts.values()):
+        if records.idle:
             records = upstreams.stop(records)
             state.write(records)
         if destroy and not names:
             for item in state.folder().iterdir():
                 if item.name != "lock":
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
-        elif records.hosts:
+        elif records.guests:
             vm.write_ssh_files(records)
-        if not any(_running(host) for host in records.hosts.values()):
+        if records.idle:
             shutil.rmtree(state.runtime_folder(), ignore_errors=True)
     click.echo("lab: down", err=True)
 
@@ -155,12 +190,14 @@ def status(as_json: bool) -> None:
                 f"{host.name}: {'running' if host.running else 'down'}, 127.0.0.1:{host.port}, "
                 f"carve-out {state.show_size(host.carveout_bytes)}, memory {state.show_size(host.memory_bytes)}"
             )
+        for guest in lab.containers:
+            click.echo(f"{guest.name}: container, {'running' if guest.running else 'down'}, 127.0.0.1:{guest.port}")
         for what, record in (("apt archive", records.rocm), ("registry", records.registry)):
             if record:
                 alive = record.process and record.process.alive
                 click.echo(f"{what}: {'running' if alive else 'down'}, 127.0.0.1:{record.port}")
         click.echo(f"ssh config: {state.folder() / 'ssh_config'}")
-    if lab is None or not any(host.running for host in lab.hosts):
+    if records.idle:
         sys.exit(1)
 
 
@@ -169,9 +206,10 @@ def status(as_json: bool) -> None:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str, words: tuple[str, ...]) -> None:
     """Log in to NAME, or run CMD there and return its exit status: `ojai lab ssh lab -- uname -r`."""
-    host = _known(state.read(), name)
-    if not _running(host):
-        raise LabError(f"lab host {name} is not running; run `ojai lab up {name}`")
+    records = state.read()
+    guest = records.containers.get(name)
+    if not _running(guest or _known(records, name)):
+        raise LabError(f"lab host {name} is not running; run `ojai lab {'container' if guest else 'up'} {name}`")
     if words and words[0] == "--":
         words = words[1:]
     tty = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []

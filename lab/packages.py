@@ -34,6 +34,15 @@ PROGRAMS: dict[str, str] = {
 }
 """Program wanted on PATH (or in sbin) and the Debian package that has it."""
 
+CONTAINER_PROGRAMS: dict[str, str] = {
+    **{name: PROGRAMS[name] for name in ("mmdebstrap", "apt-ftparchive", "dpkg-deb", "gpg", "gpg-agent", "gpgv")},
+    **{name: PROGRAMS[name] for name in ("ssh", "ssh-keygen")},
+    "systemd-nspawn": "systemd-container",
+    "slirp4netns": "slirp4netns",
+    "ip": "iproute2",
+}
+"""The same for a lab of containers only, which needs no QEMU and no image of the model server."""
+
 BACKPORTS_FILE = Path("/etc/apt/sources.list.d/ojai-lab-backports.sources")
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -95,21 +104,22 @@ def qemu_version() -> int:
     return qemu_major(done.stdout)
 
 
-def missing() -> list[str]:
-    """Return the Debian packages that have to be installed; empty when the machine has all."""
-    packages = {package for program, package in PROGRAMS.items() if find(program) is None}
+def missing(*, containers: bool = False) -> list[str]:
+    """Return the Debian packages that have to be installed for virtual machines, or for containers; empty when none."""
+    programs = CONTAINER_PROGRAMS if containers else PROGRAMS
+    packages = {package for program, package in programs.items() if find(program) is None}
     release = _os_release()
     ubuntu = release.get("ID") == "ubuntu"
-    if qemu_version() < (QEMU_OLDEST if ubuntu else QEMU_MINIMUM):
+    if not containers and qemu_version() < (QEMU_OLDEST if ubuntu else QEMU_MINIMUM):
         packages |= {"qemu-system-x86", "qemu-utils"}
     if ubuntu and not DEBIAN_KEYRING.exists():
         packages.add("debian-archive-keyring")  # the guest is Debian's
     return sorted(packages)
 
 
-def ensure() -> None:
+def ensure(*, containers: bool = False) -> None:
     """Install what is missing. Adds Debian 12's backports (for QEMU) only where it is needed."""
-    wanted = missing()
+    wanted = missing(containers=containers)
     if not wanted:
         return
     if shutil.which("apt-get") is None:
@@ -134,7 +144,7 @@ def ensure() -> None:
         if qemu:
             suite = ["-t", backports] if old else []
             _apt(["install", "--no-install-recommends", *suite, *qemu], "installing QEMU")
-    still = missing()
+    still = missing(containers=containers)
     if still:
         raise LabError(
             f"after installing, still missing: {' '.join(still)} (QEMU {qemu_version()} found, "

@@ -16,6 +16,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,7 +24,9 @@ from lab.errors import LabDownError, LabError
 from lab.shell import lock
 
 __all__ = [
+    "ContainerRecord",
     "HostRecord",
+    "LabContainer",
     "LabDownError",
     "LabHost",
     "LabState",
@@ -40,7 +43,7 @@ __all__ = [
 ]
 
 GUEST_VIEW = "10.0.2.2"
-"""The machine that runs QEMU, as a guest on user-mode networking sees it."""
+"""The machine that runs the lab, as a guest on user-mode networking sees it (QEMU's and a container's are alike)."""
 USER = "ojai"
 SHORT = Path("/tmp")
 """Where sockets go when the state folder's name is too long for them."""
@@ -131,6 +134,15 @@ class HostRecord(Frozen):
     process: Process | None = None
 
 
+class ContainerRecord(Frozen):
+    """One container as it is kept in state.json. ``process`` is systemd-nspawn, ``network`` is slirp4netns."""
+
+    name: str
+    port: int
+    process: Process | None = None
+    network: Process | None = None
+
+
 class ServiceRecord(Frozen):
     """One stand-in service: the port stays the same between runs, since guests have it on disk."""
 
@@ -143,14 +155,25 @@ class Records(Frozen):
 
     schema_version: int = 1
     hosts: dict[str, HostRecord] = Field(default_factory=dict)
+    containers: dict[str, ContainerRecord] = Field(default_factory=dict)
     rocm: ServiceRecord | None = None
     registry: ServiceRecord | None = None
     rocm_fingerprint: str | None = None
     images: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def guests(self) -> dict[str, HostRecord | ContainerRecord]:
+        """Virtual machines and containers alike: what has a name and a port for SSH."""
+        return {**self.hosts, **self.containers}
 
-class LabHost(Frozen):
-    """One lab host as others use it."""
+    @property
+    def idle(self) -> bool:
+        """Tell whether no guest runs."""
+        return not any(guest.process and guest.process.alive for guest in self.guests.values())
+
+
+class LabContainer(Frozen):
+    """One container of the lab as others use it."""
 
     name: str
     address: str
@@ -159,9 +182,14 @@ class LabHost(Frozen):
     key: Path
     known_hosts: Path
     ssh_config: Path
+    running: bool
+
+
+class LabHost(LabContainer):
+    """One virtual machine of the lab as others use it."""
+
     carveout_bytes: int
     memory_bytes: int
-    running: bool
 
 
 class Upstreams(Frozen):
@@ -179,6 +207,7 @@ class LabState(Frozen):
 
     hosts: tuple[LabHost, ...]
     upstreams: Upstreams
+    containers: tuple[LabContainer, ...] = ()
 
     def host(self, name: str) -> LabHost:
         """Return the host of that name; LabError names those that there are."""
@@ -241,6 +270,20 @@ def write(records: Records) -> None:
     fresh.replace(path)
 
 
+def _reach(home: Path, guest: HostRecord | ContainerRecord) -> dict[str, Any]:
+    """How to log in to a guest."""
+    return {
+        "name": guest.name,
+        "address": "127.0.0.1",
+        "port": guest.port,
+        "user": USER,
+        "key": home / "keys" / "login",
+        "known_hosts": home / "known_hosts",
+        "ssh_config": home / "ssh_config",
+        "running": bool(guest.process and guest.process.alive),
+    }
+
+
 def view(records: Records) -> LabState | None:
     """Return what others see of the records; None while the stand-ins have never been started."""
     if not (records.rocm and records.registry and records.rocm_fingerprint):
@@ -248,20 +291,10 @@ def view(records: Records) -> LabState | None:
     home = folder()
     return LabState(
         hosts=tuple(
-            LabHost(
-                name=host.name,
-                address="127.0.0.1",
-                port=host.port,
-                user=USER,
-                key=home / "keys" / "login",
-                known_hosts=home / "known_hosts",
-                ssh_config=home / "ssh_config",
-                carveout_bytes=host.carveout_bytes,
-                memory_bytes=host.memory_bytes,
-                running=bool(host.process and host.process.alive),
-            )
+            LabHost(**_reach(home, host), carveout_bytes=host.carveout_bytes, memory_bytes=host.memory_bytes)
             for host in records.hosts.values()
         ),
+        containers=tuple(LabContainer(**_reach(home, container)) for container in records.containers.values()),
         upstreams=Upstreams(
             rocm_url=f"http://{GUEST_VIEW}:{records.rocm.port}",
             rocm_fingerprint=records.rocm_fingerprint,
@@ -273,7 +306,7 @@ def view(records: Records) -> LabState | None:
 
 
 def load() -> LabState:
-    """Return the running lab; raise LabDownError when no host of it runs."""
+    """Return the running lab; raise LabDownError when no virtual machine of it runs."""
     lab = view(read())
     if lab is None or not any(host.running for host in lab.hosts):
         raise LabDownError("the lab is not up: run `ojai lab up` (or `make lab`) first")

@@ -183,11 +183,14 @@ def start(host: HostRecord) -> HostRecord:
 
 
 def write_ssh_files(records: state.Records) -> None:
-    """Write known_hosts (from the keys themselves) and ssh_config for all hosts."""
+    """Write known_hosts (from the keys themselves) and ssh_config for all hosts and containers."""
     top = state.folder()
     lines, blocks = [], []
-    for host in records.hosts.values():
-        public = (home(host.name) / "ssh_host_ed25519_key.pub").read_text().split()
+    for host in records.guests.values():
+        key = home(host.name) / "ssh_host_ed25519_key.pub"
+        if not key.exists():  # it was being made when its `up` was killed
+            continue
+        public = key.read_text().split()
         lines.append(f"[127.0.0.1]:{host.port} {public[0]} {public[1]}\n")
         blocks.append(f"Host {host.name}\n  HostName 127.0.0.1\n  Port {host.port}\n\n")
     common = (
