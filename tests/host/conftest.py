@@ -20,6 +20,7 @@ from ojai.settings import HostSettings, Service
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ojai")
     group.addoption("--inventory", default="inventory/ojai.py", help="inventory whose hosts are checked")
+    group.addoption("--deploy", default="deploy.py", help="the deploy that must find nothing to change")
     group.addoption("--limit", action="append", default=[], help="only these hosts or groups, as for pyinfra")
     group.addoption("--host", help="only the host of exactly this name (a group may be called like a host)")
     group.addoption(
@@ -29,9 +30,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "disruptive: interrupts the service; runs only with --disruptive")
+    config.addinivalue_line(
+        "markers", "silicon: needs the host's own kernel, its GPU or a running service, which a container has not"
+    )
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "services" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.silicon)
     if not config.getoption("--disruptive"):
         skip = pytest.mark.skip(reason="interrupts the service; --disruptive runs it")
         for item in items:

@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_deploy_would_change_nothing(entry, pytestconfig):
     argv = [sys.executable, "-m", "pyinfra", "--json", "--limit", entry.name, pytestconfig.getoption("--inventory")]
     # Without -y this only looks; the plan names what a run would change.
-    done = subprocess.run([*argv, "deploy.py"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*argv, pytestconfig.getoption("--deploy")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr.strip()[-2000:]
     plan = json.loads(done.stdout)["plan"]
     pending = [operation["name"] for operation in plan if entry.name in operation["hosts_with_change"]]

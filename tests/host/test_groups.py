@@ -1,6 +1,9 @@
 """The named users can use the GPU, and nobody else can."""
 
+import pytest
 
+
+@pytest.mark.silicon
 def test_named_users_can_open_the_gpu_in_a_fresh_login(mini):
     for user in mini.settings.gpu_users:
         for device in ("/dev/kfd", *mini.text("ls /dev/dri/renderD*").split()):
@@ -13,6 +16,7 @@ def test_named_users_are_in_both_groups(mini):
         assert {"video", "render"} <= set(mini.text(f"id -nG {user}").split())
 
 
+@pytest.mark.silicon
 def test_device_belongs_to_the_group_and_is_closed_to_others(mini):
     device = mini.host.file("/dev/kfd")
     assert (device.user, device.group) == ("root", "render")

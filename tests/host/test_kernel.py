@@ -1,6 +1,10 @@
 """The kernel that AMD asks for runs, with its own GPU driver, and the devices are there."""
 
+import pytest
+
 from ojai import accelerators, kernels
+
+pytestmark = pytest.mark.silicon
 
 
 def test_running_kernel_is_of_the_flavour_and_new_enough(mini):

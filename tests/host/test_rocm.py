@@ -41,6 +41,7 @@ def test_packages_are_not_held_back(mini):
     assert not held & {*mini.settings.rocm_packages, mini.settings.kernel_package}
 
 
+@pytest.mark.silicon
 def test_rocminfo_sees_the_gpu(mini):
     if "rocminfo" not in mini.settings.rocm_packages:
         pytest.skip("rocminfo is not among rocm_packages")

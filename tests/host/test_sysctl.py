@@ -2,6 +2,10 @@
 
 import shlex
 
+import pytest
+
+pytestmark = pytest.mark.silicon
+
 #: The guides' central failure: the first shard of 26B-A4B, mapped privately and writable.
 SHARD = 49_907_246_508
 
