@@ -223,17 +223,18 @@ def go_back(state: State, host: Host, slot: Slot) -> bool:
 
 
 @operation()
-def put_back(services: Sequence[Serving]) -> Steps:
-    """The last release that was healthy, and is not what the host has now, serves again.
-
-    ``services``: those that the inventory asks for. Refuses where none is kept.
-    """
-    found = host.get_fact(ReleaseState, services=_asked(services))
-    healthy = found.kept.get("healthy")
-    # A service that the inventory does not name any more is compared by what the release says of it.
-    slot: Slot = "previous" if healthy and healthy.same_as(_now(services, found)) else "healthy"
-    release = found.kept.get(slot)
-    if release is None:
+def put_back() -> Steps:
+    """The last release that was healthy, and is not what the host has now, serves again. Refuses where none is kept."""
+    kept = host.get_fact(ReleaseState, services=()).kept
+    healthy = kept.get("healthy")
+    slot: Slot = "healthy"
+    if healthy:
+        mine = [released.serving for released in healthy.services]
+        now = _now(mine, host.get_fact(ReleaseState, services=_asked(mine)))
+        units = host.get_fact(OwnUnits, directory=ADDED_DIR)
+        if healthy.same_as(now) and set(units) == {service.unit for service in mine}:
+            slot = "previous"
+    if slot not in kept:
         there = f"the release on the host is the only one kept ({healthy.told()})" if healthy else "none is kept"
         yield refuse(
             f"rollback: found no release to go back to: {there}; wanted: one that was healthy before. A release is "

@@ -1,0 +1,297 @@
+"""Healthy releases, kept and put back by this machine's shell, on files under a temporary folder.
+
+docker is a small program that keeps names of images in a folder; systemctl writes down what it is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.context import ctx_host, ctx_state
+from real_host import RealHost
+from sample import SERVING
+
+from ojai.facts.release import ReleaseState
+from ojai.operations import progress, release
+from ojai.releases import tag
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a release belongs to root")
+
+OLD, NEW = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+NEXT = replace(SERVING, image="vllm/vllm-openai-rocm:v0.20.1-next")
+
+DOCKER = """\
+cd {store}
+file() {{ printf %s "$1" | tr /:@ ___; }}
+for last; do :; done
+case "$*" in
+  "image inspect "*) if test -e "$(file "$last")"; then cat "$(file "$last")"
+      else grep -qsx "$last" ./* && echo "$last"; fi;;
+  "image ls "*) for name in ojai-release_*; do
+      test -e "$name" && printf 'tag\\tojai-release:%s\\t%s\\n' "${{name#ojai-release_}}" "$(cat "$name")"; done; :;;
+  "image rm "*) rm "$(file "$last")";;
+  tag\\ *) if test -e "$(file "$2")"; then cp "$(file "$2")" new; else grep -qsx "$2" ./* || exit 1; echo "$2" > new; fi
+      mv new "$(file "$3")";;
+  "pull --quiet "*) echo "pulled $3" >> {log}; echo {old} > "$(file "$3")";;
+  *) exit 9;;
+esac"""
+
+
+class Machine(RealHost):
+    """A host whose /etc and /var/lib/ojai are in ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.log, self.answers = root, root / "log", True
+        programs, self.store = root / "programs", root / "images"
+        for folder in (programs, self.store, root / "etc/systemd/system", root / "etc/ojai"):
+            folder.mkdir(parents=True)
+        scripts = {
+            "docker": DOCKER.format(store=self.store, log=self.log, old=OLD),
+            "systemctl": f'echo "$*" >> {self.log}',
+        }
+        for name, script in scripts.items():
+            (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+            (programs / name).chmod(0o755)
+        super().__init__({"PATH": f"{programs}:{os.environ['PATH']}"})
+
+    def sh(self, command: str) -> Any:
+        for place in ("/etc/", "/var/lib/ojai"):
+            command = command.replace(place, f"{self.root}{place}")
+        return super().sh(command)
+
+    def run_shell_command(self, command: Any, **arguments: Any) -> Any:
+        if not self.answers:
+            raise OSError("the connection is lost")
+        return super().run_shell_command(command, **arguments)
+
+    def has(self, image: str, image_id: str) -> None:
+        (self.store / image.translate(str.maketrans("/:@", "___"))).write_text(image_id + "\n")
+
+    def put(self, name: str, unit: str, env: str = "A=1\n") -> None:
+        (self.root / f"etc/systemd/system/{name}.service").write_text(f"# Made by ojai for {name}.\n{unit}\n")
+        (self.root / f"etc/ojai/{name}.env").write_text(env)
+
+    def unit(self, name: str = "vllm-gemma4") -> str:
+        return (self.root / f"etc/systemd/system/{name}.service").read_text().splitlines()[1]
+
+    def asked(self) -> list[str]:
+        found = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return found
+
+    def keep(self, *services: Any) -> bool:
+        return self.apply(release.kept, services=list(services))
+
+    def kept(self) -> Any:
+        return self.get_fact(ReleaseState, services=()).kept
+
+    def take_back(self, *services: Any) -> None:
+        with ctx_state.use(self.state), ctx_host.use(self):
+            release.take_back(self.state, self, list(services))
+
+    def roll_back(self) -> bool:
+        return self.apply(release.put_back)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(progress.logger, "error", lines.append)
+    monkeypatch.setattr(progress.logger, "info", lambda text: None)
+    return lines
+
+
+@pytest.fixture
+def serves(monkeypatch):
+    """Whether what was put back becomes ready."""
+    answer = {"ready": True}
+    monkeypatch.setattr(release, "wait_until_ready", lambda *words: answer["ready"])
+    return answer
+
+
+@pytest.fixture
+def machine(tmp_path, said, serves):
+    """A host that serves, and whose release was kept."""
+    found = Machine(tmp_path)
+    found.has(SERVING.image, OLD)
+    found.put("vllm-gemma4", "old")
+    assert found.keep(SERVING)
+    return found
+
+
+def upgrade(machine: Machine) -> None:
+    machine.has(NEXT.image, NEW)
+    machine.put("vllm-gemma4", "new", "A=2\n")
+
+
+def test_what_is_kept_is_kept_once(machine):
+    assert not machine.keep(SERVING)
+    folder = machine.root / "var/lib/ojai/releases"
+    assert oct(folder.stat().st_mode)[-3:] == oct((folder / "healthy").stat().st_mode)[-3:] == "700"
+    assert oct((folder / "healthy/vllm-gemma4.env").stat().st_mode)[-3:] == "600"
+    assert list(machine.kept()) == ["healthy"]
+
+
+@pytest.mark.parametrize("damage", ["vllm-gemma4.unit", "vllm-gemma4.env", "release.json", None])
+def test_a_damaged_release_is_kept_anew_and_not_turned_into_the_previous_one(machine, damage):
+    folder = machine.root / "var/lib/ojai/releases/healthy"
+    if damage:
+        (folder / damage).write_text("")
+    else:
+        folder.chmod(0o755)
+    assert machine.kept() == {}
+    assert machine.keep(SERVING)
+    assert list(machine.kept()) == ["healthy"]
+
+
+def test_a_failed_upgrade_is_taken_back(machine, said):
+    upgrade(machine)
+    machine.take_back(NEXT)
+    assert machine.unit() == "old"
+    env = machine.root / "etc/ojai/vllm-gemma4.env"
+    assert (env.read_text(), oct(env.stat().st_mode)[-3:]) == ("A=1\n", "600")
+    assert "restart vllm-gemma4.service" in machine.asked()
+    assert "was taken back" in "\n".join(said) and "serves again" in "\n".join(said)
+    assert not machine.keep(SERVING)
+
+
+def test_a_moved_tag_is_given_back(machine, said):
+    machine.has(SERVING.image, NEW)
+    machine.take_back(SERVING)
+    assert machine.get_fact(ReleaseState, services=(("vllm-gemma4", SERVING.image),)).now["vllm-gemma4"].image_id == OLD
+    assert "restart vllm-gemma4.service" in machine.asked()
+
+
+def test_where_nothing_was_changed_nothing_is_restarted(machine, said):
+    machine.take_back(NEXT)
+    asked = machine.asked()
+    assert "start vllm-gemma4.service" in asked and "restart vllm-gemma4.service" not in asked
+    assert "still serves" in "\n".join(said)
+
+
+def test_a_pruned_image_is_pulled_again(machine):
+    for file in machine.store.iterdir():
+        file.unlink()
+    upgrade(machine)
+    # A release knows its image's digest when a registry gave it.
+    folder = machine.root / "var/lib/ojai/releases/healthy/release.json"
+    digest = f"vllm/vllm-openai-rocm@sha256:{'d' * 64}"
+    folder.write_text(folder.read_text().replace('"digest":""', f'"digest":"{digest}"'))
+    machine.take_back(NEXT)
+    assert f"pulled {digest}" in machine.asked()
+    assert machine.unit() == "old"
+
+
+def test_a_service_that_took_anothers_place_gives_it_back(machine, said):
+    renamed = replace(SERVING, name="chat")
+    machine.put("chat", "new")
+    machine.take_back(renamed)
+    assert not (machine.root / "etc/systemd/system/chat.service").exists()
+    asked = machine.asked()
+    assert asked.index("disable --now chat.service") < asked.index("start vllm-gemma4.service")
+
+
+def test_of_two_services_both_go_back(machine):
+    second = replace(SERVING, name="second", port=8001)
+    machine.put("second", "old second")
+    assert machine.keep(SERVING, second)
+    machine.asked()
+    machine.put("vllm-gemma4", "new")
+    machine.put("second", "new second")
+    machine.take_back(SERVING, second)
+    assert (machine.unit(), machine.unit("second")) == ("old", "old second")
+    assert {"restart vllm-gemma4.service", "restart second.service"} <= set(machine.asked())
+
+
+def test_without_a_release_it_says_so(tmp_path, said):
+    Machine(tmp_path).take_back(SERVING)
+    assert "No release has been healthy on this host yet" in said[0]
+
+
+def test_a_lost_connection_is_no_missing_release(machine, said):
+    machine.answers = False
+    machine.take_back(SERVING)
+    assert "does not answer" in said[0] and "No release" not in said[0]
+
+
+def test_when_the_old_one_does_not_serve_either_it_says_so(machine, serves, said):
+    upgrade(machine)
+    serves["ready"] = False
+    machine.take_back(NEXT)
+    assert "does not serve either" in said[-1]
+
+
+def test_when_it_cannot_be_put_back_it_says_why(machine, said):
+    for file in machine.store.iterdir():
+        file.unlink()
+    machine.take_back(SERVING)
+    assert "could not be put back" in "\n".join(said)
+    assert "serves again" not in "\n".join(said)
+
+
+def test_an_upgrade_keeps_the_one_before_and_drops_the_one_before_that(machine):
+    upgrade(machine)
+    assert machine.keep(NEXT)
+    assert list(machine.kept()) == ["healthy", "previous"]
+    third = replace(SERVING, image="vllm/vllm-openai-rocm:third")
+    machine.has(third.image, "sha256:" + "3" * 64)
+    machine.put("vllm-gemma4", "third")
+    assert machine.keep(third)
+    names = {file.name for file in machine.store.iterdir()}
+    assert "vllm_vllm-openai-rocm_v0.20.1" not in names, "the image of the first release is still there"
+    assert {"vllm_vllm-openai-rocm_v0.20.1-next", "vllm_vllm-openai-rocm_third"} <= names
+    tags = machine.get_fact(ReleaseState, services=()).tags
+    assert tags[tag("vllm-gemma4", "previous")] == NEW
+
+
+def test_rollback_goes_to_the_one_before_and_a_second_one_comes_back(machine):
+    upgrade(machine)
+    assert machine.keep(NEXT)
+    assert machine.roll_back()
+    assert machine.unit() == "old"
+    assert machine.get_fact(ReleaseState, services=()).held("healthy")
+    assert machine.roll_back()
+    assert machine.unit() == "new"
+    assert machine.roll_back()
+    assert machine.unit() == "old"
+
+
+def test_rollback_after_a_failed_edit_goes_to_the_healthy_one(machine):
+    machine.put("vllm-gemma4", "edited")
+    assert machine.roll_back()
+    assert machine.unit() == "old"
+    assert list(machine.kept()) == ["healthy"]
+
+
+def test_rollback_away_from_a_service_of_another_name(machine):
+    machine.put("chat", "new")
+    assert machine.roll_back()
+    assert not (machine.root / "etc/systemd/system/chat.service").exists()
+    assert "start vllm-gemma4.service" in machine.asked()
+
+
+def test_rollback_that_does_not_serve_fails_and_leaves_the_releases(machine, serves, said):
+    upgrade(machine)
+    assert machine.keep(NEXT)
+    before = machine.kept()
+    serves["ready"] = False
+    with pytest.raises(AssertionError):
+        machine.roll_back()
+    assert "does not serve" in said[-1]
+    assert machine.kept() == before
+
+
+@pytest.mark.parametrize("line", range(4, 13))
+def test_keeping_that_is_cut_off_loses_no_release(machine, line):
+    upgrade(machine)
+    with ctx_state.use(machine.state), ctx_host.use(machine):
+        (script,) = release.kept._inner(services=[NEXT])
+    machine.sh("\n".join(script.splitlines()[:line]))
+    assert machine.kept(), "neither release is left"
+    machine.keep(NEXT)
+    assert machine.kept()["healthy"].services[0].serving == NEXT
+    assert not machine.keep(NEXT)
