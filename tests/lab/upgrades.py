@@ -1,6 +1,6 @@
 """Upgrades that fail, each in its own way: is the service that worked before back, and how long was it away?
 
-    python -m tests.lab.upgrades [--only NAME …]
+    python -m tests.lab.upgrades [--only NAME …] [--keep]
 
 Runs on a machine of its own, writes what it saw to results/upgrades.json, and docs/reference/failed-upgrades.md from
 that. Exit status 1 when one was not taken back.
@@ -170,7 +170,7 @@ def watched(lab: Lab, guest: Guest) -> Iterator[list[tuple[float, bool]]]:
     seen: list[tuple[float, bool]] = []
     place = "/run/ojai-watch"
     script = (
-        f"rm -f {place}; exec systemd-run -q --unit=ojai-watch sh -c "
+        f"systemctl stop ojai-watch 2>/dev/null; rm -f {place}; exec systemd-run -q --unit=ojai-watch sh -c "
         "'while :; do if curl -s -m 2 http://127.0.0.1:8000/v1/models | grep -q " + MODEL + "; then w=up; else w=down; "
         f"fi; echo $(date +%s.%N) $w >> {place}; sleep 0.5; done'"
     )
@@ -292,7 +292,9 @@ def write_page() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[f.name for f in FAILURES], default=None)
-    asked = parser.parse_args().only
+    parser.add_argument("--keep", action="store_true", help="leave the machine running at the end")
+    words = parser.parse_args()
+    asked = words.only
     lab = Lab(ROOT / ".lab-upgrades")
     guest = Guest(lab)
     up = lab.ojai("lab", "up")
@@ -327,7 +329,8 @@ def main() -> int:
         print(f"{failure.name}: {word}, away {outcome.seconds_away:.0f} s, in {outcome.seconds:.0f} s", flush=True)
         for fault in outcome.faults:
             print(f"    {fault}", flush=True)
-    lab.ojai("lab", "down", "--destroy")
+    if not words.keep:
+        lab.ojai("lab", "down", "--destroy")
     return 1 if lost else 0
 
 
