@@ -253,7 +253,8 @@ def _said(done: Deploy) -> str:
     if found:
         return found[1]
     found = re.search(
-        r"^.*(manifest unknown|systemd gave up on it|not healthy within|/v1/models names|poorly formatted|pulling .*: failed|is held by).*$",
+        r"^.*(pulling .*: failed|systemd gave up on it|not healthy within|/v1/models names|poorly formatted|is held by)"
+        r".*$",
         plain,
         re.MULTILINE,
     )
