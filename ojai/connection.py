@@ -40,7 +40,7 @@ def tune(host: Host) -> None:
     if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     leave(host)
-    _WATCHES[host.name] = gevent.spawn(watch, host, transport)
+    _WATCHES[host.name] = gevent.spawn(watch, host.print_prefix, transport)
 
 
 def leave(host: Host) -> None:
@@ -50,28 +50,29 @@ def leave(host: Host) -> None:
         watching.kill()
 
 
-def watch(host: Host, transport: Transport) -> None:
+def watch(prefix: str, transport: Transport) -> None:
     """Ask every :data:`EVERY` seconds for a sign of life; without one for :data:`PATIENCE` seconds, hang up.
 
-    Whatever waits for the host then fails at once, and the run says so and ends.
+    Whatever waits for the host then fails at once, and the run says so (each line with ``prefix``) and ends. Not given
+    the host itself: in a deploy file that is a name whose meaning depends on who asks.
     """
     while True:
         transport.join(EVERY)
         if not transport.is_alive():
-            _lost(host, "it was closed from the other side")
+            _lost(prefix, "it was closed from the other side")
             return
         sign = gevent.spawn(transport.global_request, "keepalive@openssh.com", None, True)
         sign.join(PATIENCE)
         if not sign.ready():
             sign.kill(block=False)
-            _lost(host, f"no sign of life for {PATIENCE:.0f} s")
+            _lost(prefix, f"no sign of life for {PATIENCE:.0f} s")
             transport.close()
             return
 
 
-def _lost(host: Host, found: str) -> None:
+def _lost(prefix: str, found: str) -> None:
     logger.error(
-        f"{host.print_prefix}connection: found it lost ({found}); wanted: the host to answer. "
+        f"{prefix}connection: found it lost ({found}); wanted: the host to answer. "
         "What to do: see that it runs and can be reached, then run the deploy again; it goes on from where it was."
     )
 

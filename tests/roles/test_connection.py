@@ -51,7 +51,7 @@ def said(monkeypatch):
 def test_a_host_that_falls_silent_is_hung_up_on(said):
     transport = Transport(answers=3)
     with gevent.Timeout(10):
-        connection.watch(HOST, transport)
+        connection.watch("[mini] ", transport)
     assert transport.closed
     assert len(said) == 1
     for word in ("[mini] connection: found it lost", "no sign of life", "wanted", "run the deploy again"):
@@ -61,13 +61,13 @@ def test_a_host_that_falls_silent_is_hung_up_on(said):
 def test_a_connection_that_ends_is_told(said):
     transport = Transport(answers=2, ends=True)
     with gevent.Timeout(10):
-        connection.watch(HOST, transport)
+        connection.watch("[mini] ", transport)
     assert "closed from the other side" in said[0]
 
 
 def test_a_host_that_answers_is_left_in_peace(said):
     transport = Transport(answers=10**9)
-    watching = gevent.spawn(connection.watch, HOST, transport)
+    watching = gevent.spawn(connection.watch, "[mini] ", transport)
     gevent.sleep(0.2)
     assert not watching.ready()
     connection._WATCHES["mini"] = watching
