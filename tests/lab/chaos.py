@@ -175,12 +175,14 @@ class Waiter:
         """Return when the condition is met; :class:`NotReachedError` when the deploy ends before."""
         met = threading.Event()
         assert self.process.stdout
-        reader = threading.Thread(target=lambda: self.process.stdout and self.process.stdout.readline() and met.set())
-        reader.daemon = True
+        stream = self.process.stdout
+        reader = threading.Thread(target=lambda: stream.readline() == "reached\n" and met.set(), daemon=True)
         reader.start()
         while not met.wait(0.1):
             if deploy.process.poll() is not None and not met.wait(2):
                 raise NotReachedError(f"the deploy ended before the guest was there: {deploy.tail()}")
+            if not reader.is_alive() and not met.is_set():
+                raise NotReachedError(f"the shell that looks for it ended, status {self.process.wait(10)}")
 
     def end(self) -> None:
         """Close its connection."""
