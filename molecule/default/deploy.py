@@ -1,0 +1,15 @@
+"""What a container can hold of ../../deploy.py: the roles, as they are, that need no kernel and no GPU."""
+
+from pyinfra import host
+
+from ojai.connection import tune
+from ojai.inventory import settings_of
+from roles import caches, docker, groups, rocm
+
+tune(host)
+settings = settings_of(host)
+
+groups.apply(settings=settings)
+rocm.apply(settings=settings)
+docker.apply(settings=settings)
+caches.apply(settings=settings)

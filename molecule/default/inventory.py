@@ -1,0 +1,33 @@
+"""The container of this scenario, with what is outside replaced by the lab's stand-ins."""
+
+from pyinfra.api.exceptions import InventoryError
+
+from lab import state
+
+_lab = state.view(state.read())
+if _lab is None:
+    raise InventoryError(f"{state.folder()}: no container there. Molecule makes it: `make molecule`.")
+
+molecule = [
+    (
+        _guest.name,
+        {
+            "ssh_hostname": _guest.address,
+            "ssh_port": _guest.port,
+            "ssh_user": _guest.user,
+            "ssh_key": str(_guest.key),
+            "ssh_known_hosts_file": str(_guest.known_hosts),
+            "ssh_strict_host_key_checking": "yes",
+            "gpu_users": [_guest.user],
+            # The signed archive that stands for repo.radeon.com, and the registry that stands for Docker Hub.
+            "rocm_mirror": _lab.upstreams.rocm_url,
+            "rocm_key_fingerprint": _lab.upstreams.rocm_fingerprint,
+            "docker_registry_mirrors": [_lab.upstreams.registry_mirror],
+            "docker_packages": ["docker.io", "docker-cli"],
+            # A service needs the GPU: molecule/vm has one.
+            "services": [],
+        },
+    )
+    for _guest in _lab.containers
+    if _guest.running
+]
