@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from ojai import accelerators, profiles
 from ojai.budgets import demand, of
@@ -16,6 +18,12 @@ from ojai.units import GIB, PAGE_BYTES, format_gib
 
 #: Free space to leave beside image and weights, for logs and compile caches (bytes).
 DISK_RESERVE = 5 * GIB
+
+#: Free space that every deploy needs for packages, logs and the container (bytes), whatever is there already.
+DISK_LEAST = GIB // 2
+
+#: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
+CLOCK_TOLERANCE = 300
 
 #: The one file that names AMD's packages on a host that this project keeps.
 ROCM_SOURCE = "/etc/apt/sources.list.d/ojai-rocm.sources"
@@ -92,10 +100,14 @@ def budgets(settings: HostSettings, report: Report) -> dict[str, Budget]:
     }
 
 
-def refusals(settings: HostSettings, report: Report) -> list[Refusal]:
-    """Every reason to leave this host alone, in the order a person would look."""
+def refusals(settings: HostSettings, report: Report, now: float | None = None) -> list[Refusal]:
+    """Every reason to leave this host alone, in the order a person would look.
+
+    ``now``: this machine's clock (seconds since 1970) when the host answered; None: it has just done so.
+    """
     return [
         *_system(report),
+        *_clock(report, time.time() if now is None else now),
         *_accounts(report),
         *_gpu(settings, report),
         *_driver(report),
@@ -118,6 +130,21 @@ def _system(report: Report) -> Iterator[Refusal]:
         )
     if report.machine != "x86_64":
         yield Refusal("architecture", report.machine, "x86_64", "take a machine with an AMD Ryzen processor")
+
+
+def _clock(report: Report, now: float) -> Iterator[Refusal]:
+    if report.clock is None or abs(report.clock - now) <= CLOCK_TOLERANCE:
+        return
+    ahead = report.clock > now
+    shown = [datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S") for moment in (report.clock, now)]
+    yield Refusal(
+        "clock",
+        f"{shown[0]} UTC, {timedelta(seconds=round(abs(report.clock - now)))} {'ahead of' if ahead else 'behind'} "
+        "this machine's clock",
+        f"{shown[1]} UTC, give or take {CLOCK_TOLERANCE // 60} minutes (apt and TLS refuse what seems to be signed "
+        f"{'too long ago' if ahead else 'in the future'})",
+        "`sudo timedatectl set-ntp true` on the host, or correct the clock of this machine, if that is the wrong one",
+    )
 
 
 def _accounts(report: Report) -> Iterator[Refusal]:
@@ -249,6 +276,14 @@ def _disk(settings: HostSettings, report: Report) -> Iterator[Refusal]:
             size = profiles.load(service.profile).weights_bytes
             need(settings.data_directory, size, f"weights of {commands[service.name].model} {format_gib(size)}")
     free = {mount: space for space, mount in report.disks.values()}
+    for mount, space in free.items():
+        if mount not in needs and space < DISK_LEAST:
+            yield Refusal(
+                "disk space",
+                f"{format_gib(space)} free on {mount}: the disk is full",
+                f"{format_gib(DISK_LEAST)} at least, for packages, logs and the container",
+                "free space there (`sudo apt clean`, `docker image prune`, `journalctl --vacuum-size=200M`)",
+            )
     for mount, (size, said) in needs.items():
         if free[mount] < size + DISK_RESERVE:
             yield Refusal(

@@ -39,7 +39,7 @@ class Answer:
 def questions(settings: HostSettings) -> dict[str, Any]:
     """What preflight wants to know of a host, as arguments of the fact ``HostReport``."""
     return {
-        "places": ("/var/lib/docker", settings.data_directory),
+        "places": ("/var/lib/docker", settings.data_directory, "/var/lib/dpkg"),
         "users": settings.gpu_users,
         "env_files": tuple(service.env_file for service in settings.services),
         "images": tuple(settings.command(service).image for service in settings.services),

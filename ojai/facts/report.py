@@ -17,6 +17,7 @@ say user "$(id -un)"
 say hostname "$(uname -n)"
 say machine "$(uname -m)"
 say kernel "$(uname -r)"
+say clock "$(date +%s)"
 ( . /etc/os-release; say os_id "$ID"; say os_version "$VERSION_ID"; say os_name "$PRETTY_NAME" )
 for device in /sys/bus/pci/devices/*; do
   case "$(cat "$device/class" 2>/dev/null)" in 0x03*)
@@ -77,6 +78,8 @@ class Report:
     os_id: str = ""
     os_version: str = ""
     os_name: str = ""
+    #: seconds since 1970, as the host's clock had it when it answered
+    clock: int | None = None
     #: display-class PCI functions: address -> "vendor:device" as sysfs has them, e.g. "0x1002:0x150e"
     gpus: dict[str, str] = field(default_factory=dict)
     #: KFD's gfx_target_version of every GPU node, e.g. 110500 for gfx1150; empty where the driver is not up
@@ -141,6 +144,7 @@ def parse(lines: list[str]) -> Report | None:
         os_id=one("os_id"),
         os_version=one("os_version"),
         os_name=one("os_name"),
+        clock=number("clock"),
         gpus=dict(entry.split(" ", 1) for entry in every.get("pci", [])),
         gfx_versions=tuple(v for v in map(int, every.get("gfx", [])) if v),
         vram_total=number("mem_info_vram_total"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +87,7 @@ GOOD_ONES = {
         ),
         {"accelerator": "gfx1151", "memory_regime": "gtt", "gtt_limit": "100GiB", **LARGE},
     ),
+    "a clock that is a little off": (replace(GOOD, clock=int(time.time()) - 240), {}),
     "a firmware that this host is told to accept": (
         replace(GOOD, firmware={"linux-firmware": "20251125.git1"}),
         {"firmware_known_bad": []},
@@ -102,6 +104,8 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "another release": ("operating system", {"os_version": "22.04", "os_name": "Ubuntu 22.04.5 LTS"}, {}),
     "another distribution": ("operating system", {"os_id": "debian"}, {}),
     "no os-release": ("operating system", {"os_id": "", "os_version": "", "os_name": ""}, {}),
+    "a clock that stood still": ("clock", {"clock": 1_500_000_000}, {}),
+    "a clock of the future": ("clock", {"clock": 4_000_000_000}, {}),
     "ARM": ("architecture", {"machine": "aarch64"}, {}),
     "32 bits": ("architecture", {"machine": "i686"}, {}),
     "no sudo": ("privilege", {"user": "ada"}, {}),
@@ -137,6 +141,20 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "no room for the image": (
         "disk space",
         {"disks": {"/var/lib/docker": (30 * GIB, "/"), "/srv/ojai": (900 * GIB, "/srv")}},
+        {},
+    ),
+    "no room for anything, although image and model are there": (
+        "disk space",
+        {
+            "images": (IMAGE,),
+            "models": ("/srv/ojai/huggingface/hub/models--google--gemma-4-E4B-it",),
+            "disks": {"/var/lib/docker": (9 << 20, "/"), "/srv/ojai": (9 << 20, "/"), "/var/lib/dpkg": (9 << 20, "/")},
+        },
+        {},
+    ),
+    "no room for packages": (
+        "disk space",
+        {"disks": {**GOOD.disks, "/srv/ojai": (900 * GIB, "/"), "/var/lib/dpkg": (9 << 20, "/var")}},
         {},
     ),
     "no room for the weights": (
@@ -223,6 +241,18 @@ def test_the_carve_out_that_would_do_is_named():
     (refusal,) = refusals(settings(**LARGE), replace(GOOD, vram_total=16 * GIB))
     assert "16 GiB" in refusal.found
     assert "at least 56 GiB: set 64 GB in the BIOS" in refusal.todo
+
+
+def test_a_wrong_clock_is_told_with_both_times():
+    behind = replace(GOOD, clock=1_700_000_000)
+    (refusal,) = refusals(settings(), behind, now=1_700_000_000 + 90_061)
+    assert refusal.found == "2023-11-14 22:13:20 UTC, 1 day, 1:01:01 behind this machine's clock"
+    assert refusal.wanted.startswith("2023-11-15 23:14:21 UTC, give or take 5 minutes")
+    assert "in the future" in refusal.wanted and "timedatectl set-ntp true" in refusal.todo
+    (refusal,) = refusals(settings(), behind, now=1_700_000_000 - 301)
+    assert "0:05:01 ahead of" in refusal.found and "too long ago" in refusal.wanted
+    assert refusals(settings(), behind, now=1_700_000_000 - 300) == []
+    assert refusals(settings(), behind, now=1_700_000_000 + 300.0) == []
 
 
 def test_disk_space_is_added_up_by_file_system():
