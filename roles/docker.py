@@ -4,12 +4,13 @@ from typing import Any
 
 from pyinfra.api.deploy import deploy
 
-from ojai.operations import apt, files, service
+from ojai.operations import apt, docker, files, service
 from ojai.settings import HostSettings
 
 KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
 SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
 DAEMON = "/etc/docker/daemon.json"
+LOG_DRIVER = "json-file"
 PACKAGES = {
     "ubuntu": ["docker.io"],
     "docker": ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"],
@@ -19,7 +20,7 @@ PACKAGES = {
 def daemon_values(settings: HostSettings) -> dict[str, Any]:
     """Our part of daemon.json: logs that turn, and mirrors where there are any."""
     values: dict[str, Any] = {
-        "log-driver": "json-file",
+        "log-driver": LOG_DRIVER,
         "log-opts": {
             "max-size": settings.docker_log_max_size,
             "max-file": str(settings.docker_log_max_file),
@@ -61,6 +62,11 @@ def apply(*, settings: HostSettings) -> None:
     files.json_merged(name="Configure the daemon", path=DAEMON, values=daemon_values(settings))
     apt.packages(name="Install Docker Engine", names=package_names(settings))
     service.running(name="Run Docker", unit="docker.service", inputs=[DAEMON])
+    docker.answering(
+        name="See that the daemon answers, as configured",
+        driver=LOG_DRIVER,
+        mirrors=list(settings.docker_registry_mirrors),
+    )
 
 
 @deploy("Docker: removal")

@@ -16,6 +16,9 @@ def apply(*, settings: HostSettings) -> None:
         name="Have the groups video and render",
         names=GROUPS,
     )
+    groups.devices(
+        name="Give the GPU's devices to them",
+    )
     groups.members(
         name="Put the named users into them",
         groups=GROUPS,

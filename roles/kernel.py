@@ -30,6 +30,10 @@ def apply(*, settings: HostSettings) -> None:
         pages=pages_of(settings),
         marker=REBOOT_MARKER,
     )
+    kernel.bootable(
+        name="Have what the next boot needs",
+        flavour=settings.kernel_flavour,
+    )
     kernel.reboot_if_required(
         name="Run the newest kernel of the flavour",
         flavour=settings.kernel_flavour,

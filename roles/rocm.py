@@ -52,12 +52,21 @@ def apply(*, settings: HostSettings) -> None:
         names=[*settings.rocm_packages, *(["migraphx"] if settings.rocm_migraphx else [])],
         origin=f"{channel.mirror}/{channel.rocm_path}",
     )
+    apt.alternative(name="Point /opt/rocm at the release", group="rocm", link="/opt/rocm")
     files.text_file(
         name="Let the loader find ROCm's libraries",
         path=LOADER,
         text=f"# Made by ojai.\n{channel.tree}/lib\n{channel.tree}/lib64\n",
     )
-    files.made_from(name="Refresh the loader's cache", output="/etc/ld.so.cache", inputs=[LOADER], command="ldconfig")
+    files.made_from(
+        name="Refresh the loader's cache",
+        output="/etc/ld.so.cache",
+        inputs=[LOADER],
+        command="ldconfig",
+        # A cache that is newer can still be cut short, or made while the drop-in was not there.
+        sound=f"ldconfig -p && for lib in {channel.tree}/lib/*.so.*; do "
+        '[ ! -e "$lib" ] || ldconfig -p | grep -qF "=> ${lib%/*}/"; done',
+    )
 
 
 @deploy("ROCm: removal")

@@ -13,14 +13,40 @@ from pyinfra.api import FactBase
 class Packages:
     """State of the packages that were asked about.
 
-    ``installed``: name -> version, fully installed ones only. ``broken``: packages that dpkg left half done
-    (any package, not only those asked about). ``lists_age``: seconds since the last ``apt-get update`` that
-    reached its end, None when there was none.
+    ``installed``: name -> version, fully installed ones only. ``broken``: packages that dpkg left half done, and
+    ``unmet``: what installed packages depend on and nothing installed provides (any package, not only those asked
+    about). ``held``: those that are on hold. ``altered``: name -> its files that are gone or not as they were
+    installed (configuration files, and documentation that was left out, do not count). ``lists_age``: seconds since
+    the last ``apt-get update`` that reached its end, None when there was none.
     """
 
     installed: dict[str, str] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    altered: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lists_age: int | None = None
+
+
+#: Prints what installed packages depend on and nothing installed provides. Versions are left to apt: this is asked
+#: on every run, and `apt-get check` takes seconds on a slow machine.
+_UNMET = r"""
+dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Provides}\t${Pre-Depends}, ${Depends}\n' | awk -F '\t' '
+function plain(text) { sub(/\(.*/, "", text); sub(/:[a-z0-9]+ *$/, "", text); gsub(/ /, "", text); return text }
+$1 == "installed" || $1 ~ /^triggers-/ {
+  have[$2]; n = split($3, given, ","); for (i = 1; i <= n; i++) have[plain(given[i])]; wants[$2] = $4 }
+END { for (name in wants) { n = split(wants[name], needs, ","); for (i = 1; i <= n; i++) {
+  met = 0; m = split(needs[i], ways, "|")
+  for (j = 1; j <= m; j++) { way = plain(ways[j]); if (way == "" || way in have) met = 1 }
+  if (m && !met) print "unmet\t" plain(ways[1]) } } }' | sort -u
+"""
+
+#: Prints the files of package $1 that are gone or were changed.
+ALTERED = (
+    'dpkg --verify "$1" 2>/dev/null | '
+    "sed -n 's,^missing  *\\(/.*\\)$,\\1,p; "
+    "s,^..5......  *\\(/.*\\)$,\\1,p' | grep -v ^/usr/share/"
+)
 
 
 class AptPackages(FactBase[Packages]):
@@ -38,7 +64,8 @@ class AptPackages(FactBase[Packages]):
             f"{shlex.join(names)} 2>/dev/null; "
             "dpkg-query -W -f '${db:Status-Status}\\t${Package}\\n' "
             "| grep -E '^(unpacked|half-configured|half-installed|triggers-awaited|triggers-pending)' "
-            "| sed 's/^/broken\\t/'; "
+            f"| sed 's/^/broken\\t/'; {_UNMET.strip()}; altered() {{ {ALTERED}; }}; "
+            f'for name in {shlex.join(names)}; do altered "$name" | sed "s,^,altered\\t$name\\t,"; done; '
             "stamp=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null "
             "| sort -n | tail -n 1); "
             '[ -z "$stamp" ] || printf "age\\t%s\\n" "$(( $(date +%s) - stamp ))"; printf "end\\n"'
@@ -48,44 +75,82 @@ class AptPackages(FactBase[Packages]):
         """Read the answer."""
         installed: dict[str, str] = {}
         broken: list[str] = []
+        unmet: list[str] = []
+        held: list[str] = []
+        altered: dict[str, tuple[str, ...]] = {}
         age: int | None = None
         for line in output:
             match line.split("\t"):
                 case ["package", status, name, version] if status.endswith(" ok installed"):
                     installed[name] = version
+                    if status.startswith("hold "):
+                        held.append(name)
+                case ["unmet", name]:
+                    unmet.append(name)
+                case ["altered", name, file]:
+                    altered[name] = (*altered.get(name, ()), file)
                 case ["broken", _, name]:
                     broken.append(name)
                 case ["age", seconds]:
                     age = int(seconds)
-        return Packages(installed=installed, broken=tuple(broken), lists_age=age)
+        return Packages(
+            installed=installed,
+            broken=tuple(broken),
+            unmet=tuple(unmet),
+            held=tuple(held),
+            altered=altered,
+            lists_age=age,
+        )
 
 
-class AptOffers(FactBase[dict[str, str]]):
-    """The newest version of each of ``names`` that the repository at ``origin`` (a URL) offers: name -> version."""
+@dataclass(frozen=True)
+class Offers:
+    """``newest``: name -> the newest version that the repository asked about offers. ``candidates``: name -> what apt
+    would install of its own accord. ``pins``: files of preferences that name one of the packages."""
+
+    newest: dict[str, str] = field(default_factory=dict)
+    candidates: dict[str, str] = field(default_factory=dict)
+    pins: tuple[str, ...] = ()
+
+
+class AptOffers(FactBase[Offers]):
+    """:class:`Offers` of the repository at ``origin`` (a URL) for ``names``."""
 
     @staticmethod
-    def default() -> dict[str, str]:
+    def default() -> Offers:
         """Nothing offered."""
-        return {}
+        return Offers()
 
     def command(self, names: tuple[str, ...], origin: str) -> str:
-        """``apt-cache policy``, after a line that says whose offers are asked for."""
-        return f"printf 'origin\\t%s\\n' {shlex.quote(origin)}; LC_ALL=C apt-cache policy {shlex.join(names)}"
+        """The preferences that name one of them, whose offers are asked for, and ``apt-cache policy``."""
+        words = shlex.quote("|".join(re.escape(name) for name in names))
+        return (
+            f'names={words}; grep -slE "^Package:(.* )?(src:)?($names)( |$)" /etc/apt/preferences '
+            "/etc/apt/preferences.d/* | sed 's/^/pin\\t/'; "
+            f"printf 'origin\\t%s\\n' {shlex.quote(origin)}; LC_ALL=C apt-cache policy {shlex.join(names)}"
+        )
 
-    def process(self, output: list[str]) -> dict[str, str]:
+    def process(self, output: list[str]) -> Offers:
         """Read the version tables: a version's line, then where it is to be had, newest version first."""
         offers: dict[str, str] = {}
-        origin = output[0].split("\t", 1)[-1].rstrip("/")
-        name = version = ""
-        for line in output[1:]:
+        candidates: dict[str, str] = {}
+        pins: list[str] = []
+        origin = name = version = ""
+        for line in output:
             words = line.split()
-            if line and not line[0].isspace():
+            if line.startswith("pin\t"):
+                pins.append(line.split("\t", 1)[1])
+            elif line.startswith("origin\t"):
+                origin = line.split("\t", 1)[1].rstrip("/")
+            elif line and not line[0].isspace():
                 name = line.rstrip(":")
+            elif words[:1] == ["Candidate:"]:
+                candidates[name] = words[1]
             elif re.match(r"( \*\*\*|    ) \S+ -?\d+$", line):
                 version = words[-2]
             elif len(words) > 1 and words[1].rstrip("/") == origin:
                 offers.setdefault(name, version)
-        return offers
+        return Offers(newest=offers, candidates=candidates, pins=tuple(pins))
 
 
 class KeyringFingerprints(FactBase[tuple[str, ...]]):
@@ -120,7 +185,8 @@ class KeyringFingerprints(FactBase[tuple[str, ...]]):
 
 
 class SourceRefreshed(FactBase[bool]):
-    """Whether ``apt-get update`` has succeeded since the newest of ``inputs`` (sources, keys, pins) was changed."""
+    """Whether ``apt-get update`` has succeeded since the newest of ``inputs`` (sources, keys, pins) was changed, and
+    what it read of the sources among them is still there."""
 
     @staticmethod
     def default() -> bool:
@@ -128,11 +194,42 @@ class SourceRefreshed(FactBase[bool]):
         return False
 
     def command(self, stamp: str, inputs: tuple[str, ...]) -> str:
-        """Compare the stamp that our own update leaves with the files that it read."""
+        """Compare the stamp that our own update leaves with the files that it read; look for each source's list.
+
+        apt names a list for its URL: without scheme and user, ``_`` for each slash.
+        """
         mark = shlex.quote(stamp)
         older = " && ".join(f"! test {shlex.quote(path)} -nt {mark}" for path in inputs)
-        return f"if test -e {mark} && {older}; then echo yes; else echo no; fi"
+        script = f"if test -e {mark} && {older}; then echo yes; else echo no; fi; "
+        sources = [path for path in inputs if path.endswith(".sources")]
+        if sources:
+            script += (
+                f"sed -n 's/^URIs: *//p' {shlex.join(sources)} 2>/dev/null | "
+                "sed 's,^[a-z]*://,,; s,^[^/]*@,,; s,/*$,,; s,_,%5f,g; s,/,_,g' | while read -r name; do "
+                "ls /var/lib/apt/lists/${name}_dists_*Release >/dev/null 2>&1 || echo no; done"
+            )
+        return script
 
     def process(self, output: list[str]) -> bool:
-        """``yes`` or ``no``."""
+        """``yes``, and no ``no``."""
         return output == ["yes"]
+
+
+class Alternative(FactBase[bool]):
+    """Whether ``link`` leads to the best of the alternatives of ``group``; True too where there is no such group."""
+
+    @staticmethod
+    def default() -> bool:
+        """Nothing to be turned."""
+        return True
+
+    def command(self, group: str, link: str) -> str:
+        """Prints ``elsewhere`` when it does not."""
+        return (
+            f"best=$(update-alternatives --query {shlex.quote(group)} 2>/dev/null | sed -n 's/^Best: //p'); "
+            f'[ -z "$best" ] || [ "$(readlink -f {shlex.quote(link)})" = "$best" ] || echo elsewhere'
+        )
+
+    def process(self, output: list[str]) -> bool:
+        """The word, or nothing."""
+        return output != ["elsewhere"]

@@ -42,3 +42,61 @@ class DockerImage(FactBase[Image | None]):
             return None
         found = json.loads(text)
         return Image(id=found["Id"], digests=tuple(found.get("RepoDigests") or ()))
+
+
+class PulledImage(FactBase[str]):
+    """The id of the image that was pulled as ``reference``, by our own note in ``file``; empty without one."""
+
+    @staticmethod
+    def default() -> str:
+        """No note."""
+        return ""
+
+    def command(self, file: str, reference: str) -> str:
+        """The note has a line for each image: reference, blank, id."""
+        return f"awk -v name={shlex.quote(reference)} '$1 == name {{print $2}}' {shlex.quote(file)} 2>/dev/null || true"
+
+    def process(self, output: list[str]) -> str:
+        """The last line counts."""
+        return output[-1].strip() if output else ""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """``there``: Docker is installed. ``answers``: its daemon does, within 20 seconds. ``driver``: where containers'
+    logs go by default; ``mirrors``: the registry mirrors that it asks, as it writes them (with a slash at the end).
+    ``overrides``: drop-ins of its unit."""
+
+    there: bool = False
+    answers: bool = False
+    driver: str = ""
+    mirrors: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+
+
+class DockerDaemon(FactBase[Daemon]):
+    """:class:`Daemon`: what it does, not what its file says."""
+
+    @staticmethod
+    def default() -> Daemon:
+        """No Docker."""
+        return Daemon()
+
+    def command(self) -> str:
+        """``docker info``, and systemd's word about drop-ins."""
+        return (
+            "! command -v docker >/dev/null || { echo there; systemctl show docker.service -p DropInPaths; "
+            "timeout 20 docker info --format '{{json .LoggingDriver}} {{json .RegistryConfig.Mirrors}}' 2>/dev/null "
+            "| grep '^\"..*\" ' || true; }"
+        )
+
+    def process(self, output: list[str]) -> Daemon:
+        """Read the answer: ``there``, the drop-ins, and a line of JSON values where the daemon answers."""
+        overrides: tuple[str, ...] = ()
+        for line in output:
+            if line.startswith("DropInPaths="):
+                overrides = tuple(line.removeprefix("DropInPaths=").split())
+            elif line.startswith('"'):
+                driver, _, mirrors = line.partition(" ")
+                return Daemon(True, True, json.loads(driver), tuple(json.loads(mirrors) or ()), overrides)
+        return Daemon(there="there" in output, overrides=overrides)

@@ -106,18 +106,19 @@ class EmptyFolder(FactBase[bool]):
 
 
 class NewerThan(FactBase[bool]):
-    """Whether the file at ``path`` is there and newer than every one of ``inputs`` that exists."""
+    """Whether the file at ``path`` is there and newer than every one of ``inputs`` that exists, and ``sound`` (shell)
+    succeeds."""
 
     @staticmethod
     def default() -> bool:
         """No."""
         return False
 
-    def command(self, path: str, inputs: tuple[str, ...]) -> str:
+    def command(self, path: str, inputs: tuple[str, ...], sound: str = "true") -> str:
         """Prints ``newer`` when it is."""
         file = shlex.quote(path)
         older = " && ".join(f"! test {shlex.quote(name)} -nt {file}" for name in inputs)
-        return f"if test -e {file} && {older}; then echo newer; fi"
+        return f"if test -e {file} && {older} && ( {sound} ) >/dev/null 2>&1; then echo newer; fi"
 
     def process(self, output: list[str]) -> bool:
         """The word, or nothing."""

@@ -35,3 +35,33 @@ class Groups(FactBase[dict[str, Group]]):
             name, _, gid, members = line.split(":")
             groups[name] = Group(gid=int(gid), members=tuple(m for m in members.split(",") if m))
         return groups
+
+
+@dataclass(frozen=True)
+class Node:
+    """A device node. ``uid``: its owner's number; ``mode``: octal digits."""
+
+    uid: int
+    group: str
+    mode: str
+
+
+class GpuDevices(FactBase[dict[str, Node]]):
+    """The GPU's device nodes: path -> :class:`Node`. None where no driver is up."""
+
+    @staticmethod
+    def default() -> dict[str, Node]:
+        """No device."""
+        return {}
+
+    def command(self) -> str:
+        """One line a node; patterns that match nothing are passed over."""
+        return "LC_ALL=C stat -c '%n:%u:%G:%a' /dev/kfd /dev/dri/card* /dev/dri/renderD* 2>/dev/null || true"
+
+    def process(self, output: list[str]) -> dict[str, Node]:
+        """Read the lines."""
+        found = {}
+        for line in output:
+            path, uid, group, mode = line.rsplit(":", 3)
+            found[path] = Node(uid=int(uid), group=group, mode=mode)
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 
@@ -51,11 +52,20 @@ class KernelState(FactBase[Kernels | None]):
 class Ttm:
     """``live``: the limit in force in pages of 4096 bytes, None while ttm is not loaded. ``settled``: the options
     file at ``path`` is older than this boot and than the ``stamp`` of the last look at the initramfs, so that all
-    that reads it has. ``others``: what else sets the limit, as ``file:line``."""
+    that reads it has. ``others``: what else sets the limit, as ``file:line``. ``file``: that file is there. ``memory``:
+    the system's memory in the same pages, 0 when it is not known."""
 
     live: int | None = None
     settled: bool = False
     others: tuple[str, ...] = ()
+    file: bool = False
+    memory: int = 0
+
+    @property
+    def excess(self) -> tuple[str, ...]:
+        """Those of ``others`` that let the GPU borrow more than there is."""
+        limits = {entry: re.findall(r"pages_limit=(\d+)", entry) for entry in self.others}
+        return tuple(entry for entry, found in limits.items() if found and int(found[-1]) > self.memory > 0)
 
 
 class TtmLimit(FactBase[Ttm]):
@@ -75,7 +85,9 @@ class TtmLimit(FactBase[Ttm]):
             f'if test -e {file} && test "$(stat -c %Y {file})" -lt "$boot" && '
             f'test -e {mark} && ! test {file} -nt {mark}; then printf "settled\\tyes\\n"; fi; '
             f"grep -sHn pages_limit /etc/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf /proc/cmdline "
-            f"| grep -v -F {file}: | sed 's/^/other\\t/'; :"
+            f"| grep -v -F {file}: | sed 's/^/other\\t/'; "
+            f"! test -e {file} || printf 'file\\tyes\\n'; "
+            "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/memory\\t\\1/p' /proc/meminfo 2>/dev/null; :"
         )
 
     def process(self, output: list[str]) -> Ttm:
@@ -86,4 +98,35 @@ class TtmLimit(FactBase[Ttm]):
             live=live,
             settled=["settled", "yes"] in pairs,
             others=tuple(value for key, value in pairs if key == "other"),
+            file=["file", "yes"] in pairs,
+            memory=next((int(value) // 4 for key, value in pairs if key == "memory"), 0),
         )
+
+
+class BootFiles(FactBase[dict[str, tuple[str, ...]]]):
+    """Kernels that dpkg says are installed: release -> what of it is not there (``image``, ``driver``, ``initrd``,
+    ``menu``). The GPU's driver stands for the modules; an initramfs and a menu are looked for where the host makes
+    such."""
+
+    @staticmethod
+    def default() -> dict[str, tuple[str, ...]]:
+        """No kernel installed."""
+        return {}
+
+    def command(self) -> str:
+        """By dpkg's records, since a file that is gone says nothing of itself."""
+        return (
+            "dpkg-query -S '/boot/vmlinuz-*' 2>/dev/null | sed -n 's,.*: /boot/vmlinuz-,,p' | sort -u | "
+            'while read -r release; do lacks=; test -e "/boot/vmlinuz-$release" || lacks="$lacks image"; '
+            'driver=$(PATH=$PATH:/sbin:/usr/sbin modinfo -k "$release" -F filename amdgpu 2>/dev/null); '
+            'test -e "$driver" || lacks="$lacks driver"; '
+            '! command -v update-initramfs >/dev/null || test -e "/boot/initrd.img-$release" || '
+            'lacks="$lacks initrd"; '
+            '! command -v update-grub >/dev/null || grep -qsF "/vmlinuz-$release" /boot/grub/grub.cfg || '
+            'lacks="$lacks menu"; '
+            'echo "$release$lacks"; done'
+        )
+
+    def process(self, output: list[str]) -> dict[str, tuple[str, ...]]:
+        """One release a line."""
+        return {words[0]: tuple(words[1:]) for words in map(str.split, output) if words}

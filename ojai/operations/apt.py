@@ -12,11 +12,12 @@ import time
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
+from ojai.facts.apt import ALTERED, Alternative, AptOffers, AptPackages, KeyringFingerprints, Offers, SourceRefreshed
+from ojai.facts.files import Entry, Places
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
-from ojai.operations.progress import ask, complain, connector_arguments, long, say
+from ojai.operations.progress import ask, complain, connector_arguments, long, refuse, say
 
 #: Seconds to wait for another apt or dpkg (unattended-upgrades, most of the time) before giving up.
 LOCK_TIMEOUT = 900
@@ -28,7 +29,8 @@ STAMP = f"{STATE_DIR}/apt-refreshed"
 STALE_LISTS = 86_400
 
 _ENVIRONMENT = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none"
-_APT = f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -q -y"
+#: apt-get as it is called here: without questions, waiting for its lock.
+COMMAND = f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -q -y"
 
 _UPDATE = f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -o APT::Update::Error-Mode=any -q update"
 
@@ -62,7 +64,8 @@ def wait_for_lock(state: State, host: Host) -> bool:
         time.sleep(5)
 
 
-def _locked(command: str, doing: str) -> Steps:
+def locked(command: str, doing: str) -> Steps:
+    """A long command that needs apt's lock, after waiting for it."""
     yield FunctionCommand(wait_for_lock, (), {})
     yield long(command, doing)
 
@@ -76,10 +79,16 @@ def keyring(path: str, url: str, fingerprint: str) -> Steps:
     """
     wanted = fingerprint.replace(" ", "").upper()
     found = host.get_fact(KeyringFingerprints, path=path)
-    if found == (wanted,):
-        host.noop(f"{path} holds {wanted}")
-        return
     file = shlex.quote(path)
+    if found == (wanted,):
+        place = host.get_fact(Places, paths=(path,)).get(path)
+        if place == Entry("regular file", "root", "root", "644"):
+            host.noop(f"{path} holds {wanted}")
+            return
+        if place and place.kind == "regular file":
+            # apt reads it as a user of its own, and says only that there is no key when it cannot.
+            yield f"chown root:root {file} && chmod 644 {file}"
+            return
     yield long(
         f"""set -eu
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; export GNUPGHOME="$work"
@@ -105,7 +114,7 @@ def refreshed(inputs: list[str]) -> Steps:
     if host.get_fact(SourceRefreshed, stamp=STAMP, inputs=tuple(inputs)):
         host.noop("apt has read these sources")
         return
-    yield from _locked(f"mkdir -p {STATE_DIR} && {_UPDATE} && touch {STAMP}", "apt-get update")
+    yield from locked(f"mkdir -p {STATE_DIR} && {_UPDATE} && touch {STAMP}", "apt-get update")
 
 
 @operation()
@@ -113,35 +122,63 @@ def packages(names: list[str], origin: str | None = None) -> Steps:
     """``names`` are installed, and nothing is left half done by a run that was cut off.
 
     With ``origin`` (a repository's URL) in the version that it offers: another release line is gone over to, and a
-    package of the same name from elsewhere is replaced. Waits for apt's locks (:data:`LOCK_TIMEOUT` s). What was
-    not there before is noted for removal. Nothing else is taken away for it: apt then stops and says what.
+    package of the same name from elsewhere is replaced; a pin of others that prefers another is refused. Waits for
+    apt's locks (:data:`LOCK_TIMEOUT` s). What was not there before is noted for removal. Nothing else is taken away
+    for it: apt then stops and says what. A hold is taken off (it would keep the next release, and fixes, away), and
+    a package whose files are gone or were changed is installed anew.
     """
     state = host.get_fact(AptPackages, names=tuple(names))
     missing = [name for name in names if name not in state.installed]
-    offers = host.get_fact(AptOffers, names=tuple(names), origin=origin) if origin else {}
+    offers = host.get_fact(AptOffers, names=tuple(names), origin=origin) if origin else Offers()
+    for name, offered in offers.newest.items():
+        candidate = offers.candidates.get(name, offered)
+        if candidate not in (offered, state.installed.get(name)):
+            yield refuse(
+                f"{name}: found apt preferring {candidate}; wanted {offered} of {origin}. Pins that name it: "
+                f"{', '.join(offers.pins) or 'none'}. What to do: remove the pin, then run the deploy again."
+            )
+            return
     others = [
-        f"{name}={offers[name]}"
+        f"{name}={offers.newest[name]}"
         for name in names
-        if name in state.installed and offers.get(name, "") not in ("", state.installed[name])
+        if name in state.installed and offers.newest.get(name, "") not in ("", state.installed[name])
     ]
-    if state.broken:
-        yield from _locked(
-            f"{_ENVIRONMENT} dpkg --configure -a --force-confdef --force-confold && {_APT} -f install",
-            f"finishing what dpkg left half done ({' '.join(state.broken[:5])})",
+    if state.held:
+        yield f"apt-mark unhold {shlex.join(state.held)}"
+    if state.broken or state.unmet:
+        what = " ".join([*state.broken, *state.unmet][:5])
+        yield from locked(
+            f"{_ENVIRONMENT} dpkg --configure -a --force-confdef --force-confold && {COMMAND} -f install",
+            f"finishing what dpkg left half done ({what})",
         )
     if missing or others:
         if missing:
             yield note("packages", missing)
         change = "--allow-downgrades" if others else "--no-remove"
         if state.lists_age is None or state.lists_age > STALE_LISTS:
-            yield from _locked(_UPDATE, "apt-get update")
-        yield from _locked(
-            f"{_APT} -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "
+            yield from locked(_UPDATE, "apt-get update")
+        yield from locked(
+            f"{COMMAND} -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "
             f"--no-install-recommends {change} install {shlex.join([*missing, *others])}",
             f"installing {' '.join([*missing, *others])}",
         )
-    elif not state.broken:
+    altered = [
+        name for name in state.altered if name not in missing and not any(o.startswith(f"{name}=") for o in others)
+    ]
+    if altered:
+        yield from locked(reinstall(altered), f"installing {' '.join(altered)} anew")
+    if not (missing or others or altered or state.held or state.broken or state.unmet):
         host.noop(f"installed: {' '.join(names)}")
+
+
+def reinstall(names: list[str]) -> str:
+    """Shell that puts the files of installed packages back. Fails where apt cannot get the version any more."""
+    return (
+        f"set -e; {COMMAND} -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --reinstall install "
+        f"{shlex.join(names)}; altered() {{ {ALTERED}; }}; for name in {shlex.join(names)}; do "
+        'left=$(altered "$name" || true); [ -z "$left" ] || { echo "$name: still not as it was installed: $left. Its '
+        'version can perhaps not be downloaded any more: apt-get install $name" >&2; exit 1; }; done'
+    )
 
 
 @operation()
@@ -154,5 +191,14 @@ def packages_removed(names: list[str]) -> Steps:
         return
     there = host.get_fact(AptPackages, names=tuple(ours)).installed
     if there:
-        yield from _locked(f"{_APT} purge --auto-remove {shlex.join(there)}", f"removing {' '.join(there)}")
+        yield from locked(f"{COMMAND} purge --auto-remove {shlex.join(there)}", f"removing {' '.join(there)}")
     yield forget("packages", ours)
+
+
+@operation()
+def alternative(group: str, link: str) -> Steps:
+    """``link`` leads to the best of the alternatives of ``group``, which a package set up. Nothing where none did."""
+    if host.get_fact(Alternative, group=group, link=link):
+        host.noop(f"{link} leads where it should")
+    else:
+        yield f"update-alternatives --auto {shlex.quote(group)}"

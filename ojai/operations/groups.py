@@ -10,10 +10,11 @@ import shlex
 from pyinfra import host
 from pyinfra.api import operation
 
-from ojai.facts.groups import Groups
+from ojai.facts.groups import GpuDevices, Groups, Node
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, forget, note
+from ojai.operations.progress import long
 
 
 @operation()
@@ -26,6 +27,35 @@ def system_groups(names: list[str]) -> Steps:
     yield note("groups", missing)
     for name in missing:
         yield f"groupadd --system {shlex.quote(name)}"
+
+
+@operation()
+def devices() -> Steps:
+    """The GPU's device nodes belong to their groups and are closed to everybody else, as udev's own rules have it.
+
+    A node that is not (a group was made anew, somebody changed it) is given by udev once more; where it is still not
+    then, a rule of others says so, and the files that may be it are named.
+    """
+    found = host.get_fact(GpuDevices)
+    wanted = {path: Node(0, "video" if "/card" in path else "render", "660") for path in found}
+    wrong = sorted(path for path, node in found.items() if node != wanted[path])
+    if not wrong:
+        host.noop("all devices belong to their groups")
+        return
+    # `control --reload`: udev looks a group's number up when it reads its rules.
+    checks = "; ".join(
+        f'found=$(stat -c %u:%G:%a {path}); [ "$found" = 0:{wanted[path].group}:660 ] || '
+        f'wrong="$wrong {path} $found, wanted 0:{wanted[path].group}:660;"'
+        for path in map(shlex.quote, wrong)
+    )
+    yield long(
+        "udevadm control --reload && udevadm trigger --settle --action=change --subsystem-match=kfd "
+        f"--subsystem-match=drm; wrong=; {checks}; "
+        '[ -z "$wrong" ] || { echo "GPU devices: found$wrong (owner:group:mode). Rules that may say so: '
+        "$(grep -slE 'kfd|drm|renderD|card' /etc/udev/rules.d/* /run/udev/rules.d/* | paste -sd ' '). "
+        'What to do: remove that rule, then run the deploy again." >&2; exit 1; }',
+        f"giving {' '.join(wrong)} to their groups",
+    )
 
 
 @operation()

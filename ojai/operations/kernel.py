@@ -14,9 +14,9 @@ from pyinfra.connectors.util import clear_askpass_cache, remove_any_sudo_askpass
 from ojai import kernels
 from ojai.connection import leave, tune
 from ojai.facts.files import Existing
-from ojai.facts.kernel import KernelState, TtmLimit
+from ojai.facts.kernel import BootFiles, KernelState, TtmLimit
 from ojai.facts.ledger import Added
-from ojai.operations import Steps
+from ojai.operations import Steps, apt
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
 from ojai.operations.progress import HEARTBEAT, complain, connector_arguments, long, refuse, say
@@ -129,12 +129,23 @@ def ttm_limit(path: str, pages: int | None, marker: str) -> Steps:
 
     The options file at ``path`` is ours. ttm reads it when it is loaded, so a change is followed by a reboot
     (``marker`` asks for it), and the initramfs is made anew when ttm is in it. A limit that is overridden
-    elsewhere is refused, since rebooting again would change nothing.
+    elsewhere is refused, since rebooting again would change nothing; so is one of others above the memory there is.
     """
     added = bool(host.get_fact(Added, directory=ADDED_DIR, kind="ttm"))
     if pages is None:
-        if not added:
-            host.noop("the limit is the kernel's own")
+        found = host.get_fact(TtmLimit, path=path, stamp=_TTM_STAMP)
+        if not added and not found.file:
+            if found.excess:
+                yield refuse(
+                    f"ttm.pages_limit: found {'; '.join(found.excess)}; wanted: no more than the memory there is "
+                    f"({found.memory} pages): the GPU would ask for the rest, and the kernel end programs for it. "
+                    "What to do: remove or lower that limit, then run the deploy again."
+                )
+            elif found.live and found.live > found.memory > 0:
+                # Set by hand, or by a file that is gone: the next boot is without it.
+                yield f"touch {shlex.quote(marker)}"
+            else:
+                host.noop("the limit is the kernel's own")
             return
         yield f"rm -f {shlex.quote(path)}"
         yield long(_REFRESH_INITRAMFS, "refreshing the initramfs")
@@ -162,6 +173,34 @@ def ttm_limit(path: str, pages: int | None, marker: str) -> Steps:
 
 
 @operation()
+def bootable(flavour: str) -> Steps:
+    """What the newest installed kernel of ``flavour`` needs for the next boot is on the disk: its image, its modules
+    (the GPU's driver stands for them), its initramfs, its entry in GRUB's menu.
+
+    Without one of them this run would end well, and the next power cut in another kernel, or in none.
+    """
+    found = host.get_fact(BootFiles)
+    newest = kernels.newest(tuple(found), flavour)
+    lacks = found[newest.text] if newest else ()
+    if newest is None or not lacks:
+        host.noop("nothing of the kernel is missing")
+        return
+    release = shlex.quote(newest.text)
+    if "image" in lacks or "driver" in lacks:
+        driver = f"'*/modules/'{release}'/kernel/drivers/gpu/drm/amd/amdgpu/amdgpu.ko*'"
+        yield from apt.locked(
+            f"dpkg-query -S /boot/vmlinuz-{release} {driver} 2>/dev/null | cut -d: -f1 | sort -u | "
+            f"xargs {apt.COMMAND} --reinstall install",
+            f"installing {newest.text} anew",
+        )
+    elif "initrd" in lacks:
+        # GRUB's menu names the initramfs too, where there was one when it was written.
+        yield long(f"update-initramfs -c -k {release} && update-grub", f"making the initramfs of {newest.text}")
+    else:
+        yield long("update-grub", "writing GRUB's menu")
+
+
+@operation()
 def at_least(flavour: str, floor: str, why: str, strict: bool) -> Steps:
     """The running kernel is of ``flavour`` and not older than ``floor`` (base version and ABI number); else the
     host is refused, or only told when ``strict`` is false."""
@@ -185,7 +224,8 @@ def at_least(flavour: str, floor: str, why: str, strict: bool) -> Steps:
     text = (
         f"kernel: found {running.text} running: {' and '.join(faults)} ({why}). "
         f"Installed: {', '.join(found.installed) or 'none'}. "
-        f"What to do: reboot into the newest {flavour} kernel; if another came up, see what GRUB boots by default."
+        f"What to do: reboot into the newest {flavour} kernel; if another came up, see what GRUB boots by default; if "
+        "none is installed though its package is, put its files back with `apt-get install --reinstall`."
     )
     if strict:
         yield refuse(text)

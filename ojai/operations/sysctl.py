@@ -6,13 +6,16 @@ pyinfra's ``server.sysctl(persist=True)`` appends a line for each new value and 
 from __future__ import annotations
 
 import shlex
+from fnmatch import fnmatchcase
 
 from pyinfra import host
 from pyinfra.api import operation
 from pyinfra.facts.server import Sysctl
 
+from ojai.facts.sysctl import SysctlBoot
 from ojai.operations import Steps
 from ojai.operations.files import text_file
+from ojai.operations.progress import refuse
 
 
 def _words(value: object) -> list[str]:
@@ -22,7 +25,29 @@ def _words(value: object) -> list[str]:
 
 @operation()
 def drop_in(path: str, values: dict[str, int | str], header: str) -> Steps:
-    """``values`` are in force now (kernel) and after the next boot (the file at ``path``, which is wholly ours)."""
+    """``values`` are in force now (kernel) and after the next boot (the file at ``path``, which is wholly ours).
+
+    Refused where the next boot would undo it: a file of others that is read later, or nothing that reads any.
+    """
+    boot = host.get_fact(SysctlBoot)
+    later = [
+        f"{file}: {pattern} = {value}"
+        for file, pattern, value in boot.after(path)
+        if any(fnmatchcase(key, pattern) and _words(wanted) != _words(value) for key, wanted in values.items())
+    ]
+    if later:
+        yield refuse(
+            f"kernel parameters: found {'; '.join(later)}, which is read after {path}; wanted: "
+            f"{', '.join(f'{key} = {value}' for key, value in sorted(values.items()))}. What to do: remove that line, "
+            "or set `sysctl` in the inventory to what it should be, then run the deploy again."
+        )
+        return
+    if boot.masked:
+        yield refuse(
+            "kernel parameters: found systemd-sysctl.service masked, so that no boot sets any; wanted: not masked. "
+            "What to do: `systemctl unmask systemd-sysctl.service`, then run the deploy again."
+        )
+        return
     text = header + "".join(f"{key} = {value}\n" for key, value in sorted(values.items()))
     changes = list(text_file._inner(path=path, text=text))
     yield from changes

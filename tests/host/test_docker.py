@@ -14,6 +14,19 @@ def test_engine_has_read_its_configuration(mini):
     assert int(changed) <= int(since) + 1, "daemon.json was changed after the daemon was started"
 
 
+def test_configuration_can_be_read_and_has_our_settings(mini):
+    try:
+        found = json.loads(mini.text("cat /etc/docker/daemon.json"))
+    except ValueError as error:
+        raise AssertionError(f"/etc/docker/daemon.json: {error}") from None
+    assert found.get("log-opts", {}).get("max-size") == mini.settings.docker_log_max_size
+    assert mini.text("stat -c %U:%a /etc/docker/daemon.json") == "root:644", "/etc/docker/daemon.json is not closed"
+
+
+def test_engine_logs_as_it_should(mini):
+    assert mini.text("docker info --format '{{.LoggingDriver}}'") == "json-file"
+
+
 def test_engine_asks_the_mirrors(mini):
     wanted = [f"{url}/" for url in mini.settings.docker_registry_mirrors]
     found = json.loads(mini.text("docker info --format '{{json .RegistryConfig.Mirrors}}'")) or []

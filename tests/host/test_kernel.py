@@ -23,12 +23,25 @@ def test_no_newer_kernel_of_the_flavour_waits_for_a_reboot(mini):
     assert booted.text == newest.text
 
 
+def test_next_boot_finds_what_it_needs(mini):
+    release = mini.text("uname -r")
+    wanted = [f"/boot/vmlinuz-{release}"]
+    if mini.run("command -v update-initramfs").rc == 0:
+        wanted.append(f"/boot/initrd.img-{release}")
+    assert [path for path in wanted if not mini.host.file(path).exists] == []
+    if mini.run("command -v update-grub").rc == 0:
+        found = mini.run(f"grep -F /vmlinuz-{release} /boot/grub/grub.cfg")
+        assert found.rc == 0, "grub's menu does not have the running kernel"
+
+
 def test_metapackage_is_installed_so_that_updates_keep_coming(mini):
     assert mini.text(f"dpkg-query -W -f '${{db:Status-Status}}' {mini.settings.kernel_package}") == "installed"
 
 
 def test_driver_is_the_kernels_own(mini):
-    assert "/updates/dkms/" not in mini.text("PATH=$PATH:/sbin:/usr/sbin modinfo -F filename amdgpu")
+    module = mini.text("PATH=$PATH:/sbin:/usr/sbin modinfo -F filename amdgpu")
+    assert "/updates/dkms/" not in module
+    assert mini.host.file(module).exists, f"{module} is not there"
     assert not mini.host.file("/sys/module/amdkcl").exists
 
 
@@ -54,6 +67,14 @@ def test_the_gpu_may_borrow_what_the_inventory_says_and_never_more_than_there_is
     pages = int(shown.stdout)
     total = int(mini.text("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")) * 1024
     # A limit left over from before the BIOS carve-out was raised lets the GPU ask for more than there is.
-    assert pages * 4096 <= total
+    assert pages * 4096 <= total, f"{pages} pages are in force, {total // 4096} are there: never more than there is"
     if mini.settings.memory_regime == "gtt":
         assert pages == mini.settings.gtt_limit // 4096
+
+
+def test_no_file_lets_the_gpu_borrow_more_than_there_is(mini):
+    total = int(mini.text("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")) * 1024
+    shown = mini.run(
+        "grep -sHo 'pages_limit=[0-9]*' /etc/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf /proc/cmdline"
+    ).stdout
+    assert [line for line in shown.splitlines() if int(line.rsplit("=", 1)[1]) * 4096 > total] == []

@@ -23,12 +23,21 @@ def test_parameters_are_in_force(mini):
 
 
 def test_parameters_are_what_the_next_boot_would_set(mini):
-    lines = mini.text("systemd-analyze cat-config sysctl.d").splitlines()
-    # On Ubuntu 99-sysctl.conf links to it; systemd reads only sysctl.d.
-    settings = [line.split("=", 1) for line in lines if "=" in line and not line.lstrip().startswith(("#", ";"))]
-    last = {key.strip().lstrip("-").replace("/", "."): value.strip() for key, value in settings}
+    # On Ubuntu 99-sysctl.conf links to /etc/sysctl.conf; systemd reads only sysctl.d.
+    last, file = {}, ""
+    for line in mini.text("systemd-analyze cat-config sysctl.d").splitlines():
+        if line.startswith("# /") and line.endswith(".conf"):
+            file = line[2:]
+        elif "=" in line and not line.lstrip().startswith(("#", ";")):
+            key, value = line.split("=", 1)
+            last[key.strip().lstrip("-").replace("/", ".")] = value.strip(), file
     for key, value in mini.settings.sysctl.items():
-        assert last.get(key, "").split() == str(value).split(), f"a later drop-in sets {key} to {last.get(key)}"
+        found, file = last.get(key, ("nothing", "no file"))
+        assert found.split() == str(value).split(), f"{file} sets {key} to {found}"
+
+
+def test_parameters_are_applied_at_boot(mini):
+    assert mini.run("systemctl is-enabled systemd-sysctl.service").stdout.strip() not in ("masked", "masked-runtime")
 
 
 def test_the_largest_shard_of_the_guides_can_be_mapped(mini):

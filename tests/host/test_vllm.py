@@ -8,7 +8,12 @@ import pytest
 
 
 def _get(served, path):
-    return served.mini.run(f"curl -s -m 20 -w '\\n%{{http_code}}' {served.url}{path}").stdout.rsplit("\n", 1)
+    # A server that hangs would be waited for by every check that talks to it.
+    if path != "/health":
+        assert _get(served, "/health")[-1] == "200", "not healthy"
+    return served.mini.run(
+        f"curl -s -m {5 if path == '/health' else 20} -w '\\n%{{http_code}}' {served.url}{path}"
+    ).stdout.rsplit("\n", 1)
 
 
 def _locked(served):
@@ -43,6 +48,7 @@ def test_it_answers_a_chat(services):
     for served in services:
         if _locked(served):
             pytest.skip("an API key guards /v1")
+        assert _get(served, "/health")[-1] == "200", "not healthy"
         request = {"model": served.model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
         done = served.mini.text(
             f"curl -s -m 120 -H 'content-type: application/json' -d {shlex.quote(json.dumps(request))} "
@@ -74,6 +80,15 @@ def test_unit_runs_at_boot_and_nothing_overrides_it(services):
         assert values["FragmentPath"] == f"/etc/systemd/system/{served.service.unit}"
         # A dead engine makes the server exit with status 0, which on-failure would leave down.
         assert values["Restart"] == "always"
+
+
+def test_server_has_read_its_files(services):
+    for served in services:
+        unit = served.service.unit
+        since = served.mini.text(f'date -d "$(systemctl show {unit} -p ExecMainStartTimestamp --value)" +%s')
+        for file in (f"/etc/systemd/system/{unit}", served.service.env_file):
+            changed = served.mini.text(f"stat -c %Y {file}")
+            assert int(changed) <= int(since) + 1, f"{file} was changed after the server was started"
 
 
 def test_container_runs_what_the_inventory_asks_for(services):
@@ -115,6 +130,8 @@ def test_secrets_are_closed_and_stand_nowhere_else(services):
     for served in services:
         file = served.mini.host.file(f"/etc/ojai/{served.service.name}.env")
         assert file.is_file and (file.user, file.group, file.mode) == ("root", "root", 0o600)
+        around = served.mini.host.file("/etc/ojai")
+        assert around.user == "root" and not around.mode & 0o022, "/etc/ojai can be changed by others than root"
         values = [
             line.split("=", 1)[1]
             for line in file.content_string.splitlines()

@@ -163,10 +163,16 @@ def run_batch(lab: Lab, mutations: Sequence[Mutation]) -> list[Seen]:
             one.caught += pended
             if not pended:
                 one.faults.append(f"the dry run did not name {mutation.operations[0]}")
-    judge_deploy(seen, lab.deploy())
-    for mutation in mutations:
-        if mutation.refused:
-            undo(guest, mutation)
+    if mutations[0].refused and not mutations[0].preflight:
+        # The deploy stops at the first: it is undone, and the next one met, in the order of the roles.
+        for one in seen:
+            judge_deploy([one], lab.deploy())
+            undo(guest, one.mutation)
+    else:
+        judge_deploy(seen, lab.deploy())
+        for mutation in mutations:
+            if mutation.refused:
+                undo(guest, mutation)
     green = verify(lab)
     last = lab.deploy()
     for one in seen:

@@ -1,0 +1,34 @@
+"""dpkg and apt are in order, and the packages of the inventory are as they were installed."""
+
+import shlex
+
+from ojai.settings import HostSettings
+
+
+def _names(settings: HostSettings) -> list[str]:
+    """The packages that the inventory asks for, of which apt knows."""
+    docker = settings.docker_packages or (("docker.io",) if settings.docker_source == "ubuntu" else ("docker-ce",))
+    return [settings.kernel_package, *settings.rocm_packages, *docker]
+
+
+def test_dpkg_left_nothing_half_done(mini):
+    states = mini.text("dpkg-query -W -f '${db:Status-Status} ${Package}\\n'").splitlines()
+    done = ("installed", "config-files", "not-installed")
+    assert [line for line in states if not line.startswith(done)] == []
+
+
+def test_packages_have_what_they_need(mini):
+    done = mini.run("LC_ALL=C apt-get -q check")
+    wants = [line.strip() for line in done.stderr.splitlines() if "Depends:" in line]
+    assert done.rc == 0, "; ".join(wants) or done.stderr
+
+
+def test_packages_are_not_held_back(mini):
+    held = set(mini.text("apt-mark showhold").split()) & set(_names(mini.settings))
+    assert not held, f"held back: {' '.join(sorted(held))}"
+
+
+def test_packages_are_as_they_were_installed(mini):
+    # `c` marks configuration, which may be changed; documentation may be left out by dpkg's own settings.
+    shown = mini.run(f"dpkg --verify {shlex.join(_names(mini.settings))}").stdout.splitlines()
+    assert [line for line in shown if " c /" not in line and " /usr/share/" not in line] == []
