@@ -1,4 +1,4 @@
-"""The guides' catalogue of failures: what a line in the journal means, and what mends it."""
+"""Catalogues of failures: what a line in a journal, or of a command that failed, means, and what mends it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -22,14 +23,18 @@ class Finding(BaseModel):
     source: str
 
 
+#: ``failures``: of a server that starts, from the guides. ``failures-installing``: of what fetches and installs.
+Catalogue = Literal["failures", "failures-installing"]
+
+
 @cache
-def catalogue() -> tuple[Finding, ...]:
+def catalogue(name: Catalogue = "failures") -> tuple[Finding, ...]:
     """Every known failure, most specific first."""
-    text = (Path(__file__).parent / "data" / "failures.yaml").read_text()
+    text = (Path(__file__).parent / "data" / f"{name}.yaml").read_text()
     return tuple(Finding.model_validate(entry) for entry in yaml.safe_load(text))
 
 
-def explain(lines: Iterable[str]) -> list[Finding]:
+def explain(lines: Iterable[str], name: Catalogue = "failures") -> list[Finding]:
     """The findings whose pattern is in one of ``lines``, each once, in the catalogue's order; at most three."""
     text = "\n".join(lines)
-    return [finding for finding in catalogue() if re.search(finding.pattern, text)][:3]
+    return [finding for finding in catalogue(name) if re.search(finding.pattern, text)][:3]

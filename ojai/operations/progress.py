@@ -13,6 +13,8 @@ from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.connectors.util import CommandOutput
 
+from ojai.diagnosis import explain
+
 #: What to do once a step has failed, before the host is given up: put back what worked.
 Otherwise = Callable[[State, Host], None]
 
@@ -71,9 +73,28 @@ def run(
     if not success:
         complain(host, f"{doing}: failed after {time.monotonic() - started:.0f} s")
         complain(host, "\n".join(output.output_lines[-40:]))
+        _explain(host, output.output_lines, arguments)
         if otherwise:
             otherwise(state, host)
     return success
+
+
+#: File systems with less than 200 MiB or 1000 files to spare, and how much: those that can be meant by "full".
+_FULL = (
+    "df -P -B1M -x tmpfs -x devtmpfs -x overlay -x squashfs | awk 'NR > 1 && $4 < 200 "
+    '{print $6 " has " $4 " MiB free of " $2 " MiB"}\'; '
+    "df -P -i -x tmpfs -x devtmpfs -x overlay -x squashfs | awk 'NR > 1 && $2 > 0 && $4 < 1000 "
+    '{print $6 " has " $4 " inodes free"}\''
+)
+
+
+def _explain(host: Host, lines: list[str], arguments: dict[str, Any]) -> None:
+    """Say what is known to be behind such words."""
+    for finding in explain(lines, "failures-installing")[:1]:
+        complain(host, f"cause: {finding.cause}\nwhat to do: {finding.fix}\nsource: {finding.source}")
+        if "disk is full" in finding.cause:
+            _, output = ask(host, _FULL, **arguments)
+            complain(host, "\n".join(f"found: {line}" for line in output.stdout_lines))
 
 
 def long(command: str, doing: str, show: bool = False, otherwise: Otherwise | None = None) -> FunctionCommand:

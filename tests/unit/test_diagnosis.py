@@ -32,6 +32,40 @@ LINES = {
     "OSError: [Errno 28] No space left on device": "disk is full",
     "UserWarning: expandable_segments not supported on this platform": "HIP ignores",
 }
+#: a line of apt, dpkg or Docker -> words of the cause that it must be explained by
+INSTALLING = {
+    "E: Release file for http://a.example/debian/dists/trixie-updates/InRelease is not valid yet (invalid for another "
+    "2d 3h 1min 2s). Updates for this repository will not be applied.": "clock is behind",
+    "E: Release file for http://a.example/dists/noble/InRelease is expired (invalid since 1d 2h 3min 4s).": (
+        "clock is ahead"
+    ),
+    'Error response from daemon: Get "https://registry-1.docker.io/v2/": tls: failed to verify certificate: x509: '
+    "certificate has expired or is not yet valid: current time 2031-01-01T00:00:00Z is after 2027": "clock is off",
+    "E: You don't have enough free space in /var/cache/apt/archives/.": "disk is full",
+    "failed to register layer: write /usr/lib/x.so: no space left on device": "disk is full",
+    "E: The repository 'http://a.example/rocm/apt/7.2 noble InRelease' is not signed.": "not signed by the key",
+    "E: Failed to fetch http://a.example/P.gz  Hash Sum mismatch": "being refreshed",
+    "Error response from daemon: toomanyrequests: You have reached your pull rate limit.": "limit of pulls",
+    "Error response from daemon: manifest for vllm/vllm-openai-rocm:v9 not found: manifest unknown: x": "no image of",
+    "Error response from daemon: pull access denied for a/b, repository does not exist or may require 'docker login'": (
+        "for the public"
+    ),
+    'Error response from daemon: Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io on '
+    "10.0.2.3:53: no such host": "registry does not answer",
+    'Error response from daemon: Get "https://registry-1.docker.io/v2/": net/http: request canceled while waiting for '
+    "connection (Client.Timeout exceeded while awaiting headers)": "registry does not answer",
+    "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?": (
+        "daemon does not run"
+    ),
+    "Err:1 http://a.example noble InRelease\n  Temporary failure resolving 'a.example'": "by its name",
+    "E: Failed to fetch http://10.0.2.2:1/dists/noble/InRelease  Could not connect to 10.0.2.2:1 (10.0.2.2). - connect "
+    "(111: Connection refused)": "mirror does not answer",
+    "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)": "another apt",
+    "E: Packages need to be removed but remove is disabled.": "excludes something",
+    " docker.io : Depends: containerd but it is not installable\nE: Unable to correct problems, you have held broken "
+    "packages.": "do not go with",
+    "E: Unable to locate package rocm-core": "offers what is asked for",
+}
 HEALTHY = """\
 INFO 11-21 05:00:00 [api_server.py:100] vLLM API server version 0.20.1
 INFO 11-21 05:00:01 [utils.py:200] non-default args: {'model': 'google/gemma-4-E4B-it', 'max_model_len': 131072}
@@ -52,6 +86,23 @@ def test_a_line_is_explained(line, words):
 def test_every_entry_has_a_line():
     """An entry without one may have a pattern that nothing ever matches."""
     assert {finding.cause for line in LINES for finding in explain([line])[:1]} == {f.cause for f in catalogue()}
+
+
+@pytest.mark.parametrize(("text", "words"), INSTALLING.items(), ids=list(INSTALLING.values()))
+def test_a_failed_command_is_explained(text, words):
+    found = explain(["Reading package lists...", *text.splitlines()], "failures-installing")
+    assert found, "no cause was found"
+    assert words in found[0].cause
+
+
+def test_every_entry_about_installing_has_a_line():
+    told = {explain(text.splitlines(), "failures-installing")[0].cause for text in INSTALLING}
+    assert told == {finding.cause for finding in catalogue("failures-installing")}
+
+
+def test_an_installation_that_went_well_has_no_cause():
+    lines = ["Get:1 http://a.example noble InRelease [1 kB]", "Setting up docker.io (26.1) ...", "a1: Pull complete"]
+    assert explain(lines, "failures-installing") == []
 
 
 def test_a_healthy_start_has_no_cause():
@@ -76,7 +127,9 @@ def test_a_pattern_stays_within_its_line():
     assert explain(["AITER is off", "this flag is not supported"]) == []
 
 
-@pytest.mark.parametrize("finding", catalogue(), ids=lambda finding: finding.pattern)
+@pytest.mark.parametrize(
+    "finding", (*catalogue(), *catalogue("failures-installing")), ids=lambda finding: finding.pattern
+)
 def test_entries_say_cause_fix_and_source(finding):
     re.compile(finding.pattern)
     for text in (finding.cause, finding.fix, finding.source):
