@@ -7,32 +7,65 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.cutting import Cut, interrupt, probe, using
+from tests.lab.interruptions import Point, named
 from tests.lab.machine import ROOT, Deploy, Guest, Lab
 
 LAB = Lab(ROOT / ".lab-test")
 ojai, deploy = LAB.ojai, LAB.deploy
 
+#: For work on the tests themselves: a guest that is there is taken, and left there.
+KEEP = bool(os.environ.get("OJAI_LAB_KEEP"))
+
+#: Where the first deploy is cut off, one after the other. `make chaos` does many more, each on its own.
+FIRST_CUTS = (
+    named("kernel: dpkg unpacks it"),
+    named("image: it is pulled (killed)"),
+    named("service: it is waited for (network)"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Removal comes last, whatever file it is in: the other tests want what it takes away."""
+    items.sort(key=lambda item: item.name.startswith("test_removal"))
+
 
 @pytest.fixture(scope="session")
 def stock() -> Iterator[Guest]:
     """A guest that nobody has deployed to yet, on its stock kernel."""
-    keep = bool(os.environ.get("OJAI_LAB_KEEP"))  # for work on the tests themselves: a guest that is there is taken
-    if not keep:
+    if not KEEP:
         ojai("lab", "down", "--destroy")
     up = ojai("lab", "up")
     assert up.returncode == 0, up.stderr
     yield Guest(LAB)
-    if keep:
+    if KEEP:
         return
     down = ojai("lab", "down", "--destroy")
     assert down.returncode == 0, down.stderr
 
 
 @pytest.fixture(scope="session")
-def first(stock: Guest) -> tuple[Deploy, str, str]:
-    """The first deploy; with the guest's kernel release and boot id from before it."""
-    before = stock.text("uname -r; cat /proc/sys/kernel/random/boot_id").split()
-    return deploy(), before[0], before[1]
+def before(stock: Guest) -> tuple[str, str]:
+    """The kernel release and the boot id from before the first deploy."""
+    kernel, boot = stock.text("uname -r; cat /proc/sys/kernel/random/boot_id").split()
+    return kernel, boot
+
+
+@pytest.fixture(scope="session")
+def cut_off(stock: Guest, before: tuple[str, str]) -> list[tuple[Point, Cut, list[str]]]:
+    """The first deploy, cut off three times: where, how, and what each cut left on the guest."""
+    if KEEP and stock.run("test -e /usr/bin/dockerd").returncode == 0:
+        return []
+    with using(LAB):
+        return [(point, interrupt(point, LAB), probe(stock)) for point in FIRST_CUTS]
+
+
+@pytest.fixture(scope="session")
+def first(
+    stock: Guest, before: tuple[str, str], cut_off: list[tuple[Point, Cut, list[str]]]
+) -> tuple[Deploy, str, str]:
+    """The first deploy to reach its end; with the guest's kernel release and boot id from before all of them."""
+    return deploy(), *before
 
 
 @pytest.fixture(scope="session")

@@ -269,7 +269,7 @@ POINTS = (
         start="engine",
         cut="kill",
         operation=IMAGE,
-        when="compgen -G '/var/lib/docker/tmp/GetImageBlob*' >/dev/null",
+        line="Pulling fs layer",
     ),
     Point(
         "image: it is unpacked",
@@ -359,3 +359,8 @@ POINTS = (
         left="unit: enabled",
     ),
 )
+
+
+def named(name: str) -> Point:
+    """The point of this name."""
+    return next(point for point in POINTS if point.name == name)

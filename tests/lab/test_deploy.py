@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+
+import pytest
 
 from tests.lab.conftest import deploy, ojai
 from tests.lab.machine import INVENTORY
@@ -34,6 +37,19 @@ def test_a_small_carve_out_is_refused_before_anything_is_changed(stock):
     assert "Traceback" not in done.output
     assert stock.fingerprint() == before
     assert ojai("lab", "up", "lab", "--carveout", "64GiB").returncode == 0
+
+
+def test_the_first_deploy_is_cut_off_three_times_where_it_should_be(cut_off):
+    if not cut_off:
+        pytest.skip("a guest that was kept has been deployed to before")
+    assert [point.cut for point, _, _ in cut_off] == ["power", "kill", "network"]
+    for point, cut, left in cut_off:
+        assert cut.operation == point.operation
+        assert not point.left or any(re.search(point.left, line) for line in left), left
+        assert "Traceback" not in cut.output
+    power, kill, network = (cut for _, cut, _ in cut_off)
+    assert (power.status, kill.status, network.status) == (1, None, 1)
+    assert "connection: found it lost (no sign of life" in network.said, network.output[-2000:]
 
 
 def test_the_first_deploy_reboots_into_the_installed_kernel_and_ends_serving(stock, first):
