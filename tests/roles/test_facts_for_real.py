@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from real_host import RealHost
 
-from ojai.facts.apt import AptPackages, KeyringFingerprints, SourceRefreshed
-from ojai.facts.docker import DockerImage
+from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
+from ojai.facts.docker import DockerDaemon, DockerImage, PulledImage
 from ojai.facts.files import Entry, Existing, File, Places, SmallFile
 from ojai.facts.groups import Groups
-from ojai.facts.kernel import KernelState, Ttm, TtmLimit
+from ojai.facts.kernel import BootFiles, KernelState, Ttm, TtmLimit
 from ojai.facts.ledger import Added, OwnUnits
 from ojai.facts.report import HostReport
 from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
@@ -118,6 +118,9 @@ def test_apt_packages(host):
     found = host.get_fact(AptPackages, names=("dpkg", "no-such-package"))
     version = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "dpkg"], capture_output=True, text=True).stdout
     assert found.installed == {"dpkg": version}
+    assert found.altered == {}, "this machine's own dpkg was changed"
+    check = subprocess.run(["apt-get", "-q", "check"], capture_output=True, text=True, check=False)
+    assert (found.unmet == ()) is (check.returncode == 0), (found.unmet, check.stderr)
     assert host.get_fact(AptPackages, names=("no-such-package",)).installed == {}
 
 
@@ -132,10 +135,107 @@ def test_apt_packages_sees_what_a_killed_dpkg_left(programs):
     assert (found.installed, found.broken) == ({}, ("a", "b"))
 
 
+def test_apt_packages_sees_what_is_missing_of_what_packages_need(programs):
+    """As dpkg prints it: alternatives, versions, architectures, what others provide, packages that are not there."""
+    rows = [
+        ("installed", "docker.io", "docker-engine (= 1)", ", runc (>= 1.0~), libc6 (>= 2) | musl, tini:any"),
+        ("installed", "musl", "", ", "),
+        ("installed", "a", "tini (= 2), b", "dpkg (>= 1), gone | provided"),
+        ("installed", "dpkg", "", ", "),
+        ("installed", "c", "provided", ", nowhere"),
+        ("deinstall", "d", "", ", nothing-of-this"),
+        ("config-files", "runc", "", ", "),
+    ]
+    text = "".join("\\t".join(row) + "\\n" for row in rows)
+    host = programs("dpkg-query", f"case \"$3\" in *Provides*) printf '{text}';; esac")
+    assert host.get_fact(AptPackages, names=("a",)).unmet == ("nowhere", "runc")
+
+
+def test_apt_packages_sees_altered_files(programs):
+    host = programs(
+        "dpkg",
+        "[ $2 = a ] || exit 0; printf '%s\\n' 'missing     /opt/a b' '??5??????   /usr/bin/x' '??5?????? c /etc/conf' "
+        "'missing   c /etc/gone' 'missing     /usr/share/doc/a' '?????????   /usr/bin/y'; exit 1",
+    )
+    assert host.get_fact(AptPackages, names=("a", "b")).altered == {"a": ("/opt/a b", "/usr/bin/x")}
+
+
+def test_source_refreshed_looks_for_the_lists(host, tmp_path):
+    source, mark = tmp_path / "a.sources", tmp_path / "stamp"
+    source.write_text("Types: deb\nURIs: http://ada:pw@host.example:80/rocm_x/apt/7.2/\nSuites: noble\n")
+    mark.write_text("")
+    os.utime(source, (1, 1))
+
+    def read() -> bool:
+        command = SourceRefreshed().command(stamp=str(mark), inputs=(str(source),))
+        done = host.sh(rooted(command, tmp_path, "/var/lib/apt/"))
+        return SourceRefreshed().process(done.stdout.splitlines())
+
+    assert not read()
+    write(tmp_path, **{"var/lib/apt/lists/host.example:80_rocm%5fx_apt_7.2_dists_noble_InRelease": ""})
+    assert read()
+
+
+def test_apt_offers_name_the_pins(host, tmp_path):
+    write(
+        tmp_path,
+        **{
+            "etc/apt/preferences.d/all": "Package: *\nPin: origin a\n",
+            "etc/apt/preferences.d/one": "Package: half rocminfo\nPin: origin a\n",
+            "etc/apt/preferences.d/other": "Package: rocminfo-dev\nPin: origin a\n",
+        },
+    )
+    command = AptOffers().command(names=("rocminfo", "libstdc++6"), origin="https://a.example/x")
+    found = AptOffers().process(host.sh(rooted(command, tmp_path, "/etc/")).stdout.splitlines())
+    assert [pin.rpartition("/")[2] for pin in found.pins] == ["one"]
+
+
+def test_pulled_image(host, tmp_path):
+    file = tmp_path / "it's images"
+    assert host.get_fact(PulledImage, file=str(file), reference="a/b:1") == ""
+    file.write_text("a/b:10 sha256:x\na/b:1 sha256:y\n")
+    assert host.get_fact(PulledImage, file=str(file), reference="a/b:1") == "sha256:y"
+    assert host.get_fact(PulledImage, file=str(file), reference="a/b") == ""
+
+
+def test_docker_daemon(programs):
+    host = programs("docker", """echo '"json-file" ["http://a/"]'""")
+    programs_ = host.get_fact(DockerDaemon)
+    assert (programs_.there, programs_.answers, programs_.driver, programs_.mirrors) == (
+        True,
+        True,
+        "json-file",
+        ("http://a/",),
+    )
+
+
+def test_docker_daemon_that_is_silent(programs):
+    # What docker prints on standard output when its daemon does not answer: empty values.
+    host = programs("docker", "echo '\"\" null'; exit 1")
+    found = host.get_fact(DockerDaemon)
+    assert (found.there, found.answers) == (True, False)
+
+
+def test_boot_files(programs, tmp_path):
+    host = programs("dpkg-query", "for r in 1.0-a 2.0-a; do echo linux-image-$r: /boot/vmlinuz-$r; done")
+    programs("modinfo", f"echo {tmp_path}/lib/$2.ko")
+    programs("update-initramfs", "")
+    programs("update-grub", "")
+    write(
+        tmp_path,
+        **{"boot/vmlinuz-1.0-a": "", "boot/initrd.img-1.0-a": "", "lib/1.0-a.ko": "", "boot/vmlinuz-3.0-a": ""},
+    )
+    write(tmp_path, **{"boot/grub/grub.cfg": "linux /boot/vmlinuz-1.0-a ro\n"})
+    command = BootFiles().command().replace("/boot/", f"{tmp_path}/boot/").replace(f"{tmp_path}/boot/vmlinuz-*", "x")
+    done = host.sh(command.replace(f": {tmp_path}/boot", ": /boot"))
+    found = BootFiles().process(done.stdout.splitlines())
+    assert found == {"1.0-a": (), "2.0-a": ("image", "driver", "initrd", "menu")}
+
+
 @pytest.mark.parametrize("stamp", [None, 100, 200, 300])
 def test_source_refreshed(host, tmp_path, stamp):
     """Inputs of the times 100 and 200: read when the stamp is not older than the newest."""
-    inputs = [tmp_path / "a.sources", tmp_path / "it's a.gpg"]
+    inputs = [tmp_path / "a.pin", tmp_path / "it's a.gpg"]
     for time, path in zip((100, 200), inputs, strict=True):
         path.write_text("")
         os.utime(path, (time, time))
@@ -208,6 +308,7 @@ def ttm(host: RealHost, root: Path) -> Ttm:
 def ttm_tree(root: Path, *, options: int | None, stamp: int | None, live: str | None) -> None:
     """``options``, ``stamp``: seconds after boot at which the file was written, None for no such file."""
     write(root, **{"proc/stat": f"cpu 1 2 3\nbtime {BOOT}\nprocesses 9\n", "proc/cmdline": "ro quiet"})
+    write(root, **{"proc/meminfo": "MemTotal:       65011712 kB\nMemFree: 1 kB\n"})
     if live is not None:
         write(root, **{"sys/module/ttm/parameters/pages_limit": live})
     for name, after in (("etc/modprobe.d/ojai-ttm.conf", options), ("stamp", stamp)):
@@ -228,7 +329,7 @@ def ttm_tree(root: Path, *, options: int | None, stamp: int | None, live: str | 
 )
 def test_ttm_limit_is_settled_by_a_boot(host, tmp_path, options, stamp, settled):
     ttm_tree(tmp_path, options=options, stamp=stamp, live="8126464\n")
-    assert ttm(host, tmp_path) == Ttm(live=8126464, settled=settled)
+    assert ttm(host, tmp_path) == Ttm(live=8126464, settled=settled, file=options is not None, memory=16252928)
 
 
 def test_ttm_limit_names_what_else_sets_it(host, tmp_path):
@@ -236,7 +337,7 @@ def test_ttm_limit_names_what_else_sets_it(host, tmp_path):
     write(
         tmp_path,
         **{
-            "proc/cmdline": "ro ttm.pages_limit=1",
+            "proc/cmdline": "ro ttm.pages_limit=16252929",
             "etc/modprobe.d/amd.conf": "# by hand\noptions ttm pages_limit=2\n",
             "usr/lib/modprobe.d/x.conf": "options ttm pages_limit=3\n",
         },
@@ -246,8 +347,9 @@ def test_ttm_limit_names_what_else_sets_it(host, tmp_path):
     assert [entry.removeprefix(str(tmp_path)) for entry in found.others] == [
         "/etc/modprobe.d/amd.conf:2:options ttm pages_limit=2",
         "/usr/lib/modprobe.d/x.conf:1:options ttm pages_limit=3",
-        "/proc/cmdline:1:ro ttm.pages_limit=1",
+        "/proc/cmdline:1:ro ttm.pages_limit=16252929",
     ]
+    assert found.excess == found.others[-1:], "one page more than there is memory"
 
 
 TREE = {
