@@ -44,21 +44,38 @@ class DockerImage(FactBase[Image | None]):
         return Image(id=found["Id"], digests=tuple(found.get("RepoDigests") or ()))
 
 
-class PulledImage(FactBase[str]):
-    """The id of the image that was pulled as ``reference``, by our own note in ``file``; empty without one."""
+@dataclass(frozen=True)
+class Pulled:
+    """Our note of one image: ``id`` that it had once it was on the disk, empty without one. ``begun``: a pull was
+    begun and never noted as ended; ``booted``: the machine has been booted since, so that data may be lost."""
+
+    id: str = ""
+    begun: bool = False
+    booted: bool = False
+
+
+class PulledImage(FactBase[Pulled]):
+    """:class:`Pulled` for what was pulled as ``reference``, by the note in ``file``."""
 
     @staticmethod
-    def default() -> str:
+    def default() -> Pulled:
         """No note."""
-        return ""
+        return Pulled()
 
     def command(self, file: str, reference: str) -> str:
-        """The note has a line for each image: reference, blank, id."""
-        return f"awk -v name={shlex.quote(reference)} '$1 == name {{print $2}}' {shlex.quote(file)} 2>/dev/null || true"
+        """The note has a line for each image: reference, blank, id; or ``pulling:`` and the boot in which it began."""
+        return (
+            "cat /proc/sys/kernel/random/boot_id; "
+            f"awk -v name={shlex.quote(reference)} '$1 == name {{print $2}}' {shlex.quote(file)} 2>/dev/null || true"
+        )
 
-    def process(self, output: list[str]) -> str:
-        """The last line counts."""
-        return output[-1].strip() if output else ""
+    def process(self, output: list[str]) -> Pulled:
+        """This boot's id, then the note; its last line counts."""
+        boot, *notes = (line.strip() for line in output)
+        word, _, since = (notes[-1] if notes else "").partition(":")
+        if word == "pulling":
+            return Pulled(begun=True, booted=since != boot)
+        return Pulled(id=notes[-1] if notes else "")
 
 
 @dataclass(frozen=True)

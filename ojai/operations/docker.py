@@ -16,28 +16,45 @@ from ojai.operations.progress import Otherwise, long, refuse
 IMAGES = f"{STATE_DIR}/images"
 
 
+def _note(reference: str, value: str) -> str:
+    """Shell that notes ``value`` (shell) for ``reference``, on the disk when it returns."""
+    return (
+        f"mkdir -p {STATE_DIR} && touch {IMAGES} && {{ grep -vF -- {shlex.quote(reference + ' ')} {IMAGES} || true; "
+        f'echo {shlex.quote(reference)} "{value}"; }} > {IMAGES}.new && sync {IMAGES}.new && mv {IMAGES}.new {IMAGES}'
+    )
+
+
 @operation()
 def image(reference: str, otherwise: Otherwise | None = None) -> Steps:
     """The image ``reference`` is on the host: ``repository:tag``, with ``@sha256:…`` where its digest is given.
 
-    What was pulled is noted with its id: a tag that was moved to another image since is pulled again. ``otherwise`` is
-    called when it cannot be pulled.
+    What was pulled is noted with its id, once it is on the disk: a tag that was moved to another image since is pulled
+    again. Docker does not wait for the disk, and takes layers that lost their content in a power cut for whole ones:
+    after one, what was being pulled is looked through (``docker image save`` compares every file with its checksum;
+    with containerd's store nothing does) and, unless whole, pulled anew. ``otherwise`` is called when it cannot be
+    pulled.
     """
     found = host.get_fact(DockerImage, reference=reference)
     pulled = host.get_fact(PulledImage, file=IMAGES, reference=reference)
     word = shlex.quote(reference)
-    note = (
-        f"mkdir -p {STATE_DIR} && touch {IMAGES} && {{ grep -vF -- {shlex.quote(reference + ' ')} {IMAGES} || true; "
-        f"echo {word} $(docker image inspect --format '{{{{.Id}}}}' {word}); }} > {IMAGES}.new && "
-        f"mv {IMAGES}.new {IMAGES}"
-    )
-    if found and pulled == found.id:
+    done = _note(reference, f"$(docker image inspect --format '{{{{.Id}}}}' {word})")
+    if found and pulled.id == found.id:
         host.noop(f"{reference} is there")
-    elif found and not pulled:
-        yield note
-    else:
-        yield long(f"docker pull {word}", f"pulling {reference}", show=True, otherwise=otherwise)
-        yield note
+        return
+    if found and not pulled.id and not pulled.begun:
+        yield done
+        return
+    if not pulled.begun:
+        yield _note(reference, "pulling:$(cat /proc/sys/kernel/random/boot_id)")
+    pull = f"docker pull {word}"
+    if pulled.booted:
+        pull += (
+            f" && if docker info --format '{{{{.DriverStatus}}}}' | grep -q io.containerd.snapshotter || "
+            f"! docker image save {word} >/dev/null; then echo 'what was there before the power cut is not whole'; "
+            f"docker image rm --force {word} && docker pull {word}; fi"
+        )
+    yield long(f"{pull} && sync", f"pulling {reference}", show=True, otherwise=otherwise)
+    yield done
 
 
 @operation()
