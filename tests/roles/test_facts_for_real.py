@@ -15,7 +15,7 @@ import pytest
 from real_host import RealHost
 
 from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
-from ojai.facts.docker import DockerDaemon, DockerImage, PulledImage
+from ojai.facts.docker import DockerDaemon, DockerImage, Pulled, PulledImage
 from ojai.facts.files import Entry, Existing, File, Places, SmallFile
 from ojai.facts.groups import Groups
 from ojai.facts.kernel import BootFiles, KernelState, Ttm, TtmLimit
@@ -192,10 +192,16 @@ def test_apt_offers_name_the_pins(host, tmp_path):
 
 def test_pulled_image(host, tmp_path):
     file = tmp_path / "it's images"
-    assert host.get_fact(PulledImage, file=str(file), reference="a/b:1") == ""
+    asked = {"file": str(file), "reference": "a/b:1"}
+    assert host.get_fact(PulledImage, **asked) == Pulled()
     file.write_text("a/b:10 sha256:x\na/b:1 sha256:y\n")
-    assert host.get_fact(PulledImage, file=str(file), reference="a/b:1") == "sha256:y"
-    assert host.get_fact(PulledImage, file=str(file), reference="a/b") == ""
+    assert host.get_fact(PulledImage, **asked) == Pulled(id="sha256:y")
+    assert host.get_fact(PulledImage, file=str(file), reference="a/b") == Pulled()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    file.write_text(f"a/b:10 sha256:x\na/b:1 pulling:{boot}\n")
+    assert host.get_fact(PulledImage, **asked) == Pulled(begun=True)
+    file.write_text("a/b:1 pulling:another-boot\n")
+    assert host.get_fact(PulledImage, **asked) == Pulled(begun=True, booted=True)
 
 
 def test_docker_daemon(programs):
