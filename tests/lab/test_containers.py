@@ -1,0 +1,133 @@
+"""Containers of the lab, booted: replaced, found again, cleared away. And verify looks at many hosts at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.lab.machine import ROOT, Lab
+
+LAB = Lab(ROOT / ".lab-containers")
+
+INVENTORY = """
+from runpy import run_path
+
+_running = run_path({molecule!r})["molecule"]
+# Nobody listens on port 1.
+hosts = [_running[0], ("gone", {{**_running[0][1], "ssh_port": 1, "ssh_strict_host_key_checking": "no"}}), _running[1]]
+"""
+
+
+def ours() -> list[str]:
+    """Command lines of this machine's processes that name the lab's folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(LAB.folder) in line and int(place.name) != os.getpid():
+            found.append(line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[str, str]]:
+    """Two containers that nobody has deployed to."""
+    LAB.ojai("lab", "down", "--destroy")
+    up = LAB.ojai("lab", "container", "one", "two")
+    assert up.returncode == 0, up.stderr
+    yield "one", "two"
+    down = LAB.ojai("lab", "down", "--destroy")
+    assert down.returncode == 0, down.stderr
+    assert ours() == []
+
+
+def test_both_are_whole_systems_on_their_own(pair):
+    for name in pair:
+        done = LAB.ojai("lab", "ssh", name, "--", "hostname; systemctl is-system-running; . /etc/os-release; echo $ID")
+        assert done.stdout.split() == [name, "running", "ubuntu"], done.stderr
+
+
+def test_they_see_the_stand_ins_as_the_virtual_machine_does(pair):
+    port = json.loads((LAB.folder / "state.json").read_text())["rocm"]["port"]
+    done = LAB.ojai("lab", "ssh", "one", "--", f"curl -sf http://10.0.2.2:{port}/rocm/rocm.gpg.key | head -n 1")
+    assert done.stdout.startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----"), done.stderr
+
+
+def test_they_cannot_set_this_machines_kernel_parameters(pair):
+    before = Path("/proc/sys/vm/overcommit_memory").read_text()
+    other = "1" if before.strip() != "1" else "0"
+    done = LAB.ojai("lab", "ssh", "one", "--", f"sudo sysctl -w vm.overcommit_memory={other}")
+    assert done.returncode != 0
+    assert Path("/proc/sys/vm/overcommit_memory").read_text() == before
+
+
+def test_verify_looks_at_all_hosts_at_once_and_one_that_is_gone_hides_none(pair, tmp_path):
+    inventory, junit = tmp_path / "three.py", tmp_path / "junit.xml"
+    inventory.write_text(INVENTORY.format(molecule=str(ROOT / "molecule" / "default" / "inventory.py")))
+    done = LAB.ojai("verify", str(inventory), "--json", "--junit", str(junit))
+    assert done.returncode == 1, done.stderr
+    verdicts = {host["host"]: host for host in json.loads(done.stdout)["hosts"]}
+    assert list(verdicts) == ["one", "gone", "two"]
+    outcomes = {name: [check["outcome"] for check in verdict["checks"]] for name, verdict in verdicts.items()}
+    assert not verdicts["gone"]["good"]
+    assert "passed" not in outcomes["gone"] and "failed" in outcomes["gone"]
+    # Nothing was deployed to the others, so much fails there; but each was looked at, to the end.
+    for name in pair:
+        assert "passed" in outcomes[name] and "failed" in outcomes[name]
+        assert len(outcomes[name]) == len(outcomes["gone"]) > 35
+    spans = {}
+    for suite in ElementTree.parse(junit).iter("testsuite"):
+        began = datetime.fromisoformat(suite.get("timestamp"))
+        spans.setdefault(suite.get("name"), []).append((began, began + timedelta(seconds=float(suite.get("time")))))
+    assert set(spans) == {"one", "gone", "two"}
+    first, second = ((min(b for b, _ in spans[name]), max(e for _, e in spans[name])) for name in pair)
+    assert max(first[0], second[0]) < min(first[1], second[1]), f"one after the other: {first}, {second}"
+
+
+def test_monitoring_reads_one_line_that_names_the_host(pair, tmp_path):
+    inventory = tmp_path / "three.py"
+    inventory.write_text(INVENTORY.format(molecule=str(ROOT / "molecule" / "default" / "inventory.py")))
+    done = LAB.ojai("verify", str(inventory), "--nagios", "--limit", "gone")
+    assert done.returncode == 2
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stdout.startswith("OJAI CRITICAL - 1 hosts") and done.stdout.rstrip().endswith(": gone")
+
+
+def test_a_container_whose_supervisor_was_killed_is_replaced(pair):
+    record = json.loads((LAB.folder / "state.json").read_text())["containers"]["one"]
+    before = LAB.ojai("lab", "ssh", "one", "--", "systemctl show -p UserspaceTimestamp").stdout
+    os.kill(record["process"]["pid"], signal.SIGKILL)
+    up = LAB.ojai("lab", "container", "one")
+    assert up.returncode == 0, up.stderr
+    assert LAB.ojai("lab", "ssh", "one", "--", "systemctl show -p UserspaceTimestamp").stdout not in ("", before)
+
+
+def test_one_that_no_record_knows_is_found_by_its_folder(pair):
+    """What is left when `ojai lab container` itself is killed before it could write down what it had started."""
+    file = LAB.folder / "state.json"
+    records = json.loads(file.read_text())
+    old = records["containers"]["two"]["process"]["pid"]
+    records["containers"]["two"] |= {"process": None, "network": None}
+    file.write_text(json.dumps(records))
+    up = LAB.ojai("lab", "container", "two")
+    assert up.returncode == 0, up.stderr
+    assert not Path("/proc", str(old)).exists()
+    # One nspawn and one slirp4netns for each of the two.
+    assert len([line for line in ours() if "systemd-nspawn" in line.split()[0]]) == 2
+    assert len([line for line in ours() if "slirp4netns" in line.split()[0]]) == 2
+
+
+def test_one_can_be_taken_away_and_the_other_runs_on(pair):
+    assert LAB.ojai("lab", "down", "two", "--destroy").returncode == 0
+    assert not (LAB.folder / "hosts" / "two").exists()
+    assert LAB.ojai("lab", "ssh", "one", "--", "systemctl is-system-running").stdout == "running\n"
+    assert LAB.ojai("lab", "container", "two").returncode == 0
