@@ -94,6 +94,7 @@ IMAGE = "vLLM | vllm-gemma4: have the image"
 UNIT = "vLLM | vllm-gemma4: write the unit"
 RUN = "vLLM | vllm-gemma4: run the unit"
 WAIT = "vLLM | vllm-gemma4: wait until it serves"
+KEEP = "vLLM | Keep the healthy release, to go back to"
 WANTS = "/etc/systemd/system/multi-user.target.wants/vllm-gemma4.service"
 
 POINTS = (
@@ -289,7 +290,7 @@ POINTS = (
         "image: it has just been pulled",
         start="engine",
         cut="power",
-        operation=UNIT,
+        operation="vLLM | Stand down services no longer asked for",
         left="image vllm/",
     ),
     Point(
@@ -356,6 +357,22 @@ POINTS = (
         operation=WAIT,
         line="waiting for /health",
         delay=1,
+        left="unit: enabled",
+    ),
+    Point(
+        "release: what is healthy is kept (killed)",
+        start="engine",
+        cut="kill",
+        operation=KEEP,
+        when="test -e /var/lib/ojai/releases/new",
+        left="unit: enabled, active",
+    ),
+    Point(
+        "release: what is healthy is kept (power)",
+        start="engine",
+        cut="power",
+        operation=KEEP,
+        when="test -e /var/lib/ojai/releases/new",
         left="unit: enabled",
     ),
 )
