@@ -1,6 +1,17 @@
 """Docker runs, comes back after a boot, turns its logs, and asks the mirrors it should."""
 
 import json
+import re
+
+
+def test_own_source_trusts_one_key_and_it_has_the_fingerprint(mini):
+    if mini.settings.docker_source != "docker":
+        return
+    keyrings = mini.text("sed -n 's/^Signed-By: *//p' /etc/apt/sources.list.d/ojai-docker.sources").split()
+    assert len(keyrings) == 1, keyrings
+    shown = mini.text(f"GNUPGHOME=$(mktemp -d) gpg --batch --with-colons --show-keys {keyrings[0]}")
+    primary = re.findall(r"^pub:.*\nfpr:+([0-9A-F]{40}):", shown, re.MULTILINE)
+    assert primary == [mini.settings.docker_key_fingerprint.replace(" ", "").upper()]
 
 
 def test_engine_answers_and_starts_at_boot(mini):

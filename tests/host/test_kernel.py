@@ -53,6 +53,12 @@ def test_gpu_is_the_one_the_inventory_names(mini):
     assert mini.text("ls /dev/dri").find("renderD") >= 0
 
 
+def test_gpu_memory_can_be_read(mini):
+    # Without it nobody knows whether what is asked for fits.
+    found = mini.run("cat /sys/bus/pci/devices/*/mem_info_vram_total").stdout.split()
+    assert any(int(size) > 0 for size in found), "no mem_info_vram_total of amdgpu's"
+
+
 def test_firmware_is_not_a_release_that_breaks_rocm(mini):
     found = mini.run("dpkg-query -W -f '${Package} ${Version}\\n' 'linux-firmware*'").stdout
     for bad in mini.settings.firmware_known_bad:

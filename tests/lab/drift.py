@@ -17,17 +17,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lab.errors import LabError
+from tests.lab import own_docker as docker_archive
 from tests.lab import results
 from tests.lab.machine import INVENTORY, ROOT, Deploy, Guest, Lab
 from tests.lab.mutations import MUTATIONS, Mutation, batches, pending
 
 KIND = "drift"
 PAGE = results.REFERENCE / "drift.md"
-PROVISIONED = "provisioned"
 
 #: Seconds that a guest may take to be up after a reboot.
 BOOT = 300
@@ -74,19 +76,55 @@ class Seen:
         }
 
 
-def verify(lab: Lab) -> Verified:
-    """All checks of the lab's host."""
-    done = lab.ojai("verify", INVENTORY, "--json")
-    try:
-        host = json.loads(done.stdout)["hosts"][0]
-    except (ValueError, IndexError):
-        return Verified(False, [], done.stdout + done.stderr)
-    failed = [
-        f"{check['area']}: {check['name']}: {check['message']}"
-        for check in host["checks"]
-        if check["outcome"] == "failed"
-    ]
-    return Verified(host["good"], failed, host["trouble"])
+@dataclass(frozen=True)
+class Site:
+    """A lab with an inventory, and the label of the snapshot in which its host is as that says."""
+
+    lab: Lab
+    inventory: str = INVENTORY
+    env: dict[str, str] | None = None
+    label: str = "provisioned"
+
+    @property
+    def guest(self) -> Guest:
+        """The host."""
+        return Guest(self.lab)
+
+    def deploy(self) -> Deploy:
+        """The deploy, to its end."""
+        argv = [sys.executable, "-m", "pyinfra", "-y", "--json", self.inventory, "deploy.py"]
+        done = self.lab.run(*argv, env=self.env)
+        return Deploy.of(done.returncode, done.stdout, done.stderr)
+
+    def verify(self) -> Verified:
+        """All checks of the host."""
+        done = self.lab.ojai("verify", self.inventory, "--json", env=self.env)
+        try:
+            host = json.loads(done.stdout)["hosts"][0]
+        except (ValueError, IndexError):
+            return Verified(False, [], done.stdout + done.stderr)
+        failed = [
+            f"{check['area']}: {check['name']}: {check['message']}"
+            for check in host["checks"]
+            if check["outcome"] == "failed"
+        ]
+        return Verified(host["good"], failed, host["trouble"])
+
+    def restore(self) -> bool:
+        """Back to the provisioned host, memory included; False where it was never kept."""
+        return self.lab.ojai("lab", "restore", "lab", self.label).returncode == 0
+
+    def keep(self) -> None:
+        """See that the host is as it should be and stays so, and keep it. Raises RuntimeError where it is not."""
+        again = self.deploy()
+        if again.status != 0 or again.changed:
+            raise RuntimeError(f"the second deploy was not without changes: {again.changed} {again.output[-2000:]}")
+        found = self.verify()
+        if not found.good:
+            raise RuntimeError(f"verify is not green before anything is broken: {found.trouble or found.failed}")
+        kept = self.lab.ojai("lab", "snapshot", "lab", self.label, "--running")
+        if kept.returncode != 0:
+            raise RuntimeError(kept.stderr)
 
 
 def boot(guest: Guest) -> None:
@@ -145,36 +183,36 @@ def judge_deploy(seen: Sequence[Seen], done: Deploy) -> None:
             one.faults.append(f"the deploy also reported: {'; '.join(stray)}")
 
 
-def run_batch(lab: Lab, mutations: Sequence[Mutation]) -> list[Seen]:
+def run_batch(site: Site, mutations: Sequence[Mutation]) -> list[Seen]:
     """Damage, verify, deploy, verify, deploy again: what became of each."""
-    guest = Guest(lab)
+    guest = site.guest
     seen = [Seen(mutation) for mutation in mutations]
     for mutation in mutations:
         damage(guest, mutation)
-    red = verify(lab)
+    red = site.verify()
     for one in seen:
         mutation = one.mutation
         one.caught = red.caught(mutation.named)
         if not one.caught:
             one.faults.append(f"verify did not name it: {red.trouble or ' / '.join(red.failed) or 'all was green'}")
         # Another damage of the batch may have caused a failed check; the operation that is pending is only this one's.
-        if mutation.operations:
-            pended = red.caught(pending(mutation.operations[0]))
+        for operation in (*mutation.operations[:1], *mutation.hidden) if not mutation.refused else ():
+            pended = red.caught(pending(operation))
             one.caught += pended
             if not pended:
-                one.faults.append(f"the dry run did not name {mutation.operations[0]}")
+                one.faults.append(f"the dry run did not name {operation}")
     if mutations[0].refused and not mutations[0].preflight:
         # The deploy stops at the first: it is undone, and the next one met, in the order of the roles.
         for one in seen:
-            judge_deploy([one], lab.deploy())
+            judge_deploy([one], site.deploy())
             undo(guest, one.mutation)
     else:
-        judge_deploy(seen, lab.deploy())
+        judge_deploy(seen, site.deploy())
         for mutation in mutations:
             if mutation.refused:
                 undo(guest, mutation)
-    green = verify(lab)
-    last = lab.deploy()
+    green = site.verify()
+    last = site.deploy()
     for one in seen:
         if not green.good:
             one.faults.append(f"verify was not green afterwards: {green.trouble or ' / '.join(green.failed)}")
@@ -183,38 +221,40 @@ def run_batch(lab: Lab, mutations: Sequence[Mutation]) -> list[Seen]:
     return seen
 
 
-def provision(lab: Lab) -> None:
+def provision(lab: Lab) -> Site:
     """A guest that is provisioned and green, kept with its memory; one that was kept earlier is taken."""
+    site = Site(lab)
     say("bringing the machine up …")
     up = lab.ojai("lab", "up")
     if up.returncode != 0:
         raise RuntimeError(up.stderr)
-    if lab.ojai("lab", "restore", "lab", PROVISIONED).returncode == 0 and not lab.deploy().changed:
-        return
-    first = lab.deploy()
+    if site.restore() and not site.deploy().changed:
+        return site
+    first = site.deploy()
     if first.status != 0:
         raise RuntimeError(f"the first deploy failed:\n{first.output[-4000:]}")
-    again = lab.deploy()
-    if again.status != 0 or again.changed:
-        raise RuntimeError(f"the second deploy was not without changes: {again.changed} {again.output[-2000:]}")
-    guest = Guest(lab)
-    guest.run(
-        f'while [ $(( $(date +%s) - $(date -d "$(systemctl show vllm-gemma4 -p ExecMainStartTimestamp --value)" '
-        f"+%s) )) -lt {SETTLED} ]; do sleep 5; done"
+    # A server is said to hang when it has run for longer than its start may take.
+    site.guest.run(
+        'while since=$(date -d "$(systemctl show vllm-gemma4 -p ExecMainStartTimestamp --value)" +%s); '
+        f"[ $(( $(date +%s) - since )) -lt {SETTLED} ]; do sleep 5; done"
     )
-    found = verify(lab)
-    if not found.good:
-        raise RuntimeError(f"verify is not green before anything is broken: {found.trouble or found.failed}")
-    kept = lab.ojai("lab", "snapshot", "lab", PROVISIONED, "--running")
-    if kept.returncode != 0:
-        raise RuntimeError(kept.stderr)
+    site.keep()
+    return site
 
 
-def restore(lab: Lab) -> None:
-    """Back to the provisioned machine."""
-    done = lab.ojai("lab", "restore", "lab", PROVISIONED)
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr)
+def own_docker(base: Site, env: dict[str, str]) -> Site:
+    """The same host, with Docker from an archive of its own. As a person would change over: the engine goes first."""
+    site = Site(base.lab, docker_archive.INVENTORY, env, "own-docker")
+    if site.restore() and not site.deploy().changed:
+        return site
+    say("changing over to Docker's own archive …")
+    base.restore()
+    site.guest.root("dpkg --purge --force-depends docker.io docker-cli")
+    first = site.deploy()
+    if first.status != 0:
+        raise RuntimeError(f"the deploy with Docker's own archive failed:\n{first.output[-4000:]}")
+    site.keep()
+    return site
 
 
 def say(text: str) -> None:
@@ -312,28 +352,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     lab = Lab(Path(os.environ.get("OJAI_LAB_DIR") or ROOT / ".lab-drift"))
     commit = results.commit()
     started = time.monotonic()
-    provision(lab)
+    base = provision(lab)
     say(f"{len(chosen)} mutations in {len(planned)} batches, commit {commit}")
-    survived = []
-    for number, batch in enumerate(planned, 1):
-        began = time.monotonic()
-        say(f"batch {number} of {len(planned)}: {'; '.join(mutation.name for mutation in batch)}")
-        try:
-            restore(lab)
-            seen = run_batch(lab, batch)
-        except (AssertionError, RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
-            seen = [Seen(mutation, faults=[f"could not be run: {error}"]) for mutation in batch]
-        for one in seen:
-            record = one.record(len(batch), time.monotonic() - began, commit)
-            kept = {**results.load(KIND), one.mutation.name: record}
-            results.save(KIND, kept)
-            if one.faults:
-                survived.append(one.mutation.name)
-                say(f"  SURVIVED: {one.mutation.name}")
-                for fault in one.faults:
-                    say(f"    {fault}")
-        say(f"  {time.monotonic() - began:.0f} s, {len(survived)} survived so far")
-        PAGE.write_text(page(kept))
+    survived: list[str] = []
+    with ExitStack() as stack:
+        other: Site | None = None
+        for number, batch in enumerate(planned, 1):
+            began = time.monotonic()
+            say(f"batch {number} of {len(planned)}: {'; '.join(mutation.name for mutation in batch)}")
+            try:
+                if batch[0].own_docker and not other:
+                    other = own_docker(base, stack.enter_context(docker_archive.served(lab)))
+                site = other if batch[0].own_docker and other else base
+                if not site.restore():
+                    raise RuntimeError("the snapshot could not be restored")
+                seen = run_batch(site, batch)
+            except (AssertionError, RuntimeError, LabError, TimeoutError, subprocess.TimeoutExpired) as error:
+                seen = [Seen(mutation, faults=[f"could not be run: {error}"]) for mutation in batch]
+            for one in seen:
+                record = one.record(len(batch), time.monotonic() - began, commit)
+                kept = {**results.load(KIND), one.mutation.name: record}
+                results.save(KIND, kept)
+                if one.faults:
+                    survived.append(one.mutation.name)
+                    say(f"  SURVIVED: {one.mutation.name}")
+                    for fault in one.faults:
+                        say(f"    {fault}")
+            say(f"  {time.monotonic() - began:.0f} s, {len(survived)} survived so far")
+            PAGE.write_text(page(kept))
     say(f"{len(chosen) - len(survived)} of {len(chosen)} caught and mended in {time.monotonic() - started:.0f} s")
     for name in survived:
         say(f"SURVIVED: {name}")

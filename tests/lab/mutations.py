@@ -75,6 +75,8 @@ class Mutation:
     the damage alone; ``why`` says what makes mending it wrong, ``undo`` is the shell of the person who is told. Then
     ``operations`` has the one that refuses, or none where preflight does.
 
+    ``hidden``: operations that the dry run names too, and that find nothing left to do once their turn comes, because
+    an earlier role has mended what they both look after. ``own_docker``: on a host with Docker from its own archive.
     ``boots``: the damage shows after a reboot, after which ``then`` is run. ``alone``: in no batch with others.
     """
 
@@ -90,6 +92,8 @@ class Mutation:
     boots: bool = False
     then: str = ""
     undo_boots: bool = False
+    hidden: tuple[str, ...] = ()
+    own_docker: bool = False
     alone: bool = False
 
     @property
@@ -240,6 +244,27 @@ _KERNEL_MUTATIONS = (
         boots=True,
         then=f"k={_KERNEL}; rm -rf /boot/*-$k /lib/modules/$k && update-grub",
         undo_boots=True,
+    ),
+)
+
+_MEMORY = "/sys/bus/pci/devices/0000:c5:00.0/mem_info_vram_total"
+
+_PREFLIGHT_MUTATIONS = (
+    Mutation(
+        "the carve-out is lowered in the BIOS, which shows only after a reboot that waits",
+        "Preflight",
+        # What the lab's silicon says of itself: nothing now, and 16 GiB from the next boot on.
+        f"rm {_MEMORY} && mkdir -p /etc/systemd/system/ojai-lab-silicon.service.d && "
+        f"printf '[Service]\\nExecStartPost=sh -c \"echo 17179869184 > {_MEMORY}\"\\n' "
+        "> /etc/systemd/system/ojai-lab-silicon.service.d/small.conf && touch /run/ojai-reboot-required",
+        r"kernel: gpu memory can be read",
+        (FITS,),
+        (RUN_KERNEL,),
+        refused=r"memory for vllm-gemma4: found 16 GiB",
+        why="what is asked for does not fit, and only the operator can raise the carve-out or take a smaller model",
+        undo="rm -r /etc/systemd/system/ojai-lab-silicon.service.d && systemctl daemon-reload && "
+        f"rm {_MEMORY} && echo 68719476736 > {_MEMORY}",
+        alone=True,
     ),
 )
 
@@ -725,6 +750,47 @@ _DOCKER_MUTATIONS = (
     ),
 )
 
+_OWN_KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
+_OWN_SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
+
+_OWN_DOCKER_MUTATIONS = (
+    Mutation(
+        "gpg is removed from a host with Docker's own archive",
+        "Docker",
+        "dpkg --remove --force-depends gpg",
+        r"rocm: the source trusts one key",
+        (TOOLS,),
+        (METAPACKAGE,),
+        hidden=(DOCKER_TOOLS,),
+        own_docker=True,
+    ),
+    Mutation(
+        "Docker's key is swapped for another key of the same name",
+        "Docker",
+        f"cp {_OTHER_KEY} {_OWN_KEYRING}",
+        r"docker: own source trusts one key",
+        (DOCKER_KEY, DOCKER_LISTS),
+        own_docker=True,
+    ),
+    Mutation(
+        "Docker's source is edited",
+        "Docker",
+        f"sed -i s/stable/test/ {_OWN_SOURCE}",
+        pending(DOCKER_SOURCE),
+        (DOCKER_SOURCE, DOCKER_LISTS),
+        own_docker=True,
+    ),
+    Mutation(
+        "the package of Docker's own archive is removed",
+        "Docker",
+        "dpkg --remove --force-depends docker-ce",
+        r"docker: engine answers",
+        (ENGINE, RUN),
+        (RUN_DOCKER, SERVES),
+        own_docker=True,
+    ),
+)
+
 _CACHE_MUTATIONS = (
     Mutation(
         "a cache folder is given to a user",
@@ -1010,11 +1076,13 @@ _VLLM_MUTATIONS = (
 )
 
 MUTATIONS = (
+    *_PREFLIGHT_MUTATIONS,
     *_KERNEL_MUTATIONS,
     *_GROUP_MUTATIONS,
     *_SYSCTL_MUTATIONS,
     *_ROCM_MUTATIONS,
     *_DOCKER_MUTATIONS,
+    *_OWN_DOCKER_MUTATIONS,
     *_CACHE_MUTATIONS,
     *_VLLM_MUTATIONS,
 )
@@ -1038,7 +1106,9 @@ def named(name: str) -> Mutation:
 
 def compatible(one: Mutation, other: Mutation) -> bool:
     """Whether two can be in one batch: neither hides what becomes of the other."""
-    if one.solitary or other.solitary or one.preflight != other.preflight or bool(one.refused) != bool(other.refused):
+    if one.solitary or other.solitary or one.own_docker != other.own_docker:
+        return False
+    if one.preflight != other.preflight or bool(one.refused) != bool(other.refused):
         return False
     if one.preflight:
         return True
