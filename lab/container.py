@@ -305,5 +305,10 @@ def stop(container: ContainerRecord) -> ContainerRecord:
         run(as_root(["ip", "netns", "delete", _machine(name)]), what=f"removing the network namespace of {name}")
     if not _wait(lambda: _cgroups_removed(name), HALT_SECONDS):
         raise LabError(f"the cgroup {_machine(name)} of lab container {name} cannot be removed: something runs in it")
+    export = Path("/run/systemd/nspawn/unix-export", _machine(name))
+    if export.exists():
+        # Left by a killed nspawn (seen with systemd 257, not with 252); the next one would refuse to start.
+        subprocess.run(as_root(["umount", "--lazy", str(export)]), check=False, capture_output=True)
+        run(as_root(["rmdir", str(export)]), what=f"removing {export}")
     _socket(name).unlink(missing_ok=True)
     return container.model_copy(update={"process": None, "network": None})
