@@ -103,30 +103,47 @@ class TtmLimit(FactBase[Ttm]):
         )
 
 
-class BootFiles(FactBase[dict[str, tuple[str, ...]]]):
-    """Kernels that dpkg says are installed: release -> what of it is not there (``image``, ``driver``, ``initrd``,
-    ``menu``). The GPU's driver stands for the modules; an initramfs and a menu are looked for where the host makes
-    such."""
+@dataclass(frozen=True)
+class Lacking:
+    """What a kernel that dpkg says is installed has not on the disk. ``packages``: whose image or GPU driver (which
+    stands for the modules) is gone. ``initrd``, ``menu``: its initramfs and its entry in GRUB's menu are not there,
+    on a host that makes such."""
+
+    packages: tuple[str, ...] = ()
+    initrd: bool = False
+    menu: bool = False
+
+
+class BootFiles(FactBase[dict[str, Lacking]]):
+    """:class:`Lacking` of every installed kernel, by release."""
 
     @staticmethod
-    def default() -> dict[str, tuple[str, ...]]:
+    def default() -> dict[str, Lacking]:
         """No kernel installed."""
         return {}
 
     def command(self) -> str:
         """By dpkg's records, since a file that is gone says nothing of itself."""
         return (
-            "dpkg-query -S '/boot/vmlinuz-*' 2>/dev/null | sed -n 's,.*: /boot/vmlinuz-,,p' | sort -u | "
-            'while read -r release; do lacks=; test -e "/boot/vmlinuz-$release" || lacks="$lacks image"; '
-            'driver=$(PATH=$PATH:/sbin:/usr/sbin modinfo -k "$release" -F filename amdgpu 2>/dev/null); '
-            'test -e "$driver" || lacks="$lacks driver"; '
+            "dpkg-query -S '/boot/vmlinuz-*' '*/modules/*/amdgpu.ko*' 2>/dev/null | "
+            "sed -n 's,^\\([^ :]*\\)[^ ]*: \\(/.*\\)$,\\1 \\2,p' | while read -r package path; do "
+            'case $path in /boot/*) release=${path#/boot/vmlinuz-}; echo "$release kernel"; '
             '! command -v update-initramfs >/dev/null || test -e "/boot/initrd.img-$release" || '
-            'lacks="$lacks initrd"; '
-            '! command -v update-grub >/dev/null || grep -qsF "/vmlinuz-$release" /boot/grub/grub.cfg || '
-            'lacks="$lacks menu"; '
-            'echo "$release$lacks"; done'
+            'echo "$release initrd"; '
+            "! command -v update-grub >/dev/null || ! test -d /boot/grub || "
+            'grep -qsF "/vmlinuz-$release" /boot/grub/grub.cfg || echo "$release menu";; '
+            "*) release=${path#*/modules/}; release=${release%%/*};; esac; "
+            'test -e "$path" || echo "$release package $package"; done'
         )
 
-    def process(self, output: list[str]) -> dict[str, tuple[str, ...]]:
-        """One release a line."""
-        return {words[0]: tuple(words[1:]) for words in map(str.split, output) if words}
+    def process(self, output: list[str]) -> dict[str, Lacking]:
+        """A line for each kernel, and one for each thing that it has not."""
+        lines = [line.split() for line in output]
+        return {
+            release: Lacking(
+                packages=tuple(words[2] for words in lines if words[:2] == [release, "package"]),
+                initrd=[release, "initrd"] in lines,
+                menu=[release, "menu"] in lines,
+            )
+            for release in (words[0] for words in lines if words[1:] == ["kernel"])
+        }

@@ -14,7 +14,7 @@ from pyinfra.connectors.util import clear_askpass_cache, remove_any_sudo_askpass
 from ojai import kernels
 from ojai.connection import leave, tune
 from ojai.facts.files import Existing
-from ojai.facts.kernel import BootFiles, KernelState, TtmLimit
+from ojai.facts.kernel import BootFiles, KernelState, Lacking, TtmLimit
 from ojai.facts.ledger import Added
 from ojai.operations import Steps, apt
 from ojai.operations.files import text_file
@@ -181,21 +181,25 @@ def bootable(flavour: str) -> Steps:
     """
     found = host.get_fact(BootFiles)
     newest = kernels.newest(tuple(found), flavour)
-    lacks = found[newest.text] if newest else ()
-    if newest is None or not lacks:
+    lacks = found[newest.text] if newest else Lacking()
+    if newest is None or lacks == Lacking():
         host.noop("nothing of the kernel is missing")
         return
-    release = shlex.quote(newest.text)
-    if "image" in lacks or "driver" in lacks:
-        driver = f"'*/modules/'{release}'/kernel/drivers/gpu/drm/amd/amdgpu/amdgpu.ko*'"
+    image = shlex.quote(f"/boot/vmlinuz-{newest.text}")
+    if lacks.packages:
+        # Their scripts make initramfs and menu too.
         yield from apt.locked(
-            f"dpkg-query -S /boot/vmlinuz-{release} {driver} 2>/dev/null | cut -d: -f1 | sort -u | "
-            f"xargs {apt.COMMAND} --reinstall install",
-            f"installing {newest.text} anew",
+            f"{apt.COMMAND} --reinstall install {shlex.join(lacks.packages)} && test -e {image} || "
+            f'{{ echo "{image} is still not there; wanted: the file of an installed kernel. What to do: boot another '
+            'kernel of the flavour, or install a newer one." >&2; exit 1; }',
+            f"installing {' '.join(lacks.packages)} anew",
         )
-    elif "initrd" in lacks:
-        # GRUB's menu names the initramfs too, where there was one when it was written.
-        yield long(f"update-initramfs -c -k {release} && update-grub", f"making the initramfs of {newest.text}")
+    elif lacks.initrd:
+        # GRUB's menu names the initramfs, where there was one when it was written.
+        yield long(
+            f"update-initramfs -c -k {shlex.quote(newest.text)} && {{ ! command -v update-grub || update-grub; }}",
+            f"making the initramfs of {newest.text}",
+        )
     else:
         yield long("update-grub", "writing GRUB's menu")
 

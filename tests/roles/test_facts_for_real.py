@@ -18,7 +18,7 @@ from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRe
 from ojai.facts.docker import DockerDaemon, DockerImage, Pulled, PulledImage
 from ojai.facts.files import Entry, Existing, File, Places, SmallFile
 from ojai.facts.groups import Groups
-from ojai.facts.kernel import BootFiles, KernelState, Ttm, TtmLimit
+from ojai.facts.kernel import BootFiles, KernelState, Lacking, Ttm, TtmLimit
 from ojai.facts.ledger import Added, OwnUnits
 from ojai.facts.report import HostReport
 from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
@@ -223,19 +223,27 @@ def test_docker_daemon_that_is_silent(programs):
 
 
 def test_boot_files(programs, tmp_path):
-    host = programs("dpkg-query", "for r in 1.0-a 2.0-a; do echo linux-image-$r: /boot/vmlinuz-$r; done")
-    programs("modinfo", f"echo {tmp_path}/lib/$2.ko")
+    """Of two kernels by dpkg's records the second has lost all; a third, that dpkg does not know, is no matter."""
+    modules = f"{tmp_path}/usr/lib/modules"
+    host = programs(
+        "dpkg-query",
+        "for r in 1.0-a 2.0-a; do echo linux-image-$r: /boot/vmlinuz-$r; "
+        f"echo linux-modules-$r:amd64: {modules}/$r/kernel/amdgpu.ko.zst; done; echo diversion by x from: /boot/y",
+    )
     programs("update-initramfs", "")
     programs("update-grub", "")
-    write(
-        tmp_path,
-        **{"boot/vmlinuz-1.0-a": "", "boot/initrd.img-1.0-a": "", "lib/1.0-a.ko": "", "boot/vmlinuz-3.0-a": ""},
-    )
+    write(tmp_path, **{"boot/vmlinuz-1.0-a": "", "boot/initrd.img-1.0-a": "", "boot/vmlinuz-3.0-a": ""})
+    write(tmp_path, **{"usr/lib/modules/1.0-a/kernel/amdgpu.ko.zst": ""})
     write(tmp_path, **{"boot/grub/grub.cfg": "linux /boot/vmlinuz-1.0-a ro\n"})
-    command = BootFiles().command().replace("/boot/", f"{tmp_path}/boot/").replace(f"{tmp_path}/boot/vmlinuz-*", "x")
-    done = host.sh(command.replace(f": {tmp_path}/boot", ": /boot"))
-    found = BootFiles().process(done.stdout.splitlines())
-    assert found == {"1.0-a": (), "2.0-a": ("image", "driver", "initrd", "menu")}
+    script = BootFiles().command().replace("/boot/initrd", f"{tmp_path}/boot/initrd")
+    script = script.replace("/boot/grub", f"{tmp_path}/boot/grub").replace(
+        'test -e "$path"', f'test -e "{tmp_path}$path" -o -e "$path"'
+    )
+    found = BootFiles().process(host.sh(script).stdout.splitlines())
+    assert found == {
+        "1.0-a": Lacking(),
+        "2.0-a": Lacking(packages=("linux-image-2.0-a", "linux-modules-2.0-a"), initrd=True, menu=True),
+    }
 
 
 @pytest.mark.parametrize("stamp", [None, 100, 200, 300])
