@@ -49,14 +49,17 @@ def wait_for_lock(state: State, host: Host) -> bool:
     started = time.monotonic()
     while True:
         success, output = ask(host, _HOLDER, **connector_arguments(host))
+        if not success:
+            complain(host, "apt's locks could not be looked at: " + (output.stderr or "no answer from the host"))
+            return False
         holders = ", ".join(output.stdout_lines)
-        if success and not holders:
+        if not holders:
             return True
         waited = time.monotonic() - started
         if waited > LOCK_TIMEOUT:
             complain(
                 host,
-                f"apt's lock has been held for {waited:.0f} s by {holders or 'somebody'}; wanted: free. "
+                f"apt's lock has been held for {waited:.0f} s by {holders}; wanted: free. "
                 "Let that process finish (or stop it), then run the deploy again.",
             )
             return False

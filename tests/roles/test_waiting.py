@@ -173,6 +173,18 @@ def test_apts_lock_is_not_waited_for_for_ever(clock, said):
     assert "1234 unattended-upgr" in text and "wanted: free" in text and "run the deploy again" in text
 
 
+def test_a_host_that_is_gone_is_not_waited_for(clock, said):
+    host = Scripted(clock, locks(1e9))
+
+    def gone(command: str, **arguments: Any) -> tuple[bool, CommandOutput]:
+        raise OSError("connection lost")
+
+    host.run_shell_command = gone
+    assert not apt.wait_for_lock(FakeState(), host)
+    assert clock.now == host.started
+    assert "could not be looked at: no answer from the host" in errors(said)
+
+
 def test_the_holder_of_a_lock_is_found_on_a_real_machine(tmp_path):
     """The file is ours instead of dpkg's, the lock is of the kind that apt and dpkg take."""
     place = tmp_path / "lock"
