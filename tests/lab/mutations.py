@@ -8,6 +8,7 @@ none of them touches.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 
 #: Operations, as the deploy names them.
@@ -394,7 +395,7 @@ _SYSCTL_MUTATIONS = (
 )
 
 _FAKE_ROCMINFO = (
-    "d=$(mktemp -d) && mkdir $d/DEBIAN && printf 'Package: rocminfo\\nVersion: {version}\\nArchitecture: amd64\\n"
+    "d=$(mktemp -d) && chmod 755 $d && mkdir $d/DEBIAN && printf 'Package: rocminfo\\nVersion: {version}\\nArchitecture: amd64\\n"
     "Maintainer: other <other@example.invalid>\\nDescription: from elsewhere\\n' > $d/DEBIAN/control && "
     "dpkg-deb -Znone -b $d $d.deb && dpkg --install --force-downgrade $d.deb && rm -rf $d $d.deb"
 )
@@ -845,6 +846,19 @@ _CACHE_MUTATIONS = (
 
 _RESTART = (RUN, SERVES)
 
+#: Healthy, and of the same model.
+_OTHER_SERVER = """
+import http.server
+class Other(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b'{"data": [{"id": "google/gemma-4-E4B-it"}]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Other).serve_forever()
+"""
+
 _VLLM_MUTATIONS = (
     Mutation(
         "the environment file is made readable", "vLLM", f"chmod 644 {_ENV_FILE}", r"vllm: secrets are closed", (ENV,)
@@ -986,7 +1000,7 @@ _VLLM_MUTATIONS = (
         r"vllm: container has the rights of the guides command",
         _RESTART,
     ),
-    Mutation("the container is paused", "vLLM", "docker pause vllm-gemma4", r"vllm: it is healthy", _RESTART),
+    Mutation("the container is paused", "vLLM", "docker pause vllm-gemma4", r"vllm: it is healthy", (RUN,), (SERVES,)),
     Mutation(
         "the server hangs",
         "vLLM",
@@ -997,14 +1011,15 @@ _VLLM_MUTATIONS = (
     Mutation(
         "another server has taken the port",
         "vLLM",
-        "systemctl stop vllm-gemma4 && docker run -d --rm --name other --network=host "
-        "-v /srv/ojai/huggingface:/root/.cache/huggingface vllm/vllm-openai-rocm:v0.20.1 google/gemma-4-E4B-it "
-        "--port 8000 && for i in $(seq 60); do curl -sf http://127.0.0.1:8000/health && break; sleep 1; done",
+        "systemctl stop vllm-gemma4 && systemd-run --quiet --unit=other-server python3 -c "
+        f"{shlex.quote(_OTHER_SERVER)} && for i in $(seq 60); do curl -sf -m 5 http://127.0.0.1:8000/health && break; "
+        "sleep 1; done",
         r"vllm: unit runs at boot",
+        (SERVES,),
         (RUN,),
-        refused=r"port 8000",
+        refused=r"port 8000 is held by \d+ python3",
         why="the other server is somebody's, who may be using it",
-        undo="docker stop other && systemctl reset-failed vllm-gemma4; systemctl restart vllm-gemma4",
+        undo="systemctl stop other-server; systemctl reset-failed vllm-gemma4; systemctl restart vllm-gemma4",
     ),
     Mutation(
         "the image is deleted under the running container",
