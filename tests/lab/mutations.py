@@ -395,7 +395,8 @@ _SYSCTL_MUTATIONS = (
 )
 
 _FAKE_ROCMINFO = (
-    "d=$(mktemp -d) && chmod 755 $d && mkdir $d/DEBIAN && printf 'Package: rocminfo\\nVersion: {version}\\nArchitecture: amd64\\n"
+    "d=$(mktemp -d) && chmod 755 $d && mkdir $d/DEBIAN && "
+    "printf 'Package: rocminfo\\nVersion: {version}\\nArchitecture: amd64\\n"
     "Maintainer: other <other@example.invalid>\\nDescription: from elsewhere\\n' > $d/DEBIAN/control && "
     "dpkg-deb -Znone -b $d $d.deb && dpkg --install --force-downgrade $d.deb && rm -rf $d $d.deb"
 )
