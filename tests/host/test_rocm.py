@@ -45,6 +45,7 @@ def test_packages_come_from_that_source_which_is_preferred(mini):
         assert re.search(rf"\s600 {re.escape(channel.mirror)}", policy), f"{name}: the source is not pinned at 600"
 
 
+@pytest.mark.silicon
 def test_rocminfo_sees_the_gpu(mini):
     if "rocminfo" not in mini.settings.rocm_packages:
         pytest.skip("rocminfo is not among rocm_packages")
