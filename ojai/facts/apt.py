@@ -68,7 +68,9 @@ class AptPackages(FactBase[Packages]):
             f'for name in {shlex.join(names)}; do altered "$name" | sed "s,^,altered\\t$name\\t,"; done; '
             "stamp=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null "
             "| sort -n | tail -n 1); "
-            '[ -z "$stamp" ] || printf "age\\t%s\\n" "$(( $(date +%s) - stamp ))"; printf "end\\n"'
+            # Emptied by a power cut, however fresh they look: as good as none.
+            "empty=$(find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock 2>/dev/null | head -n 1); "
+            '[ -z "$stamp" ] || [ -n "$empty" ] || printf "age\\t%s\\n" "$(( $(date +%s) - stamp ))"; printf "end\\n"'
         )
 
     def process(self, output: list[str]) -> Packages:

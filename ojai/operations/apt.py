@@ -32,7 +32,12 @@ _ENVIRONMENT = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a NEEDRESTART_SU
 #: apt-get as it is called here: without questions, waiting for its lock.
 COMMAND = f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -q -y"
 
-_UPDATE = f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -o APT::Update::Error-Mode=any -q update"
+# A power cut leaves lists without content that look fresh, and that apt neither reads nor fetches again: they go first,
+# and what is fetched is on the disk before anything counts on it.
+_UPDATE = (
+    "find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock -delete; "
+    f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -o APT::Update::Error-Mode=any -q update && sync"
+)
 
 
 #: Prints "pid command" of whoever holds a lock of apt or dpkg. /proc/locks is there on every host; fuser is not.
@@ -117,7 +122,7 @@ def refreshed(inputs: list[str]) -> Steps:
     if host.get_fact(SourceRefreshed, stamp=STAMP, inputs=tuple(inputs)):
         host.noop("apt has read these sources")
         return
-    yield from locked(f"mkdir -p {STATE_DIR} && {_UPDATE} && touch {STAMP}", "apt-get update")
+    yield from locked(f"mkdir -p {STATE_DIR} || exit 1; {_UPDATE} && touch {STAMP}", "apt-get update")
 
 
 @operation()

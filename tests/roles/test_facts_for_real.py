@@ -151,6 +151,19 @@ def test_apt_packages_sees_what_is_missing_of_what_packages_need(programs):
     assert host.get_fact(AptPackages, names=("a",)).unmet == ("nowhere", "runc")
 
 
+def test_lists_that_a_power_cut_emptied_are_as_good_as_none(host, tmp_path):
+    def age() -> int | None:
+        command = AptPackages().command(names=("dpkg",))
+        return AptPackages().process(host.sh(rooted(command, tmp_path, "/var/lib/apt/")).stdout.splitlines()).lists_age
+
+    assert age() is None
+    lists = "var/lib/apt/lists"
+    write(tmp_path, **{f"{lists}/a_InRelease": "x", f"{lists}/a_Packages": "Package: a\n", f"{lists}/lock": ""})
+    assert age() in range(60)
+    write(tmp_path, **{f"{lists}/b_Packages": ""})
+    assert age() is None
+
+
 def test_apt_packages_sees_altered_files(programs):
     host = programs(
         "dpkg",
