@@ -103,7 +103,7 @@ POINTS = (
         start="stock",
         cut="power",
         operation=KERNEL,
-        when=dpkg_has("half-installed", "linux-image-6*"),
+        when=f"{dpkg_has('half-installed', 'linux-image-6*')} && {process('dpkg')}",
         delay=1,
         left="half-installed linux-image-6",
     ),
@@ -112,14 +112,14 @@ POINTS = (
         start="stock",
         cut="network",
         operation=KERNEL,
-        when=dpkg_has("half-installed", "linux-image-6*"),
+        when=f"{dpkg_has('half-[a-z]*', 'linux-image-6*')} && {process('dpkg')}",
     ),
     Point(
         "kernel: dpkg configures it",
         start="stock",
         cut="kill",
         operation=KERNEL,
-        when=dpkg_has("half-configured", "linux-image-6*"),
+        when=f"{dpkg_has('half-configured', 'linux-image-6*')} && {process('dpkg')}",
         left="half-configured linux-image-6",
     ),
     Point(
@@ -254,7 +254,7 @@ POINTS = (
         start="booted",
         cut="power",
         operation=ENGINE,
-        when=dpkg_has("half-configured", "docker.io"),
+        when=f"{dpkg_has('half-configured', 'docker.io')} && {process('dpkg')}",
         left="half-configured docker.io",
     ),
     Point(
@@ -376,6 +376,49 @@ POINTS = (
         left="unit: enabled",
     ),
 )
+
+
+#: Cuts that are made one after the other on the same machine: the run after each goes on past it to the next, and the
+#: one after the last to the end. Points that are in none of these have a machine of their own.
+CHAINS: tuple[tuple[str, ...], ...] = (
+    (
+        "kernel: dpkg unpacks it",
+        "kernel: dpkg configures it",
+        "kernel: its initramfs is made",
+        "kernel: GRUB's menu is written",
+        "kernel: apt is at work and nobody listens",
+        "kernel: installed, not yet booted",
+        "reboot: the machine goes down",
+        "ROCm: the key is fetched",
+        "ROCm: the source is written",
+        "ROCm: apt-get update",
+        "ROCm: apt-get update has just ended",
+        "ROCm: ldconfig",
+        "Docker: its settings are written",
+        "Docker: dpkg unpacks it",
+        "Docker: dpkg configures it",
+        "service: it is waited for (power)",
+        "release: what is healthy is kept (power)",
+    ),
+    (
+        "image: it is pulled, and the registry is gone with the network",
+        "image: it has just been pulled",
+        "service: the unit is written",
+        "service: it is waited for (network)",
+        "release: what is healthy is kept (killed)",
+    ),
+    (
+        "service: the environment file is written",
+        "service: the unit is there, not started",
+        "service: systemd knows it, not started",
+        "service: it is waited for (killed)",
+    ),
+)
+
+
+def chain_of(point: Point) -> tuple[str, ...]:
+    """The names of all that are cut on the same machine as this one, itself among them, in their order."""
+    return next((names for names in CHAINS if point.name in names), (point.name,))
 
 
 def named(name: str) -> Point:
