@@ -11,6 +11,10 @@ KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
 SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
 DAEMON = "/etc/docker/daemon.json"
 LOG_DRIVER = "json-file"
+#: What the engine makes and its packages leave: state of a program that nothing else reads, folders, groups.
+STATE = ["containerd:/var/lib/containerd", "containerd:/etc/cni"]
+FOLDERS = ["/var/lib/docker"]
+GROUPS = ["docker"]
 PACKAGES = {
     "ubuntu": ["docker.io"],
     "docker": ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"],
@@ -60,7 +64,9 @@ def apply(*, settings: HostSettings) -> None:
         files.absent(name="Have no source of Docker's own", paths=[SOURCE, KEYRING])
     # Before the packages, so that the daemon's first start already reads it. Other people's keys in it stay.
     files.json_merged(name="Configure the daemon", path=DAEMON, values=daemon_values(settings))
-    apt.packages(name="Install Docker Engine", names=package_names(settings))
+    apt.packages(
+        name="Install Docker Engine", names=package_names(settings), state=STATE, folders=FOLDERS, groups=GROUPS
+    )
     service.running(name="Run Docker", unit="docker.service", inputs=[DAEMON])
     docker.answering(
         name="See that the daemon answers, as configured",
@@ -77,3 +83,4 @@ def remove(*, settings: HostSettings) -> None:
         name="Remove Docker Engine", names=[*package_names(settings), *PACKAGES["ubuntu"], *PACKAGES["docker"]]
     )
     files.absent(name="Remove Docker's source and key", paths=[SOURCE, KEYRING])
+    apt.lists_removed(name="Remove Docker's package lists", uris=[settings.docker_mirror])

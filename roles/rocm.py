@@ -76,3 +76,4 @@ def remove(*, settings: HostSettings) -> None:
     gone = files.absent(name="Remove source, pin, key and loader path", paths=[LOADER, PIN, ROCM_SOURCE, KEYRING])
     server.shell(name="Refresh the loader's cache", commands=["ldconfig"], _if=gone.did_change)
     apt.packages_removed(name="Remove what fetched the key", names=TOOLS)
+    apt.lists_removed(name="Remove the package lists", uris=[settings.channel.mirror])

@@ -27,5 +27,6 @@ def apply(*, settings: HostSettings) -> None:
 
 @deploy("Sysctl: removal")
 def remove(*, settings: HostSettings) -> None:
-    """The drop-in is gone; the values it set stay in force until the next boot, which reads what is left."""
+    """The drop-in is gone, and the values that were in force before it are in force again."""
     files.absent(name="Remove the drop-in", paths=[DROP_IN])
+    sysctl.restored(name="Put back the values that were in force before")

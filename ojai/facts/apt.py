@@ -235,3 +235,21 @@ class Alternative(FactBase[bool]):
     def process(self, output: list[str]) -> bool:
         """The word, or nothing."""
         return output != ["elsewhere"]
+
+
+class AptLists(FactBase[tuple[str, ...]]):
+    """Names of apt's list files that begin with one of ``prefixes``."""
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def command(self, prefixes: tuple[str, ...]) -> str:
+        """One name a line; an archive's address stands in its lists' names, with _ for /."""
+        begins = " ".join(f"-o -name {shlex.quote(prefix + '*')}" for prefix in prefixes).removeprefix("-o ")
+        return f"find /var/lib/apt/lists -maxdepth 1 -type f \\( {begins} \\) -printf '%f\\n' | sort"
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The names."""
+        return tuple(line for line in output if line)

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from ojai.facts.apt import ALTERED, Alternative, AptOffers, AptPackages, KeyringFingerprints, Offers, SourceRefreshed
+from ojai.facts.apt import (
+    ALTERED,
+    Alternative,
+    AptLists,
+    AptOffers,
+    AptPackages,
+    KeyringFingerprints,
+    Offers,
+    SourceRefreshed,
+)
 from ojai.facts.files import Entry, Places
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
-from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, foresee, forget, note, note_lines
 from ojai.operations.progress import ask, complain, connector_arguments, long, refuse, say
 
 #: Seconds to wait for another apt or dpkg (unattended-upgrades, most of the time) before giving up.
@@ -126,21 +136,28 @@ def refreshed(inputs: list[str]) -> Steps:
 
 
 @operation()
-def packages(names: list[str], origin: str | None = None) -> Steps:
+def packages(
+    names: list[str],
+    origin: str | None = None,
+    state: Sequence[str] = (),
+    folders: Sequence[str] = (),
+    groups: Sequence[str] = (),
+) -> Steps:
     """``names`` are installed, and nothing is left half done by a run that was cut off.
 
     With ``origin`` (a repository's URL) in the version that it offers: another release line is gone over to, and a
     package of the same name from elsewhere is replaced; a pin of others that prefers another is refused. Waits for
     apt's locks (:data:`LOCK_TIMEOUT` s). What was not there before is noted for removal. Nothing else is taken away
     for it: apt then stops and says what. A hold is taken off (it would keep the next release, and fixes, away), and
-    a package whose files are gone or were changed is installed anew.
+    a package whose files are gone or were changed is installed anew. ``state``, ``folders`` and
+    ``groups``: what the packages make and leave behind when they are removed (see ``ojai.operations.ledger``).
     """
-    state = host.get_fact(AptPackages, names=tuple(names))
-    missing = [name for name in names if name not in state.installed]
+    found = host.get_fact(AptPackages, names=tuple(names))
+    missing = [name for name in names if name not in found.installed]
     offers = host.get_fact(AptOffers, names=tuple(names), origin=origin) if origin else Offers()
     for name, offered in offers.newest.items():
         candidate = offers.candidates.get(name, offered)
-        if candidate not in (offered, state.installed.get(name)):
+        if candidate not in (offered, found.installed.get(name)):
             yield refuse(
                 f"{name}: found apt preferring {candidate}; wanted {offered} of {origin}. Pins that name it: "
                 f"{', '.join(offers.pins) or 'none'}. What to do: remove the pin, then run the deploy again."
@@ -149,12 +166,12 @@ def packages(names: list[str], origin: str | None = None) -> Steps:
     others = [
         f"{name}={offers.newest[name]}"
         for name in names
-        if name in state.installed and offers.newest.get(name, "") not in ("", state.installed[name])
+        if name in found.installed and offers.newest.get(name, "") not in ("", found.installed[name])
     ]
-    if state.held:
-        yield f"apt-mark unhold {shlex.join(state.held)}"
-    if state.broken or state.unmet:
-        what = " ".join([*state.broken, *state.unmet][:5])
+    if found.held:
+        yield f"apt-mark unhold {shlex.join(found.held)}"
+    if found.broken or found.unmet:
+        what = " ".join([*found.broken, *found.unmet][:5])
         yield from locked(
             f"{_ENVIRONMENT} dpkg --configure -a --force-confdef --force-confold && {COMMAND} -f install",
             f"finishing what dpkg left half done ({what})",
@@ -162,20 +179,26 @@ def packages(names: list[str], origin: str | None = None) -> Steps:
     if missing or others:
         if missing:
             yield note("packages", missing)
+            if state or folders or groups:
+                yield foresee(state, folders, groups)
         change = "--allow-downgrades" if others else "--no-remove"
-        if state.lists_age is None or state.lists_age > STALE_LISTS:
+        if found.lists_age is None or found.lists_age > STALE_LISTS:
             yield from locked(_UPDATE, "apt-get update")
-        yield from locked(
+        install = (
             f"{COMMAND} -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "
-            f"--no-install-recommends {change} install {shlex.join([*missing, *others])}",
-            f"installing {' '.join([*missing, *others])}",
+            f"--no-install-recommends {change} install {shlex.join([*missing, *others])}"
+        )
+        # What comes with them is noted too: nobody else knows later what was there before.
+        new = f"{install} --simulate 2>/dev/null | sed -n 's/^Inst \\([^ ]*\\) (.*/\\1/p'"
+        yield from locked(
+            f"{note_lines('dependencies', new)}; {install}", f"installing {' '.join([*missing, *others])}"
         )
     altered = [
-        name for name in state.altered if name not in missing and not any(o.startswith(f"{name}=") for o in others)
+        name for name in found.altered if name not in missing and not any(o.startswith(f"{name}=") for o in others)
     ]
     if altered:
         yield from locked(reinstall(altered), f"installing {' '.join(altered)} anew")
-    if not (missing or others or altered or state.held or state.broken or state.unmet):
+    if not (missing or others or altered or found.held or found.broken or found.unmet):
         host.noop(f"installed: {' '.join(names)}")
 
 
@@ -191,7 +214,7 @@ def reinstall(names: list[str]) -> str:
 
 @operation()
 def packages_removed(names: list[str]) -> Steps:
-    """Those of ``names`` that this project installed are gone, with what only they needed."""
+    """Those of ``names`` that this project installed are gone. What came with them: :func:`dependencies_removed`."""
     added = host.get_fact(Added, directory=ADDED_DIR, kind="packages")
     ours = [name for name in names if name in added]
     if not ours:
@@ -199,8 +222,45 @@ def packages_removed(names: list[str]) -> Steps:
         return
     there = host.get_fact(AptPackages, names=tuple(ours)).installed
     if there:
-        yield from locked(f"{COMMAND} purge --auto-remove {shlex.join(there)}", f"removing {' '.join(there)}")
+        yield from locked(f"{COMMAND} purge {shlex.join(there)}", f"removing {' '.join(there)}")
     yield forget("packages", ours)
+
+
+@operation()
+def dependencies_removed() -> Steps:
+    """What came with our packages is gone, but for what something else needs now, or a person has asked for since.
+
+    Not ``--auto-remove``: that also takes what was there before us, and leaves what another package only suggests.
+    """
+    names = host.get_fact(Added, directory=ADDED_DIR, kind="dependencies")
+    there = list(host.get_fact(AptPackages, names=names).installed) if names else []
+    if there:
+        yield from locked(
+            f"set -e; all=' {' '.join(there)} '; gone=; "
+            f"for name in $(apt-mark showauto {shlex.join(there)}); do "
+            # Whatever would have to go with it must be ours as well.
+            f"with=$({COMMAND} --simulate purge \"$name\" | sed -n 's/^\\(Purg\\|Remv\\) \\([^ ]*\\).*/\\2/p'); "
+            "ours=yes; "
+            'for each in $with; do case "$all" in *" $each "*) ;; *) ours=no;; esac; done; '
+            '[ "$ours" = no ] || gone="$gone $name"; done; '
+            f'[ -z "$gone" ] || {COMMAND} purge $gone',
+            "removing what came with our packages and nothing else needs",
+        )
+    if names:
+        yield forget("dependencies", names)
+    else:
+        host.noop("nothing came with our packages")
+
+
+@operation()
+def lists_removed(uris: list[str]) -> Steps:
+    """apt has no lists of these archives (``uris``, whose sources are gone) any more."""
+    prefixes = tuple(uri.split("://", 1)[-1].rstrip("/").replace("/", "_") + "_" for uri in uris)
+    found = host.get_fact(AptLists, prefixes=prefixes)
+    if found:
+        yield f"rm -f {shlex.join(f'/var/lib/apt/lists/{name}' for name in found)}"
+    else:
+        host.noop("apt has none")
 
 
 @operation()

@@ -9,6 +9,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from pyinfra import host
+from pyinfra.api import operation
+
+from ojai.facts.ledger import Added
+from ojai.operations import Steps
+
 STATE_DIR = "/var/lib/ojai"
 ADDED_DIR = f"{STATE_DIR}/added"
 
@@ -29,3 +35,46 @@ def forget(kind: str, words: Iterable[str]) -> str:
         f"for word in {shlex.join(words)}; do ! test -e {file} || "
         f'{{ grep -vxF -- "$word" {file} > {file}.new || true; mv {file}.new {file}; }}; done'
     )
+
+
+def note_lines(kind: str, command: str) -> str:
+    """Shell that adds what ``command`` prints, a word a line, to the list ``kind``, each once."""
+    file = shlex.quote(f"{ADDED_DIR}/{kind}")
+    return (
+        f"mkdir -p {ADDED_DIR} && touch {file} && {{ {command}; }} | while read -r word; do "
+        f'grep -qxF -- "$word" {file} || printf "%s\\n" "$word" >> {file}; done'
+    )
+
+
+def foresee(state: Iterable[str], folders: Iterable[str], groups: Iterable[str]) -> str:
+    """Shell that notes what packages are about to make and would leave behind, as far as it is not there yet.
+
+    ``state``: ``program:path``, of no use to anything else than that program. ``folders``: gone again only if empty.
+    """
+    absent = 'for each in %s; do test -e "${each#*:}" || echo "$each"; done'
+    unknown = f'for each in {shlex.join(groups)}; do getent group "$each" >/dev/null || echo "$each"; done'
+    return "; ".join(
+        [
+            note_lines("state", absent % shlex.join(state)),
+            note_lines("folders", absent % shlex.join(folders)),
+            note_lines("groups", unknown),
+        ]
+    )
+
+
+@operation()
+def left_behind_removed() -> Steps:
+    """What was foreseen is gone: state whose program is no longer installed, and folders with nothing left in them."""
+    state = host.get_fact(Added, directory=ADDED_DIR, kind="state")
+    for entry in state:
+        program, path = entry.split(":", 1)
+        yield f"command -v {shlex.quote(program)} >/dev/null || rm -rf {shlex.quote(path)}"
+    folders = host.get_fact(Added, directory=ADDED_DIR, kind="folders")
+    for path in folders:
+        yield f"! test -d {shlex.quote(path)} || rmdir --ignore-fail-on-non-empty {shlex.quote(path)}"
+    if state:
+        yield forget("state", state)
+    if folders:
+        yield forget("folders", folders)
+    if not state and not folders:
+        host.noop("nothing was foreseen")

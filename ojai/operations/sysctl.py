@@ -12,9 +12,11 @@ from pyinfra import host
 from pyinfra.api import operation
 from pyinfra.facts.server import Sysctl
 
+from ojai.facts.ledger import Added
 from ojai.facts.sysctl import SysctlBoot
 from ojai.operations import Steps
 from ojai.operations.files import text_file
+from ojai.operations.ledger import ADDED_DIR, forget, note
 from ojai.operations.progress import refuse
 
 
@@ -50,9 +52,28 @@ def drop_in(path: str, values: dict[str, int | str], header: str) -> Steps:
         return
     text = header + "".join(f"{key} = {value}\n" for key, value in sorted(values.items()))
     changes = list(text_file._inner(path=path, text=text))
-    yield from changes
     live = host.get_fact(Sysctl, keys=sorted(values)) or {}
+    others = {key: live[key] for key, value in values.items() if key in live and _words(live[key]) != _words(value)}
+    if others:
+        known = {entry.split("=")[0] for entry in host.get_fact(Added, directory=ADDED_DIR, kind="sysctl")}
+        new = [f"{key}={' '.join(_words(value))}" for key, value in sorted(others.items()) if key not in known]
+        if new:
+            yield note("sysctl", new)
+    yield from changes
     if changes or any(_words(live.get(key)) != _words(value) for key, value in values.items()):
         yield f"sysctl --quiet --load {shlex.quote(path)}"
     else:
         host.noop("in force and persistent")
+
+
+@operation()
+def restored() -> Steps:
+    """The values that were in force before this project set its own are in force again."""
+    noted = host.get_fact(Added, directory=ADDED_DIR, kind="sysctl")
+    for entry in noted:
+        key, value = entry.split("=", 1)
+        yield f"sysctl --quiet --write {shlex.quote(f'{key}={value}')}"
+    if noted:
+        yield forget("sysctl", noted)
+    else:
+        host.noop("none was set by this project")
