@@ -34,6 +34,9 @@ PAGE = results.REFERENCE / "drift.md"
 #: Seconds that a guest may take to be up after a reboot.
 BOOT = 300
 
+#: Batches that are run one after the other before the whole is looked at.
+CHAIN = 3
+
 #: Age (seconds) from which a server that does not answer is said to hang: the lab's start_timeout, and some more.
 SETTLED = 320
 
@@ -141,13 +144,16 @@ def boot(guest: Guest) -> None:
     raise TimeoutError(f"the guest did not come back within {BOOT} s of its reboot")
 
 
-def damage(guest: Guest, mutation: Mutation) -> None:
-    """Do it."""
-    guest.root(f"set -eu\nexport DEBIAN_FRONTEND=noninteractive\n{mutation.damage}")
-    if mutation.boots:
-        boot(guest)
-        if mutation.then:
-            guest.root(f"set -eu\n{mutation.then}")
+def damage(guest: Guest, mutations: Sequence[Mutation]) -> None:
+    """Do them, in one go."""
+    guest.root(
+        "export DEBIAN_FRONTEND=noninteractive\n" + "\n".join(f"( set -eu; {m.damage}\n) || exit 1" for m in mutations)
+    )
+    for mutation in mutations:
+        if mutation.boots:
+            boot(guest)
+            if mutation.then:
+                guest.root(f"set -eu\n{mutation.then}")
 
 
 def undo(guest: Guest, mutation: Mutation) -> None:
@@ -183,12 +189,11 @@ def judge_deploy(seen: Sequence[Seen], done: Deploy) -> None:
             one.faults.append(f"the deploy also reported: {'; '.join(stray)}")
 
 
-def run_batch(site: Site, mutations: Sequence[Mutation]) -> list[Seen]:
-    """Damage, verify, deploy, verify, deploy again: what became of each."""
+def break_and_mend(site: Site, mutations: Sequence[Mutation]) -> list[Seen]:
+    """Damage, verify, deploy: whether each was named, and mended by just what should mend it."""
     guest = site.guest
     seen = [Seen(mutation) for mutation in mutations]
-    for mutation in mutations:
-        damage(guest, mutation)
+    damage(guest, mutations)
     red = site.verify()
     for one in seen:
         mutation = one.mutation
@@ -211,6 +216,11 @@ def run_batch(site: Site, mutations: Sequence[Mutation]) -> list[Seen]:
         for mutation in mutations:
             if mutation.refused:
                 undo(guest, mutation)
+    return seen
+
+
+def see_it_is_whole(site: Site, seen: Sequence[Seen]) -> None:
+    """Verify must be green now, and a further deploy must change nothing; else none of ``seen`` was mended."""
     green = site.verify()
     last = site.deploy()
     for one in seen:
@@ -218,7 +228,23 @@ def run_batch(site: Site, mutations: Sequence[Mutation]) -> list[Seen]:
             one.faults.append(f"verify was not green afterwards: {green.trouble or ' / '.join(green.failed)}")
         if last.status != 0 or last.changed:
             one.faults.append(f"a further run reported: {'; '.join(last.changed) or last.output[-1500:]}")
-    return seen
+
+
+def run_chain(site: Site, chain: Sequence[Sequence[Mutation]]) -> list[list[Seen]]:
+    """Some batches, one after the other on the same host, and a look at the whole after the last.
+
+    What an earlier one left would be reported by the deploy after a later one, which may report that one's own changes
+    only, or be seen in the end. A chain ends early with a batch that has a survivor: those before it are left out of
+    the answer then, since nobody has looked whether they left anything.
+    """
+    done: list[list[Seen]] = []
+    for batch in chain:
+        seen = break_and_mend(site, batch)
+        if any(one.faults for one in seen):
+            return [seen]
+        done.append(seen)
+    see_it_is_whole(site, [one for seen in done for one in seen])
+    return done
 
 
 def provision(lab: Lab) -> Site:
@@ -272,8 +298,10 @@ the deploy must report the changes that mend it and no other, or refuse where me
 must be green and a further deploy must change nothing.
 
 Measured by `make drift` on the lab's virtual machine (docs/guide/lab.md says what is real in it and what is not),
-from the same snapshot each time. Damages that do not touch each other were run together, {batches}; what was caught
-by the dry run of the deploy (*drift*) is named by its operation, which no other damage of a batch concerns.
+from the same snapshot. Damages that do not touch each other were run together, {batches}; what was caught by the dry
+run of the deploy (*drift*) is named by its operation, which no other damage of a batch concerns. Up to {chain} such
+batches were run one after the other, each deploy reporting just its own changes, before the last two conditions were
+looked at.
 
 **{caught} of {total} caught, {handled} of {total} mended or refused{survivors}.** {refused} of them are refused.
 """
@@ -287,6 +315,7 @@ def page(kept: dict[str, dict[str, object]]) -> str:
     unrun = [name for name, record in known.items() if not record]
     together = [int(str(record["together"])) for record in ran]
     text = HEAD.format(
+        chain=CHAIN,
         batches=f"{min(together)} to {max(together)} at a time" if together else "several at a time",
         caught=sum(bool(record["caught"]) for record in ran),
         total=len(known),
@@ -355,29 +384,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     base = provision(lab)
     say(f"{len(chosen)} mutations in {len(planned)} batches, commit {commit}")
     survived: list[str] = []
+    length = 1 if arguments.solo else CHAIN
     with ExitStack() as stack:
         other: Site | None = None
-        for number, batch in enumerate(planned, 1):
+        waiting = list(planned)
+        while waiting:
+            chain = [waiting[0]]
+            while (
+                len(chain) < min(length, len(waiting)) and waiting[len(chain)][0].own_docker == chain[0][0].own_docker
+            ):
+                chain.append(waiting[len(chain)])
             began = time.monotonic()
-            say(f"batch {number} of {len(planned)}: {'; '.join(mutation.name for mutation in batch)}")
+            for batch in chain:
+                say(f"{len(waiting)} batches to go: {'; '.join(mutation.name for mutation in batch)}")
             try:
-                if batch[0].own_docker and not other:
+                if chain[0][0].own_docker and not other:
                     other = own_docker(base, stack.enter_context(docker_archive.served(lab)))
-                site = other if batch[0].own_docker and other else base
+                site = other if chain[0][0].own_docker and other else base
                 if not site.restore():
                     raise RuntimeError("the snapshot could not be restored")
-                seen = run_batch(site, batch)
+                answer = run_chain(site, chain)
             except (AssertionError, RuntimeError, LabError, TimeoutError, subprocess.TimeoutExpired) as error:
-                seen = [Seen(mutation, faults=[f"could not be run: {error}"]) for mutation in batch]
-            for one in seen:
-                record = one.record(len(batch), time.monotonic() - began, commit)
-                kept = {**results.load(KIND), one.mutation.name: record}
-                results.save(KIND, kept)
-                if one.faults:
-                    survived.append(one.mutation.name)
-                    say(f"  SURVIVED: {one.mutation.name}")
-                    for fault in one.faults:
-                        say(f"    {fault}")
+                # Which of them it was is seen when they are run one by one.
+                if len(chain) > 1:
+                    length = 1
+                    say(f"  {error}; from here on one by one")
+                    continue
+                answer = [[Seen(mutation, faults=[f"could not be run: {error}"]) for mutation in chain[0]]]
+            if len(chain) > 1 and any(one.faults for one in answer[-1]) and len(answer) > 1:
+                length = 1
+                say(f"  {answer[-1][0].faults}; from here on one by one")
+                continue
+            for seen in answer:
+                batch = [one.mutation for one in seen]
+                waiting.remove(batch)
+                for one in seen:
+                    record = one.record(len(batch), (time.monotonic() - began) / len(answer), commit)
+                    kept = {**results.load(KIND), one.mutation.name: record}
+                    results.save(KIND, kept)
+                    if one.faults:
+                        survived.append(one.mutation.name)
+                        say(f"  SURVIVED: {one.mutation.name}")
+                        for fault in one.faults:
+                            say(f"    {fault}")
             say(f"  {time.monotonic() - began:.0f} s, {len(survived)} survived so far")
             PAGE.write_text(page(kept))
     say(f"{len(chosen) - len(survived)} of {len(chosen)} caught and mended in {time.monotonic() - started:.0f} s")

@@ -214,6 +214,7 @@ _KERNEL_MUTATIONS = (
         r"kernel: running kernel is of the flavour",
         (RUN_KERNEL,),
         (RUN_DOCKER, RUN, SERVES),
+        hidden=(FLOOR,),
         boots=True,
         then="sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && update-grub",
     ),
@@ -291,7 +292,6 @@ _GROUP_MUTATIONS = (
         pending(GROUPS),
         (GROUPS, MEMBERS),
         (DEVICES, UNIT, RUN, SERVES, KEEP),
-        alone=True,
     ),
     Mutation(
         "the group render gets another number",
@@ -299,7 +299,6 @@ _GROUP_MUTATIONS = (
         "groupmod --gid 4242 render",
         r"groups: device belongs to the group",
         (DEVICES, UNIT, RUN, SERVES, KEEP),
-        alone=True,
     ),
     Mutation(
         "the GPU is opened to everybody",
@@ -1135,13 +1134,19 @@ def compatible(one: Mutation, other: Mutation) -> bool:
 
 
 def batches(mutations: list[Mutation]) -> list[list[Mutation]]:
-    """As few batches as come from putting each mutation into the first in which it is compatible with all."""
+    """As few batches as come from putting each mutation into the first in which it is compatible with all.
+
+    The largest first, those with a reboot last: a run that is cut short has seen most of them.
+    """
     made: list[list[Mutation]] = []
-    for mutation in mutations:
+    # Those that touch most are the hardest to place.
+    for mutation in sorted(mutations, key=lambda one: -len({*one.operations, *one.may})):
         for batch in made:
             if all(compatible(mutation, other) for other in batch):
                 batch.append(mutation)
                 break
         else:
             made.append([mutation])
-    return made
+    order = list(mutations)
+    ordered = [sorted(batch, key=order.index) for batch in made]
+    return sorted(ordered, key=lambda batch: (any(one.solitary for one in batch), -len(batch)))
