@@ -38,5 +38,6 @@ lab-test: setup ## the deploy on a virtual machine of its own: provision, conver
 
 reference: setup ## write the generated pages of docs/reference
 	for tool in settings_reference profile_table budget_table; do $(BIN)/python -m tools.$$tool || exit 1; done
+	$(BIN)/python -m tests.lab.manifest
 
 include $(wildcard mk/*.mk)

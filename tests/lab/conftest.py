@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab import manifest
 from tests.lab.cutting import Cut, interrupt, probe, using
 from tests.lab.interruptions import Point, named
 from tests.lab.machine import ROOT, Deploy, Guest, Lab
@@ -52,7 +53,13 @@ def before(stock: Guest) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def cut_off(stock: Guest, before: tuple[str, str]) -> list[tuple[Point, Cut, list[str]]]:
+def untouched(stock: Guest) -> dict[str, str]:
+    """Every file of the guest from before the first deploy."""
+    return manifest.take(stock)
+
+
+@pytest.fixture(scope="session")
+def cut_off(stock: Guest, before: tuple[str, str], untouched: dict[str, str]) -> list[tuple[Point, Cut, list[str]]]:
     """The first deploy, cut off three times: where, how, and what each cut left on the guest."""
     if KEEP and stock.run("test -e /usr/bin/dockerd").returncode == 0:
         return []

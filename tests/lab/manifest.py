@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tests.lab import results
 from tests.lab.machine import Guest
 
 #: What has no place in it: what the kernel makes up, what a boot makes anew, what programs log and cache.
@@ -55,16 +56,73 @@ def differences(before: dict[str, str], after: dict[str, str]) -> list[Differenc
 
 @dataclass(frozen=True)
 class Explanation:
-    """A regular expression for whole paths, and why what it matches may differ after removal."""
+    """A regular expression for whole paths, what it matches in words, and why that may differ after removal."""
 
     pattern: str
     what: str
     why: str
 
 
-EXPLAINED: tuple[Explanation, ...] = ()
+_KERNEL = "the kernel stays: taking away the one that runs could leave a host that does not boot"
+
+EXPLAINED = (
+    Explanation(
+        r"/boot/(vmlinuz|initrd\.img|System\.map|config)-.*|/vmlinuz|/initrd\.img|/boot",
+        "kernel images and their initramfs in /boot",
+        _KERNEL + "; the other kernels' initramfs are made anew when the TTM limit is set and taken away",
+    ),
+    Explanation(r"/boot/grub(/.*)?", "GRUB's menu", _KERNEL),
+    Explanation(r"/(usr/)?lib/modules(/.*)?", "the kernel's modules", _KERNEL),
+    Explanation(
+        r"/var/lib/dpkg/(info/(linux-image|linux-base).*|triggers/.*)|/var/lib/initramfs-tools(/.*)?"
+        r"|/var/lib/linux-image.*|/usr/share/(doc|bug|lintian/overrides)/linux-.*",
+        "what the kernel's packages keep on record",
+        _KERNEL,
+    ),
+    Explanation(
+        r"/var/lib/dpkg/(status|available|diversions|statoverride)(-old)?|/var/lib/apt/extended_states"
+        r"|/var/lib/apt/lists(/.*)?|/var/lib/dpkg(/info|/updates|/triggers)?",
+        "apt's and dpkg's own records",
+        "they have the kernel's packages, and the lists that apt has read since",
+    ),
+    Explanation(
+        r"/etc/(passwd|group|shadow|gshadow)-",
+        "backup copies of the account files",
+        "the system's own: the state before its last change",
+    ),
+    Explanation(
+        r"/var/lib/(systemd|logrotate|private|dbus|dhcp|ucf|chrony|polkit-1)(/.*)?|/etc/\.pwd\.lock|/etc/machine-id",
+        "what the system itself writes as it runs",
+        "clocks, timers, random seeds; nothing of this project",
+    ),
+)
 
 
 def unexplained(found: list[Difference]) -> list[Difference]:
     """Those that no explanation covers."""
     return [one for one in found if not any(re.fullmatch(e.pattern, one.path) for e in EXPLAINED)]
+
+
+def page() -> str:
+    """docs/reference/removal.md."""
+    return (
+        "# What removal leaves\n\n"
+        "Written by `make reference` from tests/lab/manifest.py; not by hand.\n\n"
+        "With `removed: true` and `removed_data: true` a host is as it was before the first deploy. A test of `make "
+        "test` compares the lab's machine before and after, file by file: kind, mode, owner, link target and SHA-256 "
+        f"of everything on its disk but {', '.join(_OUTSIDE.split()[:-1])}. Any difference that is not in this list "
+        "fails it.\n\n"
+        + results.table(["differs", "why"], [[results.cell(e.what), results.cell(e.why)] for e in EXPLAINED])
+        + "\nAlso put back: kernel parameters have the values that were in force before the first deploy. Without "
+        "`removed_data` the data folders stay. Packages go that this project installed, and what came with them unless "
+        "something else needs it by now; what was there before stays, whoever needs it.\n"
+    )
+
+
+def write_page() -> None:
+    """Write the page."""
+    (results.REFERENCE / "removal.md").write_text(page())
+
+
+if __name__ == "__main__":
+    write_page()

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from tests.lab import manifest
 from tests.lab.conftest import deploy, ojai
 from tests.lab.machine import INVENTORY
 
@@ -225,7 +226,7 @@ def test_with_gtt_the_gpu_borrows_what_the_inventory_says_after_one_reboot(guest
     assert deploy().changed == []
 
 
-def test_removal_takes_away_what_was_added_and_keeps_the_data(guest):
+def test_removal_leaves_the_machine_as_it_was_and_keeps_the_data(untouched, guest):
     done = deploy("--data", "removed=true")
     assert done.status == 0, done.output[-4000:]
     gone = (
@@ -241,3 +242,6 @@ def test_removal_takes_away_what_was_added_and_keeps_the_data(guest):
     data = deploy("--data", "removed=true", "--data", "removed_data=true")
     assert data.status == 0, data.output[-4000:]
     assert guest.root("ls -d /srv/ojai 2>/dev/null || true") == ""
+    left = manifest.unexplained(manifest.differences(untouched, manifest.take(guest)))
+    assert left == [], "\n".join(f"{one.what}: {one.path}" for one in left)
+    assert guest.root("sysctl -n vm.overcommit_memory") == "0"
