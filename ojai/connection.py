@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
+from dataclasses import dataclass
 from typing import Any
 
 import gevent
@@ -18,7 +20,17 @@ EVERY = 15.0
 #: Seconds to wait for the answer before the connection is given up. Any answer will do, a refusal too.
 PATIENCE = 45.0
 
-_WATCHES: dict[str, gevent.Greenlet[..., None]] = {}
+
+@dataclass(frozen=True)
+class _Watch:
+    """A connection under watch, and what a line about its host begins with."""
+
+    prefix: str
+    transport: Transport
+    work: gevent.Greenlet[..., None]
+
+
+_WATCHES: dict[str, _Watch] = {}
 
 
 def _transport(host: Host) -> Transport | None:
@@ -40,14 +52,15 @@ def tune(host: Host) -> None:
     if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     leave(host)
-    _WATCHES[host.name] = gevent.spawn(watch, host.print_prefix, transport)
+    prefix = host.print_prefix
+    _WATCHES[host.name] = _Watch(prefix, transport, gevent.spawn(watch, prefix, transport))
 
 
 def leave(host: Host) -> None:
     """Stop watching: the host is about to go away because it was told to."""
     watching = _WATCHES.pop(host.name, None)
     if watching is not None:
-        watching.kill()
+        watching.work.kill()
 
 
 def watch(prefix: str, transport: Transport) -> None:
@@ -68,6 +81,14 @@ def watch(prefix: str, transport: Transport) -> None:
             _lost(prefix, f"no sign of life for {PATIENCE:.0f} s")
             transport.close()
             return
+
+
+@atexit.register
+def tell() -> None:
+    """Say which connections were lost, where the run ended before :func:`watch` came to it."""
+    for watching in _WATCHES.values():
+        if not watching.work.ready() and not watching.transport.is_alive():
+            _lost(watching.prefix, "it was closed from the other side")
 
 
 def _lost(prefix: str, found: str) -> None:

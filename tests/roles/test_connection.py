@@ -70,11 +70,23 @@ def test_a_host_that_answers_is_left_in_peace(said):
     watching = gevent.spawn(connection.watch, "[mini] ", transport)
     gevent.sleep(0.2)
     assert not watching.ready()
-    connection._WATCHES["mini"] = watching
+    connection._WATCHES["mini"] = connection._Watch("[mini] ", transport, watching)
+    connection.tell()
     connection.leave(HOST)
     connection.leave(HOST)
     assert watching.ready()
     assert not said and not transport.closed
+
+
+def test_a_run_that_ends_at_once_with_its_connection_still_tells(said):
+    transport = Transport(answers=10**9)
+    watching = gevent.spawn(connection.watch, "[mini] ", transport)
+    connection._WATCHES["mini"] = connection._Watch("[mini] ", transport, watching)
+    transport.alive = False
+    connection.tell()
+    connection.leave(HOST)
+    connection.tell()
+    assert len(said) == 1 and "closed from the other side" in said[0]
 
 
 @pytest.mark.parametrize("lost", [OSError("gone"), EOFError(), SSHException("SSH session not active")])
