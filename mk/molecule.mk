@@ -6,4 +6,5 @@ SCENARIO ?= default
 
 .PHONY: molecule
 molecule: setup ## a scenario of molecule, by default in a container (SCENARIO=vm: in a virtual machine)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/molecule test --no-command-borders --scenario-name $(SCENARIO)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/molecule --base-config .config/molecule/config.yml \
+		test --no-command-borders --scenario-name $(SCENARIO)
