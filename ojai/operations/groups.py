@@ -42,14 +42,16 @@ def devices() -> Steps:
     if not wrong:
         host.noop("all devices belong to their groups")
         return
-    # `control --reload`: udev looks a group's number up when it reads its rules.
+    # Restarted: udev keeps the numbers of groups, also when told to read its rules again. Its rules give devices to
+    # groups when a device is added, and then only.
     checks = "; ".join(
         f'found=$(stat -c %u:%G:%a {path}); [ "$found" = 0:{wanted[path].group}:660 ] || '
         f'wrong="$wrong {path} $found, wanted 0:{wanted[path].group}:660;"'
         for path in map(shlex.quote, wrong)
     )
     yield long(
-        "udevadm control --reload && udevadm trigger --settle --action=change --subsystem-match=kfd "
+        "systemctl restart systemd-udevd.service && "
+        "udevadm trigger --settle --action=add --subsystem-match=kfd "
         f"--subsystem-match=drm; wrong=; {checks}; "
         '[ -z "$wrong" ] || { echo "GPU devices: found$wrong (owner:group:mode). Rules that may say so: '
         "$(grep -slE 'kfd|drm|renderD|card' /etc/udev/rules.d/* /run/udev/rules.d/* | paste -sd ' '). "

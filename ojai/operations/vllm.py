@@ -29,6 +29,8 @@ def current_command(make: MakeCommand, groups: Sequence[str], image: str) -> Com
     """The command as this host has it now: numbers looked up here, never written down."""
     numbers = {name: group.gid for name, group in host.get_fact(Groups, names=tuple(groups)).items()}
     found = host.get_fact(DockerImage, reference=image)
+    if len(numbers) < len(set(groups)):
+        numbers = {}  # a group was removed, and is made again before this operation's turn
     return make(numbers, found.key if found else None)
 
 

@@ -426,7 +426,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         survived.append(one.mutation.name)
                         say(f"  SURVIVED: {one.mutation.name}")
                         for fault in one.faults:
-                            say(f"    {fault}")
+                            say(f"    {fault if len(one.faults) < 3 or one is seen[0] else fault[:200]}")
             say(f"  {time.monotonic() - began:.0f} s, {len(survived)} survived so far")
             PAGE.write_text(page(kept))
     say(f"{len(chosen) - len(survived)} of {len(chosen)} caught and mended in {time.monotonic() - started:.0f} s")

@@ -148,6 +148,7 @@ _KERNEL_MUTATIONS = (
         "rm /boot/vmlinuz-$(uname -r)",
         r"kernel: next boot.*vmlinuz",
         (BOOTABLE,),
+        alone=True,
     ),
     Mutation(
         "the running kernel's initramfs is deleted",
@@ -169,6 +170,7 @@ _KERNEL_MUTATIONS = (
         "rm $(modinfo -F filename amdgpu)",
         r"kernel: driver is the kernels own.*amdgpu",
         (BOOTABLE,),
+        alone=True,
     ),
     Mutation(
         "a TTM limit is left over from an earlier regime",
@@ -292,6 +294,7 @@ _GROUP_MUTATIONS = (
         pending(GROUPS),
         (GROUPS, MEMBERS),
         (DEVICES, UNIT, RUN, SERVES, KEEP),
+        alone=True,
     ),
     Mutation(
         "the group render gets another number",
@@ -299,6 +302,7 @@ _GROUP_MUTATIONS = (
         "groupmod --gid 4242 render",
         r"groups: device belongs to the group",
         (DEVICES, UNIT, RUN, SERVES, KEEP),
+        alone=True,
     ),
     Mutation(
         "the GPU is opened to everybody",
