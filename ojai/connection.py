@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,9 @@ class _Watch:
     transport: Transport
     work: gevent.Greenlet[..., None]
 
+
+# What paramiko tells there with a traceback, a banner that does not come for instance, it also raises.
+logging.getLogger("paramiko.transport").setLevel(logging.CRITICAL)
 
 _WATCHES: dict[str, _Watch] = {}
 

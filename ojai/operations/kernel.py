@@ -19,7 +19,10 @@ from ojai.facts.ledger import Added
 from ojai.operations import Steps, apt
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
-from ojai.operations.progress import HEARTBEAT, complain, connector_arguments, long, refuse, say
+from ojai.operations.progress import HEARTBEAT, ask, complain, connector_arguments, long, refuse, say
+
+#: What we keep on the host: kernels that were rebooted into a second time, and not seen running since.
+_AGAIN = "boots"
 
 #: Seconds between two looks at a host that reboots.
 POLL = 3.0
@@ -72,6 +75,8 @@ def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) ->
         after = _boot_id(host) if host.connected else None
         if after and after != before:
             tune(host)
+            arrived = f'! test "$(uname -r)" = {shlex.quote(wanted)} || {{ {forget(_AGAIN, [wanted])}; }}'
+            ask(host, arrived, **connector_arguments(host))
             say(host, f"up again after {time.monotonic() - started:.0f} s")
             return True
         if time.monotonic() - said >= HEARTBEAT:
@@ -89,6 +94,7 @@ def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) ->
 def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> Steps:
     """The newest installed kernel of ``flavour`` runs, and nothing that ``marker`` (a file in /run) asks for waits.
 
+    A boot that brought up another is tried once again; then it is refused, since something else chooses.
     ``policy``: ``if-required`` reboots and waits up to ``timeout`` seconds; ``never`` only says that it is needed.
     """
     found = host.get_fact(KernelState)
@@ -104,7 +110,12 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
         host.noop(f"reboot into {target} is left to the operator")
         return
     if not asked and target not in found.fresh:
-        # Booted since it was installed, and still another came up: booting again would end in the same.
+        # Booted since it was installed, and still another came up. GRUB does not read the journal: after a power cut
+        # it may have seen an old menu, and the next boot sees the new one. So once more, and no oftener.
+        if target not in host.get_fact(Added, directory=ADDED_DIR, kind=_AGAIN):
+            yield note(_AGAIN, [target])
+            yield FunctionCommand(reboot, (found.running, target, timeout), {})
+            return
         yield refuse(
             f"kernel: found {found.running} running after a boot with {target} installed; wanted {target}. What to do: "
             f"see which entry GRUB boots (GRUB_DEFAULT in /etc/default/grub; on Ubuntu GRUB_FLAVOUR_ORDER={flavour} "
