@@ -397,21 +397,14 @@ CHAINS: tuple[tuple[str, ...], ...] = (
         "Docker: its settings are written",
         "Docker: dpkg unpacks it",
         "Docker: dpkg configures it",
-        "service: it is waited for (power)",
-        "release: what is healthy is kept (power)",
-    ),
-    (
         "image: it is pulled, and the registry is gone with the network",
         "image: it has just been pulled",
-        "service: the unit is written",
-        "service: it is waited for (network)",
-        "release: what is healthy is kept (killed)",
-    ),
-    (
         "service: the environment file is written",
+        "service: the unit is written",
         "service: the unit is there, not started",
         "service: systemd knows it, not started",
-        "service: it is waited for (killed)",
+        "service: it is waited for (power)",
+        "release: what is healthy is kept (killed)",
     ),
 )
 
