@@ -103,6 +103,11 @@ class Mutation:
         return self.alone or self.boots
 
     @property
+    def restarts_docker(self) -> bool:
+        """Whether mending it may restart Docker, which would mend more than that."""
+        return self.role == "Docker" and bool({RUN_DOCKER, ANSWERS, RUN} & {*self.operations, *self.may})
+
+    @property
     def preflight(self) -> bool:
         """Whether preflight refuses it, before any operation."""
         return bool(self.refused) and not self.operations
@@ -782,7 +787,8 @@ _OWN_DOCKER_MUTATIONS = (
         "Docker",
         f"sed -i s/stable/test/ {_OWN_SOURCE}",
         pending(DOCKER_SOURCE),
-        (DOCKER_SOURCE, DOCKER_LISTS),
+        (DOCKER_SOURCE,),
+        (DOCKER_LISTS,),
         own_docker=True,
     ),
     Mutation(
@@ -1134,13 +1140,17 @@ def compatible(one: Mutation, other: Mutation) -> bool:
     # A restart of Docker restarts the service, and would put right what is wrong with it.
     if {one.role, other.role} == {"Docker", "vLLM"}:
         return False
-    return not {*one.operations, *one.may} & {*other.operations, *other.may}
+    if one.restarts_docker and other.restarts_docker:
+        return False
+    # What may follow from one may be what follows from the other, not what mends it.
+    firsts = {*one.operations[:1], *other.operations[:1]}
+    return not set(one.operations) & set(other.operations) and not firsts & {*one.may, *other.may}
 
 
 def batches(mutations: list[Mutation]) -> list[list[Mutation]]:
     """As few batches as come from putting each mutation into the first in which it is compatible with all.
 
-    The largest first, those with a reboot last: a run that is cut short has seen most of them.
+    In the order of what they cover that no earlier one does: a run that is cut short has seen most.
     """
     made: list[list[Mutation]] = []
     # Those that touch most are the hardest to place.
@@ -1153,4 +1163,21 @@ def batches(mutations: list[Mutation]) -> list[list[Mutation]]:
             made.append([mutation])
     order = list(mutations)
     ordered = [sorted(batch, key=order.index) for batch in made]
-    return sorted(ordered, key=lambda batch: (any(one.solitary for one in batch), -len(batch)))
+    seen: set[str] = set()
+    found = []
+    while ordered:
+        best = max(ordered, key=lambda batch: _worth(batch, seen))
+        ordered.remove(best)
+        found.append(best)
+        seen |= {name for one in best for name in (*one.operations, *one.hidden)}
+    return found
+
+
+def _worth(batch: list[Mutation], seen: set[str]) -> int:
+    """How much a batch is worth when the operations in ``seen`` are covered: a reboot is worth three mutations."""
+    fresh = {name for one in batch for name in (*one.operations, *one.hidden)} - seen
+    return (
+        2 * len(fresh)
+        + len(batch)
+        - 3 * sum(one.boots + one.undo_boots + (RUN_KERNEL in one.operations) for one in batch)
+    )
