@@ -275,7 +275,7 @@ def own_docker(base: Site, env: dict[str, str]) -> Site:
         return site
     say("changing over to Docker's own archive …")
     base.restore()
-    site.guest.root("dpkg --purge --force-depends docker.io docker-cli")
+    site.guest.root("dpkg --remove --force-depends docker.io docker-cli")
     first = site.deploy()
     if first.status != 0:
         raise RuntimeError(f"the deploy with Docker's own archive failed:\n{first.output[-4000:]}")
