@@ -189,7 +189,10 @@ def packages(
             f"--no-install-recommends {change} install {shlex.join([*missing, *others])}"
         )
         # What comes with them is noted too: nobody else knows later what was there before.
-        new = f"{install} --simulate 2>/dev/null | sed -n 's/^Inst \\([^ ]*\\) (.*/\\1/p'"
+        new = (
+            f"{install} --simulate 2>/dev/null | sed -n 's/^Inst \\([^ ]*\\) (.*/\\1/p' | "
+            f"grep -vxF {' '.join(f'-e {shlex.quote(name)}' for name in names)}"
+        )
         yield from locked(
             f"{note_lines('dependencies', new)}; {install}", f"installing {' '.join([*missing, *others])}"
         )
