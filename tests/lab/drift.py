@@ -298,10 +298,10 @@ the deploy must report the changes that mend it and no other, or refuse where me
 must be green and a further deploy must change nothing.
 
 Measured by `make drift` on the lab's virtual machine (docs/guide/lab.md says what is real in it and what is not),
-from the same snapshot. Damages that do not touch each other were run together, {batches}; what was caught by the dry
-run of the deploy (*drift*) is named by its operation, which no other damage of a batch concerns. Up to {chain} such
-batches were run one after the other, each deploy reporting just its own changes, before the last two conditions were
-looked at.
+from the same snapshot. Damages that do not touch each other were run together, {batches}: the operation that mends
+the one is in no way concerned by the others, and it is this operation that the dry run of the deploy (*drift*) must
+name. Up to {chain} such batches were run one after the other, each deploy reporting just its own changes, before the
+last two conditions were looked at.
 
 **{caught} of {total} caught, {handled} of {total} mended or refused{survivors}.** {refused} of them are refused.
 """

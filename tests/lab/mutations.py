@@ -1142,9 +1142,11 @@ def compatible(one: Mutation, other: Mutation) -> bool:
         return False
     if one.restarts_docker and other.restarts_docker:
         return False
-    # What may follow from one may be what follows from the other, not what mends it.
-    firsts = {*one.operations[:1], *other.operations[:1]}
-    return not set(one.operations) & set(other.operations) and not firsts & {*one.may, *other.may}
+    # What mends the one must not come of mending the other. What follows from both (lists read anew) may be shared.
+    return not any(
+        mended and mended[0] in (*beside.operations, *beside.may)
+        for mended, beside in ((one.operations, other), (other.operations, one))
+    )
 
 
 def batches(mutations: list[Mutation]) -> list[list[Mutation]]:
@@ -1174,10 +1176,10 @@ def batches(mutations: list[Mutation]) -> list[list[Mutation]]:
 
 
 def _worth(batch: list[Mutation], seen: set[str]) -> int:
-    """How much a batch is worth when the operations in ``seen`` are covered: a reboot is worth three mutations."""
+    """How much a batch is worth when the operations in ``seen`` are covered: a reboot costs three."""
     fresh = {name for one in batch for name in (*one.operations, *one.hidden)} - seen
     return (
         2 * len(fresh)
         + len(batch)
-        - 3 * sum(one.boots + one.undo_boots + (RUN_KERNEL in one.operations) for one in batch)
+        - 3 * sum(one.boots + one.undo_boots + one.own_docker + (RUN_KERNEL in one.operations) for one in batch)
     )
