@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 INVENTORY ?= inventory/lab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab lab-down test lint unit lab-test reference
+.PHONY: help setup packages lab lab-down test lint unit lab-test reference
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: ## the virtual environment, with pinned packages
 	@tools/setup.sh $(VENV)
+
+packages: setup # system packages that the tests and the lab call; QEMU comes with the first machine
+	@$(BIN)/python -c 'from lab.packages import ensure; ensure(containers=True)'
 
 lab: setup ## build and boot the lab, provision it, verify it, say what it is now
 	$(BIN)/ojai lab up
@@ -23,14 +26,14 @@ lab: setup ## build and boot the lab, provision it, verify it, say what it is no
 lab-down: setup ## stop the lab; nothing is left running
 	$(BIN)/ojai lab down
 
-test: lint unit lab-test ## everything: style, types, unit, roles, and the deploy on a real virtual machine
+test: lint unit molecule lab-test ## everything: style, types, unit, roles, and the deploy on a real virtual machine
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: setup ## tests that need no machine
+unit: packages ## tests that need no machine
 	$(BIN)/python -m pytest tests/unit tests/roles -n 2 -q
 
 lab-test: setup ## the deploy on a virtual machine of its own: provision, converge, damage, reboot, remove

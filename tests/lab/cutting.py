@@ -84,8 +84,12 @@ class Running:
         """Return when a line has ``words``; :class:`NotReachedError` when it ends, or after ``timeout`` seconds."""
         end = time.monotonic() + timeout
         with self.news:
-            while not any(words in line for line in self.lines):
-                if self.process.poll() is not None:
+            while True:
+                # Looked at before the lines are: what it said last is in them by then.
+                ended = self.process.poll() is not None and not self.readers[0].is_alive()
+                if any(words in line for line in self.lines):
+                    return
+                if ended:
                     raise NotReachedError(f"the deploy ended before {words!r}: {self.tail()}")
                 if time.monotonic() > end:
                     raise NotReachedError(f"the deploy did not say {words!r} within {timeout:.0f} s: {self.tail()}")
