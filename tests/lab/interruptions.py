@@ -252,7 +252,7 @@ POINTS = (
     Point(
         "Docker: dpkg configures it",
         start="booted",
-        cut="power",
+        cut="kill",
         operation=ENGINE,
         when=f"{dpkg_has('half-configured', 'docker.io')} && {process('dpkg')}",
         left="half-configured docker.io",
@@ -264,6 +264,18 @@ POINTS = (
         operation=ENGINE,
         when=process("dockerd"),
         delay=1,
+    ),
+    Point(
+        "Docker: it is seen to run",
+        start="booted",
+        cut="kill",
+        operation="Docker | Run Docker",
+    ),
+    Point(
+        "caches: the folders are made",
+        start="engine",
+        cut="kill",
+        operation="Caches | Have the folders",
     ),
     Point(
         "image: it is pulled (killed)",
@@ -296,7 +308,7 @@ POINTS = (
     Point(
         "service: the environment file is written",
         start="engine",
-        cut="power",
+        cut="kill",
         operation="vLLM | vllm-gemma4: keep the environment file closed",
         when="test -e /etc/ojai/vllm-gemma4.env.ojai-new",
     ),
@@ -311,7 +323,7 @@ POINTS = (
     Point(
         "service: the unit is there, not started",
         start="engine",
-        cut="power",
+        cut="kill",
         operation=RUN,
         left="unit: disabled",
     ),
@@ -397,13 +409,15 @@ CHAINS: tuple[tuple[str, ...], ...] = (
         "Docker: its settings are written",
         "Docker: dpkg unpacks it",
         "Docker: dpkg configures it",
+        "Docker: it is seen to run",
+        "caches: the folders are made",
         "image: it is pulled, and the registry is gone with the network",
         "image: it has just been pulled",
         "service: the environment file is written",
         "service: the unit is written",
         "service: the unit is there, not started",
         "service: systemd knows it, not started",
-        "service: it is waited for (power)",
+        "service: it is waited for (network)",
         "release: what is healthy is kept (killed)",
     ),
 )
