@@ -65,10 +65,16 @@ def read_junit(host: str, text: str) -> Verdict:
                 name=case.get("name", "").split("[", 1)[0].removeprefix("test_").replace("_", " "),
                 outcome=outcome,
                 seconds=float(case.get("time", "0")),
-                message=_first_lines(found.get("message", "")) if found is not None else "",
+                message=_first_lines(_message(found)) if found is not None else "",
             )
         )
     return Verdict(host=host, checks=tuple(checks), junit=text)
+
+
+def _message(found: ElementTree.Element) -> str:
+    """Why: pytest shortens the attribute, and has all of it in the text where a check failed without a traceback."""
+    short, text = found.get("message", ""), found.text or ""
+    return text if text[:100] == short[:100] else short
 
 
 def _first_lines(message: str, most: int = 3) -> str:

@@ -645,7 +645,7 @@ _DOCKER_MUTATIONS = (
     Mutation(
         "a source of Docker's own is left over",
         "Docker",
-        "printf 'Types: deb\\nURIs: https://download.docker.com/linux/ubuntu\\nSuites: noble\\nComponents: stable\\n' "
+        "printf 'Enabled: no\\nTypes: deb\\nURIs: https://download.docker.com/linux/ubuntu\\nSuites: noble\\n' "
         "> /etc/apt/sources.list.d/ojai-docker.sources",
         pending(NO_SOURCE),
         (NO_SOURCE,),
