@@ -41,6 +41,13 @@ def package_names(settings: HostSettings) -> list[str]:
 
 
 @deploy("Docker")
+def tidy(*, settings: HostSettings) -> None:
+    """What an earlier choice of archive left is gone before anything reads the package lists: it may not answer."""
+    if settings.docker_source != "docker":
+        files.absent(name="Have no source of Docker's own", paths=[SOURCE, KEYRING])
+
+
+@deploy("Docker")
 def apply(*, settings: HostSettings) -> None:
     """Packages, configuration, then the daemon."""
     if settings.docker_source == "docker":
@@ -60,8 +67,6 @@ def apply(*, settings: HostSettings) -> None:
             ),
         )
         apt.refreshed(name="Read Docker's package lists", inputs=[SOURCE, KEYRING])
-    else:
-        files.absent(name="Have no source of Docker's own", paths=[SOURCE, KEYRING])
     # Before the packages, so that the daemon's first start already reads it. Other people's keys in it stay.
     files.json_merged(name="Configure the daemon", path=DAEMON, values=daemon_values(settings))
     apt.packages(

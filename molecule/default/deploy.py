@@ -9,6 +9,7 @@ from roles import caches, docker, groups, rocm
 tune(host)
 settings = settings_of(host)
 
+docker.tidy(settings=settings)
 groups.apply(settings=settings)
 rocm.apply(settings=settings)
 docker.apply(settings=settings)
