@@ -239,7 +239,6 @@ POINTS = (
         cut="kill",
         operation="Docker | Configure the daemon",
         when="test -e /etc/docker/daemon.json.ojai-new",
-        left="ojai-new",
     ),
     Point(
         "Docker: dpkg unpacks it",
@@ -247,7 +246,7 @@ POINTS = (
         cut="kill",
         operation=ENGINE,
         when=dpkg_has("half-installed", "docker.io"),
-        left="half-installed docker.io",
+        left="dpkg: |at work: ",
     ),
     Point(
         "Docker: dpkg configures it",
@@ -255,7 +254,7 @@ POINTS = (
         cut="kill",
         operation=ENGINE,
         when=f"{dpkg_has('half-configured', 'docker.io')} && {process('dpkg')}",
-        left="half-configured docker.io",
+        left="dpkg: |at work: ",
     ),
     Point(
         "Docker: its first start",
@@ -318,7 +317,6 @@ POINTS = (
         cut="kill",
         operation=UNIT,
         when="test -e /etc/systemd/system/vllm-gemma4.service.ojai-new",
-        left="ojai-new",
     ),
     Point(
         "service: the unit is there, not started",
