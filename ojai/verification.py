@@ -73,7 +73,7 @@ def read_junit(host: str, text: str) -> Verdict:
 
 def _message(found: ElementTree.Element) -> str:
     """Why: pytest shortens the attribute, and has all of it in the text where a check failed without a traceback."""
-    short, text = found.get("message", ""), found.text or ""
+    short, text = found.get("message", "").removeprefix("Failed: "), found.text or ""
     return text if text[:100] == short[:100] else short
 
 

@@ -241,6 +241,7 @@ def run_chain(site: Site, chain: Sequence[Sequence[Mutation]]) -> list[list[Seen
     for batch in chain:
         seen = break_and_mend(site, batch)
         if any(one.faults for one in seen):
+            see_it_is_whole(site, seen)
             return [seen]
         done.append(seen)
     see_it_is_whole(site, [one for seen in done for one in seen])

@@ -34,6 +34,16 @@ def test_a_report_is_read_as_areas_names_and_outcomes():
     assert not verdict.good
 
 
+def test_a_long_reason_is_told_in_full():
+    """pytest shortens the attribute; the text of a failure without a traceback has all."""
+    words = "; ".join(f"operation {number}" for number in range(99))
+    failure = (
+        f'<failure message="Failed: {words[:500]}...&#10;[truncated; full report in element text]">{words}</failure>'
+    )
+    text = REPORT.replace(REPORT[REPORT.index("<failure") : REPORT.index("</testcase>")], failure)
+    assert read_junit("mini", text).checks[0].message == words
+
+
 def test_a_host_is_good_only_if_something_passed_and_nothing_failed():
     assert read_junit("mini", GOOD).good
     assert not Verdict(host="mini", checks=(), junit="").good
