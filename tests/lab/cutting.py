@@ -201,7 +201,7 @@ def back(point: Point, lab: Lab) -> None:
 def reach(point: Point, deploy: Running, waiter: Waiter | None) -> None:
     """Return when the deploy and the guest are where the cut should be; :class:`NotReachedError` if they never are."""
     deploy.wait_for(point.awaited, REACHING)
-    before = len(console())
+    before = len(console()) if point.console else 0
     if waiter:
         waiter.wait(deploy)
     end = time.monotonic() + REACHING

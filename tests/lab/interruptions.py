@@ -16,6 +16,9 @@ Cut = Literal["kill", "network", "power"]
 #: ROCm and Docker there and the service still to come.
 STAGES = ("stock", "installed", "booted", "engine")
 
+#: In place of a snapshot: a container, for cuts that need no kernel and no power.
+CONTAINER = "container"
+
 #: What each way of cutting is called.
 CUTS: dict[Cut, str] = {
     "kill": "controller killed (SIGKILL)",
@@ -181,7 +184,7 @@ POINTS = (
     ),
     Point(
         "ROCm: the key is fetched",
-        start="booted",
+        start=CONTAINER,
         cut="kill",
         operation=KEY,
         when=process("curl"),
@@ -226,23 +229,43 @@ POINTS = (
         operation="ROCm | Install the ROCm packages",
     ),
     Point(
+        "ROCm: the pin is written",
+        start=CONTAINER,
+        cut="kill",
+        operation="ROCm | Prefer AMD's packages to Ubuntu's of the same name",
+    ),
+    Point(
+        "ROCm: apt-get update (killed)",
+        start=CONTAINER,
+        cut="kill",
+        operation=LISTS,
+        when=argument("apt-get .*update"),
+    ),
+    Point(
+        "ROCm: its packages are installed",
+        start=CONTAINER,
+        cut="kill",
+        operation="ROCm | Install the ROCm packages",
+        when=process("dpkg"),
+    ),
+    Point(
         "ROCm: ldconfig",
-        start="booted",
-        cut="power",
+        start=CONTAINER,
+        cut="kill",
         operation="ROCm | Refresh the loader's cache",
         when=process("ldconfig"),
         hold="ldconfig",
     ),
     Point(
         "Docker: its settings are written",
-        start="booted",
+        start=CONTAINER,
         cut="kill",
         operation="Docker | Configure the daemon",
         when="test -e /etc/docker/daemon.json.ojai-new",
     ),
     Point(
         "Docker: dpkg unpacks it",
-        start="booted",
+        start=CONTAINER,
         cut="kill",
         operation=ENGINE,
         when=dpkg_has("half-installed", "docker.io"),
@@ -250,7 +273,7 @@ POINTS = (
     ),
     Point(
         "Docker: dpkg configures it",
-        start="booted",
+        start=CONTAINER,
         cut="kill",
         operation=ENGINE,
         when=f"{dpkg_has('half-configured', 'docker.io')} && {process('dpkg')}",
@@ -266,7 +289,7 @@ POINTS = (
     ),
     Point(
         "Docker: it is seen to run",
-        start="booted",
+        start=CONTAINER,
         cut="kill",
         operation="Docker | Run Docker",
     ),
