@@ -249,14 +249,6 @@ POINTS = (
         when=process("dpkg"),
     ),
     Point(
-        "ROCm: ldconfig",
-        start=CONTAINER,
-        cut="kill",
-        operation="ROCm | Refresh the loader's cache",
-        when=process("ldconfig"),
-        hold="ldconfig",
-    ),
-    Point(
         "Docker: its settings are written",
         start=CONTAINER,
         cut="kill",
