@@ -64,7 +64,8 @@ def apply(*, settings: HostSettings) -> None:
         inputs=[LOADER],
         command="ldconfig",
         # A cache that is newer can still be cut short, or made while the drop-in was not there.
-        sound=f"ldconfig -p && for lib in {channel.tree}/lib/*.so.*; do "
+        # With an empty one `ldconfig -p` ends well and names nothing.
+        sound=f"ldconfig -p | grep -qF '=> /' && for lib in {channel.tree}/lib/*.so.*; do "
         '[ ! -e "$lib" ] || ldconfig -p | grep -qF "=> ${lib%/*}/"; done',
     )
 

@@ -67,6 +67,7 @@ def test_opt_rocm_leads_to_the_tree(mini):
 def test_the_loader_looks_into_the_tree(mini):
     paths = mini.text("cat /etc/ld.so.conf.d/*.conf").splitlines()
     assert {f"{mini.settings.channel.tree}/lib", f"{mini.settings.channel.tree}/lib64"} <= set(paths)
-    assert mini.run("ldconfig -p").rc == 0, "the loader's cache cannot be read"
+    # With an empty cache it ends well, and names nothing.
+    assert " => /" in mini.run("ldconfig -p").stdout, "the loader's cache cannot be read, or is empty"
     newer = mini.text("find /etc/ld.so.conf.d -newer /etc/ld.so.cache -name '*.conf'")
     assert newer == "", f"the loader has not read {newer}"
