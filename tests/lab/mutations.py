@@ -579,7 +579,7 @@ _ROCM_MUTATIONS = (
         "rocminfo is put on hold",
         "ROCm",
         "apt-mark hold rocminfo",
-        r"rocm: packages are not held back.*rocminfo",
+        r"apt: packages are not held back.*rocminfo",
         (ROCM,),
     ),
     Mutation(
