@@ -107,7 +107,6 @@ POINTS = (
         cut="power",
         operation=KERNEL,
         when=f"{dpkg_has('half-installed', 'linux-image-6*')} && {process('dpkg')}",
-        delay=1,
         left="half-installed linux-image-6",
     ),
     Point(
@@ -158,53 +157,12 @@ POINTS = (
         delay=2.5,
     ),
     Point(
-        "reboot: the machine is away",
-        start="installed",
-        cut="kill",
-        operation=REBOOT,
-        line="rebooting from",
-        console="Loading Linux|Welcome to|Booting",
-    ),
-    Point(
-        "reboot: the new kernel comes up",
-        start="installed",
-        cut="power",
-        operation=REBOOT,
-        line="rebooting from",
-        console="Welcome to",
-        delay=3,
-    ),
-    Point(
-        "reboot: nobody hears of it",
-        start="installed",
-        cut="network",
-        operation=REBOOT,
-        line="rebooting from",
-        delay=2,
-    ),
-    Point(
         "ROCm: the key is fetched",
         start=CONTAINER,
         cut="kill",
         operation=KEY,
         when=process("curl"),
         hold="curl",
-    ),
-    Point(
-        "ROCm: the key is fetched, and the mirror is gone with the network",
-        start="booted",
-        cut="network",
-        operation=KEY,
-        when=process("curl"),
-        hold="curl",
-    ),
-    Point(
-        "ROCm: the key has just been put in place",
-        start="booted",
-        cut="power",
-        operation=KEY,
-        when="test -e /etc/apt/keyrings/ojai-rocm.gpg",
-        left="key: ",
     ),
     Point(
         "ROCm: the source is written",
@@ -272,14 +230,6 @@ POINTS = (
         left="dpkg: |at work: ",
     ),
     Point(
-        "Docker: its first start",
-        start="booted",
-        cut="power",
-        operation=ENGINE,
-        when=process("dockerd"),
-        delay=1,
-    ),
-    Point(
         "Docker: it is seen to run",
         start=CONTAINER,
         cut="kill",
@@ -304,20 +254,6 @@ POINTS = (
         cut="power",
         operation=IMAGE,
         when="compgen -G '/var/lib/docker/overlay2/*/diff/usr' >/dev/null",
-    ),
-    Point(
-        "image: it is pulled, and the registry is gone with the network",
-        start="engine",
-        cut="network",
-        operation=IMAGE,
-        when="compgen -G '/var/lib/docker/tmp/GetImageBlob*' >/dev/null",
-    ),
-    Point(
-        "image: it has just been pulled",
-        start="engine",
-        cut="power",
-        operation="vLLM | Stand down services no longer asked for",
-        left="image vllm/",
     ),
     Point(
         "service: the environment file is written",
@@ -349,15 +285,6 @@ POINTS = (
         left="unit: enabled",
     ),
     Point(
-        "service: its container is made",
-        start="engine",
-        cut="power",
-        operation=RUN,
-        when=argument("docker run"),
-        delay=0.5,
-        left="unit: enabled",
-    ),
-    Point(
         "service: it is waited for (killed)",
         start="engine",
         cut="kill",
@@ -366,52 +293,29 @@ POINTS = (
         delay=1,
         left="unit: enabled",
     ),
-    Point(
-        "service: it is waited for (power)",
-        start="engine",
-        cut="power",
-        operation=WAIT,
-        line="waiting for /health",
-        delay=3,
-        left="unit: enabled",
-    ),
-    Point(
-        "service: it is waited for (network)",
-        start="engine",
-        cut="network",
-        operation=WAIT,
-        line="waiting for /health",
-        delay=1,
-        left="unit: enabled",
-    ),
-    Point(
-        "release: what is healthy is kept (killed)",
-        start="engine",
-        cut="kill",
-        operation=KEEP,
-        when="test -e /var/lib/ojai/releases/new",
-        left="unit: enabled, active",
-    ),
-    Point(
-        "release: what is healthy is kept (power)",
-        start="engine",
-        cut="power",
-        operation=KEEP,
-        when="test -e /var/lib/ojai/releases/new",
-        left="unit: enabled",
-    ),
 )
 
+
+#: In `make test`, beside two of the above.
+WAITED_FOR = Point(
+    "service: it is waited for (network)",
+    start="engine",
+    cut="network",
+    operation=WAIT,
+    line="waiting for /health",
+    delay=1,
+    left="unit: enabled",
+)
 
 #: Cuts that are made one after the other on the same machine: the run after each goes on past it to the next, and the
 #: one after the last to the end. Points that are in none of these have a machine of their own.
 CHAINS: tuple[tuple[str, ...], ...] = (
     (
         "kernel: dpkg unpacks it",
+        "kernel: apt is at work and nobody listens",
         "kernel: dpkg configures it",
         "kernel: its initramfs is made",
         "kernel: GRUB's menu is written",
-        "kernel: apt is at work and nobody listens",
         "kernel: installed, not yet booted",
         "reboot: the machine goes down",
         "ROCm: the source is written",
@@ -425,7 +329,16 @@ CHAINS: tuple[tuple[str, ...], ...] = (
         "service: the unit is there, not started",
         "service: systemd knows it, not started",
         "service: it is waited for (killed)",
-        "release: what is healthy is kept (killed)",
+    ),
+    (
+        "ROCm: the key is fetched",
+        "ROCm: the pin is written",
+        "ROCm: apt-get update (killed)",
+        "ROCm: its packages are installed",
+        "Docker: its settings are written",
+        "Docker: dpkg unpacks it",
+        "Docker: dpkg configures it",
+        "Docker: it is seen to run",
     ),
 )
 
