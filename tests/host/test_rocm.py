@@ -38,8 +38,9 @@ def test_packages_come_from_that_source_which_is_preferred(mini):
         policy = mini.text(f"apt-cache policy {name}")
         installed = re.search(r"Installed: (\S+)", policy)
         assert installed and installed[1] != "(none)", f"{name} is not installed"
-        version_line = policy.split(f"*** {installed[1]}", 1)
-        assert len(version_line) == 2 and f"{channel.mirror}/{channel.rocm_path}" in version_line[1], policy
+        # The lines below the installed version name where it is to be had; other versions have lines of their own.
+        origins = re.search(rf"\*\*\* {re.escape(installed[1])} -?\d+\n((?: {{8}}.*\n?)*)", policy)
+        assert origins and f"{channel.mirror}/{channel.rocm_path}" in origins[1], policy
         candidate = re.search(r"Candidate: (\S+)", policy)
         assert candidate and candidate[1] == installed[1], f"{name}: apt would rather have {candidate and candidate[1]}"
         assert re.search(rf"\s600 {re.escape(channel.mirror)}", policy), f"{name}: the source is not pinned at 600"
