@@ -34,9 +34,6 @@ PAGE = results.REFERENCE / "drift.md"
 #: Seconds that a guest may take to be up after a reboot.
 BOOT = 300
 
-#: Batches that are run one after the other before the whole is looked at.
-CHAIN = 3
-
 #: Age (seconds) from which a server that does not answer is said to hang: the lab's start_timeout, and some more.
 SETTLED = 320
 
@@ -298,11 +295,11 @@ Every managed thing of a provisioned host, broken on purpose. For each damage: `
 the deploy must report the changes that mend it and no other, or refuse where mending would be wrong; then `ojai verify`
 must be green and a further deploy must change nothing.
 
-Measured by `make drift` on the lab's virtual machine (docs/guide/lab.md says what is real in it and what is not),
-from the same snapshot. Damages that do not touch each other were run together, {batches}: the operation that mends
+Measured by `make drift` on the lab's virtual machine, from the same snapshot each time, and by
+`python -m tests.lab.drift_contained` in a container of the lab: {contained} of those run, of roles that need no kernel of
+their own (docs/guide/lab.md says what is real there and what is not). Damages that do not touch each other were run together, {batches}: the operation that mends
 the one is in no way concerned by the others, and it is this operation that the dry run of the deploy (*drift*) must
-name. Up to {chain} such batches were run one after the other, each deploy reporting just its own changes, before the
-last two conditions were looked at.
+name.
 
 **{caught} of {total} caught, {handled} of {total} mended or refused{survivors}.** {refused} of them are refused.
 """
@@ -316,10 +313,10 @@ def page(kept: dict[str, dict[str, object]]) -> str:
     unrun = [name for name, record in known.items() if not record]
     together = [int(str(record["together"])) for record in ran]
     text = HEAD.format(
-        chain=CHAIN,
         batches=f"{min(together)} to {max(together)} at a time" if together else "several at a time",
         caught=sum(bool(record["caught"]) for record in ran),
         total=len(known),
+        contained=sum(record.get("on") == "container" for record in ran),
         handled=len(ran) - len(survived),
         survivors=(f"; {len(survived)} SURVIVED" if survived else "") + (f"; {len(unrun)} not run" if unrun else ""),
         refused=sum(bool(mutation.refused) for mutation in MUTATIONS),
@@ -371,6 +368,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--role", action="append", default=[], help="only mutations of this role")
     parser.add_argument("--resume", action="store_true", help="leave out those that passed before")
     parser.add_argument("--solo", action="store_true", help="each mutation by itself")
+    parser.add_argument(
+        "--chain",
+        type=int,
+        default=1,
+        metavar="N",
+        help="batches before the whole is looked at; faster, and all or none",
+    )
     parser.add_argument("--page", action="store_true", help="only write the page anew from the results")
     arguments = parser.parse_args(argv)
     kept = results.load(KIND)
@@ -385,7 +389,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     base = provision(lab)
     say(f"{len(chosen)} mutations in {len(planned)} batches, commit {commit}")
     survived: list[str] = []
-    length = 1 if arguments.solo else CHAIN
+    length = arguments.chain
     with ExitStack() as stack:
         other: Site | None = None
         waiting = list(planned)
