@@ -296,10 +296,10 @@ the deploy must report the changes that mend it and no other, or refuse where me
 must be green and a further deploy must change nothing.
 
 Measured by `make drift` on the lab's virtual machine, from the same snapshot each time, and by
-`python -m tests.lab.drift_contained` in a container of the lab: {contained} of those run, of roles that need no kernel of
-their own (docs/guide/lab.md says what is real there and what is not). Damages that do not touch each other were run together, {batches}: the operation that mends
-the one is in no way concerned by the others, and it is this operation that the dry run of the deploy (*drift*) must
-name.
+`python -m tests.lab.drift_contained` in a container of the lab: {contained} of those run, of roles that need no kernel
+of their own (docs/guide/lab.md says what is real there and what is not). Damages that do not touch each other were run
+together, {batches}: the operation that mends the one is in no way concerned by the others, and
+it is this operation that the dry run of the deploy (*drift*) must name.
 
 **{caught} of {total} caught, {handled} of {total} mended or refused{survivors}.** {refused} of them are refused.
 """
