@@ -35,7 +35,8 @@ def _package(lab: Lab, work: Path, pool: Path) -> None:
     run(["dpkg-deb", "-x", client, root], what="unpacking the client")
     control = root / "DEBIAN" / "control"
     fields = re.split(r"\n(?=\S)", control.read_text().strip())
-    kept = [text for text in fields if not re.match(r"(Package|Source|Recommends|Suggests|Breaks|Replaces|Conflicts|Provides):", text)]
+    other = re.compile("(Package|Source|Recommends|Suggests|Breaks|Replaces|Conflicts|Provides):")
+    kept = [text for text in fields if not other.match(text)]
     given = ["Package: docker-ce", f"Conflicts: {', '.join(_DEBS)}", f"Replaces: {', '.join(_DEBS)}"]
     control.write_text("\n".join([*given, *kept]) + "\n")
     version = next(text.split(": ", 1)[1] for text in kept if text.startswith("Version:"))
