@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -126,7 +127,7 @@ FAILURES = (
         "another program has the port",
         r"port 8001 is held by \d+ python3",
         _one(port=8001),
-        before=f"systemd-run -q --unit=other python3 -c '{OTHER_SERVER}'; sleep 3",
+        before=f"systemd-run -q --unit=other python3 -c {shlex.quote(OTHER_SERVER)}; sleep 5; ss -ltn | grep -q :8001",
         after="systemctl stop other",
     ),
     Failure(

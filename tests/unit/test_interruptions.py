@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -83,8 +84,19 @@ def test_a_deploy_under_way_is_followed_and_killed_with_all_it_started(running):
     child = Path(f"/proc/{deploy.lines[1]}")
     assert child.exists()
     deploy.kill()
-    assert not child.exists() or "Z" in (child / "stat").read_text()
+    end = time.monotonic() + 10  # a killed process takes a moment to end
+    while running_still(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not running_still(child)
     assert "late" not in deploy.lines
+
+
+def running_still(process: Path) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_point_that_is_missed_is_told(running):
