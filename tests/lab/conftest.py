@@ -61,7 +61,7 @@ def untouched(stock: Guest) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def cut_off(stock: Guest, before: tuple[str, str], untouched: dict[str, str]) -> list[tuple[Point, Cut, list[str]]]:
     """The first deploy, cut off three times: where, how, and what each cut left on the guest."""
-    if KEEP and stock.run("test -e /usr/bin/dockerd").returncode == 0:
+    if KEEP and stock.run("command -v dockerd || test -e /usr/sbin/dockerd").returncode == 0:
         return []
     with using(LAB):
         return [(point, interrupt(point, LAB), probe(stock)) for point in FIRST_CUTS]

@@ -232,7 +232,7 @@ def test_removal_leaves_the_machine_as_it_was_and_keeps_the_data(untouched, gues
     gone = (
         "/etc/systemd/system/vllm-gemma4.service /etc/ojai /etc/sysctl.d/99-zz-ojai.conf /var/lib/ojai "
         "/etc/apt/sources.list.d/ojai-rocm.sources /etc/apt/preferences.d/ojai-rocm-pin-600 "
-        "/etc/apt/keyrings/ojai-rocm.gpg /etc/ld.so.conf.d/ojai-rocm.conf /usr/bin/dockerd"
+        "/etc/apt/keyrings/ojai-rocm.gpg /etc/ld.so.conf.d/ojai-rocm.conf /usr/sbin/dockerd"
     )
     assert guest.root(f"ls -d {gone} 2>/dev/null || true") == ""
     assert "render" not in guest.text("id -nG ojai").split()
