@@ -54,7 +54,7 @@ def before(stock: Guest) -> tuple[str, str]:
 
 @pytest.fixture(scope="session")
 def untouched(stock: Guest) -> dict[str, str]:
-    """Every file of the guest from before the first deploy; nothing where a guest was kept (it has been deployed to)."""
+    """Every file of the guest from before the first deploy. Nothing of one that was kept: it has been deployed to."""
     if KEEP:
         return {}
     return manifest.take(stock)
