@@ -91,7 +91,8 @@ EXPLAINED = (
         "the system's own: the state before its last change",
     ),
     Explanation(
-        r"/var/lib/(systemd|logrotate|private|dbus|dhcp|ucf|chrony|polkit-1)(/.*)?|/etc/\.pwd\.lock|/etc/machine-id",
+        r"/var/lib/(systemd|logrotate|private|dbus|dhcp|ucf|chrony|polkit-1|sudo|man-db)(/.*)?|/var/backups(/.*)?"
+        r"|/etc/(\.pwd\.lock|machine-id|\.updated|adjtime|resolv\.conf)|/var/\.updated",
         "what the system itself writes as it runs",
         "clocks, timers, random seeds; nothing of this project",
     ),
