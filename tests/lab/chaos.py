@@ -23,6 +23,7 @@ from lab.errors import LabError
 from tests.lab.cutting import Cut, NotReachedError, interrupt, must, probe, using
 from tests.lab.interruptions import CHAINS, CONTAINER, CUTS, POINTS, STAGES, Point, chain_of, named
 from tests.lab.machine import INVENTORY, ROOT, Deploy, Guest, Lab
+from tests.lab.results import commit
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "chaos.json"
@@ -62,13 +63,6 @@ class Result:
 def say(text: str) -> None:
     """One line of progress, with the time."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
-
-def commit() -> str:
-    """The commit that is tested, with a mark when the checkout differs from it."""
-    name = LAB.run("git", "rev-parse", "--short", "HEAD").stdout.strip()
-    dirty = LAB.run("git", "status", "--porcelain", "--untracked-files=no", "ojai", "roles", "lab", "templates").stdout
-    return name + ("+" if dirty.strip() else "")
 
 
 def keep_log(point: Point, what: str, text: str) -> None:

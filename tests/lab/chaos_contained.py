@@ -15,11 +15,12 @@ import time
 from dataclasses import asdict, dataclass
 
 from lab.errors import LabError
-from tests.lab.chaos import Result, commit, ended, last_error, read, say, write
+from tests.lab.chaos import Result, ended, last_error, read, say, write
 from tests.lab.cutting import NotReachedError, interrupt, must, probe, using
 from tests.lab.drift_contained import DEPLOY, INVENTORY, ContainedSite
 from tests.lab.interruptions import CONTAINER, CUTS, POINTS, Point
 from tests.lab.machine import ROOT, Guest, Lab
+from tests.lab.results import commit
 
 
 @dataclass(frozen=True)

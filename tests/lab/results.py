@@ -31,7 +31,7 @@ def save(kind: str, results: dict[str, dict[str, Any]]) -> None:
 def commit() -> str:
     """The commit that is being measured, with ``+`` when the code differs from it."""
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    code = ["deploy.py", "config.py", "inventory", "roles", "ojai", "templates", "profiles", "tests/host"]
+    code = ["deploy.py", "config.py", "inventory", "roles", "ojai", "templates", "profiles", "lab", "tests/host"]
     dirty = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code], cwd=ROOT, check=False)
     return head.stdout.strip() + ("+" if dirty.returncode else "")
 

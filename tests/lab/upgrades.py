@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.lab import results
@@ -54,7 +54,7 @@ class Failure:
     services: tuple[dict[str, Any], ...]
     before: str = ""
     after: str = ""
-    data: tuple[str, ...] = field(default=())
+    data: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
 
     @property
