@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.state import Process
 from tests.lab.machine import ROOT, Lab
 
 LAB = Lab(ROOT / ".lab-containers")
@@ -115,12 +116,12 @@ def test_one_that_no_record_knows_is_found_by_its_folder(pair):
     """What is left when `ojai lab container` itself is killed before it could write down what it had started."""
     file = LAB.folder / "state.json"
     records = json.loads(file.read_text())
-    old = records["containers"]["two"]["process"]["pid"]
+    old = Process(**records["containers"]["two"]["process"])
     records["containers"]["two"] |= {"process": None, "network": None}
     file.write_text(json.dumps(records))
     up = LAB.ojai("lab", "container", "two")
     assert up.returncode == 0, up.stderr
-    assert not Path("/proc", str(old)).exists()
+    assert not old.alive
     # One nspawn and one slirp4netns for each of the two.
     assert len([line for line in ours() if "systemd-nspawn" in line.split()[0]]) == 2
     assert len([line for line in ours() if "slirp4netns" in line.split()[0]]) == 2
