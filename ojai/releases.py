@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from ojai.places import Placed
 from ojai.settings import HostSettings, Service
 
 FOLDER = "/var/lib/ojai/releases"
@@ -23,7 +24,7 @@ SLOTS: tuple[Slot, ...] = ("healthy", "previous")
 
 
 @dataclass(frozen=True)
-class Serving:
+class Serving(Placed):
     """How a service is reached, and what it runs: ``image`` as ``docker run`` is given it, ``timeout`` in seconds."""
 
     name: str
@@ -32,21 +33,6 @@ class Serving:
     port: int
     address: str
     timeout: int
-
-    @property
-    def unit(self) -> str:
-        """Name of its systemd unit."""
-        return f"{self.name}.service"
-
-    @property
-    def unit_file(self) -> str:
-        """Where its unit is."""
-        return f"/etc/systemd/system/{self.unit}"
-
-    @property
-    def env_file(self) -> str:
-        """Where its secrets are."""
-        return f"/etc/ojai/{self.name}.env"
 
 
 def serving_of(settings: HostSettings, service: Service) -> Serving:

@@ -30,6 +30,7 @@ from ojai import accelerators, connector_data, kernels, profiles, units
 from ojai.faults import Fault, faults_of, nearest, shown
 from ojai.faults import Path as FaultPath
 from ojai.memory.budget import DEFAULT_UTILIZATION
+from ojai.places import Placed
 from ojai.profiles import Command, Features
 from ojai.profiles.features import OneLine
 from ojai.wanted import Choice, Wanted, allowed, kinds
@@ -115,7 +116,7 @@ SYSTEM_FOLDERS = frozenset({"bin", "boot", "dev", "etc", "lib", "lib64", "proc",
 SYSTEM_STATE = frozenset({"apt", "containerd", "docker", "dpkg", "ojai", "systemd"})
 
 
-class Service(Features):
+class Service(Placed, Features):
     """One inference server: a profile, a port, and the choices in which it differs from the profile."""
 
     name: Annotated[str, Wanted("small letters, digits and -, a letter first, at most 63")] = Field(
@@ -202,16 +203,6 @@ class Service(Features):
     def features(self) -> Features:
         """The choices alone, without what makes it a service."""
         return Features.model_validate({name: getattr(self, name) for name in Features.model_fields})
-
-    @property
-    def unit(self) -> str:
-        """Name of its systemd unit."""
-        return f"{self.name}.service"
-
-    @property
-    def env_file(self) -> str:
-        """Where its secrets are on the host."""
-        return f"/etc/ojai/{self.name}.env"
 
 
 def _default_sysctl() -> dict[str, int | str]:

@@ -12,6 +12,7 @@ from pyinfra.api.exceptions import DeployError
 from ojai import profiles, systemd
 from ojai.operations import docker, files, service, vllm
 from ojai.operations import release as releases
+from ojai.places import SECRETS
 from ojai.profiles import Command
 from ojai.releases import serving_of
 from ojai.settings import HostSettings, Service
@@ -21,11 +22,6 @@ ENV_HEADER = """\
 # Secrets and local variables of this service: NAME=value lines, read by docker when it starts.
 # Yours to edit; the deploy keeps what is here and sees that only root can read it.
 """
-
-
-def unit_path(server: Service) -> str:
-    """Where the unit file is."""
-    return f"/etc/systemd/system/{server.unit}"
 
 
 def make_command(settings: HostSettings, server: Service, numbers: dict[str, int], key: str | None) -> Command:
@@ -79,7 +75,7 @@ def apply(*, settings: HostSettings) -> None:
         )
         vllm.unit(
             name=f"{server.name}: write the unit",
-            path=unit_path(server),
+            path=server.unit_file,
             groups=list(profiles.load(server.profile).docker.groups),
             image=command.image,
             make=partial(make_command, settings, server),
@@ -88,7 +84,7 @@ def apply(*, settings: HostSettings) -> None:
         service.running(
             name=f"{server.name}: run the unit",
             unit=server.unit,
-            inputs=[unit_path(server), server.env_file],
+            inputs=[server.unit_file, server.env_file],
             container=server.name,
             image=command.image,
             argv=list(command.engine_argv),
@@ -114,4 +110,4 @@ def remove(*, settings: HostSettings) -> None:
     releases.forgotten(name="Remove the kept releases")
     for image in host.loop(sorted({settings.command(server).image for server in settings.services})):
         docker.image_removed(name="Remove the image", reference=image)
-    files.absent(name="Remove the folder of environment files", paths=["/etc/ojai"], recursive=True)
+    files.absent(name="Remove the folder of environment files", paths=[SECRETS], recursive=True)

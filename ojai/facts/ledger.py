@@ -6,6 +6,8 @@ import shlex
 
 from pyinfra.api import FactBase
 
+from ojai.places import UNITS
+
 
 class Added(FactBase[tuple[str, ...]]):
     """The words noted under ``kind`` (see ``ojai.operations.ledger``)."""
@@ -35,7 +37,7 @@ class OwnUnits(FactBase[tuple[str, ...]]):
 
     def command(self, directory: str) -> str:
         """Both, each name once. A note can be lost, and a unit without its note would never be retired."""
-        made = "grep -ls '^# Made by ojai' /etc/systemd/system/*.service | sed 's|.*/||'"
+        made = f"grep -ls '^# Made by ojai' {UNITS}/*.service | sed 's|.*/||'"
         return f"{{ cat {shlex.quote(directory)}/units 2>/dev/null; {made}; }} | sort -u"
 
     def process(self, output: list[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from pyinfra.api import FactBase
 
+from ojai.places import env_file, unit_file
 from ojai.releases import FOLDER, SLOTS, Contents, Release, Slot, from_json, tag
 
 
@@ -47,8 +48,8 @@ class ReleaseState(FactBase[Releases]):
             inspect = "docker image inspect --format '{{.Id}}{{range .RepoDigests}} {{.}}{{end}}'"
             script += (
                 f"printf 'now\\t%s\\t%s\\t%s\\t%s\\n' {word} "
-                f'"$(sha256sum /etc/systemd/system/{word}.service 2>/dev/null)" '
-                f'"$(sha256sum /etc/ojai/{word}.env 2>/dev/null)" '
+                f'"$(sha256sum {shlex.quote(unit_file(name))} 2>/dev/null)" '
+                f'"$(sha256sum {shlex.quote(env_file(name))} 2>/dev/null)" '
                 f'"$({inspect} {shlex.quote(image)} 2>/dev/null)"; '
             )
         return f"{script}:"

@@ -18,6 +18,7 @@ from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR
 from ojai.operations.progress import ask, complain, connector_arguments, refuse, say
 from ojai.operations.service import wait_until_ready
+from ojai.places import UNITS
 from ojai.releases import FOLDER, Contents, Release, Released, Serving, Slot, tag, to_json
 
 _RESTORED = "restored"
@@ -111,7 +112,7 @@ def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
     lines = ["set -eu"]
     for unit in sorted(set(units) - mine):
         word = shlex.quote(unit)
-        lines.append(f"systemctl disable --now {word} >/dev/null 2>&1 || true; rm -f /etc/systemd/system/{word}")
+        lines.append(f"systemctl disable --now {word} >/dev/null 2>&1 || true; rm -f {UNITS}/{word}")
     for number, released in enumerate(release.services):
         service, contents = released.serving, released.contents
         image, image_id = shlex.quote(service.image), shlex.quote(contents.image_id)

@@ -16,6 +16,7 @@ from ojai.facts.service import ServiceState
 from ojai.operations import Steps
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, forget, note
+from ojai.places import UNITS, env_file
 from ojai.profiles import MOUNTS, Command
 
 #: Where the container has TunableOp's results: on the host a folder an image, since another image invalidates them.
@@ -71,10 +72,7 @@ def retired(keep: Sequence[str]) -> Steps:
     for name in old:
         stem = name.removesuffix(".service")
         yield f"! systemctl cat {shlex.quote(name)} >/dev/null 2>&1 || systemctl disable --now {shlex.quote(name)}"
-        yield (
-            f"rm -rf /etc/systemd/system/{shlex.quote(name)} /etc/systemd/system/{shlex.quote(name)}.d "
-            f"/etc/ojai/{shlex.quote(stem)}.env"
-        )
+        yield (f"rm -rf {UNITS}/{shlex.quote(name)} {UNITS}/{shlex.quote(name)}.d {shlex.quote(env_file(stem))}")
     if old:
         yield "systemctl daemon-reload"
         yield f"systemctl reset-failed {shlex.join(old)} 2>/dev/null || true"
