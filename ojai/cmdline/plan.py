@@ -6,45 +6,19 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 
 from ojai.cmdline.budget import Amount
-from ojai.faults import nearest
+from ojai.cmdline.inventories import InventoryFile
 from ojai.inventory import Entry, InventoryUnreadableError, read
 from ojai.plan import HostPlan, plan
 from ojai.profiles import Command
 from ojai.survey import SurveyError, survey
 from ojai.units import GB, GIB, format_gib
-
-
-class InventoryFile(click.ParamType[str]):
-    """An inventory as pyinfra takes it: a file, host names with commas, or connectors (`@local`)."""
-
-    name = "inventory"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The inventory, or a usage error for a file that is not there or not an inventory."""
-        path = Path(str(value))
-        if path.is_dir():
-            self.fail(f"{value} is a folder; name a file in it, such as {value}/fleet.py", param, ctx)
-        if path.suffix in (".yaml", ".yml"):
-            self.fail(f"{value} is read by an inventory: name that, {path.with_suffix('.py')}", param, ctx)
-        if path.suffix == ".py" and not path.is_file():
-            near = nearest(path.name, [found.name for found in path.parent.glob("*.py")])
-            hint = f"; did you mean {path.with_name(near)}?" if near else ""
-            self.fail(f"there is no file {value}{hint}", param, ctx)
-        return str(value)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Files."""
-        return [CompletionItem(incomplete, type="file")]
-
 
 #: Columns that a line of a command may take, unless one word alone is longer.
 _LINE = 96

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from ojai.cmdline.plan import InventoryFile
-from ojai.inventory import InventoryUnreadableError, read
+from ojai.cmdline.inventories import InventoryFile, resolved
 
 ROOT = Path(__file__).resolve().parents[2]
 _DEPLOY = ROOT / "ojai" / "rollback_deploy.py"
@@ -34,12 +33,7 @@ def command(inventory: str, limit: tuple[str, ...], yes: bool) -> None:
     Goes back to the latest of them that is not what the host has now, so that a second rollback undoes the first.
     The inventory stays as it is: set it back too, or the next deploy brings again what it asks for.
     """
-    if Path(inventory).is_file():
-        inventory = str(Path(inventory).resolve())
-    try:
-        hosts = [entry.name for entry in read(inventory, limit)]
-    except InventoryUnreadableError as error:
-        raise click.UsageError(str(error)) from None
+    inventory, hosts = resolved(inventory, limit)
     if not yes:
         click.confirm(f"Put the earlier release back on {', '.join(hosts)}? Their services are restarted.", abort=True)
     argv = [sys.executable, "-m", "pyinfra", "--yes", inventory, str(_DEPLOY)]

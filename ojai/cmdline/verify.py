@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ojai.cmdline.plan import InventoryFile
-from ojai.inventory import InventoryUnreadableError, read
+from ojai.cmdline.inventories import InventoryFile, resolved
 from ojai.verification import Verdict, merge_junit, verify
 
 
@@ -38,13 +37,8 @@ def command(
     failed and hides no other. Exit status: 0 all good, 1 something is not, 2 the call was wrong.
     """
     started = time.monotonic()
-    if Path(inventory).is_file():
-        # The checks run in the project's folder, whatever folder this is.
-        inventory = str(Path(inventory).resolve())
-    try:
-        hosts = [entry.name for entry in read(inventory, limit)]
-    except InventoryUnreadableError as error:
-        raise click.UsageError(str(error)) from None
+    # The checks run in the project's folder, whatever folder this is.
+    inventory, hosts = resolved(inventory, limit)
     quiet = nagios or as_json
     console = Console()
     if not quiet:

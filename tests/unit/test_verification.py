@@ -69,7 +69,7 @@ def hosts(monkeypatch, tmp_path):
     entries = [Entry(name, (), {}, parse(name, {})) for name in ("good", "gone")]
     verdicts = {"good": read_junit("good", GOOD), "gone": Verdict("gone", (), "", trouble="Connection refused")}
     monkeypatch.setattr(
-        "ojai.cmdline.verify.read", lambda inventory, limit: [e for e in entries if not limit or e.name in limit]
+        "ojai.cmdline.inventories.read", lambda inventory, limit: [e for e in entries if not limit or e.name in limit]
     )
     monkeypatch.setattr(verification, "verify_host", lambda inventory, host, disruptive=False: verdicts[host])
     inventory = tmp_path / "two.py"
