@@ -21,11 +21,7 @@ ADDED_DIR = f"{STATE_DIR}/added"
 
 def note(kind: str, words: Iterable[str]) -> str:
     """Shell that adds ``words`` to the list ``kind``, each once."""
-    file = shlex.quote(f"{ADDED_DIR}/{kind}")
-    return (
-        f"mkdir -p {ADDED_DIR} && touch {file} && for word in {shlex.join(words)}; do "
-        f'grep -qxF -- "$word" {file} || printf "%s\\n" "$word" >> {file}; done'
-    )
+    return note_lines(kind, f"printf '%s\\n' {shlex.join(words)}")
 
 
 def forget(kind: str, words: Iterable[str]) -> str:
