@@ -9,25 +9,22 @@ table in ``docs/reference/interruptions.md`` is made from them. Exit status 1 wh
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lab import vm
 from lab.errors import LabError
+from tests.lab import results
 from tests.lab.cutting import Cut, NotReachedError, interrupt, must, probe, using
+from tests.lab.drift import Site, say
 from tests.lab.interruptions import CHAINS, CONTAINER, CUTS, POINTS, STAGES, Point, chain_of, named
 from tests.lab.machine import INVENTORY, ROOT, Deploy, Guest, Lab
-from tests.lab.results import commit
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "chaos.json"
-PAGE = ROOT / "docs" / "reference" / "interruptions.md"
+KIND = "chaos"
+PAGE = results.REFERENCE / "interruptions.md"
 LAB = Lab(ROOT / ".lab-chaos")
 UNTIL = "tests/lab/until_deploy.py"
 
@@ -60,14 +57,9 @@ class Result:
         return not self.fault
 
 
-def say(text: str) -> None:
-    """One line of progress, with the time."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
-
-def keep_log(point: Point, what: str, text: str) -> None:
+def keep_log(lab: Lab, point: Point, what: str, text: str) -> None:
     """Put a run's output beside the lab's own logs."""
-    folder = LAB.folder / "logs" / "chaos"
+    folder = lab.folder / "logs" / "chaos"
     folder.mkdir(parents=True, exist_ok=True)
     slug = re.sub(r"[^a-z0-9]+", "-", point.name.lower()).strip("-")
     (folder / f"{slug}.{what}.log").write_text(text)
@@ -82,13 +74,16 @@ def ended(cut: Cut) -> str:
     return f"status {cut.status} after {cut.ended_after:.0f} s"
 
 
-def cut_off(point: Point, guest: Guest) -> Result:
+def cut_off(point: Point, site: Site) -> Result:
     """Cut the deploy at a point and see what that left; :class:`NotReachedError` where it was missed."""
-    result = Result(cut=point.cut, operation=point.operation, started_from=point.start, commit=commit())
-    cut = interrupt(point, LAB)
-    keep_log(point, "cut", cut.output)
+    result = Result(point.cut, point.operation, point.start, results.commit())
+    cut = interrupt(point, site.lab)
+    keep_log(site.lab, point, "cut", cut.output)
     result.deploy_ended = ended(cut)
-    result.left = probe(guest)
+    # A container's kernel is the outer machine's.
+    result.left = [
+        line for line in probe(Guest(site.lab)) if point.start != CONTAINER or not line.startswith("kernel ")
+    ]
     say(f"  cut in {cut.operation!r}; deploy: {result.deploy_ended}; left: {'; '.join(result.left)}")
     if point.left and not any(re.search(point.left, line) for line in result.left):
         raise NotReachedError(f"nothing to be seen of {point.left!r} in: {'; '.join(result.left)}")
@@ -99,53 +94,50 @@ def cut_off(point: Point, guest: Guest) -> Result:
     return result
 
 
-def run_again(last: Point) -> dict[str, Any]:
+def run_again(last: Point, site: Site) -> dict[str, Any]:
     """The run after the last cut, the checks, and the further run: what they gave, and a ``fault`` if there was one."""
     faults = []
     again = time.monotonic()
-    rerun = LAB.deploy()
+    rerun = site.deploy()
     found: dict[str, Any] = {"rerun_status": rerun.status, "rerun_seconds": round(time.monotonic() - again, 1)}
-    keep_log(last, "rerun", rerun.output)
+    keep_log(site.lab, last, "rerun", rerun.output)
     if rerun.status != 0:
         faults.append(f"the rerun ended with status {rerun.status}: {last_error(rerun)}")
     else:
-        verified = LAB.ojai("verify", INVENTORY, "--json")
-        keep_log(last, "verify", verified.stdout + verified.stderr)
-        found["verify"], failed = verdict(verified)
-        if failed:
-            faults.append(failed)
-        further = LAB.deploy()
-        keep_log(last, "again", further.output)
+        verified = site.verify()
+        found["verify"] = f"{verified.passed} passed, {len(verified.failed)} failed"
+        if not verified.good:
+            faults.append(f"verify: {verified.trouble or '; '.join(verified.failed)}")
+        further = site.deploy()
+        keep_log(site.lab, last, "again", further.output)
         found["again"], found["again_status"] = further.changed, further.status
         if further.status != 0 or further.changed:
             faults.append(f"a further run: status {further.status}, changed {further.changed}")
     return {**found, "fault": "; ".join(faults)}
 
 
-def run_chain(points: list[Point], guest: Guest) -> dict[str, Result]:
-    """The points of one machine, from the first one's snapshot to the further run that must change nothing."""
+def run_chain(points: list[Point], site: Site) -> dict[str, Result]:
+    """The points of one machine, as it stands, to the further run that must change nothing."""
     started = time.monotonic()
-    results: dict[str, Result] = {}
-    must(LAB.ojai("lab", "restore", "lab", points[0].start))
+    seen: dict[str, Result] = {}
     last = points[0]
     for number, point in enumerate(points, 1):
         say(f"  {number}. {point.name}: {CUTS[point.cut]}")
         try:
-            results[point.name] = cut_off(point, guest)
+            seen[point.name] = cut_off(point, site)
             last = point
         except NotReachedError as missed:
             say(f"  not reached: {missed}")
-            results[point.name] = Result(
-                point.cut, point.operation, point.start, commit(), fault=f"not reached: {missed}"
-            )
-    found = run_again(last)
-    for result in results.values():
+            result = Result(point.cut, point.operation, point.start, results.commit(), fault=f"not reached: {missed}")
+            seen[point.name] = result
+    found = run_again(last, site)
+    for result in seen.values():
         for name, value in found.items():
             if name != "fault":
                 setattr(result, name, value)
         result.fault = "; ".join(text for text in (result.fault, found["fault"]) if text)
         result.seconds = round(time.monotonic() - started, 1)
-    return results
+    return seen
 
 
 def last_error(run: Deploy) -> str:
@@ -154,31 +146,19 @@ def last_error(run: Deploy) -> str:
     return " | ".join(lines[-4:])
 
 
-def verdict(verified: subprocess.CompletedProcess[str]) -> tuple[str, str]:
-    """The counts of ``ojai verify --json``, and what failed."""
-    try:
-        (host,) = json.loads(verified.stdout)["hosts"]
-    except (ValueError, KeyError):
-        return "", f"verify gave no answer: {verified.stdout[-300:]} {verified.stderr[-300:]}"
-    outcomes = [check["outcome"] for check in host["checks"]]
-    failed = [f"{check['area']}: {check['name']}" for check in host["checks"] if check["outcome"] == "failed"]
-    said = f"{outcomes.count('passed')} passed, {outcomes.count('failed')} failed"
-    bad = f"verify: {'; '.join(failed) or host.get('trouble') or 'status 1'}" if verified.returncode else ""
-    return said, bad
-
-
-def try_points(points: list[Point], guest: Guest) -> dict[str, Result]:
-    """:func:`run_chain`, tried again when a cut that has a machine of its own came too late or too early."""
+def try_points(points: list[Point], site: Site) -> dict[str, Result]:
+    """:func:`run_chain` from its snapshot, tried again when a cut with a machine of its own came too late or early."""
     number = 0
     while True:
         number += 1
-        results = run_chain(points, guest)
-        missed = results[points[0].name].fault.startswith("not reached")
+        must(site.lab.ojai("lab", "restore", "lab", points[0].start))
+        seen = run_chain(points, site)
+        missed = seen[points[0].name].fault.startswith("not reached")
         if len(points) > 1 or number == TRIES or not missed:
             break
-    for result in results.values():
+    for result in seen.values():
         result.tries = number
-    return results
+    return seen
 
 
 def chain(fresh: bool) -> None:
@@ -205,24 +185,25 @@ def chain(fresh: bool) -> None:
         before = stage
 
 
-def read() -> dict[str, Any]:
-    """The results so far, by the points' names."""
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+def add(found: dict[str, Result]) -> None:
+    """Keep these results, in the points' order and without those of points that there are no more; and the page."""
+    known = {**results.load(KIND), **{name: asdict(result) for name, result in found.items()}}
+    results.save(KIND, {point.name: known[point.name] for point in POINTS if point.name in known})
+    write_page()
 
 
-def write(results: dict[str, Any]) -> None:
-    """Results in the points' order, without those of points that there are no more; and the page made from them."""
-    kept = {point.name: results[point.name] for point in POINTS if point.name in results}
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = RESULTS.with_suffix(".new")
-    new.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
-    new.replace(RESULTS)
-    PAGE.write_text(page(kept))
+def write_page() -> None:
+    """The page, from the results."""
+    PAGE.write_text(page(results.load(KIND)))
 
 
-def cell(text: str) -> str:
-    """Text for a cell of a table."""
-    return text.replace("|", "\\|")
+def tell(seen: dict[str, Result], started: float) -> int:
+    """Say what was not survived of these; the exit status."""
+    bad = {name: result.fault for name, result in seen.items() if not result.survived}
+    say(f"{len(seen) - len(bad)} of {len(seen)} survived in {(time.monotonic() - started) / 60:.0f} min")
+    for name, fault in bad.items():
+        say(f"not survived: {name}: {fault}")
+    return 1 if bad else 0
 
 
 def letter(point: Point) -> str:
@@ -232,39 +213,37 @@ def letter(point: Point) -> str:
     return f"{place}{chr(ord('A') + CHAINS.index(names))}" if names in CHAINS else ""
 
 
-def page(results: dict[str, Any]) -> str:
+def page(kept: dict[str, dict[str, Any]]) -> str:
     """The reference page."""
-    good = [name for name, result in results.items() if not result["fault"]]
+    good = [name for name, result in kept.items() if not result["fault"]]
     lines = [
         "# Interruptions",
         "",
-        "<!-- Made by `python -m tests.lab.chaos` from tests/lab/results/chaos.json. -->",
+        "<!-- Made by `make chaos` from tests/lab/results/chaos.json. Do not edit. -->",
         "",
         "A first deploy, cut off at these points on the lab's virtual machine. Each time the deploy was then run",
         "again, with nothing done by hand between, `ojai verify` looked at the machine, and a further deploy had to",
-        f"change nothing. Survived: {len(good)} of {len(POINTS)}. `make chaos` does it all again.",
+        f"change nothing. **Survived: {len(good)} of {len(POINTS)}.** `make chaos` does it all again.",
         "",
         "Cuts with the same letter were made one after the other on the same machine: the run after each had to get",
         "past it to the next, and the one after the last is the rerun of all of them. The others had a machine of",
         "their own. What needs neither kernel nor power is cut in a container (`python -m tests.lab.chaos_contained`),",
-        "which has no service. Times are of an emulated machine that shared two cores with others.",
+        "which has no service, and is verified by the checks that need no silicon. Times are of an emulated machine.",
         "",
-        "| where | cut | machine | found when it was back | the deploy that was cut | rerun | verify | further run |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    rows = []
     for point in POINTS:
-        result = results.get(point.name)
+        result = kept.get(point.name)
         if result is None:
-            lines.append(f"| {cell(point.name)} | {CUTS[point.cut]} | | not run yet | | | | |")
+            rows.append([results.cell(point.name), CUTS[point.cut], "", "not run yet", *[""] * 4])
             continue
-        again = f"{len(result['again'])} changes" if not result["fault"] else f"**{cell(result['fault'])}**"
+        again = f"{len(result['again'])} changes" if not result["fault"] else f"**{results.cell(result['fault'])}**"
         rerun = f"status {result['rerun_status']}, {result['rerun_seconds']:.0f} s"
-        left = "<br>".join(cell(line) for line in result["left"])
-        lines.append(
-            f"| {cell(point.name)} | {CUTS[point.cut]} | {letter(point)} | {left} | {result['deploy_ended']} | {rerun} "
-            f"| {result['verify']} | {again} |"
-        )
-    return "\n".join(lines) + "\n"
+        left = "<br>".join(results.cell(line) for line in result["left"])
+        row = [results.cell(point.name), CUTS[point.cut], letter(point), left, result["deploy_ended"]]
+        rows.append([*row, rerun, result["verify"], again])
+    columns = ["where", "cut", "machine", "found when it was back", "the deploy that was cut", "rerun", "verify"]
+    return "\n".join(lines) + "\n" + results.table([*columns, "further run"], rows)
 
 
 def main() -> int:
@@ -289,30 +268,28 @@ def main() -> int:
             print(f"{point.start:10} {point.cut:8} {point.name}")
         return 0
     if arguments.page:
-        write(read())
+        write_page()
         return 0
     started = time.monotonic()
-    results = read()
     if arguments.resume:
-        chosen = [point for point in chosen if results.get(point.name, {"fault": "not run"})["fault"]]
+        kept = results.load(KIND)
+        chosen = [point for point in chosen if kept.get(point.name, {"fault": "not run"})["fault"]]
+    seen: dict[str, Result] = {}
     try:
         with using(LAB):
             chain(arguments.fresh)
             for names in dict.fromkeys(chain_of(point) for point in chosen):
                 points = [named(name) for name in names]
                 say(f"from {points[0].start!r}, {len(points)} cuts:")
-                for name, result in try_points(points, Guest(LAB)).items():
+                found = try_points(points, Site(LAB))
+                for name, result in found.items():
                     say(f"  {name}: {'survived' if result.survived else 'NOT SURVIVED: ' + result.fault}")
-                    results = {**read(), name: asdict(result)}
-                    write(results)
+                add(found)
+                seen |= found
     except LabError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 1
-    bad = [point.name for point in chosen if results[point.name]["fault"]]
-    say(f"{len(chosen) - len(bad)} of {len(chosen)} survived in {(time.monotonic() - started) / 60:.0f} min")
-    for name in bad:
-        say(f"not survived: {name}: {results[name]['fault']}")
-    return 1 if bad else 0
+    return tell(seen, started)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab import manifest
 from tests.lab.cutting import Cut, interrupt, probe, using
-from tests.lab.interruptions import WAITED_FOR, Point, named
+from tests.lab.interruptions import Point, named
 from tests.lab.machine import ROOT, Deploy, Guest, Lab
 
 LAB = Lab(ROOT / ".lab-test")
@@ -22,7 +22,7 @@ KEEP = bool(os.environ.get("OJAI_LAB_KEEP"))
 FIRST_CUTS = (
     named("kernel: dpkg unpacks it"),
     named("image: it is pulled (killed)"),
-    WAITED_FOR,
+    named("service: it is waited for (network)"),
 )
 
 

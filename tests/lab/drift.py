@@ -40,11 +40,12 @@ SETTLED = 320
 
 @dataclass(frozen=True)
 class Verified:
-    """What ``ojai verify --json`` said: ``failed`` checks as ``area: check: message``."""
+    """What ``ojai verify --json`` said: ``failed`` checks as ``area: check: message``, and how many ``passed``."""
 
     good: bool
     failed: list[str]
     trouble: str = ""
+    passed: int = 0
 
     def caught(self, pattern: str) -> list[str]:
         """The checks, as ``area: check``, that ``pattern`` finds."""
@@ -108,7 +109,8 @@ class Site:
             for check in host["checks"]
             if check["outcome"] == "failed"
         ]
-        return Verified(host["good"], failed, host["trouble"])
+        passed = sum(check["outcome"] == "passed" for check in host["checks"])
+        return Verified(host["good"], failed, host["trouble"], passed)
 
     def restore(self) -> bool:
         """Back to the provisioned host, memory included; False where it was never kept."""

@@ -64,7 +64,7 @@ class ContainedSite(Site):
                 return Verified(False, [], done.stdout + done.stderr)
             verdict = read_junit(NAME, report.read_text())
         failed = [f"{c.area}: {c.name}: {c.message}" for c in verdict.checks if c.outcome == "failed"]
-        return Verified(verdict.good, failed, verdict.trouble)
+        return Verified(verdict.good, failed, verdict.trouble, verdict.count("passed"))
 
     def renew(self) -> None:
         """A new container, provisioned and green. Raises RuntimeError where it is not."""

@@ -230,6 +230,14 @@ POINTS = (
         left="dpkg: |at work: ",
     ),
     Point(
+        "Docker: dpkg unpacks it (power)",
+        start="booted",
+        cut="power",
+        operation=ENGINE,
+        when=f"{dpkg_has('half-installed', 'docker.io')} && {process('dpkg')}",
+        left="half-installed docker.io",
+    ),
+    Point(
         "Docker: it is seen to run",
         start=CONTAINER,
         cut="kill",
@@ -245,6 +253,13 @@ POINTS = (
         "image: it is pulled (killed)",
         start="engine",
         cut="kill",
+        operation=IMAGE,
+        line="Pulling fs layer",
+    ),
+    Point(
+        "image: it is pulled (network)",
+        start="engine",
+        cut="network",
         operation=IMAGE,
         line="Pulling fs layer",
     ),
@@ -293,19 +308,33 @@ POINTS = (
         delay=1,
         left="unit: enabled",
     ),
+    Point(
+        "service: it is waited for (network)",
+        start="engine",
+        cut="network",
+        operation=WAIT,
+        line="waiting for /health",
+        delay=1,
+        left="unit: enabled",
+    ),
+    Point(
+        "service: it is waited for (power)",
+        start="engine",
+        cut="power",
+        operation=WAIT,
+        line="waiting for /health",
+        delay=1,
+        left="unit: enabled",
+    ),
+    Point(
+        "service: the healthy release is kept",
+        start="engine",
+        cut="kill",
+        operation=KEEP,
+        left="unit: enabled",
+    ),
 )
 
-
-#: In `make test`, beside two of the above.
-WAITED_FOR = Point(
-    "service: it is waited for (network)",
-    start="engine",
-    cut="network",
-    operation=WAIT,
-    line="waiting for /health",
-    delay=1,
-    left="unit: enabled",
-)
 
 #: Cuts that are made one after the other on the same machine: the run after each goes on past it to the next, and the
 #: one after the last to the end. Points that are in none of these have a machine of their own.
@@ -321,6 +350,7 @@ CHAINS: tuple[tuple[str, ...], ...] = (
         "ROCm: the source is written",
         "ROCm: apt-get update",
         "ROCm: apt-get update has just ended",
+        "Docker: dpkg unpacks it (power)",
     ),
     (
         "caches: the folders are made",
@@ -329,6 +359,7 @@ CHAINS: tuple[tuple[str, ...], ...] = (
         "service: the unit is there, not started",
         "service: systemd knows it, not started",
         "service: it is waited for (killed)",
+        "service: the healthy release is kept",
     ),
     (
         "ROCm: the key is fetched",
