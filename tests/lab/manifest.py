@@ -81,9 +81,9 @@ EXPLAINED = (
     ),
     Explanation(
         r"/var/lib/dpkg/(status|available|diversions|statoverride)(-old)?|/var/lib/apt/extended_states"
-        r"|/var/lib/apt/lists(/.*)?|/var/lib/dpkg(/info|/updates|/triggers)?",
+        r"|/var/lib/apt/lists(/(?!.*(rocm|graphics|docker)).*)?|/var/lib/dpkg(/info|/updates|/triggers)?",
         "apt's and dpkg's own records",
-        "they have the kernel's packages, and the lists that apt has read since",
+        "they have the kernel's packages, and the lists of the system's own archive that apt has read since",
     ),
     Explanation(
         r"/etc/(passwd|group|shadow|gshadow)-",
@@ -111,7 +111,7 @@ def page() -> str:
         "Written by `make reference` from tests/lab/manifest.py; not by hand.\n\n"
         "With `removed: true` and `removed_data: true` a host is as it was before the first deploy. A test of `make "
         "test` compares the lab's machine before and after, file by file: kind, mode, owner, link target and SHA-256 "
-        f"of everything on its disk but {', '.join(_OUTSIDE.split()[:-1])}. Any difference that is not in this list "
+        f"(of files up to 100 MB) of everything on its disk but {', '.join(_OUTSIDE.split()[:-1])}. Any difference that is not in this list "
         "fails it.\n\n"
         + results.table(["differs", "why"], [[results.cell(e.what), results.cell(e.why)] for e in EXPLAINED])
         + "\nAlso put back: kernel parameters have the values that were in force before the first deploy. Without "

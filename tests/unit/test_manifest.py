@@ -20,7 +20,9 @@ def test_what_a_deploy_leaves_is_not_explained_away():
         "/etc/ojai /etc/ojai/vllm-gemma4.env /etc/systemd/system/vllm-gemma4.service /var/lib/ojai /srv/ojai "
         "/etc/sysctl.d/99-zz-ojai.conf /etc/apt/sources.list.d/ojai-rocm.sources /etc/apt/keyrings/ojai-rocm.gpg "
         "/etc/apt/preferences.d/ojai-rocm-pin-600 /etc/ld.so.conf.d/ojai-rocm.conf /etc/modprobe.d/ojai-ttm.conf "
-        "/etc/docker/daemon.json /etc/group /opt /opt/rocm /usr/bin/dockerd /var/lib/docker /var/lib/containerd"
+        "/etc/docker/daemon.json /etc/group /opt /opt/rocm /usr/bin/dockerd /var/lib/docker /var/lib/containerd "
+        "/var/lib/apt/lists/repo.radeon.com_rocm_apt_7.2_dists_noble_InRelease "
+        "/var/lib/apt/lists/download.docker.com_linux_ubuntu_dists_noble_InRelease"
     )
     for path in ours.split():
         assert not [e.what for e in EXPLAINED if re.fullmatch(e.pattern, path)], path
