@@ -72,7 +72,7 @@ def retired(keep: Sequence[str]) -> Steps:
     for name in old:
         stem = name.removesuffix(".service")
         yield f"! systemctl cat {shlex.quote(name)} >/dev/null 2>&1 || systemctl disable --now {shlex.quote(name)}"
-        yield (f"rm -rf {UNITS}/{shlex.quote(name)} {UNITS}/{shlex.quote(name)}.d {shlex.quote(env_file(stem))}")
+        yield f"rm -rf {UNITS}/{shlex.quote(name)} {UNITS}/{shlex.quote(name)}.d {shlex.quote(env_file(stem))}"
     if old:
         yield "systemctl daemon-reload"
         yield f"systemctl reset-failed {shlex.join(old)} 2>/dev/null || true"

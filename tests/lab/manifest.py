@@ -111,8 +111,8 @@ def page() -> str:
         "Written by `make reference` from tests/lab/manifest.py; not by hand.\n\n"
         "With `removed: true` and `removed_data: true` a host is as it was before the first deploy. A test of `make "
         "test` compares the lab's machine before and after, file by file: kind, mode, owner, link target and SHA-256 "
-        f"(of files up to 100 MB) of everything on its disk but {', '.join(_OUTSIDE.split()[:-1])}. Any difference that is not in this list "
-        "fails it.\n\n"
+        f"(of files up to 100 MB) of everything on its disk but {', '.join(_OUTSIDE.split()[:-1])}. Any "
+        "difference that is not in this list fails it.\n\n"
         + results.table(["differs", "why"], [[results.cell(e.what), results.cell(e.why)] for e in EXPLAINED])
         + "\nAlso put back: kernel parameters have the values that were in force before the first deploy. Without "
         "`removed_data` the data folders stay. Packages go that this project installed, and what came with them unless "
