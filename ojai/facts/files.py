@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
@@ -37,6 +38,49 @@ class SmallFile(FactBase[File | None]):
         user, group, mode = output[0].split()
         text = base64.b64decode("".join(output[1:])).decode(errors="surrogateescape")
         return File(text=text, user=user, group=group, mode=mode)
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """An environment file, but not what is in it: ``sums`` are SHA-256 of the lines that set a name, all of them
+    together, by that name."""
+
+    user: str
+    group: str
+    mode: str
+    sums: dict[str, str]
+
+
+class SecretFile(FactBase[Secrets | None]):
+    """:class:`Secrets` of the regular file at ``path`` for ``names``; None where there is none.
+
+    Its content stays on the host: with ``-vvv`` pyinfra shows what a fact is told.
+    """
+
+    @staticmethod
+    def default() -> Secrets | None:
+        """No file."""
+        return None
+
+    def command(self, path: str, names: tuple[str, ...]) -> str:
+        """Owner and mode, then a sum for each name."""
+        file = shlex.quote(path)
+        sums = "".join(
+            f" && printf '%s %s\\n' {name} "
+            f'"$({{ LC_ALL=C grep -aE {shlex.quote(setting([name]))} {file} || true; }} | sha256sum)"'
+            for name in names
+        )
+        return f"if test -f {file} && ! test -L {file}; then stat -c '%U %G %a' {file}{sums}; fi"
+
+    def process(self, output: list[str]) -> Secrets:
+        """Read the answer."""
+        user, group, mode = output[0].split()
+        return Secrets(user, group, mode, {name: digest for name, digest, *_ in map(str.split, output[1:])})
+
+
+def setting(names: Iterable[str]) -> str:
+    """Extended regular expression for the lines of an environment file that set one of ``names``."""
+    return f"^[[:space:]]*({'|'.join(names)})[[:space:]]*(=|$)"
 
 
 class Existing(FactBase[tuple[str, ...]]):

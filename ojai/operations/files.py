@@ -7,38 +7,50 @@ with ``--diff`` even when it is secret; a file that another program also owns ne
 from __future__ import annotations
 
 import difflib
+import hashlib
 import io
 import json
 import shlex
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import FileUploadCommand, operation
+from pyinfra.api import FileUploadCommand, StringCommand, operation
 
-from ojai.facts.files import EmptyFolder, Existing, File, NewerThan, Places, SmallFile
+from ojai.facts.files import EmptyFolder, Existing, File, NewerThan, Places, SecretFile, Secrets, SmallFile, setting
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR
 from ojai.operations.progress import refuse, say
 
 
-def _upload(text: str, path: str, user: str, group: str, mode: str) -> Steps:
-    # Written beside its place with its final owner and mode, then renamed: a reader, or a power cut, sees the
-    # old file or the new one, and a secret is never readable for a moment.
-    new = f"{path}.ojai-new"
-    folder = path.rsplit("/", 1)[0]
-    yield (
-        f"mkdir -p {shlex.quote(folder)} && rm -f {shlex.quote(new)} && "
-        f"install -m {mode} -o {user} -g {group} /dev/null {shlex.quote(new)}"
+def _beginning(path: str, user: str, group: str, mode: str) -> str:
+    """Shell: beside ``path`` there is an empty file with its owner and mode, to be written and renamed.
+
+    A reader, or a power cut, sees the old file or the new one, and nobody else can read it while it is written.
+    """
+    new = shlex.quote(f"{path}.ojai-new")
+    return (
+        f"mkdir -p {shlex.quote(path.rsplit('/', 1)[0])} && rm -f {new} && "
+        f"install -m {mode} -o {user} -g {group} /dev/null {new}"
     )
-    yield FileUploadCommand(io.BytesIO(text.encode(errors="surrogateescape")), new)
-    place, new = shlex.quote(path), shlex.quote(new)
-    yield (
+
+
+def _ending(path: str, user: str, group: str, mode: str) -> str:
+    """Shell: the file that :func:`_beginning` made takes its place."""
+    place, new = shlex.quote(path), shlex.quote(f"{path}.ojai-new")
+    return (
         f"chown {user}:{group} {new} && chmod {mode} {new} && sync {new} && "
         f"{{ ! test -L {place} || rm {place}; }} && mv -fT {new} {place}"
     )
 
 
-def _same_rights(file: File, user: str, group: str, mode: str) -> bool:
+def _upload(text: str, path: str, user: str, group: str, mode: str) -> Steps:
+    """Not for secrets: on its way it lies in /tmp for a moment, where every account of the host can read it."""
+    yield _beginning(path, user, group, mode)
+    yield FileUploadCommand(io.BytesIO(text.encode(errors="surrogateescape")), f"{path}.ojai-new")
+    yield _ending(path, user, group, mode)
+
+
+def _same_rights(file: File | Secrets, user: str, group: str, mode: str) -> bool:
     return (file.user, file.group, file.mode.lstrip("0")) == (user, group, mode.lstrip("0"))
 
 
@@ -74,9 +86,10 @@ def secret_file(path: str, values: dict[str, str], header: str) -> Steps:
     which the operator may edit too.
 
     ``values`` are set in it, every other line is kept; an empty ``values`` only sees that the file is there and
-    closed. Values never appear in a log, a diff or an argument list: they travel as file content.
+    closed. Values never appear in a log, a diff or an argument list: they travel as standard input, and nothing of the
+    file comes back.
     """
-    found = host.get_fact(SmallFile, path=path)
+    found = host.get_fact(SecretFile, path=path, names=tuple(sorted(values)))
     folder = path.rsplit("/", 1)[0]
     around = host.get_fact(Places, paths=(folder,)).get(folder)
     # Who can write to the folder can put another file in the place of this one.
@@ -85,17 +98,28 @@ def secret_file(path: str, values: dict[str, str], header: str) -> Steps:
         opened = True
     else:
         opened = False
-    # Not splitlines(): it also splits at form feeds and the like, which are others' to write.
-    lines = (found.text if found else header).removesuffix("\n").split("\n")
-    wanted = [line for line in lines if line.split("=", 1)[0].strip() not in values]
-    wanted += [f"{name}={value}" for name, value in sorted(values.items())]
-    text = "\n".join(wanted) + "\n"
-    if found is None or sorted(text.split("\n")) != sorted(found.text.split("\n")):
-        yield from _upload(text, path, "root", "root", "600")
+    lines = {name: f"{name}={value}\n" for name, value in sorted(values.items())}
+    sums = {name: hashlib.sha256(line.encode()).hexdigest() for name, line in lines.items()}
+    if found is None or found.sums != sums:
+        yield _set_secrets(path, lines, header)
     elif not _same_rights(found, "root", "root", "600"):
         yield f"chown root:root {shlex.quote(path)} && chmod 600 {shlex.quote(path)}"
     elif not opened:
         host.noop(f"{path} is as it should be")
+
+
+def _set_secrets(path: str, lines: dict[str, str], header: str) -> StringCommand:
+    """The step that writes them. They travel as its standard input: pyinfra uploads by way of a file in /tmp, which
+    every account of the host can read."""
+    place, new = shlex.quote(path), shlex.quote(f"{path}.ojai-new")
+    others = f"{{ LC_ALL=C grep -avE {shlex.quote(setting(lines))} {place} || true; }}" if lines else f"cat {place}"
+    script = (
+        f"umask 077; {_beginning(path, 'root', 'root', '600')} && {{ if test -f {place} && ! test -L {place}; "
+        f"then {others}; else printf %s {shlex.quote(header)}; fi{'; cat' if lines else ''}; }} > {new} && "
+        f"{_ending(path, 'root', 'root', '600')}"
+    )
+    # pyinfra ends what it is given for standard input with a line end, also where it has none.
+    return StringCommand(script, _stdin="".join(lines.values())) if lines else StringCommand(script)
 
 
 def _object(path: str, found: File | None) -> tuple[dict[str, Any], str | None]:

@@ -42,13 +42,21 @@ class RealHost:
     def noop(self, description: str) -> None:
         self.noop_description = description
 
-    def sh(self, command: str) -> subprocess.CompletedProcess[str]:
+    def sh(self, command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["/bin/sh", "-c", command], env=self.environment, capture_output=True, text=True, check=False
+            ["/bin/sh", "-c", command],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def run_shell_command(self, command: Any, **arguments: Any) -> tuple[bool, CommandOutput]:
-        done = self.sh(command if isinstance(command, str) else command.get_raw_value())
+        if not isinstance(command, str):
+            arguments = {**arguments, **command.connector_arguments}
+            command = command.get_raw_value()
+        done = self.sh(command, arguments.get("_stdin") or "")
         lines = [OutputLine("stdout", line) for line in done.stdout.splitlines()]
         lines += [OutputLine("stderr", line) for line in done.stderr.splitlines()]
         self.errors += done.stderr.splitlines()

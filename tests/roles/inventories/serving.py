@@ -3,7 +3,7 @@
 One of them has the token of the tests in its environment file already.
 """
 
-import base64
+import hashlib
 import runpy
 from pathlib import Path
 
@@ -14,8 +14,8 @@ _answers = {
     "/v1/models": ["health=200", 'models={"data": [{"id": "google/gemma-4-E4B-it"}]} 200'],
 }
 
-_file = base64.b64encode(b"# yours\nHF_TOKEN=hf_SENTINEL_of_the_tests\n").decode()
-_has_token = {"base64 -w 0 /etc/ojai/vllm-gemma4.env": ["root root 600", _file]}
+_sum = hashlib.sha256(b"HF_TOKEN=hf_SENTINEL_of_the_tests\n").hexdigest()
+_has_token = {"then stat -c '%U %G %a' /etc/ojai/vllm-gemma4.env": ["root root 600", f"HF_TOKEN {_sum}  -"]}
 
 serving = [
     (name, {**_fake["INSTANT"], "fake_responses": {**answers, **_answers}, "gpu_users": ["ada"]})
