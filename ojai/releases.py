@@ -8,7 +8,7 @@ Each is a folder (root only: it holds the environment files) with every service'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -17,6 +17,9 @@ from ojai.places import Placed
 from ojai.settings import HostSettings, Service
 
 FOLDER = "/var/lib/ojai/releases"
+
+#: Says which release (its ``kept``) the host is on its way back to, from before the first change until it serves.
+GOING = f"{FOLDER}/going"
 
 #: Name of a kept release.
 Slot = Literal["healthy", "previous"]
@@ -80,9 +83,9 @@ class Release:
     services: tuple[Released, ...]
 
     def same_as(self, services: Sequence[Released]) -> bool:
-        """Whether these are the services of this release."""
-        mine = {released.serving: released.contents.same_as for released in self.services}
-        return mine == {released.serving: released.contents.same_as for released in services}
+        """Whether these are the services of this release. How long one may take to start is no part of it."""
+        mine = {replace(released.serving, timeout=0): released.contents.same_as for released in self.services}
+        return mine == {replace(released.serving, timeout=0): released.contents.same_as for released in services}
 
     def told(self) -> str:
         """One line for a person."""

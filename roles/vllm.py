@@ -61,9 +61,9 @@ def apply(*, settings: HostSettings) -> None:
     """
     units = [server.unit for server in settings.services]
     release = [serving_of(settings, server) for server in settings.services]
-    back = partial(releases.take_back, services=release)
+    stay, back = partial(releases.stay, services=release), partial(releases.take_back, services=release)
     for server in host.loop(settings.services):
-        docker.image(name=f"{server.name}: have the image", reference=settings.command(server).image, otherwise=back)
+        docker.image(name=f"{server.name}: have the image", reference=settings.command(server).image, otherwise=stay)
     vllm.stood_down(name="Stand down services no longer asked for", keep=units)
     for server in host.loop(settings.services):
         command = settings.command(server)

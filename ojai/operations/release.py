@@ -14,14 +14,15 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 from ojai.facts.files import Existing
 from ojai.facts.ledger import OwnUnits
 from ojai.facts.release import Releases, ReleaseState
+from ojai.facts.service import ServerEndpoint
 from ojai.operations import Steps
-from ojai.operations.ledger import ADDED_DIR, STATE_DIR
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
 from ojai.operations.progress import ask, complain, connector_arguments, refuse, say
 from ojai.operations.service import wait_until_ready
 from ojai.places import UNITS
-from ojai.releases import FOLDER, Contents, Release, Released, Serving, Slot, tag, to_json
+from ojai.releases import FOLDER, GOING, SLOTS, Contents, Release, Released, Serving, Slot, tag, to_json
 
-_RESTORED = "restored"
+_RESTORED, _REPLACED = "restored", "replaced"
 
 #: Stands for the host's own time until its shell fills it in.
 _WHEN = "@now@"
@@ -45,7 +46,10 @@ def kept(services: Sequence[Serving]) -> Steps:
     now = _now(services, found)
     healthy, previous = found.kept.get("healthy"), found.kept.get("previous")
     if healthy and healthy.same_as(now) and found.held("healthy"):
-        host.noop(f"kept: {healthy.told()}")
+        if found.going:  # a way back that was cut off, and is over
+            yield f"rm -f {GOING}"
+        else:
+            host.noop(f"kept: {healthy.told()}")
         return
     release = Release(kept=_WHEN, services=now)
     turn = healthy is not None and not healthy.same_as(now)
@@ -75,7 +79,7 @@ def kept(services: Sequence[Serving]) -> Steps:
             lines += _dropped(previous, (*now, *healthy.services))
     else:
         lines.append("rm -rf healthy")
-    lines.append("mv new healthy; sync .")
+    lines.append(f"mv new healthy; rm -f {GOING}; sync .")
     yield "\n".join(lines)
 
 
@@ -103,28 +107,42 @@ def _ours(host: Host) -> tuple[str, ...]:
 
 
 def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
-    """Shell that makes the host's services those of a kept release, and prints ``restored NAME`` for each changed.
+    """Shell that makes the host's services those of a kept release. It prints ``restored UNIT`` for each that was
+    changed, and ``replaced PATH`` where another environment file was in the way and is kept now.
 
     ``units``: all units of ours. What the release has not is stopped and goes. A file or image that is already the
-    release's stays, and a service of which nothing changed is only started if it is down.
+    release's stays, and a service of which nothing changed is only started if it is down. Images come first: without
+    one of them nothing else is touched. After one that was cut off, every service is started anew.
     """
     mine = {released.serving.unit for released in release.services}
-    lines = ["set -eu"]
-    for unit in sorted(set(units) - mine):
-        word = shlex.quote(unit)
-        lines.append(f"systemctl disable --now {word} >/dev/null 2>&1 || true; rm -f {UNITS}/{word}")
+    lines = [
+        f"set -eu; again=; ! test -e {GOING} || again=yes",
+        f"printf %s {shlex.quote(release.kept)} > {GOING}.new; sync {GOING}.new; mv {GOING}.new {GOING}",
+    ]
     for number, released in enumerate(release.services):
         service, contents = released.serving, released.contents
         image, image_id = shlex.quote(service.image), shlex.quote(contents.image_id)
-        kept = f"{FOLDER}/{slot}/{shlex.quote(service.name)}"
         fetch = f"docker pull --quiet {shlex.quote(contents.digest)} >&2" if contents.digest else "false"
         # A name with a digest in it cannot be given to an image; it is pulled by that name.
         name = f"docker pull --quiet {image} >&2" if "@" in service.image else f"docker tag {image_id} {image}"
         lines += [
-            f"changed{number}=",
+            f"changed{number}=$again",
             f"if [ \"$(docker image inspect --format '{{{{.Id}}}}' {image} 2>/dev/null)\" != {image_id} ]; then "
             f"docker image inspect {image_id} >/dev/null 2>&1 || {fetch}; {name}; changed{number}=yes; fi",
         ]
+    for unit in sorted(set(units) - mine):
+        word, place = shlex.quote(unit), f"{UNITS}/{shlex.quote(unit)}"
+        lines.append(
+            f"if test -e {place}; then systemctl disable --now {word} >/dev/null 2>&1 || true; rm -f {place}; "
+            f"echo {_RESTORED} {word}; fi; {forget('units', [unit])}"
+        )
+    for number, released in enumerate(release.services):
+        service = released.serving
+        kept, replaced = f"{FOLDER}/{slot}/{shlex.quote(service.name)}", f"{FOLDER}/{shlex.quote(service.name)}.env"
+        lines.append(
+            f"! test -e {shlex.quote(service.env_file)} || cmp -s {kept}.env {shlex.quote(service.env_file)} || "
+            f"{{ install -m 600 {shlex.quote(service.env_file)} {replaced}; echo {_REPLACED} {replaced}; }}"
+        )
         for file, suffix, mode in ((service.unit_file, "unit", "644"), (service.env_file, "env", "600")):
             place, new = shlex.quote(file), shlex.quote(f"{file}.ojai-new")
             lines.append(
@@ -132,13 +150,15 @@ def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
                 f"install -m {mode} -o root -g root {kept}.{suffix} {new}; sync {new}; mv -fT {new} {place}; "
                 f"changed{number}=yes; }}"
             )
+    if mine:
+        lines.append(note("units", sorted(mine)))
     lines.append("systemctl daemon-reload")
     for number, released in enumerate(release.services):
         word = shlex.quote(released.serving.unit)
         lines += [
             f"systemctl enable --quiet {word}; systemctl reset-failed {word} 2>/dev/null || true",
-            f'if [ -n "$changed{number}" ]; then echo {_RESTORED} {word}; systemctl restart {word}; '
-            f"else systemctl start {word}; fi",
+            f'if [ -n "$changed{number}" ]; then systemctl restart {word}; echo {_RESTORED} {word}; '
+            f"elif ! systemctl is-active --quiet {word}; then systemctl start {word}; echo {_RESTORED} {word}; fi",
         ]
     return "\n".join(lines)
 
@@ -147,6 +167,9 @@ def _put_back(state: State, host: Host, release: Release, slot: Slot) -> tuple[b
     """Make the host serve a kept release again. Returns whether it serves, and whether anything had to be changed."""
     success, output = ask(host, restoring(release, slot, _ours(host)), **connector_arguments(host))
     changed = any(line.startswith(_RESTORED) for line in output.stdout_lines)
+    for line in output.stdout_lines:
+        if line.startswith(_REPLACED):
+            say(host, f"the environment file that was there is kept as {line.removeprefix(_REPLACED).strip()}")
     if not success:
         complain(host, f"{release.told()} could not be put back:\n" + "\n".join(output.output_lines[-10:]))
         return False, changed
@@ -157,6 +180,32 @@ def _put_back(state: State, host: Host, release: Release, slot: Slot) -> tuple[b
         ):
             return False, changed
     return True, changed
+
+
+def _arrived(host: Host) -> None:
+    """The host serves the release that it was put back to."""
+    ask(host, f"rm -f {GOING}", **connector_arguments(host))
+
+
+def stay(state: State, host: Host, services: Sequence[Serving]) -> None:
+    """After a step has failed before anything that serves was touched: say so, if the healthy release does serve."""
+    healthy = _read(host, services).kept.get("healthy")
+    fact = ServerEndpoint()
+    for released in healthy.services if healthy else ():
+        serving = released.serving
+        command = fact.command(port=serving.port, container=serving.name, address=serving.address)
+        _, output = ask(host, command, **connector_arguments(host))
+        if not output.stdout_lines or not fact.process(output.stdout_lines).serves(serving.model):
+            take_back(state, host, services)
+            return
+    if healthy is None:
+        take_back(state, host, services)
+        return
+    complain(
+        host,
+        f"{healthy.told()} still serves: nothing of it was touched. What to do: mend the cause named above, then run "
+        "the deploy again.",
+    )
 
 
 def take_back(state: State, host: Host, services: Sequence[Serving]) -> None:
@@ -177,6 +226,8 @@ def take_back(state: State, host: Host, services: Sequence[Serving]) -> None:
         return
     say(host, f"going back to {healthy.told()} …")
     serves, changed = _put_back(state, host, healthy, "healthy")
+    if serves:
+        _arrived(host)
     if serves and changed:
         complain(
             host,
@@ -205,7 +256,13 @@ def go_back(state: State, host: Host, slot: Slot) -> bool:
         return False
     serves, _ = _put_back(state, host, release, slot)
     if not serves:
-        complain(host, f"{release.told()} was put back and does not serve. What to do: see the cause above.")
+        complain(host, f"{release.told()} does not serve. What to do: see the cause above.")
+        healthy = _read(host, ()).kept.get("healthy")
+        if slot == "previous" and healthy:
+            say(host, f"going back to {healthy.told()} …")
+            if _put_back(state, host, healthy, "healthy")[0]:
+                _arrived(host)
+                complain(host, f"{healthy.told()} serves again, as before.")
         return False
     if slot == "previous":
         script = f"set -eu; cd {FOLDER}; rm -rf new; mv previous new; ! test -e healthy || mv healthy previous\n"
@@ -219,6 +276,7 @@ def go_back(state: State, host: Host, slot: Slot) -> bool:
         if not success:
             complain(host, "it serves, but could not be noted as the healthy release:\n" + output.stderr)
             return False
+    _arrived(host)
     say(host, f"{release.told()} serves. The next deploy brings what the inventory asks for: set that back too.")
     return True
 
@@ -226,10 +284,12 @@ def go_back(state: State, host: Host, slot: Slot) -> bool:
 @operation()
 def put_back() -> Steps:
     """The last release that was healthy, and is not what the host has now, serves again. Refuses where none is kept."""
-    kept = host.get_fact(ReleaseState, services=()).kept
+    found = host.get_fact(ReleaseState, services=())
+    kept = found.kept
     healthy = kept.get("healthy")
-    slot: Slot = "healthy"
-    if healthy:
+    # One that was cut off goes on to where it was going.
+    slot: Slot = next((name for name in SLOTS if name in kept and kept[name].kept == found.going), "healthy")
+    if healthy and not found.going:
         mine = [released.serving for released in healthy.services]
         now = _now(mine, host.get_fact(ReleaseState, services=_asked(mine)))
         units = host.get_fact(OwnUnits, directory=ADDED_DIR)

@@ -22,8 +22,22 @@ from ojai.operations.progress import Otherwise, ask, complain, connector_argumen
 #: Seconds between two looks at a service that is coming up.
 POLL = 5.0
 
-#: Looks in a row at which another program has the port before the service is given up.
+#: Looks in a row at which another program has the port, or the server names no model, before it is given up.
 HELD = 3
+
+
+def _unmask(unit: str, enabled: str) -> Steps:
+    if enabled in ("masked", "masked-runtime"):
+        yield f"systemctl unmask {'--runtime ' if enabled.endswith('runtime') else ''}{shlex.quote(unit)}"
+
+
+@operation()
+def unmasked(units: Sequence[str]) -> Steps:
+    """None of these is masked. One that is masked runs on, and is missed by what needs it only after the next boot."""
+    steps = [step for unit in units for step in _unmask(unit, host.get_fact(ServiceState, unit=unit).enabled)]
+    if not steps:
+        host.noop("none of them is masked")
+    yield from steps
 
 
 @operation()
@@ -53,8 +67,7 @@ def running(
         return
     if overrides:
         yield f"rm -f {shlex.join(overrides)} && systemctl daemon-reload"
-    if found.enabled in ("masked", "masked-runtime"):
-        yield f"systemctl unmask {'--runtime ' if found.enabled.endswith('runtime') else ''}{name}"
+    yield from _unmask(unit, found.enabled)
     if found.reload:
         yield "systemctl daemon-reload"
     if found.enabled not in ("enabled", "static", "alias", "indirect"):
@@ -124,7 +137,7 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
     fact = ServerEndpoint()
     started = time.monotonic()
     said = started
-    held = 0
+    held = silent = 0
     endpoint = Endpoint()
     say(host, f"{unit}: waiting for /health on port {port}, {timeout} s at most …")
     while time.monotonic() - started < timeout:
@@ -144,6 +157,11 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
             )
             return False
         if endpoint.health == 200 and not endpoint.others:
+            # One that is slow to name its models is asked again.
+            silent = silent + 1 if not endpoint.models and not endpoint.locked else 0
+            if 0 < silent < HELD:
+                time.sleep(POLL)
+                continue
             if not endpoint.serves(model):
                 complain(
                     host,
@@ -197,6 +215,6 @@ def ready(
         return
     found = host.get_fact(ServiceState, unit=unit)
     if found.active == "active" and found.age is not None and found.age > timeout:
-        yield f"systemctl restart {shlex.quote(unit)}"
+        yield from _start(unit, "restart", otherwise)
     words = {"otherwise": otherwise} if otherwise else {}
     yield FunctionCommand(wait_until_ready, (unit, port, model, timeout, address), words)

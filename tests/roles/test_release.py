@@ -6,6 +6,8 @@ docker is a small program that keeps names of images in a folder; systemctl writ
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from sample import SERVING
 
 from ojai.facts.release import ReleaseState
 from ojai.operations import progress, release
+from ojai.operations.ledger import forget, note
 from ojai.releases import tag
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a release belongs to root")
@@ -45,23 +48,23 @@ class Machine(RealHost):
     """A host whose /etc and /var/lib/ojai are in ``root``."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.log, self.answers = root, root / "log", True
+        self.root, self.log, self.answers, self.cut_off = root, root / "log", True, False
         programs, self.store = root / "programs", root / "images"
         for folder in (programs, self.store, root / "etc/systemd/system", root / "etc/ojai"):
             folder.mkdir(parents=True)
         scripts = {
             "docker": DOCKER.format(store=self.store, log=self.log, old=OLD),
-            "systemctl": f'echo "$*" >> {self.log}',
+            "systemctl": f'echo "$*" >> {self.log}; case "$1" in is-active) ! test -e {root}/down;; esac',
         }
         for name, script in scripts.items():
             (programs / name).write_text(f"#!/bin/sh\n{script}\n")
             (programs / name).chmod(0o755)
         super().__init__({"PATH": f"{programs}:{os.environ['PATH']}"})
 
-    def sh(self, command: str) -> Any:
+    def sh(self, command: str, stdin: str = "") -> Any:
         for place in ("/etc/", "/var/lib/ojai"):
             command = command.replace(place, f"{self.root}{place}")
-        return super().sh(command)
+        return super().sh(command, stdin)
 
     def run_shell_command(self, command: Any, **arguments: Any) -> Any:
         if not self.answers:
@@ -93,6 +96,10 @@ class Machine(RealHost):
         with ctx_state.use(self.state), ctx_host.use(self):
             release.take_back(self.state, self, list(services))
 
+    def stay(self, *services: Any) -> None:
+        with ctx_state.use(self.state), ctx_host.use(self):
+            release.stay(self.state, self, list(services))
+
     def roll_back(self) -> bool:
         return self.apply(release.put_back)
 
@@ -109,7 +116,13 @@ def said(monkeypatch):
 def serves(monkeypatch):
     """Whether what was put back becomes ready."""
     answer = {"ready": True}
-    monkeypatch.setattr(release, "wait_until_ready", lambda *words: answer["ready"])
+
+    def wait(state: Any, host: Any, *words: Any) -> bool:
+        if host.cut_off:
+            raise KeyboardInterrupt
+        return answer["ready"]
+
+    monkeypatch.setattr(release, "wait_until_ready", wait)
     return answer
 
 
@@ -169,8 +182,37 @@ def test_a_moved_tag_is_given_back(machine, said):
 def test_where_nothing_was_changed_nothing_is_restarted(machine, said):
     machine.take_back(NEXT)
     asked = machine.asked()
-    assert "start vllm-gemma4.service" in asked and "restart vllm-gemma4.service" not in asked
+    assert "start vllm-gemma4.service" not in asked and "restart vllm-gemma4.service" not in asked
     assert "still serves" in "\n".join(said)
+
+
+def test_one_that_was_stopped_is_started_and_not_said_to_have_served_on(machine, said):
+    (machine.root / "down").touch()
+    machine.take_back(NEXT)
+    assert "start vllm-gemma4.service" in machine.asked()
+    assert "serves again" in "\n".join(said) and "still serves" not in "\n".join(said)
+
+
+def test_an_environment_file_that_is_replaced_is_kept(machine):
+    """The operator may have changed a key in it since the release was kept."""
+    machine.put("vllm-gemma4", "old", "A=rotated\n")
+    machine.take_back(NEXT)
+    kept = machine.root / "var/lib/ojai/releases/vllm-gemma4.env"
+    assert (kept.read_text(), oct(kept.stat().st_mode)[-3:]) == ("A=rotated\n", "600")
+
+
+def test_a_failed_pull_touches_nothing(machine, said, monkeypatch):
+    machine.put("vllm-gemma4", "old", "A=rotated\n")
+    answer = ["health=200", f'models={{"data": [{{"id": "{SERVING.model}"}}]}} 200']
+    monkeypatch.setattr(release.ServerEndpoint, "command", lambda *_, **__: "printf '%s\\n' " + shlex.join(answer))
+    machine.stay(NEXT)
+    assert (machine.root / "etc/ojai/vllm-gemma4.env").read_text() == "A=rotated\n"
+    assert "restart vllm-gemma4.service" not in machine.asked()
+    assert "still serves: nothing of it was touched" in "\n".join(said)
+    # Where it does not serve, it is put back as after any other failure.
+    answer[0] = "health=000"
+    machine.stay(NEXT)
+    assert "restart vllm-gemma4.service" in machine.asked()
 
 
 def test_a_pruned_image_is_pulled_again(machine):
@@ -189,7 +231,9 @@ def test_a_pruned_image_is_pulled_again(machine):
 def test_a_service_that_took_anothers_place_gives_it_back(machine, said):
     renamed = replace(SERVING, name="chat")
     machine.put("chat", "new")
+    (machine.root / "down").touch()
     machine.take_back(renamed)
+    assert "serves again" in "\n".join(said)
     assert not (machine.root / "etc/systemd/system/chat.service").exists()
     asked = machine.asked()
     assert asked.index("disable --now chat.service") < asked.index("start vllm-gemma4.service")
@@ -269,9 +313,71 @@ def test_rollback_after_a_failed_edit_goes_to_the_healthy_one(machine):
 
 def test_rollback_away_from_a_service_of_another_name(machine):
     machine.put("chat", "new")
+    (machine.root / "down").touch()
     assert machine.roll_back()
     assert not (machine.root / "etc/systemd/system/chat.service").exists()
     assert "start vllm-gemma4.service" in machine.asked()
+
+
+def test_a_second_rollback_undoes_the_first_also_when_the_name_has_changed(machine):
+    renamed = replace(SERVING, name="chat")
+    assert machine.sh(note("units", ["vllm-gemma4.service", "chat.service"])).returncode == 0
+    machine.put("chat", "new")
+    (machine.root / "etc/systemd/system/vllm-gemma4.service").unlink()
+    assert machine.sh(forget("units", ["vllm-gemma4.service"])).returncode == 0
+    assert machine.keep(renamed)
+    units = machine.root / "etc/systemd/system"
+    for name in ("vllm-gemma4", "chat", "vllm-gemma4"):
+        assert machine.roll_back()
+        assert [file.name for file in units.iterdir()] == [f"{name}.service"]
+
+
+def test_a_rollback_that_was_cut_off_goes_on_to_where_it_was_going(machine):
+    upgrade(machine)
+    assert machine.keep(NEXT)
+    before = machine.root / "var/lib/ojai/releases/previous/release.json"
+    before.write_text(re.sub(r'"kept":"[^"]*"', '"kept":"2026-01-01T00:00:00Z"', before.read_text()))
+    machine.cut_off = True
+    with pytest.raises(KeyboardInterrupt):
+        machine.roll_back()
+    assert machine.unit() == "old"
+    machine.cut_off = False
+    machine.asked()
+    assert machine.roll_back()
+    # Nobody knows how far the first one came: it is started anew.
+    assert machine.unit() == "old" and "restart vllm-gemma4.service" in machine.asked()
+    assert machine.kept()["healthy"].services[0].serving == SERVING
+    assert machine.roll_back()
+    assert machine.unit() == "new"
+
+
+def test_a_way_back_that_was_cut_off_is_forgotten_once_a_deploy_has_ended_well(machine):
+    going = machine.root / "var/lib/ojai/releases/going"
+    going.write_text(machine.kept()["healthy"].kept)
+    assert machine.keep(SERVING)
+    assert not going.exists() and not machine.keep(SERVING)
+
+
+def test_how_long_a_start_may_take_makes_no_other_release(machine):
+    upgrade(machine)
+    assert machine.keep(NEXT)
+    assert not machine.keep(replace(NEXT, timeout=NEXT.timeout + 1))
+    assert machine.kept()["previous"].services[0].serving == SERVING
+
+
+def test_without_its_image_nothing_else_is_touched(machine, said):
+    renamed = replace(NEXT, name="chat")
+    machine.has(NEXT.image, NEW)
+    machine.put("chat", "new")
+    (machine.root / "etc/systemd/system/vllm-gemma4.service").unlink()
+    assert machine.keep(renamed)
+    for file in machine.store.iterdir():
+        if OLD in file.read_text():
+            file.unlink()
+    with pytest.raises(AssertionError):
+        machine.roll_back()
+    assert (machine.root / "etc/systemd/system/chat.service").exists()
+    assert "could not be put back" in "\n".join(said) and "serves again, as before" in "\n".join(said)
 
 
 def test_rollback_that_does_not_serve_fails_and_leaves_the_releases(machine, serves, said):
@@ -283,6 +389,7 @@ def test_rollback_that_does_not_serve_fails_and_leaves_the_releases(machine, ser
         machine.roll_back()
     assert "does not serve" in said[-1]
     assert machine.kept() == before
+    assert machine.unit() == "new", "what served before was not put back"
 
 
 @pytest.mark.parametrize("line", range(4, 13))
