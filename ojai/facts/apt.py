@@ -13,7 +13,8 @@ from pyinfra.api import FactBase
 class Packages:
     """State of the packages that were asked about.
 
-    ``installed``: name -> version, fully installed ones only. ``broken``: packages that dpkg left half done, and
+    ``installed``: name -> version, fully installed ones only. ``left``: those that are neither that nor wholly gone
+    (removed but for their configuration, or in the middle of it). ``broken``: packages that dpkg left half done, and
     ``unmet``: what installed packages depend on and nothing installed provides (any package, not only those asked
     about). ``held``: those that are on hold. ``altered``: name -> its files that are gone or not as they were
     installed (configuration files, and documentation that was left out, do not count). ``lists_age``: seconds since
@@ -21,6 +22,7 @@ class Packages:
     """
 
     installed: dict[str, str] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
     unmet: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
@@ -76,6 +78,7 @@ class AptPackages(FactBase[Packages]):
     def process(self, output: list[str]) -> Packages:
         """Read the answer."""
         installed: dict[str, str] = {}
+        left: list[str] = []
         broken: list[str] = []
         unmet: list[str] = []
         held: list[str] = []
@@ -87,6 +90,8 @@ class AptPackages(FactBase[Packages]):
                     installed[name] = version
                     if status.startswith("hold "):
                         held.append(name)
+                case ["package", status, name, _] if not status.endswith(" not-installed"):
+                    left.append(name)
                 case ["unmet", name]:
                     unmet.append(name)
                 case ["altered", name, file]:
@@ -97,6 +102,7 @@ class AptPackages(FactBase[Packages]):
                     age = int(seconds)
         return Packages(
             installed=installed,
+            left=tuple(left),
             broken=tuple(broken),
             unmet=tuple(unmet),
             held=tuple(held),

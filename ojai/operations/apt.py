@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
@@ -21,6 +21,7 @@ from ojai.facts.apt import (
     AptPackages,
     KeyringFingerprints,
     Offers,
+    Packages,
     SourceRefreshed,
 )
 from ojai.facts.files import Entry, Places
@@ -170,12 +171,7 @@ def packages(
     ]
     if found.held:
         yield f"apt-mark unhold {shlex.join(found.held)}"
-    if found.broken or found.unmet:
-        what = " ".join([*found.broken, *found.unmet][:5])
-        yield from locked(
-            f"{_ENVIRONMENT} dpkg --configure -a --force-confdef --force-confold && {COMMAND} -f install",
-            f"finishing what dpkg left half done ({what})",
-        )
+    yield from _finished(found)
     if missing or others:
         if missing:
             yield note("packages", missing)
@@ -205,6 +201,27 @@ def packages(
         host.noop(f"installed: {' '.join(names)}")
 
 
+def _finished(found: Packages) -> Steps:
+    """Nothing is left half done by a dpkg that was cut off."""
+    if found.broken or found.unmet:
+        what = " ".join([*found.broken, *found.unmet][:5])
+        yield from locked(
+            f"{_ENVIRONMENT} dpkg --configure -a --force-confdef --force-confold && {COMMAND} -f install",
+            f"finishing what dpkg left half done ({what})",
+        )
+
+
+def _purge(names: str, ours: Iterable[str]) -> str:
+    """Shell that purges those of ``names`` (words) with which nothing has to go that is not among ``ours``."""
+    return (
+        f"set -e; all=' {' '.join(ours)} '; gone=; for name in {names}; do "
+        f"with=$({COMMAND} --simulate purge \"$name\" | sed -n 's/^\\(Purg\\|Remv\\) \\([^ ]*\\).*/\\2/p'); "
+        'needed=; for each in $with; do case "$all" in *" $each "*) ;; *) needed="$needed $each";; esac; done; '
+        'if [ -z "$needed" ]; then gone="$gone $name"; else echo "$name stays:$needed needs it"; fi; done; '
+        f'[ -z "$gone" ] || {COMMAND} purge $gone'
+    )
+
+
 def reinstall(names: list[str]) -> str:
     """Shell that puts the files of installed packages back. Fails where apt cannot get the version any more."""
     return (
@@ -217,15 +234,21 @@ def reinstall(names: list[str]) -> str:
 
 @operation()
 def packages_removed(names: list[str]) -> Steps:
-    """Those of ``names`` that this project installed are gone. What came with them: :func:`dependencies_removed`."""
+    """Those of ``names`` that this project installed are gone, but for what something else needs by now.
+
+    What came with them: :func:`dependencies_removed`.
+    """
     added = host.get_fact(Added, directory=ADDED_DIR, kind="packages")
     ours = [name for name in names if name in added]
     if not ours:
         host.noop("none of them was installed by this project")
         return
-    there = host.get_fact(AptPackages, names=tuple(ours)).installed
+    found = host.get_fact(AptPackages, names=tuple(ours))
+    yield from _finished(found)
+    there = [*found.installed, *found.left]
     if there:
-        yield from locked(f"{COMMAND} purge {shlex.join(there)}", f"removing {' '.join(there)}")
+        came = host.get_fact(Added, directory=ADDED_DIR, kind="dependencies")
+        yield from locked(_purge(shlex.join(there), [*added, *came]), f"removing {' '.join(there)}")
     yield forget("packages", ours)
 
 
@@ -236,17 +259,13 @@ def dependencies_removed() -> Steps:
     Not ``--auto-remove``: that also takes what was there before us, and leaves what another package only suggests.
     """
     names = host.get_fact(Added, directory=ADDED_DIR, kind="dependencies")
-    there = list(host.get_fact(AptPackages, names=names).installed) if names else []
+    found = host.get_fact(AptPackages, names=names) if names else Packages()
+    yield from _finished(found)
+    there = [*found.installed, *found.left]
     if there:
         yield from locked(
-            f"set -e; all=' {' '.join(there)} '; gone=; "
-            f"for name in $(apt-mark showauto {shlex.join(there)}); do "
-            # Whatever would have to go with it must be ours as well.
-            f"with=$({COMMAND} --simulate purge \"$name\" | sed -n 's/^\\(Purg\\|Remv\\) \\([^ ]*\\).*/\\2/p'); "
-            "ours=yes; "
-            'for each in $with; do case "$all" in *" $each "*) ;; *) ours=no;; esac; done; '
-            '[ "$ours" = no ] || gone="$gone $name"; done; '
-            f'[ -z "$gone" ] || {COMMAND} purge $gone',
+            # What is in the middle of being removed is in no list of apt's of what came by itself.
+            _purge(f"$(apt-mark showauto {shlex.join(there)}) {shlex.join(found.left)}", there),
             "removing what came with our packages and nothing else needs",
         )
     if names:
