@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,10 @@ from typing import Literal
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = ROOT / "tests" / "host"
+
+#: Seconds that all checks of one host may take; half a minute is usual. With ``--disruptive`` the services' start
+#: times come on top.
+PATIENCE = 600
 
 #: Hosts checked at the same time; each is one process that waits for its host most of the time.
 SIDE_BY_SIDE = 8
@@ -82,16 +87,16 @@ def _first_lines(message: str, most: int = 3) -> str:
     return "\n".join(lines[:most])
 
 
-def verify_host(inventory: str, host: str, disruptive: bool = False) -> Verdict:
-    """Check one host of an inventory, in processes of its own.
+def verify_host(inventory: str, host: str, disruptive: bool = False, patience: float = PATIENCE) -> Verdict:
+    """Check one host of an inventory, in processes of its own, for ``patience`` seconds at most.
 
     The dry run that looks for drift takes as long as all else together, so the two run side by side; not so with
     ``disruptive``, which would pull the host away from under it.
     """
     drift, rest = ["test_drift.py"], sorted(path.name for path in CHECKS.glob("test_*.py") if path.stem != "test_drift")
     with ThreadPoolExecutor(max_workers=1 if disruptive else 2) as pool:
-        first = pool.submit(_run, inventory, host, drift, False)
-        second = pool.submit(_run, inventory, host, rest, disruptive)
+        first = pool.submit(_run, inventory, host, drift, False, patience)
+        second = pool.submit(_run, inventory, host, rest, disruptive, patience)
         return _joined(second.result(), first.result())
 
 
@@ -99,7 +104,7 @@ def _joined(one: Verdict, other: Verdict) -> Verdict:
     """Both halves of a host's verdict as one."""
     trouble = one.trouble or other.trouble
     if trouble:
-        return Verdict(host=one.host, checks=(), junit="", trouble=trouble)
+        return Verdict(host=one.host, checks=(*one.checks, *other.checks), junit="", trouble=trouble)
     suites = ElementTree.Element("testsuites")
     for half in (one, other):
         suites.extend(ElementTree.fromstring(half.junit).iter("testsuite"))
@@ -110,7 +115,18 @@ def _joined(one: Verdict, other: Verdict) -> Verdict:
     )
 
 
-def _run(inventory: str, host: str, files: list[str], disruptive: bool) -> Verdict:
+def _run(inventory: str, host: str, files: list[str], disruptive: bool, patience: float) -> Verdict:
+    try:
+        return _checked(inventory, host, files, disruptive, patience)
+    except subprocess.TimeoutExpired:
+        trouble = f"the checks did not end within {patience:.0f} s; does the host still answer, and its Docker?"
+    except (OSError, ElementTree.ParseError) as error:
+        # Of this machine; the other hosts are told of all the same.
+        trouble = f"the checks could not be run: {error}"
+    return Verdict(host=host, checks=(), junit="", trouble=trouble)
+
+
+def _checked(inventory: str, host: str, files: list[str], disruptive: bool, patience: float) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="ojai-verify-") as folder:
         report = Path(folder) / "junit.xml"
         argv = [sys.executable, "-m", "pytest", *(str(CHECKS / name) for name in files), "--rootdir", str(ROOT)]
@@ -118,19 +134,22 @@ def _run(inventory: str, host: str, files: list[str], disruptive: bool) -> Verdi
         argv += ["--junitxml", str(report), "-o", "junit_family=xunit2"]
         if disruptive:
             argv.append("--disruptive")
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=patience)
         if done.returncode not in (0, 1) or not report.exists():
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-5:]
-            return Verdict(
-                host=host, checks=(), junit="", trouble="\n".join(said) or f"pytest exited {done.returncode}"
-            )
+            # Control characters have no place in XML.
+            told = re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd]", "", "\n".join(said))
+            return Verdict(host=host, checks=(), junit="", trouble=told or f"pytest exited {done.returncode}")
         return read_junit(host, report.read_text())
 
 
-def verify(inventory: str, hosts: list[str], disruptive: bool = False) -> Iterator[Verdict]:
-    """Check hosts side by side; verdicts come as they are ready, one for every host, whatever becomes of others."""
+def verify(inventory: str, hosts: list[str], disruptive: bool = False, patience: float = PATIENCE) -> Iterator[Verdict]:
+    """Check hosts side by side; verdicts come as they are ready, one for every host, whatever becomes of others.
+
+    A host whose checks have not ended after ``patience`` seconds has failed.
+    """
     with ThreadPoolExecutor(max_workers=SIDE_BY_SIDE) as pool:
-        for future in as_completed([pool.submit(verify_host, inventory, host, disruptive) for host in hosts]):
+        for future in as_completed([pool.submit(verify_host, inventory, host, disruptive, patience) for host in hosts]):
             yield future.result()
 
 

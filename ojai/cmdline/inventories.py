@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ojai.faults import nearest
-from ojai.inventory import InventoryUnreadableError, read
+from ojai.inventory import Entry, InventoryUnreadableError, read
 
 
 class InventoryFile(click.ParamType[str]):
@@ -35,14 +35,14 @@ class InventoryFile(click.ParamType[str]):
         return [CompletionItem(incomplete, type="file")]
 
 
-def resolved(inventory: str, limit: tuple[str, ...]) -> tuple[str, list[str]]:
-    """The inventory as it can be read from any folder, and the names of the hosts that ``limit`` leaves of it.
+def resolved(inventory: str, limit: tuple[str, ...]) -> tuple[str, list[Entry]]:
+    """The inventory as it can be read from any folder, and the hosts that ``limit`` leaves of it.
 
     Raises ``click.UsageError`` when pyinfra cannot read it.
     """
     if Path(inventory).is_file():
         inventory = str(Path(inventory).resolve())
     try:
-        return inventory, [entry.name for entry in read(inventory, limit)]
+        return inventory, read(inventory, limit)
     except InventoryUnreadableError as error:
         raise click.UsageError(str(error)) from None

@@ -33,9 +33,10 @@ def command(inventory: str, limit: tuple[str, ...], yes: bool) -> None:
     Goes back to the latest of them that is not what the host has now, so that a second rollback undoes the first.
     The inventory stays as it is: set it back too, or the next deploy brings again what it asks for.
     """
-    inventory, hosts = resolved(inventory, limit)
+    inventory, entries = resolved(inventory, limit)
     if not yes:
-        click.confirm(f"Put the earlier release back on {', '.join(hosts)}? Their services are restarted.", abort=True)
+        names = ", ".join(entry.name for entry in entries)
+        click.confirm(f"Put the earlier release back on {names}? Their services are restarted.", abort=True)
     argv = [sys.executable, "-m", "pyinfra", "--yes", inventory, str(_DEPLOY)]
     for pattern in limit:
         argv += ["--limit", pattern]

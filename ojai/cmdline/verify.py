@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ojai.cmdline.inventories import InventoryFile, resolved
-from ojai.verification import Verdict, merge_junit, verify
+from ojai.verification import PATIENCE, Verdict, merge_junit, verify
 
 
 @click.command()
@@ -25,11 +25,23 @@ from ojai.verification import Verdict, merge_junit, verify
     is_flag=True,
     help="Also kill the container and its engine, and reboot, to see the service come back. Interrupts service.",
 )
+@click.option(
+    "--timeout",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    help=f"Give a host up after this long. [default: {PATIENCE}; with --disruptive longer, by the start times]",
+)
 @click.option("--junit", type=click.Path(dir_okay=False, writable=True), help="Write JUnit XML to this file.")
 @click.option("--nagios", is_flag=True, help="One line for a monitoring system; exit status 0 or 2.")
 @click.option("--json", "as_json", is_flag=True, help="Every check of every host as JSON.")
 def command(
-    inventory: str, limit: tuple[str, ...], disruptive: bool, junit: str | None, nagios: bool, as_json: bool
+    inventory: str,
+    limit: tuple[str, ...],
+    disruptive: bool,
+    timeout: int | None,
+    junit: str | None,
+    nagios: bool,
+    as_json: bool,
 ) -> None:
     """Check what the hosts of INVENTORY really do, not what was written to them.
 
@@ -38,13 +50,17 @@ def command(
     """
     started = time.monotonic()
     # The checks run in the project's folder, whatever folder this is.
-    inventory, hosts = resolved(inventory, limit)
+    inventory, entries = resolved(inventory, limit)
+    hosts = [entry.name for entry in entries]
+    # The container is killed, its engine is killed, the host is booted: three starts.
+    starts = [service.start_timeout for entry in entries for service in entry.settings.services]
+    patience = timeout or PATIENCE + (3 * sum(starts) if disruptive else 0)
     quiet = nagios or as_json
     console = Console()
     if not quiet:
         click.echo(f"Checking {', '.join(hosts)} …", err=True)
     verdicts: list[Verdict] = []
-    for verdict in verify(inventory, hosts, disruptive):
+    for verdict in verify(inventory, hosts, disruptive, patience):
         verdicts.append(verdict)
         if not quiet:
             _show(console, verdict)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
+#: The client, to be asked in facts: a daemon that hangs gives no answer, and is no reason to wait for ever.
+DOCKER = "timeout 20 docker"
+
 
 @dataclass(frozen=True)
 class Image:
@@ -33,7 +36,7 @@ class DockerImage(FactBase[Image | None]):
 
     def command(self, reference: str) -> str:
         """``docker image inspect``, whose failure is an answer."""
-        return f"docker image inspect --format '{{{{json .}}}}' {shlex.quote(reference)} 2>/dev/null || true"
+        return f"{DOCKER} image inspect --format '{{{{json .}}}}' {shlex.quote(reference)} 2>/dev/null || true"
 
     def process(self, output: list[str]) -> Image | None:
         """Read the JSON; for an image that is not there docker prints an empty line."""
@@ -103,7 +106,7 @@ class DockerDaemon(FactBase[Daemon]):
         """``docker info``, and systemd's word about drop-ins."""
         return (
             "! command -v docker >/dev/null || { echo there; systemctl show docker.service -p DropInPaths; "
-            "timeout 20 docker info --format '{{json .LoggingDriver}} {{json .RegistryConfig.Mirrors}}' 2>/dev/null "
+            f"{DOCKER} info --format '{{{{json .LoggingDriver}}}} {{{{json .RegistryConfig.Mirrors}}}}' 2>/dev/null "
             "| grep '^\"..*\" ' || true; }"
         )
 

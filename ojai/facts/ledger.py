@@ -27,6 +27,24 @@ class Added(FactBase[tuple[str, ...]]):
         return tuple(line for line in output if line)
 
 
+class Loose(FactBase[tuple[str, ...]]):
+    """What of ``directory`` (itself, its folders and their files) somebody else than root could change."""
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def command(self, directory: str) -> str:
+        """``find`` by owner and mode; links are left out, whose mode says nothing."""
+        place = shlex.quote(directory)
+        return f"! test -d {place} || find {place} -maxdepth 2 ! -type l '(' ! -user root -o -perm /022 ')'"
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """One path a line."""
+        return tuple(output)
+
+
 class OwnUnits(FactBase[tuple[str, ...]]):
     """Every unit of ours on the host: noted in ``directory``, or saying in its first line that ojai made it."""
 

@@ -62,7 +62,7 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*
 for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
   sed -n 's/^installed\t/docker\t/p'
-for image in %IMAGES%; do docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
+for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 :
 """
 

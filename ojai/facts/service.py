@@ -9,6 +9,8 @@ from decimal import Decimal
 
 from pyinfra.api import FactBase
 
+from ojai.facts.docker import DOCKER
+
 #: Seconds that the engine may take to make a unit's container.
 MAKING = 120
 
@@ -63,10 +65,10 @@ class ServiceState(FactBase[Service]):
                 "{{range .Mounts}}Mount={{$.State.Pid}} {{.Destination}} {{.Source}}{{println}}{{end}}"
             )
             script += (
-                f"shown=$(docker container inspect {shlex.quote(container)} --format '{shape}' 2>/dev/null); "
+                f"shown=$({DOCKER} container inspect {shlex.quote(container)} --format '{shape}' 2>/dev/null); "
                 'printf "%s\\n" "$shown"; '
                 'name=$(printf "%s\\n" "$shown" | sed -n "s/^Name=//p"); '
-                "printf 'Has=%s\\n' \"$(docker image inspect --format '{{.Id}}' \"$name\" 2>/dev/null)\"; "
+                f"printf 'Has=%s\\n' \"$({DOCKER} image inspect --format '{{{{.Id}}}}' \"$name\" 2>/dev/null)\"; "
                 'printf "%s\\n" "$shown" | sed -n "s/^Mount=//p" | while read -r pid inside outside; do '
                 'test "$(stat -L -c %d:%i "/proc/$pid/root$inside" 2>/dev/null)" = '
                 '"$(stat -L -c %d:%i "$outside" 2>/dev/null)" || echo "Strange=$outside"; done; '
@@ -128,7 +130,7 @@ class ServerEndpoint(FactBase[Endpoint]):
         """Two requests with short bounds, and who listens. An API key guards /v1 only: /health answers without."""
         base = f"http://{address}:{port:d}"
         return (
-            f"id=$(docker container inspect --format '{{{{.Id}}}}' {shlex.quote(container)} 2>/dev/null); "
+            f"id=$({DOCKER} container inspect --format '{{{{.Id}}}}' {shlex.quote(container)} 2>/dev/null); "
             f"for pid in $(ss -ltnpH 'sport = :{port:d}' | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do "
             'grep -q "${id:-none}" /proc/$pid/cgroup 2>/dev/null || '
             'printf "other=%s %s\\n" $pid "$(cat /proc/$pid/comm 2>/dev/null)"; done; '

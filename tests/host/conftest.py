@@ -81,7 +81,9 @@ def _connect(entry: Entry, sockets: Path) -> testinfra.host.Host:
     if data.get("ssh_port"):
         spec += f":{data['ssh_port']}"
     # One connection for all checks: 7 ms a command instead of 200 (testinfra sets no ControlPath of its own).
-    extra = f"-o BatchMode=yes -o ControlMaster=auto -o ControlPersist=60s -o ControlPath={sockets}/%C"
+    # A host that goes silent after the login ends the checks, by name, after a minute.
+    extra = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4 "
+    extra += f"-o BatchMode=yes -o ControlMaster=auto -o ControlPersist=60s -o ControlPath={sockets}/%C"
     if data.get("ssh_known_hosts_file"):
         extra += f" -o UserKnownHostsFile={data['ssh_known_hosts_file']}"
     if data.get("ssh_strict_host_key_checking"):
@@ -151,7 +153,7 @@ class Served:
 
     def inspect(self, template: str) -> str:
         name = shlex.quote(self.service.name)
-        return self.mini.text(f"docker container inspect --format {shlex.quote(template)} {name}")
+        return self.mini.text(f"timeout 20 docker container inspect --format {shlex.quote(template)} {name}")
 
 
 @pytest.fixture(scope="session")

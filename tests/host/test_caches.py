@@ -22,7 +22,7 @@ def test_what_the_container_writes_is_on_the_host(services):
             outside, inside = mount.split("=")
             assert outside.startswith(f"{served.mini.settings.data_directory}/"), mount
             probe = f".ojai-{served.service.port}"
-            served.mini.text(f"docker exec {name} touch {inside}/{probe}")
+            served.mini.text(f"timeout 20 docker exec {name} touch {inside}/{probe}")
             assert served.mini.run(f"rm {outside}/{probe}").rc == 0, f"{inside} is not {outside}"
 
 
@@ -33,6 +33,6 @@ def test_tuning_results_are_filed_under_the_image(services):
             if inside == "/root/.cache/tunableop":
                 image = served.inspect("{{.Image}}")
                 digests = served.mini.text(
-                    f"docker image inspect --format '{{{{json .RepoDigests}}}} {{{{.Id}}}}' {image}"
+                    f"timeout 20 docker image inspect --format '{{{{json .RepoDigests}}}} {{{{.Id}}}}' {image}"
                 )
                 assert outside.rsplit("/", 1)[1] in digests, f"{outside} is not named for {digests}"

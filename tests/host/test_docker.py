@@ -9,14 +9,22 @@ def test_own_source_trusts_one_key_and_it_has_the_fingerprint(mini):
         return
     keyrings = mini.text("sed -n 's/^Signed-By: *//p' /etc/apt/sources.list.d/ojai-docker.sources").split()
     assert len(keyrings) == 1, keyrings
-    shown = mini.text(f"GNUPGHOME=$(mktemp -d) gpg --batch --with-colons --show-keys {keyrings[0]}")
+    shown = mini.text(
+        f"d=$(mktemp -d); trap 'rm -rf $d' EXIT; GNUPGHOME=$d gpg --batch --with-colons --show-keys {keyrings[0]}"
+    )
     primary = re.findall(r"^pub:.*\nfpr:+([0-9A-F]{40}):", shown, re.MULTILINE)
     assert primary == [mini.settings.docker_key_fingerprint.replace(" ", "").upper()]
 
 
 def test_engine_answers_and_starts_at_boot(mini):
-    assert mini.text("docker version --format '{{.Server.Version}}'")
+    assert mini.text("timeout 20 docker version --format '{{.Server.Version}}'")
     assert mini.text("systemctl is-enabled docker.service") == "enabled"
+
+
+def test_what_the_engine_needs_is_not_masked(mini):
+    """A masked unit runs on; docker.service would not come up at the next boot."""
+    for unit in ("containerd.service", "docker.socket"):
+        assert "masked" not in mini.run(f"systemctl is-enabled {unit}").stdout, f"{unit} is masked"
 
 
 def test_engine_has_read_its_configuration(mini):
@@ -35,12 +43,12 @@ def test_configuration_can_be_read_and_has_our_settings(mini):
 
 
 def test_engine_logs_as_it_should(mini):
-    assert mini.text("docker info --format '{{.LoggingDriver}}'") == "json-file"
+    assert mini.text("timeout 20 docker info --format '{{.LoggingDriver}}'") == "json-file"
 
 
 def test_engine_asks_the_mirrors(mini):
     wanted = [f"{url}/" for url in mini.settings.docker_registry_mirrors]
-    found = json.loads(mini.text("docker info --format '{{json .RegistryConfig.Mirrors}}'")) or []
+    found = json.loads(mini.text("timeout 20 docker info --format '{{json .RegistryConfig.Mirrors}}'")) or []
     assert [url for url in wanted if url not in found] == []
 
 

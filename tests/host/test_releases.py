@@ -24,7 +24,7 @@ def test_the_healthy_release_is_kept_and_is_what_serves(services):
 def test_the_images_of_kept_releases_are_held(services):
     for served in services:
         tag = f"ojai-release:{served.service.name}-healthy"
-        held = served.mini.run(f"docker image inspect --format '{{{{.Id}}}}' {tag}").stdout.strip()
+        held = served.mini.run(f"timeout 20 docker image inspect --format '{{{{.Id}}}}' {tag}").stdout.strip()
         assert held == served.inspect("{{.Image}}"), f"{tag} holds {held or 'nothing'}"
 
 

@@ -10,7 +10,9 @@ def test_the_source_trusts_one_key_and_it_has_the_fingerprint(mini):
     sources = mini.text("grep -h '^Signed-By:' $(grep -l '/rocm/apt/' /etc/apt/sources.list.d/*)").splitlines()
     keyrings = {line.split(":", 1)[1].strip() for line in sources}
     assert len(keyrings) == 1, f"several keyrings: {keyrings}"
-    shown = mini.text(f"GNUPGHOME=$(mktemp -d) gpg --batch --with-colons --show-keys {keyrings.pop()}")
+    shown = mini.text(
+        f"d=$(mktemp -d); trap 'rm -rf $d' EXIT; GNUPGHOME=$d gpg --batch --with-colons --show-keys {keyrings.pop()}"
+    )
     primary = re.findall(r"^pub:.*\nfpr:+([0-9A-F]{40}):", shown, re.MULTILINE)
     assert primary == [wanted]
 

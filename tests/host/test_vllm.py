@@ -102,7 +102,7 @@ def test_container_runs_what_the_inventory_asks_for(services):
         missing = {f"{name}={value}" for name, value in command.environment.items()} - set(config["Env"])
         assert not missing
         running = served.inspect("{{.Image}}")
-        assert running == served.mini.text(f"docker image inspect --format '{{{{.Id}}}}' {command.image}")
+        assert running == served.mini.text(f"timeout 20 docker image inspect --format '{{{{.Id}}}}' {command.image}")
 
 
 def test_container_has_the_rights_of_the_guides_command(services):
@@ -123,7 +123,7 @@ def test_the_group_can_open_the_gpu_inside_the_container(services):
         name = shlex.quote(served.service.name)
         # Nobody, with only the groups that --group-add gives: root would get in whatever the groups are.
         for device in ("/dev/kfd", *served.mini.text("ls /dev/dri/renderD*").split()):
-            done = served.mini.run(f"docker exec --user 65534:65534 {name} sh -c 'exec 3<>{device}'")
+            done = served.mini.run(f"timeout 20 docker exec --user 65534:65534 {name} sh -c 'exec 3<>{device}'")
             assert done.rc == 0, f"{device}: {done.stderr.strip()}"
 
 
@@ -150,7 +150,7 @@ def test_forbidden_variables_are_absent(services):
         unit = served.mini.text(f"systemctl cat {served.service.unit}")
         names = re.findall(r"(?:-e|--env)[ =](\w+)=", unit)
         shown = served.mini.run(
-            f"docker container inspect -f '{{{{json .Config.Env}}}}' {shlex.quote(served.service.name)}"
+            f"timeout 20 docker container inspect -f '{{{{json .Config.Env}}}}' {shlex.quote(served.service.name)}"
         )
         names += [entry.split("=", 1)[0] for entry in json.loads(shown.stdout or "[]")] if shown.rc == 0 else []
         if not set(served.service.allow or ()) & {"aiter"}:
@@ -172,7 +172,7 @@ def test_it_comes_back_when_its_container_is_killed(services):
         before = served.inspect("{{.Id}}")
         served.mini.text(f"docker kill {name}")
         end = time.monotonic() + 60
-        while time.monotonic() < end and served.mini.run(f"docker container inspect {name}").rc != 0:
+        while time.monotonic() < end and served.mini.run(f"timeout 20 docker container inspect {name}").rc != 0:
             time.sleep(1)
         assert _healthy_within(served, served.service.start_timeout)
         assert served.inspect("{{.Id}}") != before
@@ -184,14 +184,14 @@ def test_it_comes_back_when_its_container_is_killed(services):
 def test_it_comes_back_when_its_engine_dies(services):
     for served in services:
         before = served.inspect("{{.Id}}")
-        engine = served.mini.run(f"docker top {shlex.quote(served.service.name)} -eo pid,comm").stdout
+        engine = served.mini.run(f"timeout 20 docker top {shlex.quote(served.service.name)} -eo pid,comm").stdout
         pids = [line.split()[0] for line in engine.splitlines() if "EngineCor" in line]
         assert pids, engine
         served.mini.text(f"kill -9 {pids[0]}")
         end = time.monotonic() + 60
         name = shlex.quote(served.service.name)
         while time.monotonic() < end:
-            shown = served.mini.run(f"docker container inspect --format '{{{{.Id}}}}' {name}")
+            shown = served.mini.run(f"timeout 20 docker container inspect --format '{{{{.Id}}}}' {name}")
             if shown.rc == 0 and shown.stdout.strip() != before:
                 break
             time.sleep(1)

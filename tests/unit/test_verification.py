@@ -1,6 +1,8 @@
 """Verdicts: what pytest's report says of a host, and that no host can pass by not being checked."""
 
+import subprocess
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -71,7 +73,7 @@ def hosts(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "ojai.cmdline.inventories.read", lambda inventory, limit: [e for e in entries if not limit or e.name in limit]
     )
-    monkeypatch.setattr(verification, "verify_host", lambda inventory, host, disruptive=False: verdicts[host])
+    monkeypatch.setattr(verification, "verify_host", lambda inventory, host, *_: verdicts[host])
     inventory = tmp_path / "two.py"
     inventory.write_text("")
     return str(inventory)
@@ -89,6 +91,30 @@ def test_nagios_is_one_line_with_the_status_that_monitoring_expects(hosts):
     assert bad.output.splitlines() == [bad.output.strip()] and bad.output.startswith("OJAI CRITICAL - 2 hosts")
     good = CliRunner().invoke(command, [hosts, "--nagios", "--limit", "good"])
     assert (good.exit_code, good.output.split(" - ")[0]) == (0, "OJAI OK")
+
+
+def test_what_goes_wrong_on_this_machine_for_one_host_does_not_hide_the_others(monkeypatch):
+    def run(argv, **words):
+        if "--host=bad" in argv:
+            raise OSError("No space left on device")
+        if "--host=slow" in argv:
+            raise subprocess.TimeoutExpired(argv, words["timeout"])
+        report = argv[argv.index("--junitxml") + 1]
+        Path(report).write_text(GOOD)
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(verification.subprocess, "run", run)
+    found = {verdict.host: verdict for verdict in verification.verify("i.py", ["bad", "good", "slow"], patience=7)}
+    assert found["good"].good
+    assert "No space left" in found["bad"].trouble and "within 7 s" in found["slow"].trouble
+
+
+def test_what_pytest_says_can_stand_in_xml(monkeypatch):
+    said = subprocess.CompletedProcess([], 3, "", "\x1b[31mbroken\x1b[0m")
+    monkeypatch.setattr(verification.subprocess, "run", lambda *_, **__: said)
+    verdict = verification.verify_host("i.py", "one")
+    assert verdict.trouble == "[31mbroken[0m"
+    ElementTree.fromstring(merge_junit([verdict]))
 
 
 def test_junit_is_written_where_it_is_asked_for(hosts, tmp_path):
