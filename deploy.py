@@ -22,6 +22,7 @@ if settings.removed:
     kernel.remove(settings=settings)
     ledger.remove()  # what the others read, so last
 elif preflight.passes(settings=settings):  # refuses before anything is changed
+    ledger.apply()  # the note of what is added, so that it can be taken away again
     docker.tidy(settings=settings)  # no archive of Docker's own that is not asked for
     kernel.apply(settings=settings)  # the OEM kernel, booted
     preflight.once_booted(settings=settings)  # where the GPU's memory could not be known before

@@ -29,6 +29,7 @@ TAIL_LINES = 20
 _STARTING = re.compile(r"--> Starting(?: [\w ,]+?)? operation: (.*)")
 _OF_HOST = re.compile(r"    \[(.+?)\]\s+(.*)")
 _FAILED = re.compile(r"Error(: |$)")  # "Error (ignored" is what the operation allowed
+_CHANGED = re.compile(r"Success( on retry \d+)?$")
 _FINE = re.compile(r"Connected$|Ready: ")
 
 
@@ -93,13 +94,27 @@ def failures(transcript: Iterable[str], failed_hosts: Iterable[str] = ()) -> lis
     return [Failed("", host, before.get(host, [])) for host in sorted(lost)] + of_operations
 
 
+def changes(transcript: Iterable[str]) -> list[Changed]:
+    """The operations of pyinfra's progress that changed something: a run that fails may have changed much before."""
+    found: dict[str, list[str]] = {}
+    operation = ""
+    for line in transcript:
+        if starting := _STARTING.match(line):
+            operation = starting[1].strip()
+        elif operation and (of_host := _OF_HOST.match(line.rstrip())) and _CHANGED.match(of_host[2]):
+            found.setdefault(operation, []).append(of_host[1])
+    return [Changed(name, hosts) for name, hosts in found.items()]
+
+
 def outcome(status: int, document: str, transcript: list[str]) -> Outcome:
     """What a finished run came to."""
     try:
         results = json.loads(document)["results"]
     except (ValueError, KeyError):
         results = {"operations": [], "failed_hosts": []}
-    changed = [Changed(one["name"].strip(), one["success"]) for one in results["operations"] if one["success"]]
+        changed = changes(transcript)
+    else:
+        changed = [Changed(one["name"].strip(), one["success"]) for one in results["operations"] if one["success"]]
     if status == 0 and results["operations"]:
         return Outcome(0, changed, [], "")
     failed = failures(transcript, results["failed_hosts"]) if status else []

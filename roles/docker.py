@@ -15,6 +15,8 @@ LOG_DRIVER = "json-file"
 STATE = ["containerd:/var/lib/containerd", "containerd:/etc/cni"]
 FOLDERS = ["/var/lib/docker"]
 GROUPS = ["docker"]
+#: Units that docker.service pulls in by itself, unless they are masked.
+NEEDED = ["containerd.service", "docker.socket"]
 PACKAGES = {
     "ubuntu": ["docker.io"],
     "docker": ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"],
@@ -72,6 +74,7 @@ def apply(*, settings: HostSettings) -> None:
     apt.packages(
         name="Install Docker Engine", names=package_names(settings), state=STATE, folders=FOLDERS, groups=GROUPS
     )
+    service.unmasked(name="Let what Docker needs start at boot", units=NEEDED)
     service.running(name="Run Docker", unit="docker.service", inputs=[DAEMON])
     docker.answering(
         name="See that the daemon answers, as configured",

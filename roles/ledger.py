@@ -1,10 +1,16 @@
-"""What came with the other roles' packages, and the note on the host of what was added to it: the last things to go."""
+"""The note on the host of what was added to it. It is the last thing to go, with what came with the packages."""
 
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
 
 from ojai.operations import apt, files, ledger
 from ojai.operations.ledger import STATE_DIR
+
+
+@deploy("Ledger")
+def apply() -> None:
+    """The roles write it as they add things; here it is seen to be root's alone."""
+    ledger.guarded(name="Keep the note of what was added closed")
 
 
 @deploy("Ledger: removal")

@@ -4,11 +4,12 @@ from pyinfra import host
 
 from ojai.connection import tune
 from ojai.inventory import settings_of
-from roles import caches, docker, groups, rocm
+from roles import caches, docker, groups, ledger, rocm
 
 tune(host)
 settings = settings_of(host)
 
+ledger.apply()
 docker.tidy(settings=settings)
 groups.apply(settings=settings)
 rocm.apply(settings=settings)

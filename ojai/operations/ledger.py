@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pyinfra import host
 from pyinfra.api import operation
 
-from ojai.facts.ledger import Added
+from ojai.facts.ledger import Added, Loose
 from ojai.operations import Steps
 
 STATE_DIR = "/var/lib/ojai"
@@ -38,7 +38,7 @@ def note_lines(kind: str, command: str) -> str:
     file = shlex.quote(f"{ADDED_DIR}/{kind}")
     return (
         f"mkdir -p {ADDED_DIR} && touch {file} && {{ {command}; }} | while read -r word; do "
-        f'grep -qxF -- "$word" {file} || printf "%s\\n" "$word" >> {file}; done'
+        f'grep -qxF -- "$word" {file} || printf "%s\\n" "$word" >> {file}; done && sync {file}'
     )
 
 
@@ -56,6 +56,16 @@ def foresee(state: Iterable[str], folders: Iterable[str], groups: Iterable[str])
             note_lines("groups", unknown),
         ]
     )
+
+
+@operation()
+def guarded() -> Steps:
+    """Only root can change the notes: what they name, removal takes away as root."""
+    loose = host.get_fact(Loose, directory=STATE_DIR)
+    if loose:
+        yield f"chown root:root {shlex.join(loose)} && chmod go-w {shlex.join(loose)}"
+    else:
+        host.noop("nobody else can")
 
 
 @operation()
