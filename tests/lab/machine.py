@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ojai.converge import changes, failures
+
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = "inventory/lab.py"
 
@@ -29,11 +31,12 @@ class Deploy:
 
     @classmethod
     def of(cls, status: int, stdout: str, stderr: str) -> Deploy:
-        """Read what ``pyinfra --json`` printed."""
+        """Read what ``pyinfra --json`` printed; when its only host fails it prints no document, only its progress."""
         try:
             results = json.loads(stdout)["results"]
         except ValueError:
-            return cls(status, [], 0, [], stdout + stderr)
+            changed = [change.operation for change in changes(stderr.splitlines())]
+            return cls(status, changed, len(failures(stderr.splitlines())), [], stdout + stderr)
         changed = [operation["name"] for operation in results["operations"] if operation["success"]]
         return cls(status, changed, results["totals"]["error"], results["failed_hosts"], stdout + stderr)
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from ojai.converge import Changed, failures, outcome
+from ojai.converge import Changed, changes, failures, outcome
 
 CONNECTED = ["--> Connecting to hosts...", "    [one] Connected", "    [two] Connected"]
 READY = ["--> Preparing operation files...", "    Loading: d.py", "    [one] Ready: d.py", "    [two] Ready: d.py"]
@@ -75,6 +75,15 @@ def test_changes_are_read_from_the_document():
     )
 
 
+def test_what_a_run_changed_before_it_failed_is_read_from_its_progress():
+    """pyinfra prints no document when its last host fails."""
+    assert changes(lines(*RUN)) == [Changed("Docker | Install Docker Engine", ["one"])]
+    assert changes(lines(*RUN[:9], "    [one] Success on retry 1")) == [
+        Changed("Docker | Install Docker Engine", ["one"])
+    ]
+    assert outcome(1, "", lines(*RUN)).changed == [Changed("Docker | Install Docker Engine", ["one"])]
+
+
 def test_a_run_over_no_host_has_failed_with_what_pyinfra_said():
     found = outcome(0, document(), lines("--> Loading inventory...", "    nope.py is neither an inventory file, …"))
     assert found.status == 1
@@ -83,7 +92,7 @@ def test_a_run_over_no_host_has_failed_with_what_pyinfra_said():
 
 def test_when_all_hosts_fail_there_is_no_document_and_the_operation_is_named_all_the_same():
     found = outcome(1, "", lines(*RUN, "--> pyinfra error: No hosts remaining!"))
-    assert (found.status, found.changed) == (1, [])
+    assert (found.status, found.changed) == (1, [Changed("Docker | Install Docker Engine", ["one"])])
     assert found.message.splitlines()[:2] == ["pyinfra failed in:", "Docker | Install Docker Engine (on two)"]
 
 
@@ -102,6 +111,7 @@ def test_a_real_run_streams_its_progress_and_ends_with_one_document(tmp_path):
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert json.loads(done.stdout)["failed"][0]["operation"] == "Break"
+    assert json.loads(done.stdout)["changed"] == [{"operation": "Work", "hosts": ["@local"]}]
     assert "out of order" in json.loads(done.stdout)["message"]
     assert (tmp_path / "progress").read_text() == done.stderr
     assert "Starting operation: Work" in done.stderr
