@@ -28,7 +28,7 @@ PACKAGES: tuple[str, ...] = ("mmdebstrap", "umoci", "skopeo")
 
 REPOSITORY = "vllm/vllm-openai-rocm"
 TAGS: tuple[str, ...] = ("v0.20.1", "latest", "v0.20.1-next", "broken")
-"""`latest` is `v0.20.1`; `v0.20.1-next` differs by its build's name; `broken` dies at start."""
+"""`latest` is `v0.20.1`; `v0.20.1-next` differs by its build's name; `broken` lacks the program that it names."""
 
 SUITE = "trixie"
 EPOCH = 1_777_852_800
@@ -239,10 +239,10 @@ def _umoci(*words: str | Path) -> None:
     run(["umoci", *words], what="writing the model server's image")
 
 
-def _configure(image: str, environment: Iterable[str], labels: dict[str, str]) -> None:
+def _configure(image: str, program: str, environment: Iterable[str], labels: dict[str, str]) -> None:
     words: list[str] = ["config", "--image", image, "--created", CREATED, "--no-history"]
     words += ["--architecture", "amd64", "--os", "linux", "--config.workingdir", "/app"]
-    for part in ("vllm", "serve"):
+    for part in (program, "serve"):
         words += ["--config.entrypoint", part]
     for variable in environment:
         words += ["--config.env", variable]
@@ -255,11 +255,7 @@ def _layout(work: Path, layers: list[Path]) -> Path:
     """Write the OCI layout with one image a tag over the same layers."""
     layout = work / "layout"
     _umoci("init", "--layout", layout)
-    for tag, build_name, more in (
-        ("v0.20.1", "v0.20.1", ()),
-        ("v0.20.1-next", "v0.20.1-next", ()),
-        ("broken", "broken", ("OJAI_LAB_CRASH_AT=start",)),
-    ):
+    for tag, program in (("v0.20.1", "vllm"), ("v0.20.1-next", "vllm"), ("broken", "vllm-of-another-image")):
         image = f"{layout}:{tag}"
         _umoci("new", "--image", image)
         for layer in layers:
@@ -268,11 +264,11 @@ def _layout(work: Path, layers: list[Path]) -> Path:
         labels = {
             "org.opencontainers.image.title": "ojai lab: stand-in for vllm/vllm-openai-rocm",
             "org.opencontainers.image.description": NOTICE,
-            "org.opencontainers.image.version": build_name,
+            "org.opencontainers.image.version": tag,
             "org.ojai.lab.stand-in": "true",
         }
         variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
-        _configure(image, [*variables, f"OJAI_LAB_BUILD={build_name}", *more], labels)
+        _configure(image, program, [*variables, f"OJAI_LAB_BUILD={tag}"], labels)
     _umoci("tag", "--image", f"{layout}:v0.20.1", "latest")
     _umoci("gc", "--layout", layout)
     return layout

@@ -12,7 +12,9 @@ import argparse
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from lab import vm
@@ -20,7 +22,7 @@ from lab.errors import LabError
 from tests.lab import results
 from tests.lab.cutting import Cut, NotReachedError, interrupt, must, probe, using
 from tests.lab.drift import Site, say
-from tests.lab.interruptions import CHAINS, CONTAINER, CUTS, POINTS, STAGES, Point, chain_of, named
+from tests.lab.interruptions import CONTAINER, CUTS, POINTS, STAGES, Point
 from tests.lab.machine import INVENTORY, ROOT, Deploy, Guest, Lab
 
 KIND = "chaos"
@@ -28,7 +30,7 @@ PAGE = results.REFERENCE / "interruptions.md"
 LAB = Lab(ROOT / ".lab-chaos")
 UNTIL = "tests/lab/until_deploy.py"
 
-#: Times that a point is tried when it was over before the cut.
+#: Times that a point is tried when the cut came too late or too early.
 TRIES = 3
 
 
@@ -80,10 +82,9 @@ def cut_off(point: Point, site: Site) -> Result:
     cut = interrupt(point, site.lab)
     keep_log(site.lab, point, "cut", cut.output)
     result.deploy_ended = ended(cut)
-    # A container's kernel is the outer machine's.
-    result.left = [
-        line for line in probe(Guest(site.lab)) if point.start != CONTAINER or not line.startswith("kernel ")
-    ]
+    result.left = probe(Guest(site.lab))
+    if point.start == CONTAINER:  # its kernel is the outer machine's
+        result.left = [line for line in result.left if not line.startswith("kernel ")]
     say(f"  cut in {cut.operation!r}; deploy: {result.deploy_ended}; left: {'; '.join(result.left)}")
     if point.left and not any(re.search(point.left, line) for line in result.left):
         raise NotReachedError(f"nothing to be seen of {point.left!r} in: {'; '.join(result.left)}")
@@ -94,50 +95,26 @@ def cut_off(point: Point, site: Site) -> Result:
     return result
 
 
-def run_again(last: Point, site: Site) -> dict[str, Any]:
-    """The run after the last cut, the checks, and the further run: what they gave, and a ``fault`` if there was one."""
-    faults = []
+def run_again(point: Point, site: Site, result: Result) -> None:
+    """The run after the cut, the checks, and the further run: what they gave, and what was wrong with it."""
+    faults = [result.fault] if result.fault else []
     again = time.monotonic()
     rerun = site.deploy()
-    found: dict[str, Any] = {"rerun_status": rerun.status, "rerun_seconds": round(time.monotonic() - again, 1)}
-    keep_log(site.lab, last, "rerun", rerun.output)
+    result.rerun_status, result.rerun_seconds = rerun.status, round(time.monotonic() - again, 1)
+    keep_log(site.lab, point, "rerun", rerun.output)
     if rerun.status != 0:
         faults.append(f"the rerun ended with status {rerun.status}: {last_error(rerun)}")
     else:
         verified = site.verify()
-        found["verify"] = f"{verified.passed} passed, {len(verified.failed)} failed"
+        result.verify = f"{verified.passed} passed, {len(verified.failed)} failed"
         if not verified.good:
             faults.append(f"verify: {verified.trouble or '; '.join(verified.failed)}")
         further = site.deploy()
-        keep_log(site.lab, last, "again", further.output)
-        found["again"], found["again_status"] = further.changed, further.status
+        keep_log(site.lab, point, "again", further.output)
+        result.again, result.again_status = further.changed, further.status
         if further.status != 0 or further.changed:
             faults.append(f"a further run: status {further.status}, changed {further.changed}")
-    return {**found, "fault": "; ".join(faults)}
-
-
-def run_chain(points: list[Point], site: Site) -> dict[str, Result]:
-    """The points of one machine, as it stands, to the further run that must change nothing."""
-    started = time.monotonic()
-    seen: dict[str, Result] = {}
-    last = points[0]
-    for number, point in enumerate(points, 1):
-        say(f"  {number}. {point.name}: {CUTS[point.cut]}")
-        try:
-            seen[point.name] = cut_off(point, site)
-            last = point
-        except NotReachedError as missed:
-            say(f"  not reached: {missed}")
-            result = Result(point.cut, point.operation, point.start, results.commit(), fault=f"not reached: {missed}")
-            seen[point.name] = result
-    found = run_again(last, site)
-    for result in seen.values():
-        for name, value in found.items():
-            if name != "fault":
-                setattr(result, name, value)
-        result.fault = "; ".join(text for text in (result.fault, found["fault"]) if text)
-        result.seconds = round(time.monotonic() - started, 1)
-    return seen
+    result.fault = "; ".join(faults)
 
 
 def last_error(run: Deploy) -> str:
@@ -146,22 +123,34 @@ def last_error(run: Deploy) -> str:
     return " | ".join(lines[-4:])
 
 
-def try_points(points: list[Point], site: Site) -> dict[str, Result]:
-    """:func:`run_chain` from its snapshot, tried again when a cut with a machine of its own came too late or early."""
-    number = 0
+def survive(point: Point, site: Site, renew: Callable[[], None]) -> Result:
+    """Cut the deploy there, on a host that ``renew`` makes, run it again, and look at what came of it.
+
+    Tried again, from the beginning, when the cut came too late or too early.
+    """
+    started = time.monotonic()
+    say(f"{point.name}: {CUTS[point.cut]}")
+    tries = 0
     while True:
-        number += 1
-        must(site.lab.ojai("lab", "restore", "lab", points[0].start))
-        seen = run_chain(points, site)
-        missed = seen[points[0].name].fault.startswith("not reached")
-        if len(points) > 1 or number == TRIES or not missed:
-            break
-    for result in seen.values():
-        result.tries = number
-    return seen
+        tries += 1
+        renew()
+        try:
+            result = cut_off(point, site)
+        except NotReachedError as missed:
+            say(f"  not reached: {missed}")
+            result = Result(point.cut, point.operation, point.start, results.commit(), fault=f"not reached: {missed}")
+            if tries < TRIES:
+                continue
+        else:
+            run_again(point, site, result)
+        break
+    result.tries = tries
+    result.seconds = round(time.monotonic() - started, 1)
+    say(f"  {'survived' if result.survived else 'NOT SURVIVED: ' + result.fault}, {result.seconds:.0f} s")
+    return result
 
 
-def chain(fresh: bool) -> None:
+def snapshots(fresh: bool) -> None:
     """The snapshots that the points start from, made once, each with the memory of the running machine."""
     if fresh:
         LAB.ojai("lab", "down", "--destroy")
@@ -185,6 +174,11 @@ def chain(fresh: bool) -> None:
         before = stage
 
 
+def restore(stage: str) -> None:
+    """The machine as it was at that stage, memory included."""
+    must(LAB.ojai("lab", "restore", "lab", stage))
+
+
 def add(found: dict[str, Result]) -> None:
     """Keep these results, in the points' order and without those of points that there are no more; and the page."""
     known = {**results.load(KIND), **{name: asdict(result) for name, result in found.items()}}
@@ -206,13 +200,6 @@ def tell(seen: dict[str, Result], started: float) -> int:
     return 1 if bad else 0
 
 
-def letter(point: Point) -> str:
-    """The letter of the machine on which this and others are cut; empty for one of its own."""
-    names = chain_of(point)
-    place = "container, " if point.start == CONTAINER else ""
-    return f"{place}{chr(ord('A') + CHAINS.index(names))}" if names in CHAINS else ""
-
-
 def page(kept: dict[str, dict[str, Any]]) -> str:
     """The reference page."""
     good = [name for name, result in kept.items() if not result["fault"]]
@@ -221,14 +208,14 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
         "",
         "<!-- Made by `make chaos` from tests/lab/results/chaos.json. Do not edit. -->",
         "",
-        "A first deploy, cut off at these points on the lab's virtual machine. Each time the deploy was then run",
-        "again, with nothing done by hand between, `ojai verify` looked at the machine, and a further deploy had to",
-        f"change nothing. **Survived: {len(good)} of {len(POINTS)}.** `make chaos` does it all again.",
+        "A first deploy, cut off at these points. Each time, on a machine of its own, the deploy was then run again",
+        "with nothing done by hand between, `ojai verify` looked at the machine, and a further deploy had to change",
+        f"nothing. **Survived: {len(good)} of {len(POINTS)}.** `make chaos` does it all again.",
         "",
-        "Cuts with the same letter were made one after the other on the same machine: the run after each had to get",
-        "past it to the next, and the one after the last is the rerun of all of them. The others had a machine of",
-        "their own. What needs neither kernel nor power is cut in a container (`python -m tests.lab.chaos_contained`),",
-        "which has no service, and is verified by the checks that need no silicon. Times are of an emulated machine.",
+        "The machine is the lab's virtual one, from a snapshot that lies before the cut. Where it is a container, the",
+        "cut needs neither kernel nor power; the deploy is the one of molecule/default (ROCm, Docker, caches; no",
+        "service), and it is verified by the checks that need no silicon. Times are of emulated machines that shared",
+        "two cores with others.",
         "",
     ]
     rows = []
@@ -240,7 +227,13 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
         again = f"{len(result['again'])} changes" if not result["fault"] else f"**{results.cell(result['fault'])}**"
         rerun = f"status {result['rerun_status']}, {result['rerun_seconds']:.0f} s"
         left = "<br>".join(results.cell(line) for line in result["left"])
-        row = [results.cell(point.name), CUTS[point.cut], letter(point), left, result["deploy_ended"]]
+        row = [
+            results.cell(point.name),
+            CUTS[point.cut],
+            "container" if point.start == CONTAINER else "virtual",
+            left,
+            result["deploy_ended"],
+        ]
         rows.append([*row, rerun, result["verify"], again])
     columns = ["where", "cut", "machine", "found when it was back", "the deploy that was cut", "rerun", "verify"]
     return "\n".join(lines) + "\n" + results.table([*columns, "further run"], rows)
@@ -277,15 +270,11 @@ def main() -> int:
     seen: dict[str, Result] = {}
     try:
         with using(LAB):
-            chain(arguments.fresh)
-            for names in dict.fromkeys(chain_of(point) for point in chosen):
-                points = [named(name) for name in names]
-                say(f"from {points[0].start!r}, {len(points)} cuts:")
-                found = try_points(points, Site(LAB))
-                for name, result in found.items():
-                    say(f"  {name}: {'survived' if result.survived else 'NOT SURVIVED: ' + result.fault}")
-                add(found)
-                seen |= found
+            snapshots(arguments.fresh)
+            for point in chosen:
+                renew = partial(restore, point.start)
+                seen[point.name] = survive(point, Site(LAB), renew)
+                add(seen)
     except LabError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 1

@@ -2,9 +2,9 @@
 
     python -m tests.lab.chaos_contained
 
-The roles ROCm, Docker and Caches as molecule/default applies them, cut one after the other in the same container; then
-the run to the end, the checks of ``ojai verify`` that need no silicon, and a further run. Adds to the results and the
-page of ``tests.lab.chaos``.
+The roles ROCm, Docker and Caches as molecule/default applies them, in a new container for each cut; then the run to
+the end, the checks of ``ojai verify`` that need no silicon, and a further run. Adds to the results and the page of
+``tests.lab.chaos``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 
 from lab.errors import LabError
-from tests.lab.chaos import add, run_chain, tell
+from tests.lab.chaos import Result, add, survive, tell
 from tests.lab.cutting import must, using
 from tests.lab.drift_contained import DEPLOY, INVENTORY, ContainedSite
 from tests.lab.interruptions import CONTAINER, POINTS
@@ -29,22 +29,28 @@ class ContainedLab(Lab):
         """The deploy's command line."""
         return [sys.executable, "-m", "pyinfra", "-y", "--json", *words, INVENTORY, DEPLOY]
 
+    def renew(self) -> None:
+        """A new container. Raises LabError where it cannot be had."""
+        self.ojai("lab", "down", "--destroy")
+        must(self.ojai("lab", "container", "lab"))
+
 
 def main() -> int:
-    """Run the points, one after the other on the same container; 0 when all of them were survived."""
+    """Run the points; 0 when all of them were survived."""
     lab = ContainedLab(ROOT / ".lab-chaos-contained")
     started = time.monotonic()
-    lab.ojai("lab", "down", "--destroy")
+    seen: dict[str, Result] = {}
     try:
         with using(lab):
-            must(lab.ojai("lab", "container", "lab"))
-            seen = run_chain([point for point in POINTS if point.start == CONTAINER], ContainedSite(lab))
+            for point in POINTS:
+                if point.start == CONTAINER:
+                    seen[point.name] = survive(point, ContainedSite(lab), lab.renew)
+                    add(seen)
     except LabError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 1
     finally:
         lab.ojai("lab", "down", "--destroy")
-    add(seen)
     return tell(seen, started)
 
 

@@ -118,7 +118,8 @@ class Running:
 
 
 class Waiter:
-    """A shell on the guest that looks for a condition; over a connection of its own, which dies with the guest."""
+    """A shell on the guest that looks for a condition once it is told to; over a connection of its own, which dies with
+    the guest."""
 
     def __init__(self, point: Point) -> None:
         met = point.when
@@ -126,19 +127,24 @@ class Waiter:
             met = f"pkill -STOP -x {point.hold}"
         # A builtin that pauses without a process: under emulation, starting one takes longer than the pause.
         pause = "read -rt 0.03 <> <(:) || true"
-        script = f"until {met}; do {pause}; done; echo reached; "
+        script = f"read -r; until {met}; do {pause}; done; echo reached; "
         if point.hold:
             script += f"(sleep 5; pkill -CONT -x {point.hold}) >/dev/null 2>&1 &"
         argv = [*vm.ssh_argv("lab", *vm.ALONE), f"sudo timeout {REACHING} bash -c {shlex.quote(script)}"]
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
 
     def wait(self, deploy: Running) -> None:
-        """Return when the condition is met; :class:`NotReachedError` when the deploy ends before."""
+        """Return when the condition is met from now on; :class:`NotReachedError` when the deploy ends before."""
         met = threading.Event()
-        assert self.process.stdout
+        assert self.process.stdout and self.process.stdin
         stream = self.process.stdout
+        try:
+            self.process.stdin.write("now\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise NotReachedError(f"the shell that looks for it ended, status {self.process.wait(10)}") from None
 
         def read() -> None:
             if stream.readline() == "reached\n":

@@ -391,14 +391,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     base = provision(lab)
     say(f"{len(chosen)} mutations in {len(planned)} batches, commit {commit}")
     survived: list[str] = []
-    length = arguments.chain
+    alone: list[Mutation] = []
     with ExitStack() as stack:
         other: Site | None = None
         waiting = list(planned)
         while waiting:
             chain = [waiting[0]]
             while (
-                len(chain) < min(length, len(waiting)) and waiting[len(chain)][0].own_docker == chain[0][0].own_docker
+                len(chain) < min(arguments.chain, len(waiting))
+                and waiting[len(chain)][0].own_docker == chain[0][0].own_docker
+                and not {*alone} & {*chain[0], *waiting[len(chain)]}
             ):
                 chain.append(waiting[len(chain)])
             began = time.monotonic()
@@ -414,13 +416,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             except (AssertionError, RuntimeError, LabError, TimeoutError, subprocess.TimeoutExpired) as error:
                 # Which of them it was is seen when they are run one by one.
                 if len(chain) > 1:
-                    length = 1
-                    say(f"  {error}; from here on one by one")
+                    alone += [mutation for batch in chain for mutation in batch]
+                    say(f"  {error}; these once more, batch by batch")
                     continue
                 answer = [[Seen(mutation, faults=[f"could not be run: {error}"]) for mutation in chain[0]]]
             if len(chain) > 1 and any(one.faults for one in answer[-1]) and len(answer) > 1:
-                length = 1
-                say(f"  {answer[-1][0].faults}; from here on one by one")
+                alone += [mutation for batch in chain for mutation in batch]
+                say(f"  {answer[-1][0].faults}; these once more, batch by batch")
                 continue
             for seen in answer:
                 batch = [one.mutation for one in seen]

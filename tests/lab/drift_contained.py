@@ -27,7 +27,7 @@ from tests.lab.mutations import MUTATIONS, Mutation, batches
 INVENTORY = "molecule/default/inventory.py"
 DEPLOY = "molecule/default/deploy.py"
 NAME = "drift"
-ROLES = ("ROCm", "Docker", "Caches")
+ROLES = ("ROCm", "Docker", "Caches", "Ledger")
 
 
 @dataclass(frozen=True)

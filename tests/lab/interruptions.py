@@ -72,6 +72,10 @@ def argument(pattern: str) -> str:
     return f"pgrep -f '[{pattern[0]}]{pattern[1:]}' >/dev/null"
 
 
+#: Shell: dpkg is unpacking, or configuring; not the dpkg that answers a question.
+UNPACKS, CONFIGURES = argument("dpkg .*--unpack"), argument("dpkg .*--configure")
+
+
 #: Shell (as root): what a cut left behind, a line each.
 PROBE = r"""
 uname -r | sed 's/^/kernel /'
@@ -106,7 +110,7 @@ POINTS = (
         start="stock",
         cut="power",
         operation=KERNEL,
-        when=f"{dpkg_has('half-installed', 'linux-image-6*')} && {process('dpkg')}",
+        when=f"{dpkg_has('half-installed', 'linux-image-6*')} && {UNPACKS}",
         left="half-installed linux-image-6",
     ),
     Point(
@@ -114,14 +118,15 @@ POINTS = (
         start="stock",
         cut="network",
         operation=KERNEL,
-        when=f"{dpkg_has('half-[a-z]*', 'linux-image-6*')} && {process('dpkg')}",
+        when=f"{dpkg_has('half-[a-z]*', 'linux-image-6*')} && {{ {UNPACKS} || {CONFIGURES}; }}",
+        left="half-(installed|configured) linux-image-6|at work: .*(apt-get|dpkg) ",
     ),
     Point(
         "kernel: dpkg configures it",
         start="stock",
         cut="kill",
         operation=KERNEL,
-        when=f"{dpkg_has('half-configured', 'linux-image-6*')} && {process('dpkg')}",
+        when=f"{dpkg_has('half-configured', 'linux-image-6*')} && {CONFIGURES}",
         left="half-configured linux-image-6",
     ),
     Point(
@@ -154,7 +159,7 @@ POINTS = (
         cut="power",
         operation=REBOOT,
         line="rebooting from",
-        delay=2.5,
+        console="Stopped|System Shutdown",
     ),
     Point(
         "ROCm: the key is fetched",
@@ -204,7 +209,8 @@ POINTS = (
         start=CONTAINER,
         cut="kill",
         operation="ROCm | Install the ROCm packages",
-        when=process("dpkg"),
+        when=f"{UNPACKS} || {CONFIGURES}",
+        left="dpkg: |at work: .*(apt-get|dpkg) ",
     ),
     Point(
         "Docker: its settings are written",
@@ -218,23 +224,23 @@ POINTS = (
         start=CONTAINER,
         cut="kill",
         operation=ENGINE,
-        when=dpkg_has("half-installed", "docker.io"),
-        left="dpkg: |at work: ",
+        when=f"{dpkg_has('half-installed', 'docker.io')} && {UNPACKS}",
+        left="(half-installed|unpacked) docker|at work: .*(apt-get|dpkg) ",
     ),
     Point(
         "Docker: dpkg configures it",
         start=CONTAINER,
         cut="kill",
         operation=ENGINE,
-        when=f"{dpkg_has('half-configured', 'docker.io')} && {process('dpkg')}",
-        left="dpkg: |at work: ",
+        when=f"{dpkg_has('half-configured', 'docker.io')} && {CONFIGURES}",
+        left="half-configured docker|at work: .*(apt-get|dpkg) ",
     ),
     Point(
         "Docker: dpkg unpacks it (power)",
         start="booted",
         cut="power",
         operation=ENGINE,
-        when=f"{dpkg_has('half-installed', 'docker.io')} && {process('dpkg')}",
+        when=f"{dpkg_has('half-installed', 'docker.io')} && {UNPACKS}",
         left="half-installed docker.io",
     ),
     Point(
@@ -334,49 +340,6 @@ POINTS = (
         left="unit: enabled",
     ),
 )
-
-
-#: Cuts that are made one after the other on the same machine: the run after each goes on past it to the next, and the
-#: one after the last to the end. Points that are in none of these have a machine of their own.
-CHAINS: tuple[tuple[str, ...], ...] = (
-    (
-        "kernel: dpkg unpacks it",
-        "kernel: apt is at work and nobody listens",
-        "kernel: dpkg configures it",
-        "kernel: its initramfs is made",
-        "kernel: GRUB's menu is written",
-        "kernel: installed, not yet booted",
-        "reboot: the machine goes down",
-        "ROCm: the source is written",
-        "ROCm: apt-get update",
-        "ROCm: apt-get update has just ended",
-        "Docker: dpkg unpacks it (power)",
-    ),
-    (
-        "caches: the folders are made",
-        "service: the environment file is written",
-        "service: the unit is written",
-        "service: the unit is there, not started",
-        "service: systemd knows it, not started",
-        "service: it is waited for (killed)",
-        "service: the healthy release is kept",
-    ),
-    (
-        "ROCm: the key is fetched",
-        "ROCm: the pin is written",
-        "ROCm: apt-get update (killed)",
-        "ROCm: its packages are installed",
-        "Docker: its settings are written",
-        "Docker: dpkg unpacks it",
-        "Docker: dpkg configures it",
-        "Docker: it is seen to run",
-    ),
-)
-
-
-def chain_of(point: Point) -> tuple[str, ...]:
-    """The names of all that are cut on the same machine as this one, itself among them, in their order."""
-    return next((names for names in CHAINS if point.name in names), (point.name,))
 
 
 def named(name: str) -> Point:

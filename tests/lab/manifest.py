@@ -67,7 +67,7 @@ _KERNEL = "the kernel stays: taking away the one that runs could leave a host th
 
 EXPLAINED = (
     Explanation(
-        r"/boot/(vmlinuz|initrd\.img|System\.map|config)-.*|/vmlinuz|/initrd\.img|/boot",
+        r"/boot/(vmlinuz|initrd\.img|System\.map|config)-.*|/(vmlinuz|initrd\.img)(\.old)?|/boot",
         "kernel images and their initramfs in /boot",
         _KERNEL + "; the other kernels' initramfs are made anew when the TTM limit is set and taken away",
     ),

@@ -38,6 +38,7 @@ DOCKER_SOURCE = "Docker | Add Docker's source"
 DOCKER_LISTS = "Docker | Read Docker's package lists"
 DAEMON = "Docker | Configure the daemon"
 ENGINE = "Docker | Install Docker Engine"
+UNMASKED = "Docker | Let what Docker needs start at boot"
 RUN_DOCKER = "Docker | Run Docker"
 ANSWERS = "Docker | See that the daemon answers, as configured"
 FOLDERS = "Caches | Have the folders"
@@ -47,6 +48,7 @@ ENV = "vLLM | vllm-gemma4: keep the environment file closed"
 UNIT = "vLLM | vllm-gemma4: write the unit"
 RUN = "vLLM | vllm-gemma4: run the unit"
 SERVES = "vLLM | vllm-gemma4: wait until it serves"
+NOTES = "Ledger | Keep the note of what was added closed"
 KEEP = "vLLM | Keep the healthy release, to go back to"
 RETIRE = "vLLM | Retire services no longer asked for"
 
@@ -62,6 +64,11 @@ _OTHER_KEY = "/usr/share/keyrings/debian-archive-trixie-stable.gpg"
 _REPOSITORY = f"$(sed -n 's/^URIs: //p' {_ROCM_SOURCE} | head -n 1)"
 #: The kernel that the deploy installed.
 _KERNEL = "$(ls /boot | sed -n 's/^vmlinuz-\\(.*-amd64\\)$/\\1/p' | grep -v cloud)"
+#: The newest kernel of the flavour in the distribution's archive that is older than the one that runs.
+_OLDER_KERNEL = (
+    "$(apt-cache madison $(apt-cache pkgnames linux-image-6 | grep -E '^linux-image-[0-9.]+[+]deb[0-9]+-amd64$') | "
+    "cut -d' ' -f1 | sort -uV | grep -B1 -x linux-image-$(uname -r) | head -n 1)"
+)
 
 
 @dataclass(frozen=True)
@@ -215,7 +222,19 @@ _KERNEL_MUTATIONS = (
         alone=True,
     ),
     Mutation(
-        "an older kernel runs than the newest installed",
+        "an older kernel of the flavour runs than the newest installed",
+        "Kernel",
+        # GRUB lists the newest first.
+        f"apt-get -q -y install {_OLDER_KERNEL} && "
+        "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
+        r"kernel: no newer kernel of the flavour",
+        (RUN_KERNEL,),
+        (RUN_DOCKER, RUN, SERVES),
+        boots=True,
+        then="sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && update-grub",
+    ),
+    Mutation(
+        "a kernel of another flavour runs",
         "Kernel",
         "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
         r"kernel: running kernel is of the flavour",
@@ -724,6 +743,29 @@ _DOCKER_MUTATIONS = (
         (SERVES,),
     ),
     Mutation(
+        "the socket of Docker is masked, which shows only at the next boot",
+        "Docker",
+        "systemctl mask docker.socket",
+        r"docker: what the engine needs is not masked.*docker\.socket",
+        (UNMASKED,),
+    ),
+    Mutation(
+        "containerd is masked, which shows only at the next boot",
+        "Docker",
+        "systemctl mask containerd.service",
+        r"docker: what the engine needs is not masked.*containerd",
+        (UNMASKED,),
+    ),
+    Mutation(
+        "the daemon hangs",
+        "Docker",
+        "kill -STOP $(pidof dockerd)",
+        r"docker: engine answers",
+        (ANSWERS,),
+        (RUN_DOCKER, RUN, SERVES),
+        alone=True,
+    ),
+    Mutation(
         "the socket of Docker is deleted",
         "Docker",
         "rm /run/docker.sock",
@@ -851,6 +893,23 @@ _CACHE_MUTATIONS = (
         refused=r"/srv/ojai/workspace is a regular file",
         why="what is in the file may be wanted",
         undo="rm /srv/ojai/workspace && mkdir /srv/ojai/workspace",
+    ),
+)
+
+_LEDGER_MUTATIONS = (
+    Mutation(
+        "the note of what was added is given to a user, who can then have anything removed",
+        "Ledger",
+        "chown -R ojai /var/lib/ojai/added",
+        r"ledger: only root can change the notes.*/var/lib/ojai/added",
+        (NOTES,),
+    ),
+    Mutation(
+        "the folder of the notes can be written by everybody",
+        "Ledger",
+        "chmod 777 /var/lib/ojai",
+        r"ledger: only root can change the notes.*/var/lib/ojai",
+        (NOTES,),
     ),
 )
 
@@ -1032,11 +1091,20 @@ _VLLM_MUTATIONS = (
         undo="systemctl stop other-server; systemctl reset-failed vllm-gemma4; systemctl restart vllm-gemma4",
     ),
     Mutation(
-        "the image is deleted under the running container",
+        "the image's name is removed under the running container",
         "vLLM",
         "docker rmi -f vllm/vllm-openai-rocm:v0.20.1",
         r"vllm: container runs what the inventory asks for",
         (IMAGE,),
+    ),
+    Mutation(
+        "the image is deleted, with all that holds it",
+        "vLLM",
+        "systemctl stop vllm-gemma4 && docker image rm -f $(docker image ls -q vllm/vllm-openai-rocm:v0.20.1)",
+        r"vllm: it is healthy",
+        (IMAGE, *_RESTART),
+        (KEEP,),
+        alone=True,
     ),
     Mutation(
         "the image's tag is moved to another image",
@@ -1085,6 +1153,20 @@ _VLLM_MUTATIONS = (
         (KEEP,),
     ),
     Mutation(
+        "the kept environment file alone, which has the secrets, is made readable",
+        "vLLM",
+        "chmod 644 /var/lib/ojai/releases/healthy/vllm-gemma4.env",
+        r"releases: kept secrets are closed",
+        (KEEP,),
+    ),
+    Mutation(
+        "the folder of the kept releases is opened",
+        "vLLM",
+        "chmod 755 /var/lib/ojai/releases",
+        r"releases: kept secrets are closed.*/var/lib/ojai/releases",
+        (KEEP,),
+    ),
+    Mutation(
         "the kept release's environment file is changed",
         "vLLM",
         "echo X=1 >> /var/lib/ojai/releases/healthy/vllm-gemma4.env",
@@ -1109,6 +1191,7 @@ MUTATIONS = (
     *_DOCKER_MUTATIONS,
     *_OWN_DOCKER_MUTATIONS,
     *_CACHE_MUTATIONS,
+    *_LEDGER_MUTATIONS,
     *_VLLM_MUTATIONS,
 )
 
@@ -1120,6 +1203,7 @@ SAMPLE = (
     "the loader's drop-in is deleted",
     "a source of Docker's own is left over",
     "the data folder can be written by everybody",
+    "the folder of the notes can be written by everybody",
     "an argument in the unit is edited",
 )
 
@@ -1141,6 +1225,9 @@ def compatible(one: Mutation, other: Mutation) -> bool:
     if {one.role, other.role} == {"Docker", "vLLM"}:
         return False
     if one.restarts_docker and other.restarts_docker:
+        return False
+    # One failed check of verify would do for both.
+    if one.named == other.named:
         return False
     # What mends the one must not come of mending the other. What follows from both (lists read anew) may be shared.
     return not any(

@@ -16,6 +16,8 @@ LINES = {
         "do not fit the GPU"
     ),
     "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`": "nothing of",
+    "ValueError: To serve at least one request with the models's max seq len (131072), (2.50 GiB KV cache is needed, "
+    "which is larger than the available KV cache memory (1.20 GiB).": "does not hold one sequence",
     "RuntimeError: ROCm AITER does not support gfx1150": "AITER",
     "vllm: error: unrecognized arguments: --speculative-model google/gemma-4-e2b": "replaced by --speculative-config",
     "vllm: error: unrecognized arguments: --disable-log-requests": "no longer knows --disable-log-requests",
@@ -25,6 +27,8 @@ LINES = {
     "RuntimeError: No HIP GPUs are available": "sees no GPU",
     "docker: 'docker run' requires at least 1 argument": "cut the docker command short",
     "docker: Error response from daemon: No such image: vllm/vllm-openai-rocm:v0.20.1": "not on the host",
+    'docker: Error response from daemon: failed to create task: exec: "vllm-x": executable file not found in $PATH: '
+    "unknown.": "not the program",
     "docker: Error response from daemon: Unable to find group render: no matching entries in group file": (
         "--group-add names"
     ),

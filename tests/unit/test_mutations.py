@@ -65,6 +65,18 @@ def test_every_operation_of_every_role_is_touched_by_a_mutation(where, pattern):
     assert any(re.fullmatch(pattern, name) for name in touched), f"{where}: no mutation touches {pattern}"
 
 
+@pytest.mark.parametrize("path", [*ROLES, ROOT / "deploy.py"], ids=lambda path: path.name)
+def test_a_role_has_no_operation_that_the_reader_does_not_see(path):
+    """It knows operations by their module: a role imports those, and of what is in them at most constants."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if "operations" in alias.name]
+        elif isinstance(node, ast.ImportFrom) and "operations" in (node.module or ""):
+            assert path.name != "deploy.py", "deploy.py calls roles, no operations"
+            within = node.module not in ("ojai.operations", "pyinfra.operations")
+            assert not within or all(alias.name.isupper() for alias in node.names), ast.unparse(node)
+
+
 def test_the_operations_of_the_roles_are_found():
     """The reader of the roles reads: a few that are known to be there, one of each kind of name."""
     found = [pattern for _, pattern in OPERATIONS]
