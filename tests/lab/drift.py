@@ -303,6 +303,8 @@ of their own (docs/guide/lab.md says what is real there and what is not). Damage
 together, {batches}: the operation that mends the one is in no way concerned by the others, and
 it is this operation that the dry run of the deploy (*drift*) must name.
 
+No package is ever taken off hold here: the deploy holds none, and takes off every hold that it finds on its own.
+
 **{caught} of {total} caught, {handled} of {total} mended or refused{survivors}.** {refused} of them are refused.
 """
 
