@@ -108,6 +108,7 @@ def keyring(path: str, url: str, fingerprint: str) -> Steps:
             # apt reads it as a user of its own, and says only that there is no key when it cannot.
             yield f"chown root:root {file} && chmod 644 {file}"
             return
+    # One that a run which was cut off has put there meanwhile is left: a newer one would want the lists read anew.
     yield long(
         f"""set -eu
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; export GNUPGHOME="$work"
@@ -121,8 +122,9 @@ if [ "$found" != {wanted} ]; then
   echo "Nothing was installed. If the key really was replaced, check the new fingerprint with its owner and set it." >&2
   exit 1
 fi
-install -d -m 755 "$(dirname {file})"; rm -f {file}
-install -m 644 -o root -g root "$work/key.gpg" {file}.new && mv -T {file}.new {file}""",
+install -d -m 755 "$(dirname {file})"; install -m 644 -o root -g root "$work/key.gpg" {file}.new
+if cmp -s {file}.new {file} && ! test -L {file}; then rm {file}.new
+else sync {file}.new; rm -f {file}; mv -T {file}.new {file}; fi""",
         f"fetching the signing key {wanted[-16:]}",
     )
 

@@ -1,6 +1,6 @@
 """The cuts that need no kernel and no power, in a container instead of the virtual machine: a minute, not an hour.
 
-    python -m tests.lab.chaos_contained
+    python -m tests.lab.chaos_contained [--resume]
 
 The roles ROCm, Docker and Caches as molecule/default applies them, in a new container for each cut; then the run to
 the end, the checks of ``ojai verify`` that need no silicon, and a further run. Adds to the results and the page of
@@ -9,12 +9,14 @@ the end, the checks of ``ojai verify`` that need no silicon, and a further run. 
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from dataclasses import dataclass
 
 from lab.errors import LabError
-from tests.lab.chaos import Result, add, survive, tell
+from tests.lab import results
+from tests.lab.chaos import KIND, Result, add, survive, tell
 from tests.lab.cutting import must, using
 from tests.lab.drift_contained import DEPLOY, INVENTORY, ContainedSite
 from tests.lab.interruptions import CONTAINER, POINTS
@@ -37,13 +39,16 @@ class ContainedLab(Lab):
 
 def main() -> int:
     """Run the points; 0 when all of them were survived."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.chaos_contained", description=__doc__.split("\n")[0])
+    parser.add_argument("--resume", action="store_true", help="leave out the points that were survived before")
+    kept = results.load(KIND) if parser.parse_args().resume else {}
     lab = ContainedLab(ROOT / ".lab-chaos-contained")
     started = time.monotonic()
     seen: dict[str, Result] = {}
     try:
         with using(lab):
             for point in POINTS:
-                if point.start == CONTAINER:
+                if point.start == CONTAINER and kept.get(point.name, {"fault": "not run"})["fault"]:
                     seen[point.name] = survive(point, ContainedSite(lab), lab.renew)
                     add(seen)
     except LabError as error:

@@ -124,12 +124,12 @@ class Waiter:
     def __init__(self, point: Point) -> None:
         met = point.when
         if point.hold:
-            met = f"pkill -STOP -x {point.hold}"
+            met = f"pkill -STOP -f {shlex.quote(point.hold)}"
         # A builtin that pauses without a process: under emulation, starting one takes longer than the pause.
         pause = "read -rt 0.03 <> <(:) || true"
         script = f"read -r; until {met}; do {pause}; done; echo reached; "
         if point.hold:
-            script += f"(sleep 5; pkill -CONT -x {point.hold}) >/dev/null 2>&1 &"
+            script += f"(sleep 5; pkill -CONT -f {shlex.quote(point.hold)}) >/dev/null 2>&1 &"
         argv = [*vm.ssh_argv("lab", *vm.ALONE), f"sudo timeout {REACHING} bash -c {shlex.quote(script)}"]
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

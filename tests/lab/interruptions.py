@@ -33,8 +33,9 @@ class Point:
 
     ``operation``: the one that must be under way, as the deploy names it. ``line``: what the deploy must have said
     (default: that it starts the operation). ``when``: a condition in shell (as root) that the guest must meet after
-    that. ``console``: what the guest's console must have said after the line. ``hold``: a process of the guest that
-    is stopped as soon as it is there, where it would be over too soon, and goes on after some seconds. ``delay``:
+    that. ``console``: what the guest's console must have said after the line. ``hold``: processes of the guest,
+    by their command lines (a regular expression that does not match itself), that are stopped as soon as they are
+    there, where it would be over too soon, and go on after some seconds. ``delay``:
     seconds from there to the cut. ``left``: what the guest must show of it afterwards, a regular expression over
     what :data:`PROBE` says.
     """
@@ -166,8 +167,8 @@ POINTS = (
         start=CONTAINER,
         cut="kill",
         operation=KEY,
-        when=process("curl"),
-        hold="curl",
+        hold="[c]url --fail",
+        left="at work: .*curl ",
     ),
     Point(
         "ROCm: the source is written",
@@ -209,7 +210,7 @@ POINTS = (
         start=CONTAINER,
         cut="kill",
         operation="ROCm | Install the ROCm packages",
-        when=f"{UNPACKS} || {CONFIGURES}",
+        hold="[d]pkg .*--(unpack|configure)",
         left="dpkg: |at work: .*(apt-get|dpkg) ",
     ),
     Point(
