@@ -74,7 +74,13 @@ def command() -> None:
     help="BIOS graphics memory carve-out, e.g. 64GiB. A change restarts the VM.",
 )
 @click.option("--memory", metavar="SIZE", callback=_size, help="Memory of the VM, e.g. 3GiB. A change restarts the VM.")
-def up(names: tuple[str, ...], carveout: int | None, memory: int | None) -> None:
+@click.option(
+    "--cpus",
+    type=click.IntRange(1, 16),
+    envvar="OJAI_LAB_CPUS",
+    help="Processors of the VM; 2 when it is new. A change restarts the VM. [env: OJAI_LAB_CPUS]",
+)
+def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: int | None) -> None:
     """Start lab hosts (default: lab) and the stand-ins; what runs already is left alone."""
     wanted = _checked(names) or ["lab"]
     began = time.monotonic()
@@ -94,10 +100,11 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None) -> None
                 update={
                     "carveout_bytes": carveout or host.carveout_bytes,
                     "memory_bytes": memory or host.memory_bytes,
+                    "cpus": cpus or host.cpus,
                 }
             )
             if _running(host) and changed != host:
-                click.echo(f"lab: {name}: carve-out or memory changes, as in a BIOS: a power cycle", err=True)
+                click.echo(f"lab: {name}: its hardware changes: a power cycle", err=True)
                 changed = vm.stop(changed)
             if not _running(changed):
                 records = _boot(records, changed)
