@@ -171,8 +171,14 @@ POINTS = (
         left="at work: .*curl ",
     ),
     Point(
+        "groups: the named users are put into them",
+        start=CONTAINER,
+        cut="kill",
+        operation="Groups | Put the named users into them",
+    ),
+    Point(
         "ROCm: the source is written",
-        start="booted",
+        start=CONTAINER,
         cut="kill",
         operation="ROCm | Add the source",
         when="test -e /etc/apt/sources.list.d/ojai-rocm.sources.ojai-new",
@@ -212,6 +218,25 @@ POINTS = (
         operation="ROCm | Install the ROCm packages",
         hold="[d]pkg .*--(unpack|configure)",
         left="dpkg: |at work: .*(apt-get|dpkg) ",
+    ),
+    Point(
+        "ROCm: the tree is linked",
+        start=CONTAINER,
+        cut="kill",
+        operation="ROCm | Point /opt/rocm at the release",
+    ),
+    Point(
+        "ROCm: the loader's drop-in is written",
+        start=CONTAINER,
+        cut="kill",
+        operation="ROCm | Let the loader find ROCm's libraries",
+        when="test -e /etc/ld.so.conf.d/ojai-rocm.conf.ojai-new",
+    ),
+    Point(
+        "ROCm: the loader's cache is made anew",
+        start=CONTAINER,
+        cut="kill",
+        operation="ROCm | Refresh the loader's cache",
     ),
     Point(
         "Docker: its settings are written",
