@@ -1,6 +1,8 @@
 """Facts asked of this machine's own shell, on made-up trees: their commands are right, not only their readers."""
 
+import base64
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -16,10 +18,10 @@ from real_host import RealHost
 
 from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
 from ojai.facts.docker import DockerDaemon, DockerImage, Pulled, PulledImage
-from ojai.facts.files import Entry, Existing, File, Places, SmallFile
+from ojai.facts.files import Entry, Existing, File, Places, SecretFile, Secrets, SmallFile
 from ojai.facts.groups import Groups
 from ojai.facts.kernel import BootFiles, KernelState, Lacking, Ttm, TtmLimit
-from ojai.facts.ledger import Added, OwnUnits
+from ojai.facts.ledger import Added, Loose, OwnUnits
 from ojai.facts.report import HostReport
 from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
 
@@ -569,6 +571,42 @@ def test_own_units(host, tmp_path, noted):
         (tmp_path / "units").write_text(noted)
     found = host.get_fact(OwnUnits, directory=str(tmp_path))
     assert found == (tuple(noted.split()) if noted else ())
+
+
+def test_secret_file_tells_sums_and_never_what_is_in_it(host, tmp_path):
+    place = tmp_path / "a.env"
+    assert host.get_fact(SecretFile, path=str(place), names=("HF_TOKEN",)) is None
+    place.write_bytes(b"# HF_TOKEN=no\xe9\nHF_TOKEN=hf_secret\n HF_TOKEN = two\nHF_TOKEN_X=3\nOTHER=1")
+    place.chmod(0o640)
+    names = ("HF_TOKEN", "OTHER", "UNSET")
+    sums = {
+        "HF_TOKEN": hashlib.sha256(b"HF_TOKEN=hf_secret\n HF_TOKEN = two\n").hexdigest(),
+        "OTHER": hashlib.sha256(b"OTHER=1\n").hexdigest(),
+        "UNSET": hashlib.sha256(b"").hexdigest(),
+    }
+    assert host.get_fact(SecretFile, path=str(place), names=names) == Secrets(USER, GROUP, "640", sums)
+    told = host.sh(SecretFile().command(path=str(place), names=names)).stdout
+    assert "hf_secret" not in told and base64.b64encode(b"hf_secret").decode()[:-4] not in told
+    link = tmp_path / "link"
+    link.symlink_to(place)
+    assert host.get_fact(SecretFile, path=str(link), names=names) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="what belongs to root")
+def test_loose_is_what_others_can_change(host, tmp_path):
+    folder = tmp_path / "ojai"
+    assert host.get_fact(Loose, directory=str(folder)) == ()
+    for name in ("added", "releases"):
+        (folder / name).mkdir(parents=True)
+    (folder / "added" / "units").write_text("a.service\n")
+    (folder / "link").symlink_to("/nowhere")
+    assert host.get_fact(Loose, directory=str(folder)) == ()
+    (folder / "added").chmod(0o777)
+    os.chown(folder / "added" / "units", 65534, 0)
+    assert set(host.get_fact(Loose, directory=str(folder))) == {
+        str(folder / "added"),
+        str(folder / "added" / "units"),
+    }
 
 
 class Answers(BaseHTTPRequestHandler):
