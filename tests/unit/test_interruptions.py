@@ -134,4 +134,6 @@ def test_the_page_counts_what_was_survived_and_hides_nothing():
 
 
 def test_the_committed_page_is_made_from_the_committed_results():
-    assert chaos.PAGE.read_text() == chaos.page(results.load(chaos.KIND))
+    kept = results.load(chaos.KIND)
+    assert chaos.PAGE.read_text() == chaos.page(kept)
+    assert [name for name, result in kept.items() if result["fault"]] == [], "what was not survived is a defect"

@@ -136,6 +136,9 @@ def test_batches_keep_all_and_hide_nothing():
 
 def test_the_page_has_every_mutation_and_is_fresh():
     assert drift.PAGE.read_text() == drift.page(results.load(drift.KIND)), "run python -m tests.lab.drift --page"
+    kept = results.load(drift.KIND)
+    assert [name for name, record in kept.items() if record["survived"]] == [], "a survivor is a defect, not a footnote"
+    assert len(kept) >= 60
     for mutation in MUTATIONS:
         assert drift.PAGE.read_text().count(f"\n| {results.cell(mutation.name)} |") == 1, mutation.name
 
