@@ -52,9 +52,9 @@ def command(
     # The checks run in the project's folder, whatever folder this is.
     inventory, entries = resolved(inventory, limit)
     hosts = [entry.name for entry in entries]
-    # The container is killed, its engine is killed, the host is booted: three starts.
-    starts = [service.start_timeout for entry in entries for service in entry.settings.services]
-    patience = timeout or PATIENCE + (3 * sum(starts) if disruptive else 0)
+    # The container is killed, its engine is killed, the host is booted: three starts of each service of a host.
+    starts = max((sum(one.start_timeout for one in entry.settings.services) for entry in entries), default=0)
+    patience = timeout or PATIENCE + (3 * starts if disruptive else 0)
     quiet = nagios or as_json
     console = Console()
     if not quiet:

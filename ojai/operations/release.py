@@ -187,18 +187,18 @@ def _arrived(host: Host) -> None:
     ask(host, f"rm -f {GOING}", **connector_arguments(host))
 
 
+def _serves(host: Host, serving: Serving) -> bool:
+    """Whether it does, at this moment."""
+    fact = ServerEndpoint()
+    command = fact.command(port=serving.port, container=serving.name, address=serving.address)
+    success, output = ask(host, command, **connector_arguments(host))
+    return success and fact.process(output.stdout_lines).serves(serving.model)
+
+
 def stay(state: State, host: Host, services: Sequence[Serving]) -> None:
     """After a step has failed before anything that serves was touched: say so, if the healthy release does serve."""
     healthy = _read(host, services).kept.get("healthy")
-    fact = ServerEndpoint()
-    for released in healthy.services if healthy else ():
-        serving = released.serving
-        command = fact.command(port=serving.port, container=serving.name, address=serving.address)
-        _, output = ask(host, command, **connector_arguments(host))
-        if not output.stdout_lines or not fact.process(output.stdout_lines).serves(serving.model):
-            take_back(state, host, services)
-            return
-    if healthy is None:
+    if healthy is None or not all(_serves(host, released.serving) for released in healthy.services):
         take_back(state, host, services)
         return
     complain(
