@@ -54,4 +54,4 @@ def apply(*, settings: HostSettings) -> None:
 @deploy("Kernel: removal")
 def remove(*, settings: HostSettings) -> None:
     """The TTM limit goes; the kernel stays, since taking away the one that runs could leave a host without one."""
-    kernel.ttm_limit(name="Leave the TTM limit to the kernel", path=TTM_OPTIONS, pages=None, marker=REBOOT_MARKER)
+    kernel.ttm_limit_removed(name="Leave the TTM limit to the kernel", path=TTM_OPTIONS, marker=REBOOT_MARKER)

@@ -19,6 +19,6 @@ def remove() -> None:
     gone = apt.dependencies_removed(name="Remove what came with the packages and nothing else needs")
     ledger.left_behind_removed(name="Remove what they left behind")
     # dpkg takes it away with the last package that has something in it, though every system begins with it.
-    files.folders(name="Have /opt, as every system has", paths=["/opt"], user="root", group="root", mode="755")
+    files.folder_there(name="Have /opt, as every system has", path="/opt")
     server.shell(name="Refresh the loader's cache", commands=["ldconfig"], _if=gone.did_change)
     files.absent(name="Remove the note of what was added", paths=[STATE_DIR], recursive=True)

@@ -55,16 +55,16 @@ def secrets() -> dict[str, str]:
 
 @deploy("vLLM")
 def apply(*, settings: HostSettings) -> None:
-    """Install (images), configure (secrets, unit), activate (one start or restart), wait, and keep what is healthy.
+    """Install (images), configure (secrets, units), activate (one start or restart), wait, and keep what is healthy.
 
-    When a step fails from which the server may not come up, the release that was healthy before is put back.
+    Until all is configured, nothing that serves is touched. When a step fails from which the server may not come up,
+    the release that was healthy before is put back.
     """
     units = [server.unit for server in settings.services]
     release = [serving_of(settings, server) for server in settings.services]
     stay, back = partial(releases.stay, services=release), partial(releases.take_back, services=release)
     for server in host.loop(settings.services):
         docker.image(name=f"{server.name}: have the image", reference=settings.command(server).image, otherwise=stay)
-    vllm.stood_down(name="Stand down services no longer asked for", keep=units)
     for server in host.loop(settings.services):
         command = settings.command(server)
         files.secret_file(
@@ -81,6 +81,9 @@ def apply(*, settings: HostSettings) -> None:
             make=partial(make_command, settings, server),
             render=partial(render_unit, server),
         )
+    vllm.stood_down(name="Stand down services no longer asked for", keep=units)
+    for server in host.loop(settings.services):
+        command = settings.command(server)
         service.running(
             name=f"{server.name}: run the unit",
             unit=server.unit,
@@ -105,9 +108,8 @@ def apply(*, settings: HostSettings) -> None:
 
 @deploy("vLLM: removal")
 def remove(*, settings: HostSettings) -> None:
-    """Units, environment files, kept releases and images are gone."""
+    """Units, environment files, kept releases and the images that were pulled for them are gone."""
     vllm.retired(name="Remove the services", keep=[])
     releases.forgotten(name="Remove the kept releases")
-    for image in host.loop(sorted({settings.command(server).image for server in settings.services})):
-        docker.image_removed(name="Remove the image", reference=image)
+    docker.images_removed(name="Remove the images that were pulled")
     files.absent(name="Remove the folder of environment files", paths=[SECRETS], recursive=True)

@@ -46,7 +46,10 @@ class Loose(FactBase[tuple[str, ...]]):
 
 
 class OwnUnits(FactBase[tuple[str, ...]]):
-    """Every unit of ours on the host: noted in ``directory``, or saying in its first line that ojai made it."""
+    """Every unit of ours on the host: noted in ``directory``, or made by ojai for this name, by its first line.
+
+    A copy of one under another name is somebody else's.
+    """
 
     @staticmethod
     def default() -> tuple[str, ...]:
@@ -55,7 +58,8 @@ class OwnUnits(FactBase[tuple[str, ...]]):
 
     def command(self, directory: str) -> str:
         """Both, each name once. A note can be lost, and a unit without its note would never be retired."""
-        made = f"grep -ls '^# Made by ojai' {UNITS}/*.service | sed 's|.*/||'"
+        ours = r"s|^[^:]*/([^/:]*)\.service:# Made by ojai for \1 .*|\1.service|p"
+        made = f"grep -Hsm 1 '' {UNITS}/*.service | sed -nE '{ours}'"
         return f"{{ cat {shlex.quote(directory)}/units 2>/dev/null; {made}; }} | sort -u"
 
     def process(self, output: list[str]) -> tuple[str, ...]:

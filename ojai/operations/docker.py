@@ -8,8 +8,9 @@ from pyinfra import host
 from pyinfra.api import operation
 
 from ojai.facts.docker import DockerDaemon, DockerImage, PulledImage
+from ojai.facts.ledger import Added
 from ojai.operations import Steps
-from ojai.operations.ledger import STATE_DIR
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
 from ojai.operations.progress import Otherwise, long, refuse
 
 #: Our note of the images that were pulled: a line for each, with the id that it had.
@@ -44,6 +45,8 @@ def image(reference: str, otherwise: Otherwise | None = None) -> Steps:
     if found and not pulled.id and not pulled.begun:
         yield done
         return
+    if not found and not pulled.begun:
+        yield note("images", [reference])
     if not pulled.begun:
         yield _note(reference, "pulling:$(cat /proc/sys/kernel/random/boot_id)")
     pull = f"docker pull {word}"
@@ -81,9 +84,12 @@ def answering(driver: str, mirrors: list[str]) -> Steps:
 
 
 @operation()
-def image_removed(reference: str) -> Steps:
-    """The image is not on the host."""
-    if host.get_fact(DockerImage, reference=reference):
-        yield f"docker image rm --force {shlex.quote(reference)}"
+def images_removed() -> Steps:
+    """No image that :func:`image` brought to the host is on it; those that were there before stay."""
+    references = host.get_fact(Added, directory=ADDED_DIR, kind="images")
+    for reference in map(shlex.quote, references):
+        yield f"! docker image inspect {reference} >/dev/null 2>&1 || docker image rm --force {reference}"
+    if references:
+        yield forget("images", references)
     else:
-        host.noop(f"{reference} is not there")
+        host.noop("none was pulled")

@@ -179,6 +179,11 @@ def parted(current: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _unshared(found: File | None) -> str:
+    """The mode that a file has, without anybody else's right to write; 644 for a new one."""
+    return f"{int(found.mode, 8) & ~0o022:o}" if found else "644"
+
+
 def _as_text(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=4) + "\n"
 
@@ -197,7 +202,8 @@ def json_merged(path: str, values: dict[str, Any]) -> Steps:
     """Keep ``values`` in the JSON object at ``path`` and let everything that others put there be.
 
     A value that an earlier run put there and that is no longer wanted is taken out again. A file that is no JSON
-    is refused, since mending it would destroy what others wrote.
+    is refused, since mending it would destroy what others wrote. Root owns it and nobody else may write to it; who may
+    read it stays as it is.
     """
     found = host.get_fact(SmallFile, path=path)
     current, fault = _object(path, found)
@@ -207,12 +213,13 @@ def json_merged(path: str, values: dict[str, Any]) -> Steps:
     before = _ours(path)
     others = parted(current, before)
     wanted, mine = merged(others, values), parted(values, others)
-    if found and _same(wanted, current) and _same_rights(found, "root", "root", "644"):
+    mode = _unshared(found)
+    if found and _same(wanted, current) and _same_rights(found, "root", "root", mode):
         host.noop(f"{path} has what it should")
         return
     # Cut off between the two, the note must still have what earlier runs put there.
     yield from _upload(_as_text(merged(before, mine)), _ledger_of(path), "root", "root", "600")
-    yield from _upload(_as_text(wanted), path, "root", "root", "644")
+    yield from _upload(_as_text(wanted), path, "root", "root", mode)
     if not _same(merged(before, mine), mine):
         yield from _upload(_as_text(mine), _ledger_of(path), "root", "root", "600")
 
@@ -231,7 +238,7 @@ def json_parted(path: str) -> Steps:
         return
     rest = parted(current, before)
     if rest:
-        yield from _upload(_as_text(rest), path, "root", "root", "644")
+        yield from _upload(_as_text(rest), path, "root", "root", _unshared(found))
     else:
         yield f"rm -f {shlex.quote(path)}"
     yield f"rm -f {shlex.quote(_ledger_of(path))}"
@@ -254,6 +261,15 @@ def empty_folder_absent(path: str) -> Steps:
         yield f"rmdir {shlex.quote(path)}"
     else:
         host.noop("not there, or not empty")
+
+
+@operation()
+def folder_there(path: str) -> Steps:
+    """A folder of root's at ``path``, unless there is something by that name, whatever it is."""
+    if host.get_fact(Existing, paths=(path,)):
+        host.noop("it is there")
+    else:
+        yield f"install -d -m 755 -o root -g root {shlex.quote(path)}"
 
 
 @operation()

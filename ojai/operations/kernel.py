@@ -158,10 +158,7 @@ def ttm_limit(path: str, pages: int | None, marker: str) -> Steps:
             else:
                 host.noop("the limit is the kernel's own")
             return
-        yield f"rm -f {shlex.quote(path)}"
-        yield long(_REFRESH_INITRAMFS, "refreshing the initramfs")
-        yield f"touch {shlex.quote(marker)}"
-        yield forget("ttm", ["pages_limit"])
+        yield from _no_limit_of_ours(path, marker)
         return
     text = f"# Made by ojai: the GPU may borrow this many pages of 4096 bytes.\noptions ttm pages_limit={pages}\n"
     found = host.get_fact(TtmLimit, path=path, stamp=_TTM_STAMP)
@@ -181,6 +178,23 @@ def ttm_limit(path: str, pages: int | None, marker: str) -> Steps:
     yield from changes
     yield long(_REFRESH_INITRAMFS, "refreshing the initramfs")
     yield f"touch {shlex.quote(marker)}"
+
+
+def _no_limit_of_ours(path: str, marker: str) -> Steps:
+    yield f"rm -f {shlex.quote(path)}"
+    yield long(_REFRESH_INITRAMFS, "refreshing the initramfs")
+    yield f"touch {shlex.quote(marker)}"
+    yield forget("ttm", ["pages_limit"])
+
+
+@operation()
+def ttm_limit_removed(path: str, marker: str) -> Steps:
+    """The limit that :func:`ttm_limit` set is gone; one of others is theirs."""
+    added = host.get_fact(Added, directory=ADDED_DIR, kind="ttm")
+    if added or host.get_fact(TtmLimit, path=path, stamp=_TTM_STAMP).file:
+        yield from _no_limit_of_ours(path, marker)
+    else:
+        host.noop("no limit of ours is there")
 
 
 @operation()

@@ -33,6 +33,11 @@ def forget(kind: str, words: Iterable[str]) -> str:
     )
 
 
+def noted(kind: str, word: str) -> str:
+    """Shell that succeeds where ``word`` (shell) is on the list ``kind``."""
+    return f"grep -qsxF -- {word} {shlex.quote(f'{ADDED_DIR}/{kind}')}"
+
+
 def note_lines(kind: str, command: str) -> str:
     """Shell that adds what ``command`` prints, a word a line, to the list ``kind``, each once."""
     file = shlex.quote(f"{ADDED_DIR}/{kind}")

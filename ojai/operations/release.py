@@ -16,7 +16,7 @@ from ojai.facts.ledger import OwnUnits
 from ojai.facts.release import Releases, ReleaseState
 from ojai.facts.service import ServerEndpoint
 from ojai.operations import Steps
-from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, noted
 from ojai.operations.progress import ask, complain, connector_arguments, refuse, say
 from ojai.operations.service import wait_until_ready
 from ojai.places import UNITS
@@ -40,7 +40,8 @@ def _now(services: Sequence[Serving], found: Releases) -> tuple[Released, ...]:
 def kept(services: Sequence[Serving]) -> Steps:
     """What the host serves now is kept as its healthy release; the one before it is kept as ``previous``.
 
-    To be called once every service is seen to serve. An image that only an older release used is removed.
+    To be called once every service is seen to serve. An image that only an older release used is removed,
+    if it was pulled for one.
     """
     found = host.get_fact(ReleaseState, services=_asked(services))
     now = _now(services, found)
@@ -87,9 +88,11 @@ def _dropped(release: Release, others: Sequence[Released]) -> list[str]:
     """Shell that lets go of the images of a release that is no longer kept, where no other one has them."""
     images = {r.serving.image for r in others}
     names = {r.serving.name for r in others}
-    gone = {r.serving.image for r in release.services} - images
-    gone |= {tag(r.serving.name, "previous") for r in release.services if r.serving.name not in names}
-    return [f"docker image rm {shlex.quote(name)} >/dev/null 2>&1 || true" for name in sorted(gone)]
+    gone = sorted(map(shlex.quote, {r.serving.image for r in release.services} - images))
+    tags = sorted({tag(r.serving.name, "previous") for r in release.services if r.serving.name not in names})
+    return [f"! {{ {noted('images', name)}; }} || docker image rm {name} >/dev/null 2>&1 || true" for name in gone] + [
+        f"docker image rm {shlex.quote(name)} >/dev/null 2>&1 || true" for name in tags
+    ]
 
 
 def _read(host: Host, services: Sequence[Serving]) -> Releases:
@@ -309,10 +312,9 @@ def put_back() -> Steps:
 def forgotten() -> Steps:
     """No release is kept any more, and no image is held by one."""
     found = host.get_fact(ReleaseState, services=())
-    images = {released.serving.image for release in found.kept.values() for released in release.services}
-    there = sorted({*found.tags, *images})
     if host.get_fact(Existing, paths=(FOLDER,)):
-        yield from (f"docker image rm --force {shlex.quote(name)} >/dev/null 2>&1 || true" for name in there)
+        for name in sorted(found.tags):
+            yield f"docker image rm --force {shlex.quote(name)} >/dev/null 2>&1 || true"
         yield f"rm -rf {FOLDER}"
     else:
         host.noop("none is kept")

@@ -1117,7 +1117,7 @@ _VLLM_MUTATIONS = (
     Mutation(
         "a service of an earlier deploy is left over",
         "vLLM",
-        "printf '# Made by ojai\\n[Service]\\nExecStart=/usr/bin/sleep infinity\\n' "
+        "printf '# Made by ojai for vllm-old (profile e4b).\\n[Service]\\nExecStart=/usr/bin/sleep infinity\\n' "
         "> /etc/systemd/system/vllm-old.service && echo vllm-old.service >> /var/lib/ojai/added/units && "
         "systemctl daemon-reload && systemctl start vllm-old",
         r"vllm: no unit of ours is left over.*vllm-old",
@@ -1126,7 +1126,7 @@ _VLLM_MUTATIONS = (
     Mutation(
         "a service of an earlier deploy is left over, and not in the notes",
         "vLLM",
-        "printf '# Made by ojai\\n[Service]\\nExecStart=/usr/bin/sleep infinity\\n' "
+        "printf '# Made by ojai for vllm-old (profile e4b).\\n[Service]\\nExecStart=/usr/bin/sleep infinity\\n' "
         "> /etc/systemd/system/vllm-old.service && systemctl daemon-reload && systemctl start vllm-old",
         r"vllm: no unit of ours is left over.*vllm-old",
         (STAND_DOWN, RETIRE),

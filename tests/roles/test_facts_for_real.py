@@ -573,6 +573,19 @@ def test_own_units(host, tmp_path, noted):
     assert found == (tuple(noted.split()) if noted else ())
 
 
+def test_a_unit_of_ours_says_so_in_its_first_line_by_its_own_name(host, tmp_path, monkeypatch):
+    monkeypatch.setattr("ojai.facts.ledger.UNITS", str(tmp_path))
+    for name, text in {
+        "chat": "# Made by ojai for chat (profile e4b). Edits are found.\n[Unit]\n",
+        "copy": "# Made by ojai for chat (profile e4b). Edits are found.\n[Unit]\n",
+        "other": "[Unit]\n# Made by ojai for other (profile e4b).\n",
+        "chat2": "",
+    }.items():
+        (tmp_path / f"{name}.service").write_text(text)
+    (tmp_path / "link.service").symlink_to("/dev/null")
+    assert host.get_fact(OwnUnits, directory=str(tmp_path)) == ("chat.service",)
+
+
 def test_secret_file_tells_sums_and_never_what_is_in_it(host, tmp_path):
     place = tmp_path / "a.env"
     assert host.get_fact(SecretFile, path=str(place), names=("HF_TOKEN",)) is None

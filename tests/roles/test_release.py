@@ -75,7 +75,7 @@ class Machine(RealHost):
         (self.store / image.translate(str.maketrans("/:@", "___"))).write_text(image_id + "\n")
 
     def put(self, name: str, unit: str, env: str = "A=1\n") -> None:
-        (self.root / f"etc/systemd/system/{name}.service").write_text(f"# Made by ojai for {name}.\n{unit}\n")
+        (self.root / f"etc/systemd/system/{name}.service").write_text(f"# Made by ojai for {name} (any).\n{unit}\n")
         (self.root / f"etc/ojai/{name}.env").write_text(env)
 
     def unit(self, name: str = "vllm-gemma4") -> str:
@@ -277,7 +277,11 @@ def test_when_it_cannot_be_put_back_it_says_why(machine, said):
     assert "serves again" not in "\n".join(said)
 
 
-def test_an_upgrade_keeps_the_one_before_and_drops_the_one_before_that(machine):
+@pytest.mark.parametrize("pulled", [True, False])
+def test_an_upgrade_keeps_the_one_before_and_drops_the_one_before_that(machine, pulled):
+    """Its image goes too, unless it was there before the project came."""
+    if pulled:
+        machine.sh(note("images", [SERVING.image]))
     upgrade(machine)
     assert machine.keep(NEXT)
     assert list(machine.kept()) == ["healthy", "previous"]
@@ -286,7 +290,7 @@ def test_an_upgrade_keeps_the_one_before_and_drops_the_one_before_that(machine):
     machine.put("vllm-gemma4", "third")
     assert machine.keep(third)
     names = {file.name for file in machine.store.iterdir()}
-    assert "vllm_vllm-openai-rocm_v0.20.1" not in names, "the image of the first release is still there"
+    assert ("vllm_vllm-openai-rocm_v0.20.1" in names) is not pulled
     assert {"vllm_vllm-openai-rocm_v0.20.1-next", "vllm_vllm-openai-rocm_third"} <= names
     tags = machine.get_fact(ReleaseState, services=()).tags
     assert tags[tag("vllm-gemma4", "previous")] == NEW
