@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import gevent
-from paramiko import Transport
+from paramiko import SSHException, Transport
 from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
@@ -44,15 +46,33 @@ def _transport(host: Host) -> Transport | None:
     return transport
 
 
+def _closed_is_an_ssh_error(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except EOFError as error:
+            raise SSHException("the connection was closed from the other side") from error
+
+    return wrapped
+
+
 def tune(host: Host) -> None:
     """Send small packets at once, and watch the connection; once for every connection that is made.
 
     paramiko never sets TCP_NODELAY, which costs some 40 ms a command, and asks nothing of a silent host: one whose
     network is gone would be waited for without end. A connection through a proxy command is no socket.
+
+    paramiko tells of one that is closed in the middle of a request with EOFError. pyinfra takes that for an error of
+    its own, and ends the run for all hosts with a traceback; an SSHException fails the one host.
     """
     transport = _transport(host)
     if transport is None:
         return
+    for name in ("run_shell_command", "put_file", "get_file"):
+        method = getattr(host.connector, name)
+        if not hasattr(method, "__wrapped__"):
+            setattr(host.connector, name, _closed_is_an_ssh_error(method))
     if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     leave(host)

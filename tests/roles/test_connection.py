@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import gevent
 import pytest
 from paramiko import SSHException
+from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from ojai import connection
@@ -87,6 +88,36 @@ def test_a_run_that_ends_at_once_with_its_connection_still_tells(said):
     connection.leave(HOST)
     connection.tell()
     assert len(said) == 1 and "closed from the other side" in said[0]
+
+
+class Connector(SSHConnector):
+    """A connection that is closed in the middle of every request, as paramiko tells of it."""
+
+    def __init__(self, transport):
+        self.asked, self.client = 0, SimpleNamespace(get_transport=lambda: transport)
+
+    def run_shell_command(self, command):
+        self.asked += 1
+        if command != "true":
+            raise EOFError
+
+    put_file = get_file = run_shell_command
+
+
+@pytest.mark.parametrize("method", ["run_shell_command", "put_file", "get_file"])
+def test_a_connection_closed_in_the_middle_fails_its_host_and_not_the_run(said, method):
+    """pyinfra catches OSError and SSHException around what it asks a host, and nothing else."""
+    transport = Transport(answers=10**9)
+    transport.sock = None
+    host = SimpleNamespace(name="mini", print_prefix="[mini] ", connector=Connector(transport))
+    for _ in range(2):  # as after a reboot
+        connection.tune(host)
+    connection.leave(host)
+    with pytest.raises(SSHException, match="closed from the other side"):
+        getattr(host.connector, method)("whoami")
+    getattr(host.connector, method)("true")
+    assert host.connector.asked == 2
+    assert not hasattr(getattr(host.connector, method).__wrapped__, "__wrapped__")
 
 
 @pytest.mark.parametrize("lost", [OSError("gone"), EOFError(), SSHException("SSH session not active")])
