@@ -6,6 +6,7 @@ import atexit
 import functools
 import logging
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,14 @@ from paramiko import SSHException, Transport
 from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.connectors.ssh import SSHConnector
 
 #: Seconds between two questions whether the host is still there.
 EVERY = 15.0
+
+#: Seconds between two looks whether the connection is still open.
+LOOK = 0.5
 
 #: Seconds to wait for the answer before the connection is given up. Any answer will do, a refusal too.
 PATIENCE = 45.0
@@ -35,6 +40,9 @@ class _Watch:
 
 # What paramiko tells there with a traceback, a banner that does not come for instance, it also raises.
 logging.getLogger("paramiko.transport").setLevel(logging.CRITICAL)
+
+# pyinfra raises these where no host is left, and says so. gevent would show where, with a traceback, before that.
+gevent.get_hub().NOT_ERROR = (*gevent.get_hub().NOT_ERROR, PyinfraError)
 
 _WATCHES: dict[str, _Watch] = {}
 
@@ -90,14 +98,19 @@ def leave(host: Host) -> None:
 def watch(prefix: str, transport: Transport) -> None:
     """Ask every :data:`EVERY` seconds for a sign of life; without one for :data:`PATIENCE` seconds, hang up.
 
+    A connection that was closed is no longer active. Its thread is no witness: gevent can take one that has ended for
+    alive.
+
     Whatever waits for the host then fails at once, and the run says so (each line with ``prefix``) and ends. Not given
     the host itself: in a deploy file that is a name whose meaning depends on who asks.
     """
     while True:
-        transport.join(EVERY)
-        if not transport.is_alive():
-            _lost(prefix, "it was closed from the other side")
-            return
+        asked = time.monotonic()
+        while time.monotonic() - asked < EVERY:
+            gevent.sleep(LOOK)
+            if not transport.is_active():
+                _lost(prefix, "it was closed from the other side")
+                return
         sign = gevent.spawn(transport.global_request, "keepalive@openssh.com", None, True)
         sign.join(PATIENCE)
         if not sign.ready():
@@ -111,7 +124,7 @@ def watch(prefix: str, transport: Transport) -> None:
 def tell() -> None:
     """Say which connections were lost, where the run ended before :func:`watch` came to it."""
     for watching in _WATCHES.values():
-        if not watching.work.ready() and not watching.transport.is_alive():
+        if not watching.work.ready() and not watching.transport.is_active():
             _lost(watching.prefix, "it was closed from the other side")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -23,6 +24,33 @@ from runpy import run_path
 _running = run_path({molecule!r})["molecule"]
 # Nobody listens on port 1.
 hosts = [_running[0], ("gone", {{**_running[0][1], "ssh_port": 1, "ssh_strict_host_key_checking": "no"}}), _running[1]]
+"""
+
+#: Its host hangs up before it is asked something, while nobody reads what comes: as when the power fails between steps.
+CUT = """
+import subprocess
+import sys
+
+from pyinfra import host
+from pyinfra.api import operation
+from pyinfra.facts.server import Hostname
+from pyinfra.operations import server
+
+from ojai.connection import tune
+
+tune(host)
+
+
+@operation()
+def asked():
+    if host.state.is_executing and host.name == "one":
+        hang_up = "sudo pkill -KILL -f '^sshd(-session)?: ojai'"
+        subprocess.run([sys.executable, "-m", "ojai", "lab", "ssh", "one", "--", hang_up], capture_output=True)
+    yield f"echo {host.get_fact(Hostname)} answers"
+
+
+asked(name="Cut off")
+server.shell(name="Go on", commands=["touch /run/went-on"])
 """
 
 
@@ -92,6 +120,22 @@ def test_verify_looks_at_all_hosts_at_once_and_one_that_is_gone_hides_none(pair,
     assert set(spans) == {"one", "gone", "two"}
     first, second = ((min(b for b, _ in spans[name]), max(e for _, e in spans[name])) for name in pair)
     assert max(first[0], second[0]) < min(first[1], second[1]), f"one after the other: {first}, {second}"
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_connection_closed_between_two_questions_fails_its_host_alone(pair, tmp_path, others):
+    inventory, deploy = tmp_path / "pair.py", tmp_path / "cut.py"
+    molecule = str(ROOT / "molecule" / "default" / "inventory.py")
+    inventory.write_text(f"from runpy import run_path\n\nhosts = run_path({molecule!r})['molecule']\n")
+    deploy.write_text(CUT)
+    limit = [] if others else ["--limit", "one"]
+    done = LAB.run(sys.executable, "-m", "pyinfra", "-y", *limit, str(inventory), str(deploy))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    for words in ("closed from the other side", "wanted: the host to answer", "then run the deploy again"):
+        assert words in done.stderr
+    went_on = [name for name in pair if LAB.ojai("lab", "ssh", name, "--", "sudo rm /run/went-on").returncode == 0]
+    assert went_on == (["two"] if others else [])
 
 
 def test_monitoring_reads_one_line_that_names_the_host(pair, tmp_path):

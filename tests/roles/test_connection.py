@@ -22,10 +22,7 @@ class Transport:
     def __init__(self, answers: int, ends: bool = False) -> None:
         self.left, self.ends, self.alive, self.closed = answers, ends, True, False
 
-    def join(self, seconds):
-        gevent.sleep(seconds)
-
-    def is_alive(self):
+    def is_active(self):
         return self.alive
 
     def global_request(self, kind, data, wait):
@@ -43,6 +40,7 @@ class Transport:
 @pytest.fixture
 def said(monkeypatch):
     monkeypatch.setattr(connection, "EVERY", 0.001)
+    monkeypatch.setattr(connection, "LOOK", 0.0005)
     monkeypatch.setattr(connection, "PATIENCE", 0.05)
     lines: list[str] = []
     monkeypatch.setattr(connection.logger, "error", lines.append)
