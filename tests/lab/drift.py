@@ -34,9 +34,6 @@ PAGE = results.REFERENCE / "drift.md"
 #: Seconds that a guest may take to be up after a reboot.
 BOOT = 300
 
-#: Age (seconds) from which a server that does not answer is said to hang: the lab's start_timeout, and some more.
-SETTLED = 320
-
 
 @dataclass(frozen=True)
 class Verified:
@@ -259,11 +256,6 @@ def provision(lab: Lab) -> Site:
     first = site.deploy()
     if first.status != 0:
         raise RuntimeError(f"the first deploy failed:\n{first.output[-4000:]}")
-    # A server is said to hang when it has run for longer than its start may take.
-    site.guest.run(
-        'while since=$(date -d "$(systemctl show vllm-gemma4 -p ExecMainStartTimestamp --value)" +%s); '
-        f"[ $(( $(date +%s) - since )) -lt {SETTLED} ]; do sleep 5; done"
-    )
     site.keep()
     return site
 

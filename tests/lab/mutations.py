@@ -915,6 +915,12 @@ _LEDGER_MUTATIONS = (
 
 _RESTART = (RUN, SERVES)
 
+#: A server that does not answer is said to hang once it has run for longer than its start may take (in the lab 300 s).
+_SETTLED = (
+    'while since=$(date -d "$(systemctl show vllm-gemma4 -p ExecMainStartTimestamp --value)" +%s); '
+    "[ $(( $(date +%s) - since )) -lt 320 ]; do sleep 5; done; "
+)
+
 #: Healthy, and of the same model.
 _OTHER_SERVER = """
 import http.server
@@ -1073,7 +1079,7 @@ _VLLM_MUTATIONS = (
     Mutation(
         "the server hangs",
         "vLLM",
-        "kill -STOP $(docker inspect -f '{{.State.Pid}}' vllm-gemma4)",
+        _SETTLED + "kill -STOP $(docker inspect -f '{{.State.Pid}}' vllm-gemma4)",
         r"vllm: it is healthy",
         (SERVES,),
     ),
