@@ -258,17 +258,28 @@ _KERNEL_MUTATIONS = (
         undo_boots=True,
     ),
     Mutation(
-        "no trace of a kernel of the flavour is left on the disk",
+        "no trace of the kernel is left on the disk, and another runs",
+        "Kernel",
+        "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
+        r"kernel: no newer kernel of the flavour.*no amd64 kernel is installed",
+        (BOOTABLE, RUN_KERNEL),
+        (RUN_DOCKER, RUN, SERVES),
+        hidden=(FLOOR,),
+        boots=True,
+        then="sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && "
+        f"k={_KERNEL}; rm -rf /boot/*-$k /lib/modules/$k && update-grub",
+    ),
+    Mutation(
+        "no trace of the kernel is left on the disk, and GRUB boots another by default",
         "Kernel",
         "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
         r"kernel: no newer kernel of the flavour.*no amd64 kernel is installed",
         (FLOOR,),
-        refused=r"its flavour is cloud-amd64, wanted amd64 .*apt-get install --reinstall",
-        why="dpkg's records say that the kernel is there and the disk says that it is not: such a disk should be "
-        "looked at by a person before anything more is written to it",
-        undo="apt-get -q -y --reinstall install "
-        "$(dpkg-query -W -f '${Package}\\n' 'linux-image-6*-amd64' | grep -v cloud) && "
-        "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && update-grub",
+        # What is missing is put back and booted, before it shows that GRUB boots something else.
+        (BOOTABLE, RUN_KERNEL),
+        refused=r"its flavour is cloud-amd64, wanted amd64 .*what GRUB boots by default",
+        why="which entry of GRUB's menu is booted is for whoever set it; the kernel's files are put back",
+        undo="sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && update-grub",
         boots=True,
         then=f"k={_KERNEL}; rm -rf /boot/*-$k /lib/modules/$k && update-grub",
         undo_boots=True,
