@@ -290,6 +290,7 @@ def page(seen: dict[str, dict[str, Any]]) -> str:
         word = "yes" if one["back"] else "**NO**"
         rows.append([failure.name, results.cell(one["said"]), word, f"{one['seconds_away']:.0f}", f"`{one['commit']}`"])
     ran = sum(1 for failure in FAILURES if failure.name in seen)
+    unrun = f"; {len(FAILURES) - ran} were not run" if ran < len(FAILURES) else ""
     back = sum(1 for failure in FAILURES if seen.get(failure.name, {}).get("back"))
     return (
         "# Upgrades that failed\n\n"
@@ -299,7 +300,7 @@ def page(seen: dict[str, dict[str, Any]]) -> str:
         "and a deploy of the old inventory found nothing to change. Away is how long the model was not served, asked "
         "twice a second on the machine; most of it is the time that the new one was given to come up (loading takes "
         "the stand-in server 5 s; a real model takes minutes).\n\n"
-        f"Taken back: {back} of {ran} that were run; {len(FAILURES) - ran} were not run.\n\n"
+        f"Taken back: {back} of {ran} that were run{unrun}.\n\n"
         + results.table(["what failed", "what the deploy said", "back", "away (s)", "commit"], rows)
     )
 
