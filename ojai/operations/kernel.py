@@ -47,8 +47,17 @@ def _boot_id(host: Host) -> str | None:
     return output.stdout if success else None
 
 
+def _another_came_up(running: str, wanted: str) -> str:
+    flavour = kernels.parse(wanted).flavour
+    return (
+        f"kernel: found {running} running after a boot with {wanted} installed; wanted {wanted}. What to do: see which "
+        f"entry GRUB boots (GRUB_DEFAULT in /etc/default/grub; on Ubuntu GRUB_FLAVOUR_ORDER={flavour} in "
+        "/etc/default/grub.d/60-flavour.cfg, then update-grub), reboot, and run the deploy again."
+    )
+
+
 def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) -> bool:
-    """Reboot and wait up to ``timeout`` seconds for another boot id.
+    """Reboot and wait up to ``timeout`` seconds for another boot id; False when the kernel is not ``wanted`` then.
 
     pyinfra's own ``server.reboot`` compares uptimes, and waits in vain on a host that had just been booted.
     """
@@ -75,9 +84,12 @@ def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) ->
         after = _boot_id(host) if host.connected else None
         if after and after != before:
             tune(host)
-            arrived = f'! test "$(uname -r)" = {shlex.quote(wanted)} || {{ {forget(_AGAIN, [wanted])}; }}'
-            ask(host, arrived, **connector_arguments(host))
             say(host, f"up again after {time.monotonic() - started:.0f} s")
+            arrived = f'uname -r; ! test "$(uname -r)" = {shlex.quote(wanted)} || {{ {forget(_AGAIN, [wanted])}; }}'
+            _, output = ask(host, arrived, **connector_arguments(host))
+            if output.stdout_lines[:1] not in ([wanted], []):
+                complain(host, _another_came_up(output.stdout_lines[0], wanted))
+                return False
             return True
         if time.monotonic() - said >= HEARTBEAT:
             said = time.monotonic()
@@ -116,11 +128,7 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
             yield note(_AGAIN, [target])
             yield FunctionCommand(reboot, (found.running, target, timeout), {})
             return
-        yield refuse(
-            f"kernel: found {found.running} running after a boot with {target} installed; wanted {target}. What to do: "
-            f"see which entry GRUB boots (GRUB_DEFAULT in /etc/default/grub; on Ubuntu GRUB_FLAVOUR_ORDER={flavour} "
-            "in /etc/default/grub.d/60-flavour.cfg, then update-grub), reboot, and run the deploy again."
-        )
+        yield refuse(_another_came_up(found.running, target))
         return
     yield FunctionCommand(reboot, (found.running, target, timeout), {})
 

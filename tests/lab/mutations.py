@@ -274,10 +274,10 @@ _KERNEL_MUTATIONS = (
         "Kernel",
         "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
         r"kernel: no newer kernel of the flavour.*no amd64 kernel is installed",
-        (FLOOR,),
-        # What is missing is put back and booted, before it shows that GRUB boots something else.
-        (BOOTABLE, RUN_KERNEL),
-        refused=r"its flavour is cloud-amd64, wanted amd64 .*what GRUB boots by default",
+        (RUN_KERNEL,),
+        # What is missing is put back, and booted in vain.
+        (BOOTABLE,),
+        refused=r"running after a boot with .* installed; wanted .*GRUB_DEFAULT",
         why="which entry of GRUB's menu is booted is for whoever set it; the kernel's files are put back",
         undo="sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && update-grub",
         boots=True,

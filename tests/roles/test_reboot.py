@@ -10,8 +10,9 @@ from ojai.operations import kernel
 class Rebooting:
     """A host that is gone for some looks and then has another boot id."""
 
-    def __init__(self, answers):
+    def __init__(self, answers, kernel="6.17.0-1012-oem"):
         self.answers = iter(answers)
+        self.kernel = kernel
         self.now = "first"
         self.connected = True
         self.name = "mini"
@@ -23,7 +24,8 @@ class Rebooting:
 
     def run_shell_command(self, command, **arguments):
         if "boot_id" not in command:
-            return True, SimpleNamespace(stdout="", stdout_lines=[])
+            came_up = [self.kernel] if "uname -r" in command else []
+            return True, SimpleNamespace(stdout="", stdout_lines=came_up)
         return True, SimpleNamespace(stdout=self.now)
 
     def disconnect(self):
@@ -49,8 +51,15 @@ def clock(monkeypatch):
 
 def test_it_waits_through_the_old_boot_and_the_gap_for_the_new_one(clock):
     host = Rebooting(["first", "first", None, None, "second"])
-    assert kernel.reboot(None, host, "6.8", "6.17", 600) is True
+    assert kernel.reboot(None, host, "6.8", "6.17.0-1012-oem", 600) is True
     assert clock[0] == 5 * kernel.POLL
+
+
+def test_another_kernel_that_came_up_is_told_at_once(clock, caplog):
+    host = Rebooting(["second"], kernel="6.17.0-1008-oem")
+    assert kernel.reboot(None, host, "6.8.0-10-generic", "6.17.0-1012-oem", 600) is False
+    for words in ("found 6.17.0-1008-oem running after a boot with 6.17.0-1012-oem installed", "FLAVOUR_ORDER=oem"):
+        assert words in caplog.text
 
 
 def test_a_host_that_stays_away_fails_after_its_time(clock, caplog):
