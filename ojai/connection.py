@@ -78,9 +78,8 @@ def tune(host: Host) -> None:
     if transport is None:
         return
     for name in ("run_shell_command", "put_file", "get_file"):
-        method = getattr(host.connector, name)
-        if not hasattr(method, "__wrapped__"):
-            setattr(host.connector, name, _closed_is_an_ssh_error(method))
+        if name not in vars(host.connector):  # once a host, however often it is connected to
+            setattr(host.connector, name, _closed_is_an_ssh_error(getattr(host.connector, name)))
     if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     leave(host)
@@ -98,11 +97,11 @@ def leave(host: Host) -> None:
 def watch(prefix: str, transport: Transport) -> None:
     """Ask every :data:`EVERY` seconds for a sign of life; without one for :data:`PATIENCE` seconds, hang up.
 
-    A connection that was closed is no longer active. Its thread is no witness: gevent can take one that has ended for
-    alive.
-
     Whatever waits for the host then fails at once, and the run says so (each line with ``prefix``) and ends. Not given
     the host itself: in a deploy file that is a name whose meaning depends on who asks.
+
+    A connection that was closed is no longer active. Its thread is no witness: gevent can take one that has ended for
+    alive.
     """
     while True:
         asked = time.monotonic()
