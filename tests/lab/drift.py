@@ -301,6 +301,14 @@ No package is ever taken off hold here: the deploy holds none, and takes off eve
 """
 
 
+def remember(name: str, record: dict[str, object]) -> dict[str, dict[str, object]]:
+    """Keep a damage's record, and none of damages that there are no more. All that is kept is returned."""
+    found = {**results.load(KIND), name: record}
+    kept = {mutation.name: found[mutation.name] for mutation in MUTATIONS if mutation.name in found}
+    results.save(KIND, kept)
+    return kept
+
+
 def page(kept: dict[str, dict[str, object]]) -> str:
     """The generated page. A mutation that was not run yet says so."""
     known = {mutation.name: kept.get(mutation.name) for mutation in MUTATIONS}
@@ -423,8 +431,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 waiting.remove(batch)
                 for one in seen:
                     record = one.record(len(batch), (time.monotonic() - began) / len(answer), commit)
-                    kept = {**results.load(KIND), one.mutation.name: record}
-                    results.save(KIND, kept)
+                    kept = remember(one.mutation.name, record)
                     if one.faults:
                         survived.append(one.mutation.name)
                         say(f"  SURVIVED: {one.mutation.name}")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ojai.verification import CHECKS, read_junit
 from tests.lab import results
-from tests.lab.drift import KIND, PAGE, Seen, Site, Verified, page, run_chain, say
+from tests.lab.drift import KIND, PAGE, Seen, Site, Verified, page, remember, run_chain, say
 from tests.lab.machine import ROOT, Deploy, Guest, Lab
 from tests.lab.mutations import MUTATIONS, Mutation, batches
 
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 planned.append([one.mutation])
                 say(f"  once more, alone: {one.mutation.name}: {one.faults[0]}")
                 continue
-            results.save(KIND, {**results.load(KIND), one.mutation.name: record})
+            remember(one.mutation.name, record)
             if one.faults:
                 survived.append(one.mutation.name)
                 say(f"  SURVIVED: {one.mutation.name}")
