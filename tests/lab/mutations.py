@@ -125,6 +125,11 @@ def pending(operation: str) -> str:
     return rf"drift: .* would.*{re.escape(operation)}"
 
 
+#: GRUB boots this entry of its menu; the newest kernel is the first.
+_FIRST_ENTRY, _SECOND_ENTRY = (
+    f"sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT={entry}/ /etc/default/grub && update-grub" for entry in (0, 1)
+)
+
 _KERNEL_MUTATIONS = (
     Mutation(
         "the kernel's metapackage is removed",
@@ -225,42 +230,41 @@ _KERNEL_MUTATIONS = (
         "an older kernel of the flavour runs than the newest installed",
         "Kernel",
         # GRUB lists the newest first.
-        f"apt-get -q -y install {_OLDER_KERNEL} && "
-        "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
+        f"apt-get -q -y install {_OLDER_KERNEL} && " + _SECOND_ENTRY,
         r"kernel: no newer kernel of the flavour",
         (RUN_KERNEL,),
         (RUN_DOCKER, RUN, SERVES),
         boots=True,
-        then="sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && update-grub",
+        then=_FIRST_ENTRY,
     ),
     Mutation(
         "a kernel of another flavour runs",
         "Kernel",
-        "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
+        _SECOND_ENTRY,
         r"kernel: running kernel is of the flavour",
         (RUN_KERNEL,),
         (RUN_DOCKER, RUN, SERVES),
         hidden=(FLOOR,),
         boots=True,
-        then="sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && update-grub",
+        then=_FIRST_ENTRY,
     ),
     Mutation(
         "GRUB boots an older kernel by default",
         "Kernel",
-        "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
+        _SECOND_ENTRY,
         r"kernel: no newer kernel of the flavour",
         (RUN_KERNEL,),
         refused=r"running after a boot with .* installed; wanted .*GRUB_DEFAULT",
         why="the host was booted with the newer kernel installed and another came up: booting again would end in the "
         "same, for ever, and which entry is booted is for whoever set it",
-        undo="sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && update-grub",
+        undo=_FIRST_ENTRY,
         boots=True,
         undo_boots=True,
     ),
     Mutation(
         "no trace of the kernel is left on the disk, and another runs",
         "Kernel",
-        "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
+        _SECOND_ENTRY,
         r"kernel: no newer kernel of the flavour.*no amd64 kernel is installed",
         (BOOTABLE, RUN_KERNEL),
         (RUN_DOCKER, RUN, SERVES),
@@ -272,14 +276,14 @@ _KERNEL_MUTATIONS = (
     Mutation(
         "no trace of the kernel is left on the disk, and GRUB boots another by default",
         "Kernel",
-        "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=1/ /etc/default/grub && update-grub",
+        _SECOND_ENTRY,
         r"kernel: no newer kernel of the flavour.*no amd64 kernel is installed",
         (RUN_KERNEL,),
         # What is missing is put back, and booted in vain.
         (BOOTABLE,),
         refused=r"running after a boot with .* installed; wanted .*GRUB_DEFAULT",
         why="which entry of GRUB's menu is booted is for whoever set it; the kernel's files are put back",
-        undo="sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/ /etc/default/grub && update-grub",
+        undo=_FIRST_ENTRY,
         boots=True,
         then=f"k={_KERNEL}; rm -rf /boot/*-$k /lib/modules/$k && update-grub",
         undo_boots=True,
