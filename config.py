@@ -2,7 +2,7 @@
 
 from pyinfra import config
 
-from ojai.inventory import refuse_faulty_data
+from ojai.settings.inventory import refuse_faulty_data
 
 config.REQUIRE_PYINFRA_VERSION = "~=3.10"
 config.SUDO = True  # the login is an ordinary user

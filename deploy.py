@@ -5,11 +5,11 @@ pyinfra inventory/ojai.py deploy.py
 
 from pyinfra import host
 
-from ojai.connection import tune
-from ojai.inventory import settings_of
-from roles import caches, docker, groups, kernel, ledger, preflight, rocm, sysctl, vllm
+from ojai.connection import configure_connection
+from ojai.roles import caches, docker, groups, kernel, ledger, preflight, rocm, sysctl, vllm
+from ojai.settings.inventory import settings_of
 
-tune(host)
+configure_connection(host)
 settings = settings_of(host)
 
 if settings.removed:

@@ -5,7 +5,7 @@ pyinfra inventory/fleet.py deploy.py --limit mini-01
 
 from pathlib import Path
 
-from ojai.fleet import load
+from ojai.settings.fleet import load
 
 _fleet = load(Path(__file__).with_name("fleet.yaml"))
 

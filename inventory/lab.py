@@ -5,8 +5,8 @@ Nothing here that a fleet could not say of its own mirror, registry and kernel.
 
 from pyinfra.api.exceptions import InventoryError
 
-from lab import state
-from lab.errors import LabError
+from ojai.lab import state
+from ojai.lab.errors import LabError
 
 PROFILE = "gemma-4-e4b"  # or gemma-4-26b-a4b: the one line that switches models
 

@@ -13,9 +13,9 @@ import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import image
-from lab.errors import LabError
-from lab.shell import run, step
+from ojai.lab import image
+from ojai.lab.errors import LabError
+from ojai.lab.shell import run, step
 
 ORIGIN = "repo.radeon.com"
 """Release files carry it, so that the pin of AMD's guide (o=repo.radeon.com) matches."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
-from lab import container, image, packages, state, upstreams, vm
-from lab.errors import LabError
-from lab.shell import step
-from lab.state import ContainerRecord, HostRecord, Records
+from ojai.lab import container, image, packages, state, upstreams, vm
+from ojai.lab.errors import LabError
+from ojai.lab.shell import step
+from ojai.lab.state import ContainerRecord, HostRecord, Records
 
 
 def _size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
@@ -82,7 +82,7 @@ def command() -> None:
 )
 def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: int | None) -> None:
     """Start lab hosts (default: lab) and the stand-ins; what runs already is left alone."""
-    wanted = _checked(names) or ["lab"]
+    expected = _checked(names) or ["lab"]
     began = time.monotonic()
     with state.locked():
         packages.ensure()
@@ -90,7 +90,7 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: i
         records = state.read()
         records = upstreams.start_registry(upstreams.start_archive(records))
         booting = []
-        for name in wanted:
+        for name in expected:
             if name in records.containers:
                 raise LabError(f"{name} is a container of this lab; give the virtual machine another name")
             host = records.hosts.get(name)
@@ -111,13 +111,13 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: i
                 booting.append(name)
         records = upstreams.push_images(records)
         state.write(records)
-        for name in wanted:
+        for name in expected:
             if name in booting:
                 with step(f"waiting for {name} to boot and accept SSH"):
                     vm.wait_for_ssh(records.hosts[name])
             else:
                 vm.wait_for_ssh(records.hosts[name], 60)
-    click.echo(f"lab: up after {time.monotonic() - began:.1f} s: {', '.join(wanted)}", err=True)
+    click.echo(f"lab: up after {time.monotonic() - began:.1f} s: {', '.join(expected)}", err=True)
 
 
 @command.command("container")
@@ -127,17 +127,17 @@ def containers(names: tuple[str, ...]) -> None:
 
     For what needs no kernel of its own. `ssh`, `status` and `down` are the same as for virtual machines.
     """
-    wanted = _checked(names) or ["container"]
+    expected = _checked(names) or ["container"]
     began = time.monotonic()
     with state.locked():
         packages.ensure(containers=True)
         vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
         records = state.read()
-        for name in wanted:
+        for name in expected:
             if name in records.hosts:
                 raise LabError(f"{name} is a virtual machine of this lab; give the container another name")
         records = upstreams.start_registry(upstreams.start_archive(records))
-        for name in wanted:
+        for name in expected:
             guest = records.containers.get(name) or ContainerRecord(name=name, port=vm.free_port())
             if not _running(guest):
                 records = _keep(records, guest)
@@ -145,9 +145,9 @@ def containers(names: tuple[str, ...]) -> None:
                     container.create(name, container.base())
                 records = _keep(records, container.start(guest))
         vm.write_ssh_files(records)
-        for name in wanted:
+        for name in expected:
             container.wait_for_ssh(records.containers[name])
-    click.echo(f"lab: up after {time.monotonic() - began:.1f} s: {', '.join(wanted)}", err=True)
+    click.echo(f"lab: up after {time.monotonic() - began:.1f} s: {', '.join(expected)}", err=True)
 
 
 @command.command()

@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import image, packages, state, vm
-from lab.errors import LabError
-from lab.shell import as_root, run, step, tail
-from lab.state import ContainerRecord, Process
+from ojai.lab import image, packages, state, vm
+from ojai.lab.errors import LabError
+from ojai.lab.shell import as_root, run, step, tail
+from ojai.lab.state import ContainerRecord, Process
 
 BUILD = Path(__file__).with_name("container.sh")
 MACHINE_ONLY = {"initramfs-tools", "linux-base", "grub2-common", "grub-pc-bin", "linux-image-amd64"}
@@ -36,7 +36,7 @@ BOOT_SECONDS = 60
 START_SECONDS = 10
 HALT_SECONDS = 30
 DISK_NEEDED = 2 << 30
-"""Free space wanted for one container: 0.5 GiB of root file system, and what a deploy installs."""
+"""Free space expected for one container: 0.5 GiB of root file system, and what a deploy installs."""
 
 NAMESERVER = "10.0.2.3"
 """slirp's own, which asks this machine's."""
@@ -124,7 +124,7 @@ def _cgroups_removed(name: str) -> bool:
     return not any(group.exists() for group in groups)
 
 
-def _stop(process: Process, patience: float) -> None:
+def _stop(process: Process, timeout_seconds: float) -> None:
     """End one process, which is root's: TERM, and KILL when it has not ended after `patience` seconds."""
     for signal in ("TERM", "KILL"):
         if not process.alive:
@@ -134,7 +134,7 @@ def _stop(process: Process, patience: float) -> None:
         except LabError:
             if process.alive:
                 raise
-        _wait(lambda: not process.alive, patience)
+        _wait(lambda: not process.alive, timeout_seconds)
 
 
 def _wait(ready: Callable[[], object], seconds: float) -> bool:

@@ -6,7 +6,7 @@ import click
 
 
 class LabError(click.ClickException):
-    """A lab step failed. The message says what was found, what was wanted and what to do."""
+    """A lab step failed. The message says what was found, what was expected and what to do."""
 
 
 class LabDownError(LabError):

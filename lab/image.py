@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab import packages
-from lab.errors import LabError
-from lab.shell import as_root, lock, run, step
+from ojai.lab import packages
+from ojai.lab.errors import LabError
+from ojai.lab.shell import as_root, lock, run, step
 
 HERE = Path(__file__).parent
 GUEST = HERE / "guest"
@@ -123,13 +123,13 @@ def fresh(folder: Path, name: str) -> Iterator[Path]:
         raise
 
 
-def need_space(folder: Path, wanted: int) -> None:
-    """Raise LabError when the folder's file system has less than `wanted` bytes free."""
+def need_space(folder: Path, expected: int) -> None:
+    """Raise LabError when the folder's file system has less than `expected` bytes free."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    if free < wanted:
+    if free < expected:
         raise LabError(
-            f"{folder} has {free / 2**30:.1f} GiB free and the lab needs {wanted / 2**30:.0f} GiB: free some "
+            f"{folder} has {free / 2**30:.1f} GiB free and the lab needs {expected / 2**30:.0f} GiB: free some "
             "space, or point OJAI_LAB_CACHE (built images) or OJAI_LAB_DIR (disks) somewhere else"
         )
 

@@ -18,10 +18,10 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from lab.errors import LabError
-from lab.modelserver import NOTICE
-from lab.modelserver.arguments import contract_file
-from lab.shell import run, step
+from ojai.lab.errors import LabError
+from ojai.lab.modelserver import NOTICE
+from ojai.lab.modelserver.arguments import contract_file
+from ojai.lab.shell import run, step
 
 PACKAGES: tuple[str, ...] = ("mmdebstrap", "umoci", "skopeo")
 """Debian packages that `build` and `push` need."""
@@ -165,13 +165,13 @@ def _normal(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def write_layer(source: Path, target: Path, wanted: Callable[[str], bool]) -> None:
-    """Copy the wanted members of a tar archive into another, sorted and with one date."""
+def write_layer(source: Path, target: Path, expected: Callable[[str], bool]) -> None:
+    """Copy the expected members of a tar archive into another, sorted and with one date."""
     with tarfile.open(source) as whole, tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as layer:
         members = {member.name.removeprefix("./").strip("/"): member for member in whole.getmembers()}
         for name in sorted(members):
             member = members[name]
-            if not wanted(name) or not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+            if not expected(name) or not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
                 continue
             data = whole.extractfile(member) if member.isfile() else None
             member.name = name
@@ -279,9 +279,9 @@ def build(cache: Path) -> Path:
 
     Takes some ten seconds and Debian's packages the first time. Raises LabError.
     """
-    wanted = cache / f"modelserver-{inputs_hash()}"
-    if (wanted / "index.json").exists():
-        return wanted
+    expected = cache / f"modelserver-{inputs_hash()}"
+    if (expected / "index.json").exists():
+        return expected
     missing = [name for name in PACKAGES if shutil.which(name) is None]
     if missing:
         raise LabError(f"not installed: {', '.join(missing)}. Install the Debian packages of those names.")
@@ -299,12 +299,12 @@ def build(cache: Path) -> Path:
         write_layer(archive, server, _is_server)
         layout = _layout(work, [base, server])
         try:
-            layout.rename(wanted)
+            layout.rename(expected)
         except OSError:
             # Another build of the same inputs came first; it is as good.
-            if not (wanted / "index.json").exists():
+            if not (expected / "index.json").exists():
                 raise
-    return wanted
+    return expected
 
 
 def push(layout: Path, registry: str) -> dict[str, str]:

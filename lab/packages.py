@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lab.errors import LabError
-from lab.shell import as_root, run, step
+from ojai.lab.errors import LabError
+from ojai.lab.shell import as_root, run, step
 
 QEMU = "qemu-system-x86_64"
 QEMU_MINIMUM = 10
@@ -32,7 +32,7 @@ PROGRAMS: dict[str, str] = {
     "umoci": "umoci",
     "qemu-img": "qemu-utils",
 }
-"""Program wanted on PATH (or in sbin) and the Debian package that has it."""
+"""Program expected on PATH (or in sbin) and the Debian package that has it."""
 
 CONTAINER_PROGRAMS: dict[str, str] = {
     **{name: PROGRAMS[name] for name in ("mmdebstrap", "apt-ftparchive", "dpkg-deb", "gpg", "gpg-agent", "gpgv")},
@@ -119,13 +119,13 @@ def missing(*, containers: bool = False) -> list[str]:
 
 def ensure(*, containers: bool = False) -> None:
     """Install what is missing. Adds Debian 12's backports (for QEMU) only where it is needed."""
-    wanted = missing(containers=containers)
-    if not wanted:
+    expected = missing(containers=containers)
+    if not expected:
         return
     if shutil.which("apt-get") is None:
-        raise LabError(f"this machine has no apt; install by hand: {' '.join(wanted)} (QEMU >= {QEMU_MINIMUM})")
-    with step(f"installing system packages: {' '.join(wanted)}"):
-        qemu = [name for name in wanted if name.startswith("qemu")]
+        raise LabError(f"this machine has no apt; install by hand: {' '.join(expected)} (QEMU >= {QEMU_MINIMUM})")
+    with step(f"installing system packages: {' '.join(expected)}"):
+        qemu = [name for name in expected if name.startswith("qemu")]
         release = _os_release()
         backports = f"{release.get('VERSION_CODENAME', '')}-backports"
         old = release.get("ID") == "debian" and int(release.get("VERSION_ID", "0") or 0) < 13
@@ -138,7 +138,7 @@ def ensure(*, containers: bool = False) -> None:
             text = backports_source(targets, release["VERSION_CODENAME"], keyring)
             run(as_root(["tee", str(BACKPORTS_FILE)]), what=f"writing {BACKPORTS_FILE}", stdin=text)
         _apt(["update"], "apt-get update")
-        rest = [name for name in wanted if name not in qemu]
+        rest = [name for name in expected if name not in qemu]
         if rest:
             _apt(["install", "--no-install-recommends", *rest], "installing system packages")
         if qemu:
@@ -148,7 +148,7 @@ def ensure(*, containers: bool = False) -> None:
     if still:
         raise LabError(
             f"after installing, still missing: {' '.join(still)} (QEMU {qemu_version()} found, "
-            f"{QEMU_MINIMUM} or newer wanted)"
+            f"{QEMU_MINIMUM} or newer expected)"
         )
 
 

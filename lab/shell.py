@@ -16,7 +16,7 @@ from typing import IO
 
 import click
 
-from lab.errors import LabError
+from ojai.lab.errors import LabError
 
 TAIL_LINES = 25
 """How many of a failed command's last lines are shown."""

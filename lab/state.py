@@ -1,6 +1,6 @@
 """What the lab is made of, on disk: which hosts, ports, keys and stand-ins there are. The API for others.
 
->>> from lab import state
+>>> from ojai.lab import state
 >>> lab = state.load()            # LabDownError when nothing is up
 >>> lab.hosts[0].address, lab.hosts[0].port, lab.hosts[0].user
 """
@@ -20,8 +20,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab.errors import LabDownError, LabError
-from lab.shell import lock
+from ojai.lab.errors import LabDownError, LabError
+from ojai.lab.shell import lock
 
 __all__ = [
     "ContainerRecord",
@@ -100,14 +100,14 @@ class Process(Frozen):
         """Tell whether this very process still runs (a zombie does not)."""
         return _start_time(self.pid) == self.started
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, patience: float = 10) -> None:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_seconds: float = 10) -> None:
         """Send a signal and wait; SIGKILL after `patience` seconds. Never touches another process."""
         for each in (number, signal.SIGKILL):
             if not self.alive:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, each)
-            end = time.monotonic() + patience
+            end = time.monotonic() + timeout_seconds
             while self.alive and time.monotonic() < end:
                 time.sleep(0.05)
 

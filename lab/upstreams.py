@@ -12,10 +12,10 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import archive, image, oci, packages, state, vm
-from lab.errors import LabError
-from lab.shell import step, tail
-from lab.state import Process, Records, ServiceRecord
+from ojai.lab import archive, image, oci, packages, state, vm
+from ojai.lab.errors import LabError
+from ojai.lab.shell import step, tail
+from ojai.lab.state import Process, Records, ServiceRecord
 
 START_SECONDS = 20
 

@@ -15,16 +15,16 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from lab import image, packages, state
-from lab.errors import LabError
-from lab.shell import run, step, tail
-from lab.state import HostRecord, Process
+from ojai.lab import image, packages, state
+from ojai.lab.errors import LabError
+from ojai.lab.shell import run, step, tail
+from ojai.lab.state import HostRecord, Process
 
 BOOT_SECONDS = 240
 """How long a boot to SSH may take; 10 to 25 s are usual on two emulated processors."""
 POWERDOWN_SECONDS = 120
 DISK_NEEDED = 4 << 30
-"""Free space wanted for one host's disk: kernel, Docker and the stand-in image are about 2 GiB."""
+"""Free space expected for one host's disk: kernel, Docker and the stand-in image are about 2 GiB."""
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ contract: setup $(CONTRACT)/ready ## every profile, and bad command lines, put t
 
 
 contract-data: $(CONTRACT)/ready ## write the flags of vLLM's parser down anew
-	$(CONTRACT)/bin/python -m tools.contract.extract ojai/data/vllm-0.20.1.json
+	$(CONTRACT)/bin/python -m tools.contract.extract ojai/engines/vllm/vllm-0.20.1.json
 
 $(CONTRACT)/ready: requirements-contract.txt
 	$(CONTRACT_PYTHON) -m venv $(CONTRACT)

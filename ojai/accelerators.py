@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
-from importlib import resources
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from ojai.units import GIB
+from ojai import resources
+from ojai.sizes import GIB
 
 KernelFlavour = Literal["oem", "generic", "other"]
 
@@ -76,12 +75,12 @@ class Accelerator(_Facts):
         Raises:
             ValueError: there is none of that name.
         """
-        wanted = self.default_memory if name is None else name
+        expected = self.default_memory if name is None else name
         for kind in self.memories:
-            if kind.name == wanted:
+            if kind.name == expected:
                 return kind
         known = ", ".join(kind.name for kind in self.memories)
-        raise ValueError(f"{self.name} has no memory {wanted!r}: known are {known}")
+        raise ValueError(f"{self.name} has no memory {expected!r}: known are {known}")
 
     @property
     def carve_outs(self) -> tuple[int, ...]:
@@ -95,8 +94,7 @@ class Accelerator(_Facts):
 
 @cache
 def _all() -> dict[str, Accelerator]:
-    text = resources.files("ojai").joinpath("data/accelerators.yaml").read_text(encoding="utf-8")
-    entries = TypeAdapter(dict[str, dict[str, object]]).validate_python(yaml.safe_load(text))
+    entries = TypeAdapter(dict[str, dict[str, object]]).validate_python(resources.data("accelerators"))
     return {name: Accelerator.model_validate({"name": name, **entry}) for name, entry in entries.items()}
 
 

@@ -12,12 +12,12 @@ import ojai.cmdline
 
 
 class LazyGroup(click.Group):
-    """Looks for a subcommand in ``ojai.cmdline.<name>``, and for ``lab`` in ``lab.cli``."""
+    """Looks for a subcommand in ``ojai.cmdline.<name>``, and for ``lab`` in ``ojai.lab.cli``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every subcommand's name, sorted."""
         names = {module.name for module in pkgutil.iter_modules(ojai.cmdline.__path__)}
-        if importlib.util.find_spec("lab.cli"):
+        if importlib.util.find_spec("ojai.lab.cli"):
             names.add("lab")
         return sorted(names)
 
@@ -25,7 +25,7 @@ class LazyGroup(click.Group):
         """The subcommand, or None when there is none of that name."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module("lab.cli" if cmd_name == "lab" else f"ojai.cmdline.{cmd_name}")
+        module = importlib.import_module("ojai.lab.cli" if cmd_name == "lab" else f"ojai.cmdline.{cmd_name}")
         command: click.Command = module.command
         return command
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict
+
+from ojai import resources
 
 
 class Finding(BaseModel):
@@ -30,8 +30,7 @@ Catalogue = Literal["failures", "failures-installing"]
 @cache
 def catalogue(name: Catalogue = "failures") -> tuple[Finding, ...]:
     """Every known failure, most specific first."""
-    text = (Path(__file__).parent / "data" / f"{name}.yaml").read_text()
-    return tuple(Finding.model_validate(entry) for entry in yaml.safe_load(text))
+    return tuple(Finding.model_validate(entry) for entry in resources.data(name))
 
 
 def explain(lines: Iterable[str], name: Catalogue = "failures") -> list[Finding]:

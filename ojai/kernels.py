@@ -30,7 +30,7 @@ def parse(text: str) -> Release:
     """Read a release, or a floor such as ``6.14.0-1018``. Raises ValueError with the text that was found."""
     match = _RELEASE.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no kernel release; wanted one such as 6.17.0-1012-oem or 6.18.4")
+        raise ValueError(f"{text!r} is no kernel release; expected one such as 6.17.0-1012-oem or 6.18.4")
     abi = match["abi"]
     return Release(
         text=text.strip(),

@@ -7,13 +7,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ojai import accelerators, budgets, preflight, profiles
+from ojai import accelerators, profiles
+from ojai.engines.vllm import Command
 from ojai.facts.report import Report
-from ojai.inventory import Entry
 from ojai.memory import Budget, Demand, HostMemory, fit_together
-from ojai.profiles import Command
+from ojai.memory import services as budgets
+from ojai.preflight import host as preflight
 from ojai.settings import HostSettings
-from ojai.units import GIB, format_gib
+from ojai.settings.inventory import Entry
+from ojai.sizes import GIB, format_gib
 
 Source = Literal["host", "option", "gtt_limit", "enough", "largest"]
 

@@ -13,13 +13,13 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from ojai.places import Placed
+from ojai.paths import ServicePaths
 from ojai.settings import HostSettings, Service
 
 FOLDER = "/var/lib/ojai/releases"
 
 #: Says which release (its ``kept``) the host is on its way back to, from before the first change until it serves.
-GOING = f"{FOLDER}/going"
+PENDING_ROLLBACK = f"{FOLDER}/going"
 
 #: Name of a kept release.
 Slot = Literal["healthy", "previous"]
@@ -27,7 +27,7 @@ SLOTS: tuple[Slot, ...] = ("healthy", "previous")
 
 
 @dataclass(frozen=True)
-class Serving(Placed):
+class Serving(ServicePaths):
     """How a service is reached, and what it runs: ``image`` as ``docker run`` is given it, ``timeout`` in seconds."""
 
     name: str

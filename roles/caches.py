@@ -2,8 +2,8 @@
 
 from pyinfra.api.deploy import deploy
 
+from ojai.engines.vllm import MOUNTS
 from ojai.operations import files
-from ojai.profiles import MOUNTS
 from ojai.settings import HostSettings
 
 
@@ -11,7 +11,7 @@ from ojai.settings import HostSettings
 def apply(*, settings: HostSettings) -> None:
     """Each folder is there, with owner and mode. TunableOp's has one folder an image in it, made with the unit."""
     files.folders(
-        name="Have the folders",
+        name="Create cache directories",
         paths=[settings.data_directory, *(settings.cache(name) for name in MOUNTS)],
         user=settings.data_owner,
         group=settings.data_group,
@@ -23,5 +23,5 @@ def apply(*, settings: HostSettings) -> None:
 def remove(*, settings: HostSettings) -> None:
     """The folders stay unless `removed_data` says otherwise: they hold what took hours to load."""
     if settings.removed_data:
-        files.absent(name="Remove the data folders", paths=[settings.cache(name) for name in MOUNTS], recursive=True)
-        files.empty_folder_absent(name="Remove their parent, if nothing else is in it", path=settings.data_directory)
+        files.absent(name="Remove cache directories", paths=[settings.cache(name) for name in MOUNTS], recursive=True)
+        files.empty_folder_absent(name="Remove the data directory if it is empty", path=settings.data_directory)

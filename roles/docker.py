@@ -46,38 +46,38 @@ def package_names(settings: HostSettings) -> list[str]:
 def tidy(*, settings: HostSettings) -> None:
     """What an earlier choice of archive left is gone before anything reads the package lists: it may not answer."""
     if settings.docker_source != "docker":
-        files.absent(name="Have no source of Docker's own", paths=[SOURCE, KEYRING])
+        files.absent(name="Remove Docker's own apt source", paths=[SOURCE, KEYRING])
 
 
 @deploy("Docker")
 def apply(*, settings: HostSettings) -> None:
     """Packages, configuration, then the daemon."""
     if settings.docker_source == "docker":
-        apt.packages(name="Install what fetches and checks a key", names=["ca-certificates", "curl", "gpg"])
+        apt.packages(name="Install key download tools", names=["ca-certificates", "curl", "gpg"])
         apt.keyring(
-            name="Trust Docker's signing key, by fingerprint",
+            name="Install Docker's signing key",
             path=KEYRING,
             url=f"{settings.docker_mirror}/gpg",
             fingerprint=settings.docker_key_fingerprint,
         )
         files.text_file(
-            name="Add Docker's source",
+            name="Add Docker's apt source",
             path=SOURCE,
             text=(
                 f"# Made by ojai.\nTypes: deb\nURIs: {settings.docker_mirror}\nSuites: {settings.channel.suite}\n"
                 f"Components: stable\nArchitectures: amd64\nSigned-By: {KEYRING}\n"
             ),
         )
-        apt.refreshed(name="Read Docker's package lists", inputs=[SOURCE, KEYRING])
+        apt.refreshed(name="Update Docker's package lists", inputs=[SOURCE, KEYRING])
     # Before the packages, so that the daemon's first start already reads it. Other people's keys in it stay.
-    files.json_merged(name="Configure the daemon", path=DAEMON, values=daemon_values(settings))
+    files.json_merged(name="Configure the Docker daemon", path=DAEMON, values=daemon_values(settings))
     apt.packages(
         name="Install Docker Engine", names=package_names(settings), state=STATE, folders=FOLDERS, groups=GROUPS
     )
-    service.unmasked(name="Let what Docker needs start at boot", units=NEEDED)
-    service.running(name="Run Docker", unit="docker.service", inputs=[DAEMON])
+    service.unmasked(name="Unmask units that Docker needs", units=NEEDED)
+    service.running(name="Start Docker", unit="docker.service", inputs=[DAEMON])
     docker.answering(
-        name="See that the daemon answers, as configured",
+        name="Check that the Docker daemon answers as configured",
         driver=LOG_DRIVER,
         mirrors=list(settings.docker_registry_mirrors),
     )
@@ -86,7 +86,7 @@ def apply(*, settings: HostSettings) -> None:
 @deploy("Docker: removal")
 def remove(*, settings: HostSettings) -> None:
     """Our keys in daemon.json, the packages that were installed, source and key."""
-    files.json_parted(name="Take our settings out of daemon.json", path=DAEMON)
+    files.json_unmerged(name="Remove our settings from daemon.json", path=DAEMON)
     apt.packages_removed(
         name="Remove Docker Engine", names=[*package_names(settings), *PACKAGES["ubuntu"], *PACKAGES["docker"]]
     )

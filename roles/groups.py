@@ -13,14 +13,14 @@ GROUPS = ["video", "render"]
 def apply(*, settings: HostSettings) -> None:
     """The groups exist and the named users are in them."""
     groups.system_groups(
-        name="Have the groups video and render",
+        name="Create the groups video and render",
         names=GROUPS,
     )
     groups.devices(
-        name="Give the GPU's devices to them",
+        name="Set group ownership of the GPU devices",
     )
     groups.members(
-        name="Put the named users into them",
+        name="Add users to the GPU groups",
         groups=GROUPS,
         users=list(settings.gpu_users),
     )
@@ -29,4 +29,4 @@ def apply(*, settings: HostSettings) -> None:
 @deploy("Groups: removal")
 def remove(*, settings: HostSettings) -> None:
     """Memberships and groups that were added are gone."""
-    groups.withdrawn(name="Withdraw memberships and groups that were added")
+    groups.memberships_removed(name="Remove added group memberships and groups")

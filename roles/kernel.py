@@ -4,7 +4,7 @@ from pyinfra.api.deploy import deploy
 
 from ojai.operations import apt, kernel
 from ojai.settings import HostSettings
-from ojai.units import PAGE_BYTES
+from ojai.sizes import PAGE_BYTES
 
 #: In /run, so that a reboot takes it away.
 REBOOT_MARKER = "/run/ojai-reboot-required"
@@ -19,30 +19,30 @@ def pages_of(settings: HostSettings) -> int | None:
 
 @deploy("Kernel")
 def apply(*, settings: HostSettings) -> None:
-    """Install the kernel's metapackage, reboot into it when another runs, and see that it is new enough."""
+    """Install the kernel metapackage, reboot into it when another runs, and see that it is new enough."""
     apt.packages(
-        name="Install the kernel's metapackage",
+        name="Install the kernel metapackage",
         names=[settings.kernel_package],
     )
     kernel.ttm_limit(
-        name="Set how much memory the GPU may borrow",
+        name="Set the TTM page limit",
         path=TTM_OPTIONS,
         pages=pages_of(settings),
         marker=REBOOT_MARKER,
     )
     kernel.bootable(
-        name="Have what the next boot needs",
+        name="Ensure kernel, initramfs and boot entry",
         flavour=settings.kernel_flavour,
     )
     kernel.reboot_if_required(
-        name="Run the newest kernel of the flavour",
+        name="Reboot into the newest kernel, if required",
         flavour=settings.kernel_flavour,
         policy=settings.kernel_reboot,
         marker=REBOOT_MARKER,
         timeout=settings.kernel_reboot_timeout,
     )
     kernel.at_least(
-        name="Check the kernel against the floor",
+        name="Check the minimum kernel version",
         flavour=settings.kernel_flavour,
         floor=settings.floor,
         why="ROCm's page on RDNA 3.5: older ones lack KFD's queue and memory checks",
@@ -54,4 +54,4 @@ def apply(*, settings: HostSettings) -> None:
 @deploy("Kernel: removal")
 def remove(*, settings: HostSettings) -> None:
     """The TTM limit goes; the kernel stays, since taking away the one that runs could leave a host without one."""
-    kernel.ttm_limit_removed(name="Leave the TTM limit to the kernel", path=TTM_OPTIONS, marker=REBOOT_MARKER)
+    kernel.ttm_limit_removed(name="Remove the TTM page limit", path=TTM_OPTIONS, marker=REBOOT_MARKER)

@@ -10,15 +10,15 @@ from ojai.operations.ledger import STATE_DIR
 @deploy("Ledger")
 def apply() -> None:
     """The roles write it as they add things; here it is seen to be root's alone."""
-    ledger.guarded(name="Keep the note of what was added closed")
+    ledger.root_owned(name="Restrict ledger permissions to root")
 
 
 @deploy("Ledger: removal")
 def remove() -> None:
     """Every other role's removal reads the note, and dependencies are shared between them: so this comes after all."""
-    gone = apt.dependencies_removed(name="Remove what came with the packages and nothing else needs")
-    ledger.left_behind_removed(name="Remove what they left behind")
+    gone = apt.dependencies_removed(name="Remove unneeded dependencies")
+    ledger.left_behind_removed(name="Remove package residue")
     # dpkg takes it away with the last package that has something in it, though every system begins with it.
-    files.folder_there(name="Have /opt, as every system has", path="/opt")
-    server.shell(name="Refresh the loader's cache", commands=["ldconfig"], _if=gone.did_change)
-    files.absent(name="Remove the note of what was added", paths=[STATE_DIR], recursive=True)
+    files.folder_there(name="Ensure /opt exists", path="/opt")
+    server.shell(name="Refresh the loader cache", commands=["ldconfig"], _if=gone.did_change)
+    files.absent(name="Remove the ledger", paths=[STATE_DIR], recursive=True)

@@ -7,10 +7,10 @@ from pyinfra.api.exceptions import DeployError
 
 from ojai.connection import refused_by_sudo
 from ojai.facts.report import HostReport
-from ojai.operations import gate
-from ojai.preflight import budgets, refusals
+from ojai.operations import preflight as preflight_operations
+from ojai.preflight.host import budgets, refusals
+from ojai.pyinfra_runs.collect import fact_arguments
 from ojai.settings import HostSettings
-from ojai.survey import questions
 
 #: Hosts whose GPU memory could not be read yet.
 _UNSURE: set[str] = set()
@@ -24,10 +24,10 @@ def passes(*, settings: HostSettings) -> bool:
     answer = refused_by_sudo(host)
     if answer:
         return _refuse(
-            f"preflight: privilege: found {answer!r}; wanted: commands as root, by sudo. What to do: run pyinfra with "
-            "--use-sudo-password (or --same-sudo-password), or give the account passwordless sudo."
+            f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: run pyinfra "
+            "with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo."
         )
-    report = host.get_fact(HostReport, **questions(settings))
+    report = host.get_fact(HostReport, **fact_arguments(settings))
     if report is None:
         return _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
     found = refusals(settings, report)
@@ -45,10 +45,10 @@ def passes(*, settings: HostSettings) -> bool:
 def once_booted(*, settings: HostSettings) -> None:
     """For a host whose GPU memory was not known before: refuse what does not fit, now that the driver is up."""
     if host.name in _UNSURE:
-        gate.holds(
-            name="Check that what is asked for fits",
-            questions=questions(settings),
-            judge=partial(refusals, settings),
+        preflight_operations.recheck(
+            name="Recheck GPU memory after the reboot",
+            fact_arguments=fact_arguments(settings),
+            check=partial(refusals, settings),
         )
 
 

@@ -4,7 +4,7 @@ from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
 
 from ojai.operations import apt, files
-from ojai.preflight import ROCM_SOURCE
+from ojai.preflight.host import ROCM_SOURCE
 from ojai.settings import HostSettings
 
 KEYRING = "/etc/apt/keyrings/ojai-rocm.gpg"
@@ -32,34 +32,34 @@ def source_text(settings: HostSettings) -> str:
 def apply(*, settings: HostSettings) -> None:
     """The source that AMD's page describes, verified, and the packages that a Docker host needs."""
     channel = settings.channel
-    apt.packages(name="Install what fetches and checks a key", names=TOOLS)
+    apt.packages(name="Install key download tools", names=TOOLS)
     apt.keyring(
-        name="Trust AMD's signing key, by fingerprint",
+        name="Install AMD's signing key",
         path=KEYRING,
         url=f"{channel.mirror}/{channel.key_path}",
         fingerprint=channel.key_fingerprint,
     )
-    files.text_file(name="Add the source", path=ROCM_SOURCE, text=source_text(settings))
+    files.text_file(name="Add the ROCm apt source", path=ROCM_SOURCE, text=source_text(settings))
     files.text_file(
-        name="Prefer AMD's packages to Ubuntu's of the same name",
+        name="Pin AMD's packages above Ubuntu's",
         path=PIN,
         # AMD's page: without it ROCm packages of Ubuntu's universe can mix in.
         text=f"# Made by ojai.\nPackage: *\nPin: release o={channel.origin}\nPin-Priority: 600\n",
     )
-    apt.refreshed(name="Read the package lists", inputs=[ROCM_SOURCE, PIN, KEYRING])
+    apt.refreshed(name="Update the package lists", inputs=[ROCM_SOURCE, PIN, KEYRING])
     apt.packages(
-        name="Install the ROCm packages",
+        name="Install ROCm packages",
         names=[*settings.rocm_packages, *(["migraphx"] if settings.rocm_migraphx else [])],
         origin=f"{channel.mirror}/{channel.rocm_path}",
     )
-    apt.alternative(name="Point /opt/rocm at the release", group="rocm", link="/opt/rocm")
+    apt.alternative(name="Point /opt/rocm to the release", group="rocm", link="/opt/rocm")
     files.text_file(
-        name="Let the loader find ROCm's libraries",
+        name="Add ROCm libraries to the loader path",
         path=LOADER,
         text=f"# Made by ojai.\n{channel.tree}/lib\n{channel.tree}/lib64\n",
     )
-    files.made_from(
-        name="Refresh the loader's cache",
+    files.derived_file(
+        name="Refresh the loader cache",
         output="/etc/ld.so.cache",
         inputs=[LOADER],
         command="ldconfig",
@@ -75,6 +75,6 @@ def remove(*, settings: HostSettings) -> None:
     """Packages, then loader path, pin, source and key."""
     apt.packages_removed(name="Remove ROCm packages", names=[*settings.rocm_packages, "migraphx"])
     gone = files.absent(name="Remove source, pin, key and loader path", paths=[LOADER, PIN, ROCM_SOURCE, KEYRING])
-    server.shell(name="Refresh the loader's cache", commands=["ldconfig"], _if=gone.did_change)
-    apt.packages_removed(name="Remove what fetched the key", names=TOOLS)
+    server.shell(name="Refresh the loader cache", commands=["ldconfig"], _if=gone.did_change)
+    apt.packages_removed(name="Remove key download tools", names=TOOLS)
     apt.lists_removed(name="Remove the package lists", uris=[settings.channel.mirror])

@@ -28,5 +28,5 @@ def apply(*, settings: HostSettings) -> None:
 @deploy("Sysctl: removal")
 def remove(*, settings: HostSettings) -> None:
     """The drop-in is gone, and the values that were in force before it are in force again."""
-    files.absent(name="Remove the drop-in", paths=[DROP_IN])
-    sysctl.restored(name="Put back the values that were in force before")
+    files.absent(name="Remove the sysctl drop-in", paths=[DROP_IN])
+    sysctl.restored(name="Restore previous kernel parameters")

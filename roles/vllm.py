@@ -2,29 +2,27 @@
 
 import os
 from functools import partial
-from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import DeployError
 
-from ojai import profiles, systemd
+from ojai import profiles, resources, systemd
+from ojai.engines.vllm import Command
 from ojai.operations import docker, files, service, vllm
 from ojai.operations import release as releases
-from ojai.places import SECRETS
-from ojai.profiles import Command
+from ojai.paths import SECRETS
 from ojai.releases import serving_of
 from ojai.settings import HostSettings, Service
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "vllm"
 ENV_HEADER = """\
 # Secrets and local variables of this service: NAME=value lines, read by docker when it starts.
 # Yours to edit; the deploy keeps what is here and sees that only root can read it.
 """
 
 
-def make_command(settings: HostSettings, server: Service, numbers: dict[str, int], key: str | None) -> Command:
+def build_command(settings: HostSettings, server: Service, numbers: dict[str, int], key: str | None) -> Command:
     """The server's command with the host's group numbers, and TunableOp's folder filed under the image's digest."""
     return settings.command(server, group_ids=numbers or None, image_key=key)
 
@@ -32,7 +30,10 @@ def make_command(settings: HostSettings, server: Service, numbers: dict[str, int
 def render_unit(server: Service, command: Command) -> str:
     """The unit file's text. The command comes from one list: no comment can end up inside it."""
     templates = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+        loader=FileSystemLoader(resources.TEMPLATES / "vllm"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
     )
     exec_start = systemd.command_line(["/usr/bin/docker", *command.docker_argv[1:]])
     return templates.get_template("vllm.service.j2").render(service=server, command=command, exec_start=exec_start)
@@ -47,7 +48,7 @@ def secrets() -> dict[str, str]:
     token = os.environ.get("HF_TOKEN", "").strip()
     if token and (token.split() != [token] or not token.isprintable()):
         raise DeployError(
-            "HF_TOKEN in your environment: found white space or control characters in it; wanted one word. "
+            "HF_TOKEN in your environment: found white space or control characters in it; expected one word. "
             "What to do: set it anew (the value is not shown here)."
         )
     return {"HF_TOKEN": token} if token else {}
@@ -62,54 +63,59 @@ def apply(*, settings: HostSettings) -> None:
     """
     units = [server.unit for server in settings.services]
     release = [serving_of(settings, server) for server in settings.services]
-    stay, back = partial(releases.stay, services=release), partial(releases.take_back, services=release)
+    unchanged, back = (
+        partial(releases.report_unchanged, services=release),
+        partial(releases.roll_back, services=release),
+    )
     for server in host.loop(settings.services):
-        docker.image(name=f"{server.name}: have the image", reference=settings.command(server).image, otherwise=stay)
+        docker.image(
+            name=f"{server.name}: pull the image", reference=settings.command(server).image, on_failure=unchanged
+        )
     for server in host.loop(settings.services):
         command = settings.command(server)
         files.secret_file(
-            name=f"{server.name}: keep the environment file closed",
+            name=f"{server.name}: write the environment file",
             path=server.env_file,
             values=secrets(),
             header=ENV_HEADER,
         )
         vllm.unit(
-            name=f"{server.name}: write the unit",
+            name=f"{server.name}: write the systemd unit",
             path=server.unit_file,
             groups=list(profiles.load(server.profile).docker.groups),
             image=command.image,
-            make=partial(make_command, settings, server),
-            render=partial(render_unit, server),
+            build_command=partial(build_command, settings, server),
+            render_unit=partial(render_unit, server),
         )
-    vllm.stood_down(name="Stand down services no longer asked for", keep=units)
+    vllm.stopped(name="Stop services no longer configured", keep=units)
     for server in host.loop(settings.services):
         command = settings.command(server)
         service.running(
-            name=f"{server.name}: run the unit",
+            name=f"{server.name}: start the service",
             unit=server.unit,
             inputs=[server.unit_file, server.env_file],
             container=server.name,
             image=command.image,
             argv=list(command.engine_argv),
-            otherwise=back,
+            on_failure=back,
         )
         service.ready(
-            name=f"{server.name}: wait until it serves",
+            name=f"{server.name}: wait until it is healthy",
             unit=server.unit,
             port=command.port,
             model=command.served_model_name,
             timeout=server.start_timeout,
             address=server.own_address,
-            otherwise=back,
+            on_failure=back,
         )
-    releases.kept(name="Keep the healthy release, to go back to", services=release)
-    vllm.retired(name="Retire services no longer asked for", keep=units)
+    releases.snapshot(name="Save the healthy release for rollback", services=release)
+    vllm.removed(name="Remove services no longer configured", keep=units)
 
 
 @deploy("vLLM: removal")
 def remove(*, settings: HostSettings) -> None:
     """Units, environment files, kept releases and the images that were pulled for them are gone."""
-    vllm.retired(name="Remove the services", keep=[])
-    releases.forgotten(name="Remove the kept releases")
-    docker.images_removed(name="Remove the images that were pulled")
-    files.absent(name="Remove the folder of environment files", paths=[SECRETS], recursive=True)
+    vllm.removed(name="Remove the services", keep=[])
+    releases.releases_removed(name="Remove saved releases")
+    docker.images_removed(name="Remove pulled images")
+    files.absent(name="Remove environment files", paths=[SECRETS], recursive=True)

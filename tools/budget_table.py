@@ -12,10 +12,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ojai import budgets, profiles
+from ojai import profiles
 from ojai.memory import HostMemory, ttm_pages
+from ojai.memory import services as budgets
 from ojai.profiles import Features, Profile
-from ojai.units import GIB, format_gb, format_gib
+from ojai.sizes import GIB, format_gb, format_gib
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "budget.md"
 
@@ -119,16 +120,16 @@ def page() -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or with --check compare it."""
-    wanted = page()
+    expected = page()
     if arguments == ["--check"]:
-        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == wanted:
+        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == expected:
             return 0
         print(f"{PAGE.name} is stale: run python tools/budget_table.py", file=sys.stderr)
         return 1
     if arguments:
         print(__doc__, file=sys.stderr)
         return 2
-    PAGE.write_text(wanted, encoding="utf-8")
+    PAGE.write_text(expected, encoding="utf-8")
     return 0
 
 

@@ -18,10 +18,12 @@ from typing import Any
 
 import yaml
 
-from ojai import profiles
-from ojai.profiles import Features, Profile, deviations, reasons
+from ojai import profiles, resources
+from ojai.engines import vllm
+from ojai.engines.vllm import reasons
+from ojai.profiles import Features, Profile, deviations
 from ojai.profiles.features import FLAGS, Speculative
-from ojai.units import format_gb
+from ojai.sizes import format_gb
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
@@ -75,7 +77,7 @@ def profiles_page() -> str:
         *(
             f"- `{profile.name}`: {refusal.reason}. [{refusal.source}]"
             for profile in known
-            for refusal in profiles.refusals(profile)
+            for refusal in vllm.refusals(profile)
         ),
         "",
         "## Features",
@@ -109,7 +111,7 @@ def profiles_page() -> str:
 
 
 def _summary(profile: Profile) -> tuple[str, ...]:
-    mark = " *" if profiles.refusals(profile) else ""
+    mark = " *" if vllm.refusals(profile) else ""
     return (
         f"[`{profile.name}`](#{profile.name}){mark}",
         f"`{profile.model}`",
@@ -163,7 +165,7 @@ def _reasons() -> Iterator[str]:
 
 def _shared() -> dict[str, Any]:
     """The shared part of all profiles, as it is written."""
-    said: dict[str, Any] = yaml.safe_load((profiles.DIRECTORY / "_gfx115x.yaml").read_text(encoding="utf-8"))
+    said: dict[str, Any] = yaml.safe_load((resources.PROFILES / "_gfx115x.yaml").read_text(encoding="utf-8"))
     return said
 
 

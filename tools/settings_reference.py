@@ -19,11 +19,12 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from ojai import connector_data, fleet, profiles
+from ojai import profiles
 from ojai.profiles import Features
-from ojai.settings import HostSettings, Service
-from ojai.units import format_gib
-from ojai.wanted import allowed, kinds
+from ojai.schema.expected import allowed, kinds
+from ojai.settings import HostSettings, Service, fleet
+from ojai.settings import connection_data as connection_data
+from ojai.sizes import format_gib
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
 PAGE = REFERENCE / "settings.md"
@@ -130,7 +131,7 @@ def schema() -> dict[str, Any]:
     definitions = {name: _plain(value) for name, value in made.pop("$defs").items()}
     # Known to the editor, though the declaration of a choice leaves them to the refusals.
     _list_of(definitions["Service"]["properties"]["allow"])["items"]["enum"] = list(profiles.CODES)
-    properties = {**_plain(made)["properties"], **{name: _ssh(item) for name, item in connector_data.ssh().items()}}
+    properties = {**_plain(made)["properties"], **{name: _ssh(item) for name, item in connection_data.ssh().items()}}
     own = {"^_": {"description": "A global argument of pyinfra."}, "^fake_": {}}
     definitions["Settings"] = {
         "type": ["object", "null"],
@@ -202,7 +203,7 @@ def _plain(value: Any) -> Any:
     return kept
 
 
-def _ssh(item: connector_data.Item) -> dict[str, Any]:
+def _ssh(item: connection_data.Item) -> dict[str, Any]:
     words = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object"}
     told: dict[str, Any] = {"description": f"pyinfra: {item.meaning.rstrip('.').replace('``', '`')}."}
     if item.kind in words:
@@ -274,13 +275,13 @@ def _cell(text: str) -> str:
 
 
 def _reach() -> Iterable[str]:
-    for name, item in connector_data.ssh().items():
+    for name, item in connection_data.ssh().items():
         kind = _TYPES.get(item.kind, "mapping")
         meaning = _cell(item.meaning.replace("``", "`"))
         yield f"| `{name}` | {kind} | {_value(item.default)} | {meaning} |\n"
 
 
-def wanted() -> dict[Path, str]:
+def expected() -> dict[Path, str]:
     """Each file with the text that it should have."""
     return {PAGE: page(), SCHEMA: json.dumps(schema(), indent=2) + "\n"}
 
@@ -290,13 +291,15 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
-    stale = [path for path, text in wanted().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    stale = [
+        path for path, text in expected().items() if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
     if arguments:
         for path in stale:
             print(f"{path.name} is stale: run python tools/settings_reference.py", file=sys.stderr)
         return 1 if stale else 0
     for path in stale:
-        path.write_text(wanted()[path], encoding="utf-8")
+        path.write_text(expected()[path], encoding="utf-8")
         print(f"wrote {path.name}")
     return 0
 

@@ -6,7 +6,7 @@ For a dry run of the whole deploy with your own data. Machines of another kind w
 from pathlib import Path
 from runpy import run_path
 
-from ojai.fleet import load
+from ojai.settings.fleet import load
 
 _here = Path(__file__).parent
 _answers = run_path(str(_here / "provisioner" / "inventory" / "fake.py"))["INSTANT"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ojai.fleet import load
+from ojai.settings.fleet import load
 
 _fleet = load(Path(__file__).with_name("fleet.yaml"))
 

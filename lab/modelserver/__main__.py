@@ -1,4 +1,4 @@
-"""`python -m lab.modelserver serve MODEL …`: the stand-in without its image."""
+"""`python -m ojai.lab.modelserver serve MODEL …`: the stand-in without its image."""
 
 from .server import main
 

@@ -157,14 +157,14 @@ def choose_tool(body: dict[str, Any], asked: str, arguments: argparse.Namespace)
             raise RequestError("each tool must be a function with a name", kind="Bad Request", param="tools")
         names.append(function["name"])
     if isinstance(choice, dict):
-        wanted = choice.get("function", {}).get("name")
-        if wanted not in names:
+        expected = choice.get("function", {}).get("name")
+        if expected not in names:
             raise RequestError(
                 "The tool specified in `tool_choice` does not match any of the specified `tools`",
                 kind="Bad Request",
                 param="tool_choice",
             )
-        return str(wanted), "stop"
+        return str(expected), "stop"
     if choice == "required":
         return names[0], "tool_calls"
     if not arguments.enable_auto_tool_choice or not arguments.tool_call_parser:
@@ -193,12 +193,12 @@ def _thinks(body: dict[str, Any], arguments: argparse.Namespace) -> bool:
 
 def _wanted_json(body: dict[str, Any]) -> str | None:
     """Return the answer for a request that asks for JSON, or None."""
-    wanted = body.get("response_format")
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    expected = body.get("response_format")
+    kind = expected.get("type") if isinstance(expected, dict) else None
     if kind == "json_object":
         return json.dumps({"stand_in": NOTICE})
     if kind == "json_schema":
-        return json.dumps(minimal_instance((wanted or {}).get("json_schema", {}).get("schema")))
+        return json.dumps(minimal_instance((expected or {}).get("json_schema", {}).get("schema")))
     return None
 
 

@@ -151,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError("the stand-in takes bodies with a Content-Length only", 411, "Length Required")
         text = self.headers.get("content-length", "0")
         if not text.isdigit() or int(text) > LARGEST_BODY:
-            raise RequestError(f"Content-Length {text!r}: wanted 0 to {LARGEST_BODY}", 413, "Payload Too Large")
+            raise RequestError(f"Content-Length {text!r}: expected 0 to {LARGEST_BODY}", 413, "Payload Too Large")
         return self.rfile.read(int(text))
 
     def _parsed(self) -> Any:
@@ -219,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
     def _tokenize(self) -> None:
         body = self._parsed()
         if not isinstance(body, dict) or ("prompt" not in body and "messages" not in body):
-            raise RequestError("wanted an object with 'prompt' or 'messages'", kind="Bad Request")
+            raise RequestError("expected an object with 'prompt' or 'messages'", kind="Bad Request")
         if "messages" in body:
             numbers, _ = answers.chat_prompt(body["messages"])
             texts = None

@@ -34,10 +34,10 @@ REFUSED = {
 
 
 def contract_file() -> Path:
-    """Return the file of flags: beside this module in the image, in `ojai/data` in the repository."""
-    here = Path(__file__).resolve().parent
+    """Return the file of flags: beside this module in the image, in `ojai/engines/vllm` in the repository."""
+    here = Path(__file__).parent
     beside = here / FILE
-    return beside if beside.exists() else here.parent.parent / "ojai" / "data" / FILE
+    return beside if beside.exists() else here.parents[1] / "engines" / "vllm" / FILE
 
 
 def load_contract(path: Path | None = None) -> dict[str, Any]:

@@ -66,12 +66,12 @@ def read(variables: Mapping[str, str] | None = None) -> Environment:
         except ValueError:
             value = -1.0
         if not 0 <= value < 86400:
-            raise ValueError(f"{name}={text!r}: wanted a number of seconds from 0 to 86400")
+            raise ValueError(f"{name}={text!r}: expected a number of seconds from 0 to 86400")
         return value
 
     crash_at = source.get("OJAI_LAB_CRASH_AT", "")
     if crash_at not in CRASH_POINTS:
-        raise ValueError(f"OJAI_LAB_CRASH_AT={crash_at!r}: wanted one of start, loading")
+        raise ValueError(f"OJAI_LAB_CRASH_AT={crash_at!r}: expected one of start, loading")
     return Environment(
         variables=source,
         root=Path(source.get("OJAI_LAB_ROOT", "/")),

@@ -165,16 +165,16 @@ def plan_cache(model: Model, arguments: argparse.Namespace, environment: Environ
     block = arguments.block_size or 16
     sequences = arguments.max_num_seqs or (1024 if large else 256)
     geometry = model.geometry
-    wanted = arguments.max_model_len
+    expected = arguments.max_model_len
     derived = geometry.max_context if geometry else None
     allowed = environment.flag("VLLM_ALLOW_LONG_MAX_MODEL_LEN")
-    if derived is not None and wanted is not None and wanted > derived and not allowed:
+    if derived is not None and expected is not None and expected > derived and not allowed:
         raise LoadError(
             "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, "
-            f"User-specified max_model_len ({wanted}) is greater than the derived max_model_len "
+            f"User-specified max_model_len ({expected}) is greater than the derived max_model_len "
             f"(max_position_embeddings={derived} or model_max_length=None in model's config.json)."
         )
-    longest = wanted if wanted is not None and wanted > 0 else derived or 8192
+    longest = expected if expected is not None and expected > 0 else derived or 8192
     if geometry is None or (capacity is None and not arguments.kv_cache_memory_bytes):
         info("gpu_worker.py", "the GPU's memory or the model's geometry is not known here: no KV cache planned")
         return Loaded(longest, sequences, None, block)
@@ -194,7 +194,7 @@ def plan_cache(model: Model, arguments: argparse.Namespace, environment: Environ
     def make_plan(length: int) -> kvcache.Plan:
         return kvcache.plan(geometry, length, block, batched, element)
 
-    if wanted == -1:
+    if expected == -1:
         longest = _longest_that_fits(make_plan, available, longest, block)
     plan = make_plan(longest)
     if plan.bytes_per_sequence > available or not longest:

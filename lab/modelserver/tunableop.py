@@ -23,8 +23,8 @@ def enabled(environment: Environment) -> bool:
 
 def tuning(environment: Environment) -> bool:
     """Whether it tunes, and so writes (PYTORCH_TUNABLEOP_TUNING, on by default once enabled)."""
-    wanted = environment.variables.get("PYTORCH_TUNABLEOP_TUNING", "1").strip()
-    return enabled(environment) and wanted not in ("", "0")
+    expected = environment.variables.get("PYTORCH_TUNABLEOP_TUNING", "1").strip()
+    return enabled(environment) and expected not in ("", "0")
 
 
 def results_file(environment: Environment) -> Path:

@@ -182,8 +182,8 @@ def build(root: Path, out: Path) -> list[tuple[Path, Path]]:
 
 def mounted(target: Path) -> bool:
     """Tell whether something is mounted exactly at the target."""
-    wanted = str(target)
-    return any(line.split()[4] == wanted for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    expected = str(target)
+    return any(line.split()[4] == expected for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 def down() -> None:

@@ -2,11 +2,11 @@
 
 from pyinfra import host
 
-from ojai.connection import tune
-from ojai.inventory import settings_of
-from roles import caches, docker, groups, ledger, rocm
+from ojai.connection import configure_connection
+from ojai.roles import caches, docker, groups, ledger, rocm
+from ojai.settings.inventory import settings_of
 
-tune(host)
+configure_connection(host)
 settings = settings_of(host)
 
 ledger.apply()

@@ -2,7 +2,7 @@
 
 from pyinfra.api.exceptions import InventoryError
 
-from lab import state
+from ojai.lab import state
 
 _lab = state.view(state.read())
 if _lab is None:

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ojai import accelerators, budgets, profiles
+from ojai import accelerators, profiles
 from ojai.memory import Budget, Decode, HostMemory
-from ojai.units import GB, format_gib, parse_bytes
+from ojai.memory import services as budgets
+from ojai.sizes import GB, format_gib, parse_bytes
 
 _BAR_WIDTH = 60
 
@@ -31,7 +32,7 @@ class Amount(click.ParamType[int]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if found == 0:
-            self.fail("0 bytes: an amount above zero is wanted", param, ctx)
+            self.fail("0 bytes: an amount above zero is expected", param, ctx)
         return found
 
 

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ojai.cmdline.budget import Amount
-from ojai.cmdline.inventories import InventoryFile
-from ojai.inventory import Entry, InventoryUnreadableError, read
+from ojai.engines.vllm import Command
+from ojai.parameters import InventoryFile
 from ojai.plan import HostPlan, plan
-from ojai.profiles import Command
-from ojai.survey import SurveyError, survey
-from ojai.units import GB, GIB, format_gib
+from ojai.pyinfra_runs.collect import CollectError, collect_facts
+from ojai.settings.inventory import Entry, InventoryUnreadableError, read
+from ojai.sizes import GB, GIB, format_gib
 
 #: Columns that a line of a command may take, unless one word alone is longer.
 _LINE = 96
@@ -56,7 +56,7 @@ def command(inventory: str, limit: tuple[str, ...], gpu_memory: int | None, fact
     try:
         entries = read(inventory, limit)
         plans = list(_asked(inventory, limit, entries, gpu_memory) if facts else _assumed(entries, gpu_memory))
-    except (InventoryUnreadableError, SurveyError) as error:
+    except (InventoryUnreadableError, CollectError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
         document = {"inventory": inventory, "facts": facts, "hosts": [_document(found) for found in plans]}
@@ -76,7 +76,7 @@ def _assumed(entries: list[Entry], gpu_memory: int | None) -> Iterator[HostPlan]
 
 
 def _asked(inventory: str, limit: tuple[str, ...], entries: list[Entry], gpu_memory: int | None) -> Iterator[HostPlan]:
-    answers = survey(inventory, [entry.name for entry in entries], limit)
+    answers = collect_facts(inventory, [entry.name for entry in entries], limit)
     for entry in entries:
         answer = answers[entry.name]
         yield plan(entry, gpu_bytes=gpu_memory, report=answer.report, failure=answer.failure or None)

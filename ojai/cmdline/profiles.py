@@ -13,8 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ojai import profiles
-from ojai.profiles import Command, Features, Profile, Refusal, reasons
-from ojai.units import format_gb
+from ojai.engines import vllm
+from ojai.engines.vllm import Command, Refusal, reasons
+from ojai.profiles import Features, Profile
+from ojai.sizes import format_gb
 
 WIDE = 160
 """Columns of a table that goes to a file or a pipe, where there is no terminal to ask."""
@@ -73,9 +75,9 @@ def command(names: tuple[str, ...], as_json: bool, accelerator: str) -> None:
 
 def _row(profile: Profile, accelerator: str) -> tuple[Profile, Command, list[Refusal]]:
     """A profile, its command, and what stands against serving it as it is."""
-    standing = profiles.refusals(profile, accelerator=accelerator)
+    standing = vllm.refusals(profile, accelerator=accelerator)
     shown = Features(allow=tuple({refusal.code for refusal in standing}))
-    return profile, profiles.render(profile, features=shown, accelerator=accelerator), standing
+    return profile, vllm.render(profile, features=shown, accelerator=accelerator), standing
 
 
 def _as_json(profile: Profile, command: Command, standing: list[Refusal]) -> dict[str, Any]:

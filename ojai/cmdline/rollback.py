@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from ojai.cmdline.inventories import InventoryFile, resolved
+from ojai.parameters import InventoryFile, resolved
 
 ROOT = Path(__file__).resolve().parents[2]
-_DEPLOY = ROOT / "ojai" / "rollback_deploy.py"
+_DEPLOY = ROOT / "ojai" / "pyinfra_runs" / "rollback_deploy.py"
 
 _EPILOG = """\b
 Examples:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ojai.cmdline.inventories import InventoryFile, resolved
-from ojai.verification import PATIENCE, Verdict, merge_junit, verify
+from ojai.parameters import InventoryFile, resolved
+from ojai.pyinfra_runs.verification import TIMEOUT, Verdict, merge_junit, verify
 
 
 @click.command()
@@ -29,7 +29,7 @@ from ojai.verification import PATIENCE, Verdict, merge_junit, verify
     "--timeout",
     type=click.IntRange(min=1),
     metavar="SECONDS",
-    help=f"Give a host up after this long. [default: {PATIENCE}; with --disruptive longer, by the start times]",
+    help=f"Give a host up after this long. [default: {TIMEOUT}; with --disruptive longer, by the start times]",
 )
 @click.option("--junit", type=click.Path(dir_okay=False, writable=True), help="Write JUnit XML to this file.")
 @click.option("--nagios", is_flag=True, help="One line for a monitoring system; exit status 0 or 2.")
@@ -54,37 +54,37 @@ def command(
     hosts = [entry.name for entry in entries]
     # The container is killed, its engine is killed, the host is booted: three starts of each service of a host.
     starts = max((sum(one.start_timeout for one in entry.settings.services) for entry in entries), default=0)
-    patience = timeout or PATIENCE + (3 * starts if disruptive else 0)
+    timeout_seconds = timeout or TIMEOUT + (3 * starts if disruptive else 0)
     quiet = nagios or as_json
     console = Console()
     if not quiet:
         click.echo(f"Checking {', '.join(hosts)} …", err=True)
     verdicts: list[Verdict] = []
-    for verdict in verify(inventory, hosts, disruptive, patience):
+    for verdict in verify(inventory, hosts, disruptive, timeout_seconds):
         verdicts.append(verdict)
         if not quiet:
             _show(console, verdict)
     verdicts.sort(key=lambda verdict: hosts.index(verdict.host))
     if junit:
         Path(junit).write_text(merge_junit(verdicts))
-    good = all(verdict.good for verdict in verdicts)
+    ok = all(verdict.ok for verdict in verdicts)
     if nagios:
         click.echo(_nagios_line(verdicts, time.monotonic() - started))
-        sys.exit(0 if good else 2)
+        sys.exit(0 if ok else 2)
     if as_json:
         shown = [
-            {"host": v.host, "good": v.good, "trouble": v.trouble, "checks": [asdict(check) for check in v.checks]}
+            {"host": v.host, "good": v.ok, "trouble": v.error, "checks": [asdict(check) for check in v.checks]}
             for v in verdicts
         ]
-        click.echo(json.dumps({"good": good, "hosts": shown}, indent=2))
+        click.echo(json.dumps({"good": ok, "hosts": shown}, indent=2))
     elif len(verdicts) > 1:
         _summary(console, verdicts)
-    sys.exit(0 if good else 1)
+    sys.exit(0 if ok else 1)
 
 
 def _show(console: Console, verdict: Verdict) -> None:
-    title = f"{verdict.host}: {'as it should be' if verdict.good else 'NOT as it should be'}"
-    table = Table(title=title, title_justify="left", title_style="bold green" if verdict.good else "bold red")
+    title = f"{verdict.host}: {'as it should be' if verdict.ok else 'NOT as it should be'}"
+    table = Table(title=title, title_justify="left", title_style="bold green" if verdict.ok else "bold red")
     for column in ("area", "check", "result"):
         table.add_column(column, overflow="fold")
     last = ""
@@ -95,8 +95,8 @@ def _show(console: Console, verdict: Verdict) -> None:
             result += f"\n{escape(check.message)}"
         table.add_row("" if check.area == last else check.area, check.name, result)
         last = check.area
-    if verdict.trouble:
-        table.add_row("host", "can be checked", f"[red]failed[/]\n{escape(verdict.trouble)}")
+    if verdict.error:
+        table.add_row("host", "can be checked", f"[red]failed[/]\n{escape(verdict.error)}")
     console.print(table)
     console.print(
         f"{verdict.host}: {verdict.count('passed')} passed, {verdict.count('failed')} failed, "
@@ -110,14 +110,14 @@ def _summary(console: Console, verdicts: list[Verdict]) -> None:
     for column in ("host", "verdict", "passed", "failed", "skipped"):
         table.add_column(column)
     for verdict in verdicts:
-        word = "[green]good[/]" if verdict.good else "[red]not good[/]"
+        word = "[green]good[/]" if verdict.ok else "[red]not good[/]"
         counts = [str(verdict.count(outcome)) for outcome in ("passed", "failed", "skipped")]
         table.add_row(verdict.host, word, *counts)
     console.print(table)
 
 
 def _nagios_line(verdicts: list[Verdict], seconds: float) -> str:
-    bad = [verdict.host for verdict in verdicts if not verdict.good]
+    bad = [verdict.host for verdict in verdicts if not verdict.ok]
     passed = sum(verdict.count("passed") for verdict in verdicts)
     failed = sum(verdict.count("failed") for verdict in verdicts)
     word = "CRITICAL" if bad else "OK"

@@ -6,7 +6,7 @@ import shlex
 
 from pyinfra.api import FactBase
 
-from ojai.places import UNITS
+from ojai.paths import UNITS
 
 
 class Added(FactBase[tuple[str, ...]]):

@@ -9,20 +9,20 @@ from dataclasses import dataclass, field, replace
 from pyinfra.api import FactBase
 
 from ojai.facts.docker import DOCKER
-from ojai.places import env_file, unit_file
-from ojai.releases import FOLDER, GOING, SLOTS, Contents, Release, Slot, from_json, tag
+from ojai.paths import env_file, unit_file
+from ojai.releases import FOLDER, PENDING_ROLLBACK, SLOTS, Contents, Release, Slot, from_json, tag
 
 
 @dataclass(frozen=True)
 class Releases:
     """``kept``: the releases that are whole (every file is what its ``release.json`` says, closed to others).
     ``now``: what the services that were asked about consist of. ``tags``: the image of each tag that holds one.
-    ``going``: the ``kept`` of the release that the host was being put back to when that was cut off, else empty."""
+    ``pending``: the ``kept`` of the release that the host was being put back to when that was cut off, else empty."""
 
     kept: dict[Slot, Release] = field(default_factory=dict)
     now: dict[str, Contents] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    going: str = ""
+    pending: str = ""
 
     def held(self, slot: Slot) -> bool:
         """Whether every image of a kept release has its tag: without one it may be pruned, and pulled again."""
@@ -45,7 +45,7 @@ class ReleaseState(FactBase[Releases]):
     def command(self, services: tuple[tuple[str, str], ...]) -> str:
         """Sums of the files, never their content: environment files hold secrets."""
         script = (
-            f"printf 'going\\t%s\\n' \"$(cat {GOING} 2>/dev/null)\"; "
+            f"printf 'going\\t%s\\n' \"$(cat {PENDING_ROLLBACK} 2>/dev/null)\"; "
             f"for slot in {' '.join(SLOTS)}; do cd {FOLDER}/$slot 2>/dev/null || continue; "
             'rights=$(stat -c %U:%a .. . ./*.unit ./*.env 2>/dev/null | sort -u | tr "\\n" " "); '
             'printf "slot\\t%s\\t%s\\t%s\\n" $slot "$rights" "$(base64 -w 0 release.json 2>/dev/null)"; '
@@ -91,12 +91,12 @@ class ReleaseState(FactBase[Releases]):
             rights, release = found.get(slot, ("", None))
             if release and set(rights.split()) <= _CLOSED and _whole(release, slot, sums):
                 kept[slot] = release
-        return Releases(kept=kept, now=now, tags=tags, going=going)
+        return Releases(kept=kept, now=now, tags=tags, pending=going)
 
 
 def _whole(release: Release, slot: Slot, sums: dict[tuple[str, str], str]) -> bool:
-    wanted = {}
+    expected = {}
     for released in release.services:
-        wanted[slot, f"{released.serving.name}.unit"] = released.contents.unit
-        wanted[slot, f"{released.serving.name}.env"] = released.contents.env
-    return wanted == {key: value for key, value in sums.items() if key[0] == slot}
+        expected[slot, f"{released.serving.name}.unit"] = released.contents.unit
+        expected[slot, f"{released.serving.name}.env"] = released.contents.env
+    return expected == {key: value for key, value in sums.items() if key[0] == slot}

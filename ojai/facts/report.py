@@ -23,8 +23,8 @@ for device in /sys/bus/pci/devices/*; do
   case "$(cat "$device/class" 2>/dev/null)" in 0x03*)
     say pci "${device##*/} $(cat "$device/vendor"):$(cat "$device/device")"
     # amdgpu's own files: the card under /sys/class/drm links here, but its number is not stable.
-    for wanted in %GPUS%; do
-      [ "$(cat "$device/vendor"):$(cat "$device/device")" = "0x${wanted%:*}:0x${wanted#*:}" ] || continue
+    for expected in %GPUS%; do
+      [ "$(cat "$device/vendor"):$(cat "$device/device")" = "0x${expected%:*}:0x${expected#*:}" ] || continue
       for name in mem_info_vram_total mem_info_gtt_total; do
         [ -r "$device/$name" ] && say "$name" "$(cat "$device/$name")"
       done
@@ -93,7 +93,7 @@ class Report:
     swap_total: int = 0
     commit_limit: int = 0
     overcommit_memory: int = 0
-    #: wanted folder -> (free bytes, mount point that it lies on)
+    #: expected folder -> (free bytes, mount point that it lies on)
     disks: dict[str, tuple[int, str]] = field(default_factory=dict)
     rocm_trees: tuple[str, ...] = ()
     #: "file:line" of every active AMD apt source

@@ -20,8 +20,8 @@ class Service:
     """``active``, ``sub``, ``enabled``: as systemd names them. ``stale``: it was started before one of its inputs
     was changed. ``reload``: the unit on disk is newer than what systemd has loaded. ``overrides``: its drop-ins.
     ``age``: seconds since its main process was started, None when it never was. Of its container, where there is
-    one: ``image`` and ``argv`` as it was given them, ``moved``: that name is another image's by now, ``paused``,
-    ``foreign``: the unit did not make it, ``strange``: folders that are not those it has mounted any more."""
+    one: ``image`` and ``argv`` as it was given them, ``image_retagged``: that name is another image's by now,
+    ``paused``, ``unmanaged``: the unit did not make it, ``stale_mounts``: folders that have been replaced since."""
 
     active: str = "inactive"
     sub: str = "dead"
@@ -32,10 +32,10 @@ class Service:
     argv: tuple[str, ...] | None = None
     overrides: tuple[str, ...] = ()
     age: float | None = None
-    moved: bool = False
+    image_retagged: bool = False
     paused: bool = False
-    foreign: bool = False
-    strange: tuple[str, ...] = ()
+    unmanaged: bool = False
+    stale_mounts: tuple[str, ...] = ()
 
 
 class ServiceState(FactBase[Service]):
@@ -95,10 +95,10 @@ class ServiceState(FactBase[Service]):
             argv=tuple(config["Cmd"] or ()) if config else None,
             overrides=tuple(values.get("DropInPaths", "").split()),
             age=float(Decimal(values["Now"]) - since) if since and values.get("Now") else None,
-            moved=bool(image_id and values.get("Has") != image_id),
+            image_retagged=bool(image_id and values.get("Has") != image_id),
             paused=status == "paused",
-            foreign=bool(status and made and not own),
-            strange=tuple(line.removeprefix("Strange=") for line in output if line.startswith("Strange=")),
+            unmanaged=bool(status and made and not own),
+            stale_mounts=tuple(line.removeprefix("Strange=") for line in output if line.startswith("Strange=")),
         )
 
 

@@ -8,15 +8,14 @@ what a single user sees, less the runtime's overhead.
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
 from typing import Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ojai import resources
 from ojai.memory.geometry import Geometry
 from ojai.memory.kv import element_bytes
-from ojai.units import GB
+from ojai.sizes import GB
 
 Verdict = Literal["broken", "sub-optimal", "healthy", "excellent", "suspicious"]
 
@@ -75,8 +74,7 @@ class Decode(_Frozen):
 @cache
 def bands() -> Bands:
     """The table of verdicts from `ojai/data/decode-bands.yaml`."""
-    text = resources.files("ojai").joinpath("data/decode-bands.yaml").read_text(encoding="utf-8")
-    return Bands.model_validate(yaml.safe_load(text))
+    return Bands.model_validate(resources.data("decode-bands"))
 
 
 def cache_read_bytes(geometry: Geometry, context: int, kv_cache_dtype: str = "auto") -> int:

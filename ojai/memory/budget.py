@@ -29,7 +29,7 @@ from ojai.memory.kv import (
     longest_context,
     plan,
 )
-from ojai.units import GB, GIB, Bytes, format_gb, format_gib
+from ojai.sizes import GB, GIB, Bytes, format_gb, format_gib
 
 Regime = Literal["carveout", "gtt"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from ojai.units import GIB, PAGE_BYTES, format_gib
+from ojai.sizes import GIB, PAGE_BYTES, format_gib
 
 #: Pages in a GiB. The widespread "GiB x 1024 x 1024 / 4.096" is 2.4 % too high.
 PAGES_PER_GIB: Final = GIB // PAGE_BYTES
@@ -39,7 +39,7 @@ def pages_bytes(pages: int) -> int:
 def check_pages_limit(pages: int, mem_total_bytes: int) -> list[str]:
     """What is wrong with a cap of `pages` on a host with `mem_total_bytes` (MemTotal); empty when nothing is.
 
-    Run it on the wanted value before it is written, and on the running one after every reboot: a carve-out
+    Run it on the expected value before it is written, and on the running one after every reboot: a carve-out
     raised in the BIOS lowers MemTotal while an old cap stays, and then GTT and VRAM together exceed the RAM.
     """
     cap = pages_bytes(pages)

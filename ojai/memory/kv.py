@@ -19,7 +19,7 @@ from typing import Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 from ojai.memory.geometry import Geometry, LayerKind
-from ojai.units import GIB
+from ojai.sizes import GIB
 
 #: Tokens a block where `--block-size` is not given: `CacheConfig.DEFAULT_BLOCK_SIZE`, which TRITON_ATTN
 #: accepts; vLLM forces that backend on Gemma 4 because its head dimensions differ

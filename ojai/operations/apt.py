@@ -27,8 +27,8 @@ from ojai.facts.apt import (
 from ojai.facts.files import Entry, Places
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
-from ojai.operations.ledger import ADDED_DIR, STATE_DIR, foresee, forget, note, note_lines
-from ojai.operations.progress import ask, complain, connector_arguments, long, refuse, say
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, note_lines, record_residue
+from ojai.operations.progress import ask, complain, connector_arguments, refuse, say, with_progress
 
 #: Seconds to wait for another apt or dpkg (unattended-upgrades, most of the time) before giving up.
 LOCK_TIMEOUT = 900
@@ -75,7 +75,7 @@ def wait_for_lock(state: State, host: Host) -> bool:
         if waited > LOCK_TIMEOUT:
             complain(
                 host,
-                f"apt's lock has been held for {waited:.0f} s by {holders}; wanted: free. "
+                f"apt's lock has been held for {waited:.0f} s by {holders}; expected: free. "
                 "Let that process finish (or stop it), then run the deploy again.",
             )
             return False
@@ -86,7 +86,7 @@ def wait_for_lock(state: State, host: Host) -> bool:
 def locked(command: str, doing: str) -> Steps:
     """A long command that needs apt's lock, after waiting for it."""
     yield FunctionCommand(wait_for_lock, (), {})
-    yield long(command, doing)
+    yield with_progress(command, doing)
 
 
 @operation()
@@ -96,20 +96,20 @@ def keyring(path: str, url: str, fingerprint: str) -> Steps:
     ``fingerprint`` (40 hex digits, blanks ignored) is that of the primary key: AMD re-issued its key with a new
     expiry under the same one (ROCm/ROCm#854), so a hash of the file would not do.
     """
-    wanted = fingerprint.replace(" ", "").upper()
+    expected = fingerprint.replace(" ", "").upper()
     found = host.get_fact(KeyringFingerprints, path=path)
     file = shlex.quote(path)
-    if found == (wanted,):
+    if found == (expected,):
         place = host.get_fact(Places, paths=(path,)).get(path)
         if place == Entry("regular file", "root", "root", "644"):
-            host.noop(f"{path} holds {wanted}")
+            host.noop(f"{path} holds {expected}")
             return
         if place and place.kind == "regular file":
             # apt reads it as a user of its own, and says only that there is no key when it cannot.
             yield f"chown root:root {file} && chmod 644 {file}"
             return
     # One that a run which was cut off has put there meanwhile is left: a newer one would want the lists read anew.
-    yield long(
+    yield with_progress(
         f"""set -eu
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; export GNUPGHOME="$work"
 curl --fail --silent --show-error --location --retry 3 --max-time 120 -o "$work/key" {shlex.quote(url)} || {{
@@ -117,15 +117,15 @@ curl --fail --silent --show-error --location --retry 3 --max-time 120 -o "$work/
 gpg --batch --quiet --dearmor -o "$work/key.gpg" "$work/key" 2>/dev/null || cp "$work/key" "$work/key.gpg"
 found=$(gpg --batch --with-colons --show-keys "$work/key.gpg" 2>/dev/null |
   awk -F: '$1 == "pub" {{p = 1}} $1 == "sub" {{p = 0}} $1 == "fpr" && p {{print $10; p = 0}}' | paste -sd ' ')
-if [ "$found" != {wanted} ]; then
-  echo "the key at {url} is not the one that was asked for: found ${{found:-no key}}, wanted {wanted}." >&2
+if [ "$found" != {expected} ]; then
+  echo "the key at {url} is not the one that was asked for: found ${{found:-no key}}, expected {expected}." >&2
   echo "Nothing was installed. If the key really was replaced, check the new fingerprint with its owner and set it." >&2
   exit 1
 fi
 install -d -m 755 "$(dirname {file})"; install -m 644 -o root -g root "$work/key.gpg" {file}.new
 if cmp -s {file}.new {file} && ! test -L {file}; then rm {file}.new
 else sync {file}.new; rm -f {file}; mv -T {file}.new {file}; fi""",
-        f"fetching the signing key {wanted[-16:]}",
+        f"fetching the signing key {expected[-16:]}",
     )
 
 
@@ -162,7 +162,7 @@ def packages(
         candidate = offers.candidates.get(name, offered)
         if candidate not in (offered, found.installed.get(name)):
             yield refuse(
-                f"{name}: found apt preferring {candidate}; wanted {offered} of {origin}. Pins that name it: "
+                f"{name}: found apt preferring {candidate}; expected {offered} of {origin}. Pins that name it: "
                 f"{', '.join(offers.pins) or 'none'}. What to do: remove the pin, then run the deploy again."
             )
             return
@@ -178,7 +178,7 @@ def packages(
         if missing:
             yield note("packages", missing)
             if state or folders or groups:
-                yield foresee(state, folders, groups)
+                yield record_residue(state, folders, groups)
         change = "--allow-downgrades" if others else "--no-remove"
         if found.lists_age is None or found.lists_age > STALE_LISTS:
             yield from locked(_UPDATE, "apt-get update")

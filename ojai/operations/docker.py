@@ -11,7 +11,7 @@ from ojai.facts.docker import DockerDaemon, DockerImage, PulledImage
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
-from ojai.operations.progress import Otherwise, long, refuse
+from ojai.operations.progress import OnFailure, refuse, with_progress
 
 #: Our note of the images that were pulled: a line for each, with the id that it had.
 IMAGES = f"{STATE_DIR}/images"
@@ -26,13 +26,13 @@ def _note(reference: str, value: str) -> str:
 
 
 @operation()
-def image(reference: str, otherwise: Otherwise | None = None) -> Steps:
+def image(reference: str, on_failure: OnFailure | None = None) -> Steps:
     """The image ``reference`` is on the host: ``repository:tag``, with ``@sha256:…`` where its digest is given.
 
     What was pulled is noted with its id, once it is on the disk: a tag that was moved to another image since is pulled
     again. Docker does not wait for the disk, and takes layers that lost their content in a power cut for whole ones:
     after one, what was being pulled is looked through (``docker image save`` compares every file with its checksum;
-    with containerd's store nothing does) and, unless whole, pulled anew. ``otherwise`` is called when it cannot be
+    with containerd's store nothing does) and, unless whole, pulled anew. ``on_failure`` is called when it cannot be
     pulled.
     """
     found = host.get_fact(DockerImage, reference=reference)
@@ -56,7 +56,7 @@ def image(reference: str, otherwise: Otherwise | None = None) -> Steps:
             f"! docker image save {word} >/dev/null; then echo 'what was there before the power cut is not whole'; "
             f"docker image rm --force {word} && docker pull {word}; fi"
         )
-    yield long(f"{pull} && sync", f"pulling {reference}", show=True, otherwise=otherwise)
+    yield with_progress(f"{pull} && sync", f"pulling {reference}", show=True, on_failure=on_failure)
     yield done
 
 
@@ -68,8 +68,8 @@ def answering(driver: str, mirrors: list[str]) -> Steps:
     on its command line) is refused: such are others' work, a proxy for instance.
     """
     found = host.get_fact(DockerDaemon)
-    wanted = [f"{url.rstrip('/')}/" for url in mirrors]
-    missing = [url for url in wanted if url not in found.mirrors]
+    expected = [f"{url.rstrip('/')}/" for url in mirrors]
+    missing = [url for url in expected if url not in found.mirrors]
     if not found.there or (found.answers and found.driver == driver and not missing):
         host.noop("it does" if found.there else "Docker is not installed yet")
     elif not found.answers:
@@ -77,7 +77,7 @@ def answering(driver: str, mirrors: list[str]) -> Steps:
     else:
         yield refuse(
             f"docker.service: found it logging with {found.driver}, asking {', '.join(found.mirrors) or 'no mirror'}; "
-            f"wanted {driver}, and {', '.join(wanted) or 'no mirror'}, as daemon.json says. Drop-ins: "
+            f"expected {driver}, and {', '.join(expected) or 'no mirror'}, as daemon.json says. Drop-ins: "
             f"{', '.join(found.overrides) or 'none'}. What to do: take options of dockerd out of the drop-in (or "
             "/etc/default/docker), restart docker.service, then run the deploy again."
         )

@@ -130,11 +130,11 @@ def _object(path: str, found: File | None) -> tuple[dict[str, Any], str | None]:
         value = json.loads(found.text)
     except ValueError as error:
         return {}, (
-            f"{path}: found a file that is no JSON ({error}); wanted one that can be merged into. It may hold "
+            f"{path}: found a file that is no JSON ({error}); expected one that can be merged into. It may hold "
             f"settings of others, so it was left alone. What to do: mend or remove {path}, then run the deploy again."
         )
     if not isinstance(value, dict):
-        return {}, f"{path}: found a JSON {type(value).__name__}; wanted an object. What to do: mend or remove it."
+        return {}, f"{path}: found a JSON {type(value).__name__}; expected an object. What to do: mend or remove it."
     return value, None
 
 
@@ -147,10 +147,10 @@ def _without(items: list[Any], taken: list[Any]) -> list[Any]:
     return [item for item in items if not any(_same(item, other) for other in taken)]
 
 
-def merged(current: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """``wanted`` laid over ``current``: objects merge, lists gain what they lack, anything else is replaced."""
+def merged(current: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
+    """``expected`` laid over ``current``: objects merge, lists gain what they lack, anything else is replaced."""
     result = dict(current)
-    for key, value in wanted.items():
+    for key, value in expected.items():
         have = result.get(key)
         if isinstance(value, dict) and isinstance(have, dict):
             result[key] = merged(have, value)
@@ -201,7 +201,7 @@ def _ours(path: str) -> dict[str, Any]:
 def json_merged(path: str, values: dict[str, Any]) -> Steps:
     """Keep ``values`` in the JSON object at ``path`` and let everything that others put there be.
 
-    A value that an earlier run put there and that is no longer wanted is taken out again. A file that is no JSON
+    A value that an earlier run put there and that is no longer expected is taken out again. A file that is no JSON
     is refused, since mending it would destroy what others wrote. Root owns it and nobody else may write to it; who may
     read it stays as it is.
     """
@@ -212,20 +212,20 @@ def json_merged(path: str, values: dict[str, Any]) -> Steps:
         return
     before = _ours(path)
     others = parted(current, before)
-    wanted, mine = merged(others, values), parted(values, others)
+    expected, mine = merged(others, values), parted(values, others)
     mode = _unshared(found)
-    if found and _same(wanted, current) and _same_rights(found, "root", "root", mode):
+    if found and _same(expected, current) and _same_rights(found, "root", "root", mode):
         host.noop(f"{path} has what it should")
         return
     # Cut off between the two, the note must still have what earlier runs put there.
     yield from _upload(_as_text(merged(before, mine)), _ledger_of(path), "root", "root", "600")
-    yield from _upload(_as_text(wanted), path, "root", "root", mode)
+    yield from _upload(_as_text(expected), path, "root", "root", mode)
     if not _same(merged(before, mine), mine):
         yield from _upload(_as_text(mine), _ledger_of(path), "root", "root", "600")
 
 
 @operation()
-def json_parted(path: str) -> Steps:
+def json_unmerged(path: str) -> Steps:
     """Take what :func:`json_merged` put into ``path`` out again; an object left empty takes the file with it."""
     found = host.get_fact(SmallFile, path=path)
     before = _ours(path)
@@ -273,7 +273,7 @@ def folder_there(path: str) -> Steps:
 
 
 @operation()
-def made_from(output: str, inputs: list[str], command: str, sound: str | None = None) -> Steps:
+def derived_file(output: str, inputs: list[str], command: str, sound: str | None = None) -> Steps:
     """``output`` is newer than each of ``inputs``, and ``sound`` (shell) succeeds where it is given; else ``command``
     makes it anew, however often a run was cut off."""
     more = {"sound": sound} if sound else {}
@@ -294,7 +294,7 @@ def folders(paths: list[str], user: str, group: str, mode: str) -> Steps:
     wrong = {path: entry for path, entry in found.items() if entry.kind != "directory"}
     if wrong:
         said = "; ".join(f"{path} is a {entry.kind}" for path, entry in wrong.items())
-        yield refuse(f"found: {said}; wanted: directories. What to do: move them away, then run the deploy again.")
+        yield refuse(f"found: {said}; expected: directories. What to do: move them away, then run the deploy again.")
         return
     missing = [path for path in paths if path not in found]
     if missing:

@@ -14,7 +14,7 @@ from ojai.facts.groups import GpuDevices, Groups, Node
 from ojai.facts.ledger import Added
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, forget, note
-from ojai.operations.progress import long
+from ojai.operations.progress import with_progress
 
 
 @operation()
@@ -37,19 +37,19 @@ def devices() -> Steps:
     then, a rule of others says so, and the files that may be it are named.
     """
     found = host.get_fact(GpuDevices)
-    wanted = {path: Node(0, "video" if "/card" in path else "render", "660") for path in found}
-    wrong = sorted(path for path, node in found.items() if node != wanted[path])
+    expected = {path: Node(0, "video" if "/card" in path else "render", "660") for path in found}
+    wrong = sorted(path for path, node in found.items() if node != expected[path])
     if not wrong:
         host.noop("all devices belong to their groups")
         return
     # Restarted: udev keeps the numbers of groups, also when told to read its rules again. Its rules give devices to
     # groups when a device is added, and then only.
     checks = "; ".join(
-        f'found=$(stat -c %u:%G:%a {path}); [ "$found" = 0:{wanted[path].group}:660 ] || '
-        f'wrong="$wrong {path} $found, wanted 0:{wanted[path].group}:660;"'
+        f'found=$(stat -c %u:%G:%a {path}); [ "$found" = 0:{expected[path].group}:660 ] || '
+        f'wrong="$wrong {path} $found, expected 0:{expected[path].group}:660;"'
         for path in map(shlex.quote, wrong)
     )
-    yield long(
+    yield with_progress(
         "systemctl restart systemd-udevd.service && "
         "udevadm trigger --settle --action=add --subsystem-match=kfd "
         f"--subsystem-match=drm; wrong=; {checks}; "
@@ -76,7 +76,7 @@ def members(groups: list[str], users: list[str]) -> Steps:
 
 
 @operation()
-def withdrawn() -> Steps:
+def memberships_removed() -> Steps:
     """The memberships and groups that this project added are gone again."""
     memberships = host.get_fact(Added, directory=ADDED_DIR, kind="memberships")
     for entry in memberships:

@@ -12,14 +12,14 @@ from pyinfra.connectors.local import LocalConnector
 from pyinfra.connectors.util import clear_askpass_cache, remove_any_sudo_askpass_file
 
 from ojai import kernels
-from ojai.connection import leave, tune
+from ojai.connection import configure_connection, stop_keepalive
 from ojai.facts.files import Existing
 from ojai.facts.kernel import BootFiles, KernelState, Lacking, TtmLimit
 from ojai.facts.ledger import Added
 from ojai.operations import Steps, apt
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
-from ojai.operations.progress import HEARTBEAT, ask, complain, connector_arguments, long, refuse, say
+from ojai.operations.progress import HEARTBEAT, ask, complain, connector_arguments, refuse, say, with_progress
 
 #: What we keep on the host: kernels that were rebooted into a second time, and not seen running since.
 _AGAIN = "boots"
@@ -28,10 +28,10 @@ _AGAIN = "boots"
 POLL = 3.0
 
 
-def _say_pending(state: State, host: Host, running: str, wanted: str) -> bool:
+def _say_pending(state: State, host: Host, running: str, expected: str) -> bool:
     say(
         host,
-        f"reboot needed: {running} runs, {wanted} is installed (kernel_reboot is `never`, so it is left to you)",
+        f"reboot needed: {running} runs, {expected} is installed (kernel_reboot is `never`, so it is left to you)",
     )
     return True
 
@@ -47,30 +47,30 @@ def _boot_id(host: Host) -> str | None:
     return output.stdout if success else None
 
 
-def _another_came_up(running: str, wanted: str) -> str:
-    flavour = kernels.parse(wanted).flavour
+def _another_came_up(running: str, expected: str) -> str:
+    flavour = kernels.parse(expected).flavour
     return (
-        f"kernel: found {running} running after a boot with {wanted} installed; wanted {wanted}. What to do: see which "
-        f"entry GRUB boots (GRUB_DEFAULT in /etc/default/grub; on Ubuntu GRUB_FLAVOUR_ORDER={flavour} in "
+        f"kernel: found {running} running after a boot with {expected} installed; expected {expected}. What to do: see "
+        f"which entry GRUB boots (GRUB_DEFAULT in /etc/default/grub; on Ubuntu GRUB_FLAVOUR_ORDER={flavour} in "
         "/etc/default/grub.d/60-flavour.cfg, then update-grub), reboot, and run the deploy again."
     )
 
 
-def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) -> bool:
-    """Reboot and wait up to ``timeout`` seconds for another boot id; False when the kernel is not ``wanted`` then.
+def reboot(state: State, host: Host, running: str, expected: str, timeout: int) -> bool:
+    """Reboot and wait up to ``timeout`` seconds for another boot id; False when the kernel is not ``expected`` then.
 
     pyinfra's own ``server.reboot`` compares uptimes, and waits in vain on a host that had just been booted.
     """
     if isinstance(host.connector, LocalConnector):
         complain(
             host,
-            f"kernel: found {running} running; wanted {wanted}, by a reboot that would end this run too, being on "
+            f"kernel: found {running} running; expected {expected}, by a reboot that would end this run too, being on "
             "the machine itself. What to do: `sudo reboot`, then run the deploy again; it goes on from here.",
         )
         return False
-    say(host, f"rebooting from {running} into {wanted} …")
+    say(host, f"rebooting from {running} into {expected} …")
     before = _boot_id(host)
-    leave(host)
+    stop_keepalive(host)
     remove_any_sudo_askpass_file(host)
     # Detached, so that the channel closes before the host goes.
     host.run_shell_command("( sleep 1 && reboot ) </dev/null >/dev/null 2>&1 &", **connector_arguments(host))
@@ -83,12 +83,12 @@ def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) ->
         host.connect(show_errors=False)
         after = _boot_id(host) if host.connected else None
         if after and after != before:
-            tune(host)
+            configure_connection(host)
             say(host, f"up again after {time.monotonic() - started:.0f} s")
-            arrived = f'uname -r; ! test "$(uname -r)" = {shlex.quote(wanted)} || {{ {forget(_AGAIN, [wanted])}; }}'
+            arrived = f'uname -r; ! test "$(uname -r)" = {shlex.quote(expected)} || {{ {forget(_AGAIN, [expected])}; }}'
             _, output = ask(host, arrived, **connector_arguments(host))
-            if output.stdout_lines[:1] not in ([wanted], []):
-                complain(host, _another_came_up(output.stdout_lines[0], wanted))
+            if output.stdout_lines[:1] not in ([expected], []):
+                complain(host, _another_came_up(output.stdout_lines[0], expected))
                 return False
             return True
         if time.monotonic() - said >= HEARTBEAT:
@@ -96,7 +96,7 @@ def reboot(state: State, host: Host, running: str, wanted: str, timeout: int) ->
             say(host, f"waiting for the reboot: {said - started:.0f} of at most {timeout} s")
     complain(
         host,
-        f"kernel: the host did not come back within {timeout} s of its reboot into {wanted}. What to do: look at its "
+        f"kernel: the host did not come back within {timeout} s of its reboot into {expected}. What to do: look at its "
         "screen; once it is up, run the deploy again (kernel_reboot_timeout sets the wait).",
     )
     return False
@@ -110,12 +110,12 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
     ``policy``: ``if-required`` reboots and waits up to ``timeout`` seconds; ``never`` only says that it is needed.
     """
     found = host.get_fact(KernelState)
-    wanted = kernels.newest(found.installed, flavour) if found else None
+    expected = kernels.newest(found.installed, flavour) if found else None
     asked = bool(host.get_fact(Existing, paths=(marker,)))
-    if found is None or ((wanted is None or wanted.text == found.running) and not asked):
-        host.noop("the wanted kernel runs")
+    if found is None or ((expected is None or expected.text == found.running) and not asked):
+        host.noop("the expected kernel runs")
         return
-    target = wanted.text if wanted else found.running
+    target = expected.text if expected else found.running
     if policy == "never":
         if host.state.is_executing:
             _say_pending(host.state, host, found.running, target)
@@ -156,7 +156,7 @@ def ttm_limit(path: str, pages: int | None, marker: str) -> Steps:
         if not added and not found.file:
             if found.excess:
                 yield refuse(
-                    f"ttm.pages_limit: found {'; '.join(found.excess)}; wanted: no more than the memory there is "
+                    f"ttm.pages_limit: found {'; '.join(found.excess)}; expected: no more than the memory there is "
                     f"({found.memory} pages): the GPU would ask for the rest, and the kernel end programs for it. "
                     "What to do: remove or lower that limit, then run the deploy again."
                 )
@@ -177,20 +177,20 @@ def ttm_limit(path: str, pages: int | None, marker: str) -> Steps:
     if not changes and found.settled:
         elsewhere = "; ".join(found.others) or "nothing that was found; is ttm built into the kernel?"
         yield refuse(
-            f"ttm.pages_limit: found {found.live} in force after a boot with {path}; wanted {pages}. "
+            f"ttm.pages_limit: found {found.live} in force after a boot with {path}; expected {pages}. "
             f"Set elsewhere: {elsewhere}. What to do: remove the other setting, then run the deploy again."
         )
         return
     if not added:
         yield note("ttm", ["pages_limit"])
     yield from changes
-    yield long(_REFRESH_INITRAMFS, "refreshing the initramfs")
+    yield with_progress(_REFRESH_INITRAMFS, "refreshing the initramfs")
     yield f"touch {shlex.quote(marker)}"
 
 
 def _no_limit_of_ours(path: str, marker: str) -> Steps:
     yield f"rm -f {shlex.quote(path)}"
-    yield long(_REFRESH_INITRAMFS, "refreshing the initramfs")
+    yield with_progress(_REFRESH_INITRAMFS, "refreshing the initramfs")
     yield f"touch {shlex.quote(marker)}"
     yield forget("ttm", ["pages_limit"])
 
@@ -223,18 +223,18 @@ def bootable(flavour: str) -> Steps:
         # Their scripts make initramfs and menu too.
         yield from apt.locked(
             f"{apt.COMMAND} --reinstall install {shlex.join(lacks.packages)} && test -e {image} || "
-            f'{{ echo "{image} is still not there; wanted: the file of an installed kernel. What to do: boot another '
+            f'{{ echo "{image} is still not there; expected: the file of an installed kernel. What to do: boot another '
             'kernel of the flavour, or install a newer one." >&2; exit 1; }',
             f"installing {' '.join(lacks.packages)} anew",
         )
     elif lacks.initrd:
         # GRUB's menu names the initramfs, where there was one when it was written.
-        yield long(
+        yield with_progress(
             f"update-initramfs -c -k {shlex.quote(newest.text)} && {{ ! command -v update-grub || update-grub; }}",
             f"making the initramfs of {newest.text}",
         )
     else:
-        yield long("update-grub", "writing GRUB's menu")
+        yield with_progress("update-grub", "writing GRUB's menu")
 
 
 @operation()
@@ -252,7 +252,7 @@ def at_least(flavour: str, floor: str, why: str, strict: bool) -> Steps:
         return
     faults = []
     if running.flavour != flavour:
-        faults.append(f"its flavour is {running.flavour or 'none'}, wanted {flavour}")
+        faults.append(f"its flavour is {running.flavour or 'none'}, expected {flavour}")
     if running.order < kernels.parse(floor).order:
         faults.append(f"it is older than {floor}")
     if not faults:

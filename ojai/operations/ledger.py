@@ -47,7 +47,7 @@ def note_lines(kind: str, command: str) -> str:
     )
 
 
-def foresee(state: Iterable[str], folders: Iterable[str], groups: Iterable[str]) -> str:
+def record_residue(state: Iterable[str], folders: Iterable[str], groups: Iterable[str]) -> str:
     """Shell that notes what packages are about to make and would leave behind, as far as it is not there yet.
 
     ``state``: ``program:path``, of no use to anything else than that program. ``folders``: gone again only if empty.
@@ -64,7 +64,7 @@ def foresee(state: Iterable[str], folders: Iterable[str], groups: Iterable[str])
 
 
 @operation()
-def guarded() -> Steps:
+def root_owned() -> Steps:
     """Only root can change the notes: what they name, removal takes away as root."""
     loose = host.get_fact(Loose, directory=STATE_DIR)
     if loose:

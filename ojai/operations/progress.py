@@ -16,7 +16,7 @@ from pyinfra.connectors.util import CommandOutput
 from ojai.diagnosis import explain
 
 #: What to do once a step has failed, before the host is given up: put back what worked.
-Otherwise = Callable[[State, Host], None]
+OnFailure = Callable[[State, Host], None]
 
 #: Seconds of silence after which a long command is said to be still at work.
 HEARTBEAT = 15.0
@@ -52,11 +52,11 @@ def ask(host: Host, command: str, **arguments: Any) -> tuple[bool, CommandOutput
 
 
 def run(
-    state: State, host: Host, command: str, doing: str, show: bool = False, otherwise: Otherwise | None = None
+    state: State, host: Host, command: str, doing: str, show: bool = False, on_failure: OnFailure | None = None
 ) -> bool:
     """Run ``command`` on the host while saying every :data:`HEARTBEAT` seconds what it is ``doing``.
 
-    ``show``: its lines are shown as they come; else only the last 40, when it fails. ``otherwise`` is called when it
+    ``show``: its lines are shown as they come; else only the last 40, when it fails. ``on_failure`` is called when it
     failed. True when it succeeded.
     """
     arguments = connector_arguments(host)
@@ -74,8 +74,8 @@ def run(
         complain(host, f"{doing}: failed after {time.monotonic() - started:.0f} s")
         complain(host, "\n".join(output.output_lines[-40:]))
         _explain(host, output.output_lines, arguments)
-        if otherwise:
-            otherwise(state, host)
+        if on_failure:
+            on_failure(state, host)
     return success
 
 
@@ -97,10 +97,10 @@ def _explain(host: Host, lines: list[str], arguments: dict[str, Any]) -> None:
             complain(host, "\n".join(f"found: {line}" for line in output.stdout_lines))
 
 
-def long(command: str, doing: str, show: bool = False, otherwise: Otherwise | None = None) -> FunctionCommand:
+def with_progress(command: str, doing: str, show: bool = False, on_failure: OnFailure | None = None) -> FunctionCommand:
     """A command to yield from an operation: :func:`run` with these words."""
     words: dict[str, Any] = {"show": True} if show else {}
-    return FunctionCommand(run, (command, doing), {**words, **({"otherwise": otherwise} if otherwise else {})})
+    return FunctionCommand(run, (command, doing), {**words, **({"on_failure": on_failure} if on_failure else {})})
 
 
 def _refuse(state: State, host: Host, text: str) -> bool:

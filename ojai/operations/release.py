@@ -19,8 +19,8 @@ from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, noted
 from ojai.operations.progress import ask, complain, connector_arguments, refuse, say
 from ojai.operations.service import wait_until_ready
-from ojai.places import UNITS
-from ojai.releases import FOLDER, GOING, SLOTS, Contents, Release, Released, Serving, Slot, tag, to_json
+from ojai.paths import UNITS
+from ojai.releases import FOLDER, PENDING_ROLLBACK, SLOTS, Contents, Release, Released, Serving, Slot, tag, to_json
 
 _RESTORED, _REPLACED = "restored", "replaced"
 
@@ -37,7 +37,7 @@ def _now(services: Sequence[Serving], found: Releases) -> tuple[Released, ...]:
 
 
 @operation()
-def kept(services: Sequence[Serving]) -> Steps:
+def snapshot(services: Sequence[Serving]) -> Steps:
     """What the host serves now is kept as its healthy release; the one before it is kept as ``previous``.
 
     To be called once every service is seen to serve. An image that only an older release used is removed,
@@ -47,8 +47,8 @@ def kept(services: Sequence[Serving]) -> Steps:
     now = _now(services, found)
     healthy, previous = found.kept.get("healthy"), found.kept.get("previous")
     if healthy and healthy.same_as(now) and found.held("healthy"):
-        if found.going:  # a way back that was cut off, and is over
-            yield f"rm -f {GOING}"
+        if found.pending:  # a way back that was cut off, and is over
+            yield f"rm -f {PENDING_ROLLBACK}"
         else:
             host.noop(f"kept: {healthy.told()}")
         return
@@ -80,7 +80,7 @@ def kept(services: Sequence[Serving]) -> Steps:
             lines += _dropped(previous, (*now, *healthy.services))
     else:
         lines.append("rm -rf healthy")
-    lines.append(f"mv new healthy; rm -f {GOING}; sync .")
+    lines.append(f"mv new healthy; rm -f {PENDING_ROLLBACK}; sync .")
     yield "\n".join(lines)
 
 
@@ -119,8 +119,9 @@ def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
     """
     mine = {released.serving.unit for released in release.services}
     lines = [
-        f"set -eu; again=; ! test -e {GOING} || again=yes",
-        f"printf %s {shlex.quote(release.kept)} > {GOING}.new; sync {GOING}.new; mv {GOING}.new {GOING}",
+        f"set -eu; again=; ! test -e {PENDING_ROLLBACK} || again=yes",
+        f"printf %s {shlex.quote(release.kept)} > {PENDING_ROLLBACK}.new; sync {PENDING_ROLLBACK}.new; "
+        f"mv {PENDING_ROLLBACK}.new {PENDING_ROLLBACK}",
     ]
     for number, released in enumerate(release.services):
         service, contents = released.serving, released.contents
@@ -187,7 +188,7 @@ def _put_back(state: State, host: Host, release: Release, slot: Slot) -> tuple[b
 
 def _arrived(host: Host) -> None:
     """The host serves the release that it was put back to."""
-    ask(host, f"rm -f {GOING}", **connector_arguments(host))
+    ask(host, f"rm -f {PENDING_ROLLBACK}", **connector_arguments(host))
 
 
 def _serves(host: Host, serving: Serving) -> bool:
@@ -198,11 +199,11 @@ def _serves(host: Host, serving: Serving) -> bool:
     return success and fact.process(output.stdout_lines).serves(serving.model)
 
 
-def stay(state: State, host: Host, services: Sequence[Serving]) -> None:
+def report_unchanged(state: State, host: Host, services: Sequence[Serving]) -> None:
     """After a step has failed before anything that serves was touched: say so, if the healthy release does serve."""
     healthy = _read(host, services).kept.get("healthy")
     if healthy is None or not all(_serves(host, released.serving) for released in healthy.services):
-        take_back(state, host, services)
+        roll_back(state, host, services)
         return
     complain(
         host,
@@ -211,7 +212,7 @@ def stay(state: State, host: Host, services: Sequence[Serving]) -> None:
     )
 
 
-def take_back(state: State, host: Host, services: Sequence[Serving]) -> None:
+def roll_back(state: State, host: Host, services: Sequence[Serving]) -> None:
     """After a step of an upgrade has failed: put back the release that was healthy before, and say what serves now.
 
     ``services``: those that the inventory asks for. The step itself has said what failed.
@@ -285,14 +286,14 @@ def go_back(state: State, host: Host, slot: Slot) -> bool:
 
 
 @operation()
-def put_back() -> Steps:
+def restored() -> Steps:
     """The last release that was healthy, and is not what the host has now, serves again. Refuses where none is kept."""
     found = host.get_fact(ReleaseState, services=())
     kept = found.kept
     healthy = kept.get("healthy")
     # One that was cut off goes on to where it was going.
-    slot: Slot = next((name for name in SLOTS if name in kept and kept[name].kept == found.going), "healthy")
-    if healthy and not found.going:
+    slot: Slot = next((name for name in SLOTS if name in kept and kept[name].kept == found.pending), "healthy")
+    if healthy and not found.pending:
         mine = [released.serving for released in healthy.services]
         now = _now(mine, host.get_fact(ReleaseState, services=_asked(mine)))
         units = host.get_fact(OwnUnits, directory=ADDED_DIR)
@@ -301,7 +302,7 @@ def put_back() -> Steps:
     if slot not in kept:
         there = f"the release on the host is the only one kept ({healthy.told()})" if healthy else "none is kept"
         yield refuse(
-            f"rollback: found no release to go back to: {there}; wanted: one that was healthy before. A release is "
+            f"rollback: found no release to go back to: {there}; expected: one that was healthy before. A release is "
             "kept whenever a deploy ends with all services healthy. What to do: set the inventory back and deploy."
         )
         return
@@ -309,7 +310,7 @@ def put_back() -> Steps:
 
 
 @operation()
-def forgotten() -> Steps:
+def releases_removed() -> Steps:
     """No release is kept any more, and no image is held by one."""
     found = host.get_fact(ReleaseState, services=())
     if host.get_fact(Existing, paths=(FOLDER,)):

@@ -17,7 +17,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 from ojai.diagnosis import explain
 from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
 from ojai.operations import Steps
-from ojai.operations.progress import Otherwise, ask, complain, connector_arguments, refuse, say
+from ojai.operations.progress import OnFailure, ask, complain, connector_arguments, refuse, say
 
 #: Seconds between two looks at a service that is coming up.
 POLL = 5.0
@@ -47,13 +47,13 @@ def running(
     container: str | None = None,
     image: str | None = None,
     argv: Sequence[str] | None = None,
-    otherwise: Otherwise | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Steps:
     """``unit`` is enabled and runs from what its ``inputs`` (files) and, for a container, ``image`` and ``argv`` say.
 
     Started when it is down; restarted once when it is older than an input or its container differs; never both.
     A unit with a ``container`` is wholly ours: drop-ins of its own go, like edits of its file. One for many units is
-    refused. ``otherwise`` is called when the unit cannot be started.
+    refused. ``on_failure`` is called when the unit cannot be started.
     """
     found = host.get_fact(ServiceState, unit=unit, inputs=tuple(inputs), container=container)
     name = shlex.quote(unit)
@@ -61,7 +61,7 @@ def running(
     others = [path for path in overrides if path.rsplit("/", 2)[-2] != f"{unit}.d"]
     if others:
         yield refuse(
-            f"{unit}: found {', '.join(others)}, which changes this unit and others too; wanted: the unit as the "
+            f"{unit}: found {', '.join(others)}, which changes this unit and others too; expected: the unit as the "
             "deploy writes it. What to do: remove the file, or move what it sets to the units it is meant for."
         )
         return
@@ -76,37 +76,37 @@ def running(
     differs = (image is not None and found.image is not None and found.image != image) or (
         argv is not None and found.argv is not None and found.argv != tuple(argv)
     )
-    differs = differs or found.moved or found.foreign or bool(found.strange)
+    differs = differs or found.image_retagged or found.unmanaged or bool(found.stale_mounts)
     if up and found.paused:
         yield f"docker unpause {shlex.quote(container or '')}"
     if up and (found.stale or found.reload or overrides or differs):
         # A start limit that was reached earlier would refuse the start.
         yield f"systemctl reset-failed {name} || true"
-        yield from _start(unit, "restart", otherwise)
+        yield from _start(unit, "restart", on_failure)
     elif not up:
         # Also out of `activating (auto-restart)`, in which a plain start would wait for the old unit's next try.
         yield f"systemctl reset-failed {name} || true"
-        yield from _start(unit, "restart" if found.active == "activating" else "start", otherwise)
+        yield from _start(unit, "restart" if found.active == "activating" else "start", on_failure)
     elif found.enabled in ("enabled", "static", "alias", "indirect") and not found.paused:
         host.noop(f"{unit} runs from what is on disk")
 
 
-def _start(unit: str, verb: str, otherwise: Otherwise | None) -> Steps:
-    if otherwise is None:
+def _start(unit: str, verb: str, on_failure: OnFailure | None) -> Steps:
+    if on_failure is None:
         yield f"systemctl {verb} {shlex.quote(unit)}"
     else:
-        yield FunctionCommand(start, (unit, verb, otherwise), {})
+        yield FunctionCommand(start, (unit, verb, on_failure), {})
 
 
-def start(state: State, host: Host, unit: str, verb: str, otherwise: Otherwise) -> bool:
-    """``systemctl start`` or ``restart``; when that fails, the unit's last words are shown and ``otherwise`` called."""
+def start(state: State, host: Host, unit: str, verb: str, on_failure: OnFailure) -> bool:
+    """``systemctl start`` or ``restart``; when that fails, its last lines are shown and ``on_failure`` called."""
     arguments = connector_arguments(host)
     success, output = ask(host, f"systemctl {verb} {shlex.quote(unit)}", **arguments)
     if success:
         return True
     complain(host, f"{unit}: systemd could not {verb} it:\n" + "\n".join(output.output_lines[-10:]))
     _explain(host, unit, arguments)
-    otherwise(state, host)
+    on_failure(state, host)
     return False
 
 
@@ -118,16 +118,16 @@ def wait_until_ready(
     model: str,
     timeout: int,
     address: str = "127.0.0.1",
-    otherwise: Otherwise | None = None,
+    on_failure: OnFailure | None = None,
 ) -> bool:
     """Poll until the server is healthy and names ``model``, saying so; False (with the cause) after ``timeout`` s.
 
-    Gives up at once when systemd has: a start limit that was reached will not come back by itself. ``otherwise`` is
+    Gives up at once when systemd has: a start limit that was reached will not come back by itself. ``on_failure`` is
     called when it did not become ready.
     """
     ready = _becomes_ready(host, unit, port, model, timeout, address)
-    if not ready and otherwise:
-        otherwise(state, host)
+    if not ready and on_failure:
+        on_failure(state, host)
     return ready
 
 
@@ -153,7 +153,7 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
             complain(
                 host,
                 f"{unit}: port {port} is held by {', '.join(endpoint.others)} (process number, name), which is not in "
-                f"its container; wanted: its own server.\nStop that program, or give the service another port.",
+                f"its container; expected: its own server.\nStop that program, or give the service another port.",
             )
             return False
         if endpoint.health == 200 and not endpoint.others:
@@ -166,7 +166,7 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
                 complain(
                     host,
                     f"{unit}: healthy, but /v1/models names {', '.join(endpoint.models) or 'nothing'}; "
-                    f"wanted {model}.\nAnother server may hold port {port} (`ss -ltnp` on the host names it).",
+                    f"expected {model}.\nAnother server may hold port {port} (`ss -ltnp` on the host names it).",
                 )
                 return _explain(host, unit, arguments)
             say(host, f"{unit}: healthy after {waited:.0f} s, serving {model}")
@@ -181,7 +181,7 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
             say(host, f"{unit}: {waited:.0f} s, /health: {answer}")
         time.sleep(POLL)
     complain(
-        host, f"{unit}: not healthy within {timeout} s (last answer: {endpoint.health or 'none'}); wanted: HTTP 200."
+        host, f"{unit}: not healthy within {timeout} s (last answer: {endpoint.health or 'none'}); expected: HTTP 200."
     )
     return _explain(host, unit, arguments)
 
@@ -202,11 +202,11 @@ def _explain(host: Host, unit: str, arguments: dict[str, object]) -> bool:
 
 @operation()
 def ready(
-    unit: str, port: int, model: str, timeout: int, address: str = "127.0.0.1", otherwise: Otherwise | None = None
+    unit: str, port: int, model: str, timeout: int, address: str = "127.0.0.1", on_failure: OnFailure | None = None
 ) -> Steps:
     """The server of ``unit`` answers 200 on /health and names ``model`` on /v1/models, within ``timeout`` seconds.
 
-    One that has run for longer than that and does not answer hangs: it is restarted. ``otherwise`` is called when it
+    One that has run for longer than that and does not answer hangs: it is restarted. ``on_failure`` is called when it
     does not become ready.
     """
     container = unit.removesuffix(".service")
@@ -215,6 +215,6 @@ def ready(
         return
     found = host.get_fact(ServiceState, unit=unit)
     if found.active == "active" and found.age is not None and found.age > timeout:
-        yield from _start(unit, "restart", otherwise)
-    words = {"otherwise": otherwise} if otherwise else {}
+        yield from _start(unit, "restart", on_failure)
+    words = {"on_failure": on_failure} if on_failure else {}
     yield FunctionCommand(wait_until_ready, (unit, port, model, timeout, address), words)

@@ -35,18 +35,18 @@ def drop_in(path: str, values: dict[str, int | str], header: str) -> Steps:
     later = [
         f"{file}: {pattern} = {value}"
         for file, pattern, value in boot.after(path)
-        if any(fnmatchcase(key, pattern) and _words(wanted) != _words(value) for key, wanted in values.items())
+        if any(fnmatchcase(key, pattern) and _words(expected) != _words(value) for key, expected in values.items())
     ]
     if later:
         yield refuse(
-            f"kernel parameters: found {'; '.join(later)}, which is read after {path}; wanted: "
+            f"kernel parameters: found {'; '.join(later)}, which is read after {path}; expected: "
             f"{', '.join(f'{key} = {value}' for key, value in sorted(values.items()))}. What to do: remove that line, "
             "or set `sysctl` in the inventory to what it should be, then run the deploy again."
         )
         return
     if boot.masked:
         yield refuse(
-            "kernel parameters: found systemd-sysctl.service masked, so that no boot sets any; wanted: not masked. "
+            "kernel parameters: found systemd-sysctl.service masked, so that no boot sets any; expected: not masked. "
             "What to do: `systemctl unmask systemd-sysctl.service`, then run the deploy again."
         )
         return

@@ -36,5 +36,5 @@ def unknown_codes(allow: Iterable[str]) -> list[str]:
         if code not in CODES:
             near = difflib.get_close_matches(code, CODES, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            faults.append(f"found {code!r}, {hint}wanted one of {', '.join(CODES)}")
+            faults.append(f"found {code!r}, {hint}expected one of {', '.join(CODES)}")
     return faults

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from ojai import resources
 
 Guide = Literal["e4b", "26b"]
 
@@ -52,8 +52,7 @@ class Deviation(BaseModel):
 
 def load() -> tuple[Deviation, ...]:
     """Every deviation, in the order they are written."""
-    text = resources.files("ojai").joinpath("data/deviations.yaml").read_text(encoding="utf-8")
-    return TypeAdapter(tuple[Deviation, ...]).validate_python(yaml.safe_load(text))
+    return TypeAdapter(tuple[Deviation, ...]).validate_python(resources.data("deviations"))
 
 
 def apply(
@@ -98,11 +97,11 @@ def _change(tokens: list[str], change: Change, name: str, group_ids: Mapping[str
     return result
 
 
-def _find(tokens: list[str], wanted: tuple[str, ...], name: str) -> int:
-    places = [place for place in range(len(tokens)) if tuple(tokens[place : place + len(wanted)]) == wanted]
+def _find(tokens: list[str], expected: tuple[str, ...], name: str) -> int:
+    places = [place for place in range(len(tokens)) if tuple(tokens[place : place + len(expected)]) == expected]
     if len(places) != 1:
         raise DeviationError(
-            f"deviations.yaml: {name}: found {' '.join(wanted)!r} {len(places)} times in the guide's command, "
-            "wanted it once"
+            f"deviations.yaml: {name}: found {' '.join(expected)!r} {len(places)} times in the guide's command, "
+            "expected it once"
         )
     return places[0]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ojai.profiles.codes import unknown_codes
-from ojai.wanted import Wanted
+from ojai.schema.expected import Expected
 
 VisionTokens = Literal[70, 140, 280, 560, 1120]
 """Tokens an image may be turned into (vLLM's Gemma 4 usage guide: 280 is the model's default)."""
@@ -27,15 +27,19 @@ def _text(value: Any) -> Any:
 
 
 EnvironmentName = Annotated[
-    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), Wanted("a variable's name: letters, digits and _, no digit first")
+    str,
+    Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
+    Expected("a variable name: letters, digits and _, no digit first"),
 ]
-EnvironmentValue = Annotated[str, BeforeValidator(_text), Field(pattern=r"^[^\n\r\x00]*$"), Wanted("text on one line")]
+EnvironmentValue = Annotated[
+    str, BeforeValidator(_text), Field(pattern=r"^[^\n\r\x00]*$"), Expected("text on one line")
+]
 Argument = Annotated[
-    str, BeforeValidator(_text), Field(min_length=1, pattern=r"^[^\n\r\x00]+$"), Wanted("text on one line")
+    str, BeforeValidator(_text), Field(min_length=1, pattern=r"^[^\n\r\x00]+$"), Expected("text on one line")
 ]
 
 
-OneLine = Annotated[str, Field(min_length=1, pattern=r"^[^\n\r\x00]+$"), Wanted("text on one line, not empty")]
+OneLine = Annotated[str, Field(min_length=1, pattern=r"^[^\n\r\x00]+$"), Expected("text on one line, not empty")]
 
 
 class Speculative(BaseModel):

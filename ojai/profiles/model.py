@@ -14,17 +14,15 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ojai import resources
 from ojai.memory import Geometry
 from ojai.profiles.features import EnvironmentName, EnvironmentValue, Features, Speculative
-
-DIRECTORY = Path(__file__).resolve().parents[2] / "profiles"
-"""Where the profiles are: ``profiles/`` beside the package."""
 
 Modality = Literal["text", "image", "audio", "video"]
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used; the text names file, key, what was found and what was wanted."""
+    """A profile that cannot be used; the text names file, key, what was found and what was expected."""
 
 
 class Docker(BaseModel):
@@ -144,12 +142,12 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ProfileError(f"{path.name}: not YAML: {error}") from None
     if not isinstance(said, dict):
-        raise ProfileError(f"{path.name}: found {type(said).__name__}, wanted a mapping of keys")
+        raise ProfileError(f"{path.name}: found {type(said).__name__}, expected a mapping of keys")
     sources = said.get("sources") or {}
     if not isinstance(sources, dict):
-        raise ProfileError(f"{path.name}: sources: found {sources!r}, wanted a mapping of fact to source")
+        raise ProfileError(f"{path.name}: sources: found {sources!r}, expected a mapping of fact to source")
     faults = [
-        f"{path.name}: sources.{fact}: found nothing, wanted where {fact} is from"
+        f"{path.name}: sources.{fact}: found nothing, expected where {fact} is from"
         for fact in sorted(_facts(said))
         if not str(sources.get(fact) or "").strip()
     ]
@@ -181,7 +179,7 @@ def _resolve(name: str, directory: Path, seen: tuple[str, ...] = ()) -> dict[str
     if name in seen:
         raise ProfileError(f"{path.name}: extends: goes round in a circle: {' -> '.join((*seen, name))}")
     if not path.is_file():
-        asked = f"{seen[-1]}.yaml: extends: found {name!r}, wanted" if seen else f"no profile {name!r}, wanted"
+        asked = f"{seen[-1]}.yaml: extends: found {name!r}, expected" if seen else f"no profile {name!r}, expected"
         raise ProfileError(f"{asked} a file {path.name} in {directory}")
     said = _read(path)
     parent = said.pop("extends", None)
@@ -193,15 +191,15 @@ def _resolve(name: str, directory: Path, seen: tuple[str, ...] = ()) -> dict[str
     return _merge(inherited, said)
 
 
-def names(directory: Path = DIRECTORY) -> tuple[str, ...]:
+def names(directory: Path = resources.PROFILES) -> tuple[str, ...]:
     """Every profile's name, sorted; shared parts (``_*.yaml``) are none."""
     return tuple(sorted(path.stem for path in directory.glob("*.yaml") if not path.stem.startswith("_")))
 
 
-def load(name: str, directory: Path = DIRECTORY) -> Profile:
+def load(name: str, directory: Path = resources.PROFILES) -> Profile:
     """The profile ``name``.
 
-    Raises :class:`ProfileError`, naming file, key, found and wanted, when there is none, when a fact has
+    Raises :class:`ProfileError`, naming file, key, found and expected, when there is none, when a fact has
     no source, or when a value is not of its kind.
     """
     return _load(name, directory)
@@ -217,7 +215,7 @@ def _load(name: str, directory: Path) -> Profile:
     said = _resolve(name, directory)
     file = f"{name}.yaml"
     if said.get("name") != name:
-        raise ProfileError(f"{file}: name: found {said.get('name')!r}, wanted {name!r}, as the file is called")
+        raise ProfileError(f"{file}: name: found {said.get('name')!r}, expected {name!r}, as the file is called")
     try:
         profile = Profile.model_validate(said)
     except ValidationError as error:
@@ -225,22 +223,22 @@ def _load(name: str, directory: Path) -> Profile:
     if profile.default_context > profile.geometry.max_context:
         raise ProfileError(
             f"{file}: features.max_model_len: found {profile.default_context}, "
-            f"wanted at most geometry.max_context {profile.geometry.max_context}"
+            f"expected at most geometry.max_context {profile.geometry.max_context}"
         )
     return profile
 
 
 def _fault(file: str, fault: Any) -> str:
-    """One of pydantic's errors in the words file, key, found, wanted."""
+    """One of pydantic's errors in the words file, key, found, expected."""
     key = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
     if fault["type"] == "missing":
-        return f"{file}: {key}: found nothing, wanted it stated"
+        return f"{file}: {key}: found nothing, expected it stated"
     if fault["type"] == "extra_forbidden":
         fields = [*Profile.model_fields, *Features.model_fields]
         near = difflib.get_close_matches(str(fault["loc"][-1]), fields, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"{file}: {key}: found an unknown key, wanted a known one{hint}"
-    return f"{file}: {key}: found {fault['input']!r}, wanted: {fault['msg']}"
+        return f"{file}: {key}: found an unknown key, expected a known one{hint}"
+    return f"{file}: {key}: found {fault['input']!r}, expected: {fault['msg']}"
 
 
 def effective(profile: Profile, features: Features | None = None) -> Features:
@@ -252,14 +250,14 @@ def effective(profile: Profile, features: Features | None = None) -> Features:
     merged = (features or Features()).over(profile.features)
     if merged.thinking and not merged.reasoning:
         raise ProfileError(
-            f"{profile.name}: thinking: found true without reasoning, wanted reasoning: true beside it "
+            f"{profile.name}: thinking: found true without reasoning, expected reasoning: true beside it "
             "(without it the thoughts stand in the answer)"
         )
     if merged.speculative is True:
         if profile.assistant is None:
             raise ProfileError(
                 f"{profile.name}: speculative: found true, but no assistant model is known for {profile.model}; "
-                "wanted false, or a mapping of model and tokens"
+                "expected false, or a mapping of model and tokens"
             )
         draft = Speculative(model=profile.assistant.model, tokens=profile.assistant.tokens)
         return merged.model_copy(update={"speculative": draft})

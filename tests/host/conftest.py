@@ -12,9 +12,9 @@ import pytest
 import testinfra
 from testinfra.backend.base import CommandResult
 
-from ojai.inventory import Entry, InventoryUnreadableError, read
 from ojai.profiles import Profile, load
 from ojai.settings import HostSettings, Service
+from ojai.settings.inventory import Entry, InventoryUnreadableError, read
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

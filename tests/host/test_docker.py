@@ -48,9 +48,9 @@ def test_engine_logs_as_it_should(mini):
 
 
 def test_engine_asks_the_mirrors(mini):
-    wanted = [f"{url}/" for url in mini.settings.docker_registry_mirrors]
+    expected = [f"{url}/" for url in mini.settings.docker_registry_mirrors]
     found = json.loads(mini.text("timeout 20 docker info --format '{{json .RegistryConfig.Mirrors}}'")) or []
-    assert [url for url in wanted if url not in found] == []
+    assert [url for url in expected if url not in found] == []
 
 
 def test_containers_logs_turn(services):

@@ -25,10 +25,10 @@ def test_no_newer_kernel_of_the_flavour_waits_for_a_reboot(mini):
 
 def test_next_boot_finds_what_it_needs(mini):
     release = mini.text("uname -r")
-    wanted = [f"/boot/vmlinuz-{release}"]
+    expected = [f"/boot/vmlinuz-{release}"]
     if mini.run("command -v update-initramfs").rc == 0:
-        wanted.append(f"/boot/initrd.img-{release}")
-    assert [path for path in wanted if not mini.host.file(path).exists] == []
+        expected.append(f"/boot/initrd.img-{release}")
+    assert [path for path in expected if not mini.host.file(path).exists] == []
     if mini.run("command -v update-grub").rc == 0:
         found = mini.run(f"grep -F /vmlinuz-{release} /boot/grub/grub.cfg")
         assert found.rc == 0, "grub's menu does not have the running kernel"

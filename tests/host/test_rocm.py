@@ -6,7 +6,7 @@ import pytest
 
 
 def test_the_source_trusts_one_key_and_it_has_the_fingerprint(mini):
-    wanted = mini.settings.channel.key_fingerprint
+    expected = mini.settings.channel.key_fingerprint
     sources = mini.text("grep -h '^Signed-By:' $(grep -l '/rocm/apt/' /etc/apt/sources.list.d/*)").splitlines()
     keyrings = {line.split(":", 1)[1].strip() for line in sources}
     assert len(keyrings) == 1, f"several keyrings: {keyrings}"
@@ -14,7 +14,7 @@ def test_the_source_trusts_one_key_and_it_has_the_fingerprint(mini):
         f"d=$(mktemp -d); trap 'rm -rf $d' EXIT; GNUPGHOME=$d gpg --batch --with-colons --show-keys {keyrings.pop()}"
     )
     primary = re.findall(r"^pub:.*\nfpr:+([0-9A-F]{40}):", shown, re.MULTILINE)
-    assert primary == [wanted]
+    assert primary == [expected]
 
 
 def test_apt_can_read_the_keyring_and_nobody_but_root_can_change_it(mini):

@@ -159,11 +159,11 @@ def test_forbidden_variables_are_absent(services):
 
 
 def test_no_unit_of_ours_is_left_over(mini):
-    wanted = {service.unit for service in mini.settings.services}
+    expected = {service.unit for service in mini.settings.services}
     # By the first line of each file; a copy under another name is somebody else's.
     heads = mini.run("grep -Hsm 1 '' /etc/systemd/system/*.service").stdout
     ours = re.findall(r"^[^:]*/([^/:]+)\.service:# Made by ojai for \1 ", heads, re.MULTILINE)
-    assert {f"{name}.service" for name in ours} == wanted
+    assert {f"{name}.service" for name in ours} == expected
 
 
 @pytest.mark.disruptive

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from lab import vm
-from lab.errors import LabError
+from ojai.lab import vm
+from ojai.lab.errors import LabError
 from tests.lab import results
 from tests.lab.cutting import Cut, NotReachedError, interrupt, must, probe, using
 from tests.lab.drift import Site, say

@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from lab.errors import LabError
+from ojai.lab.errors import LabError
 from tests.lab import results
 from tests.lab.chaos import KIND, Result, add, survive, tell
 from tests.lab.cutting import must, using

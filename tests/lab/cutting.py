@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lab import state, vm
-from lab.errors import LabError
+from ojai.lab import state, vm
+from ojai.lab.errors import LabError
 from tests.lab.interruptions import PROBE, Point
 from tests.lab.machine import ROOT, Guest, Lab
 
@@ -252,7 +252,7 @@ def interrupt(point: Point, lab: Lab, *words: str) -> Cut:
     cut.said = cut.said or next((line.strip() for line in reversed(deploy.lines) if "connection: " in line), "")
     cut.output = "\n".join(deploy.lines) + deploy.stdout
     if cut.operation != point.operation:
-        raise NotReachedError(f"cut in {cut.operation!r}; wanted {point.operation!r}")
+        raise NotReachedError(f"cut in {cut.operation!r}; expected {point.operation!r}")
     return cut
 
 

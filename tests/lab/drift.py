@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab.errors import LabError
+from ojai.lab.errors import LabError
 from tests.lab import own_docker as docker_archive
 from tests.lab import results
 from tests.lab.machine import INVENTORY, ROOT, Deploy, Guest, Lab
@@ -162,8 +162,8 @@ def undo(guest: Guest, mutation: Mutation) -> None:
 
 def judge_deploy(seen: Sequence[Seen], done: Deploy) -> None:
     """Add what is wrong with the deploy after the damage to each mutation that it is wrong for."""
-    wanted = {name for one in seen if not one.mutation.refused for name in one.mutation.operations}
-    allowed = wanted | {name for one in seen for name in one.mutation.may}
+    expected = {name for one in seen if not one.mutation.refused for name in one.mutation.operations}
+    allowed = expected | {name for one in seen for name in one.mutation.may}
     stray = [name for name in done.changed if name not in allowed]
     for one in seen:
         mutation = one.mutation

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ojai.verification import CHECKS, read_junit
+from ojai.pyinfra_runs.verification import CHECKS, read_junit
 from tests.lab import results
 from tests.lab.drift import KIND, PAGE, Seen, Site, Verified, page, remember, run_chain, say
 from tests.lab.machine import ROOT, Deploy, Guest, Lab

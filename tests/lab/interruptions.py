@@ -93,16 +93,16 @@ fi
 """
 
 
-KERNEL = "Kernel | Install the kernel's metapackage"
-REBOOT = "Kernel | Run the newest kernel of the flavour"
-KEY = "ROCm | Trust AMD's signing key, by fingerprint"
-LISTS = "ROCm | Read the package lists"
+KERNEL = "Kernel | Install the kernel metapackage"
+REBOOT = "Kernel | Reboot into the newest kernel, if required"
+KEY = "ROCm | Install AMD's signing key"
+LISTS = "ROCm | Update the package lists"
 ENGINE = "Docker | Install Docker Engine"
-IMAGE = "vLLM | vllm-gemma4: have the image"
-UNIT = "vLLM | vllm-gemma4: write the unit"
-RUN = "vLLM | vllm-gemma4: run the unit"
-WAIT = "vLLM | vllm-gemma4: wait until it serves"
-KEEP = "vLLM | Keep the healthy release, to go back to"
+IMAGE = "vLLM | vllm-gemma4: pull the image"
+UNIT = "vLLM | vllm-gemma4: write the systemd unit"
+RUN = "vLLM | vllm-gemma4: start the service"
+WAIT = "vLLM | vllm-gemma4: wait until it is healthy"
+KEEP = "vLLM | Save the healthy release for rollback"
 WANTS = "/etc/systemd/system/multi-user.target.wants/vllm-gemma4.service"
 
 POINTS = (
@@ -151,7 +151,7 @@ POINTS = (
         "kernel: installed, not yet booted",
         start="installed",
         cut="kill",
-        operation="Kernel | Set how much memory the GPU may borrow",
+        operation="Kernel | Set the TTM page limit",
         left="kernel .*cloud",
     ),
     Point(
@@ -174,13 +174,13 @@ POINTS = (
         "groups: the named users are put into them",
         start=CONTAINER,
         cut="kill",
-        operation="Groups | Put the named users into them",
+        operation="Groups | Add users to the GPU groups",
     ),
     Point(
         "ROCm: the source is written",
         start=CONTAINER,
         cut="kill",
-        operation="ROCm | Add the source",
+        operation="ROCm | Add the ROCm apt source",
         when="test -e /etc/apt/sources.list.d/ojai-rocm.sources.ojai-new",
         left="ojai-new",
     ),
@@ -196,13 +196,13 @@ POINTS = (
         "ROCm: apt-get update has just ended",
         start="booted",
         cut="power",
-        operation="ROCm | Install the ROCm packages",
+        operation="ROCm | Install ROCm packages",
     ),
     Point(
         "ROCm: the pin is written",
         start=CONTAINER,
         cut="kill",
-        operation="ROCm | Prefer AMD's packages to Ubuntu's of the same name",
+        operation="ROCm | Pin AMD's packages above Ubuntu's",
     ),
     Point(
         "ROCm: apt-get update (killed)",
@@ -215,7 +215,7 @@ POINTS = (
         "ROCm: its packages are installed",
         start=CONTAINER,
         cut="kill",
-        operation="ROCm | Install the ROCm packages",
+        operation="ROCm | Install ROCm packages",
         hold="[d]pkg .*--(unpack|configure)",
         left="dpkg: |at work: .*(apt-get|dpkg) ",
     ),
@@ -223,26 +223,26 @@ POINTS = (
         "ROCm: the tree is linked",
         start=CONTAINER,
         cut="kill",
-        operation="ROCm | Point /opt/rocm at the release",
+        operation="ROCm | Point /opt/rocm to the release",
     ),
     Point(
         "ROCm: the loader's drop-in is written",
         start=CONTAINER,
         cut="kill",
-        operation="ROCm | Let the loader find ROCm's libraries",
+        operation="ROCm | Add ROCm libraries to the loader path",
         when="test -e /etc/ld.so.conf.d/ojai-rocm.conf.ojai-new",
     ),
     Point(
         "ROCm: the loader's cache is made anew",
         start=CONTAINER,
         cut="kill",
-        operation="ROCm | Refresh the loader's cache",
+        operation="ROCm | Refresh the loader cache",
     ),
     Point(
         "Docker: its settings are written",
         start=CONTAINER,
         cut="kill",
-        operation="Docker | Configure the daemon",
+        operation="Docker | Configure the Docker daemon",
         when="test -e /etc/docker/daemon.json.ojai-new",
     ),
     Point(
@@ -273,13 +273,13 @@ POINTS = (
         "Docker: it is seen to run",
         start=CONTAINER,
         cut="kill",
-        operation="Docker | Run Docker",
+        operation="Docker | Start Docker",
     ),
     Point(
         "caches: the folders are made",
         start="engine",
         cut="kill",
-        operation="Caches | Have the folders",
+        operation="Caches | Create cache directories",
     ),
     Point(
         "image: it is pulled (killed)",
@@ -306,7 +306,7 @@ POINTS = (
         "service: the environment file is written",
         start="engine",
         cut="kill",
-        operation="vLLM | vllm-gemma4: keep the environment file closed",
+        operation="vLLM | vllm-gemma4: write the environment file",
         when="test -e /etc/ojai/vllm-gemma4.env.ojai-new",
     ),
     Point(

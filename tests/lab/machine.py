@@ -10,13 +10,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ojai.converge import changes, failures
+from ojai.pyinfra_runs.converge import changes, failures
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = "inventory/lab.py"
 
 #: Longest that one command may take (seconds); a first deploy under emulation needs a few minutes.
-PATIENCE = 1500
+TIMEOUT = 1500
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Lab:
     def run(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """A command of the project, in the project's folder."""
         return subprocess.run(
-            argv, cwd=ROOT, env=self.environment(env), capture_output=True, text=True, timeout=PATIENCE, check=False
+            argv, cwd=ROOT, env=self.environment(env), capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
 
     def ojai(self, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -12,45 +12,45 @@ import shlex
 from dataclasses import dataclass
 
 #: Operations, as the deploy names them.
-METAPACKAGE = "Kernel | Install the kernel's metapackage"
-TTM = "Kernel | Set how much memory the GPU may borrow"
-BOOTABLE = "Kernel | Have what the next boot needs"
-RUN_KERNEL = "Kernel | Run the newest kernel of the flavour"
-FLOOR = "Kernel | Check the kernel against the floor"
-FITS = "Check that what is asked for fits"
-GROUPS = "Groups | Have the groups video and render"
-DEVICES = "Groups | Give the GPU's devices to them"
-MEMBERS = "Groups | Put the named users into them"
+METAPACKAGE = "Kernel | Install the kernel metapackage"
+TTM = "Kernel | Set the TTM page limit"
+BOOTABLE = "Kernel | Ensure kernel, initramfs and boot entry"
+RUN_KERNEL = "Kernel | Reboot into the newest kernel, if required"
+FLOOR = "Kernel | Check the minimum kernel version"
+FITS = "Recheck GPU memory after the reboot"
+GROUPS = "Groups | Create the groups video and render"
+DEVICES = "Groups | Set group ownership of the GPU devices"
+MEMBERS = "Groups | Add users to the GPU groups"
 SYSCTL = "Sysctl | Set kernel parameters"
-TOOLS = "ROCm | Install what fetches and checks a key"
-KEY = "ROCm | Trust AMD's signing key, by fingerprint"
-SOURCE = "ROCm | Add the source"
-PIN = "ROCm | Prefer AMD's packages to Ubuntu's of the same name"
-LISTS = "ROCm | Read the package lists"
-ROCM = "ROCm | Install the ROCm packages"
-TREE = "ROCm | Point /opt/rocm at the release"
-LOADER = "ROCm | Let the loader find ROCm's libraries"
-CACHE = "ROCm | Refresh the loader's cache"
-NO_SOURCE = "Docker | Have no source of Docker's own"
-DOCKER_TOOLS = "Docker | Install what fetches and checks a key"
-DOCKER_KEY = "Docker | Trust Docker's signing key, by fingerprint"
-DOCKER_SOURCE = "Docker | Add Docker's source"
-DOCKER_LISTS = "Docker | Read Docker's package lists"
-DAEMON = "Docker | Configure the daemon"
+TOOLS = "ROCm | Install key download tools"
+KEY = "ROCm | Install AMD's signing key"
+SOURCE = "ROCm | Add the ROCm apt source"
+PIN = "ROCm | Pin AMD's packages above Ubuntu's"
+LISTS = "ROCm | Update the package lists"
+ROCM = "ROCm | Install ROCm packages"
+TREE = "ROCm | Point /opt/rocm to the release"
+LOADER = "ROCm | Add ROCm libraries to the loader path"
+CACHE = "ROCm | Refresh the loader cache"
+NO_SOURCE = "Docker | Remove Docker's own apt source"
+DOCKER_TOOLS = "Docker | Install key download tools"
+DOCKER_KEY = "Docker | Install Docker's signing key"
+DOCKER_SOURCE = "Docker | Add Docker's apt source"
+DOCKER_LISTS = "Docker | Update Docker's package lists"
+DAEMON = "Docker | Configure the Docker daemon"
 ENGINE = "Docker | Install Docker Engine"
-UNMASKED = "Docker | Let what Docker needs start at boot"
-RUN_DOCKER = "Docker | Run Docker"
-ANSWERS = "Docker | See that the daemon answers, as configured"
-FOLDERS = "Caches | Have the folders"
-IMAGE = "vLLM | vllm-gemma4: have the image"
-STAND_DOWN = "vLLM | Stand down services no longer asked for"
-ENV = "vLLM | vllm-gemma4: keep the environment file closed"
-UNIT = "vLLM | vllm-gemma4: write the unit"
-RUN = "vLLM | vllm-gemma4: run the unit"
-SERVES = "vLLM | vllm-gemma4: wait until it serves"
-NOTES = "Ledger | Keep the note of what was added closed"
-KEEP = "vLLM | Keep the healthy release, to go back to"
-RETIRE = "vLLM | Retire services no longer asked for"
+UNMASKED = "Docker | Unmask units that Docker needs"
+RUN_DOCKER = "Docker | Start Docker"
+ANSWERS = "Docker | Check that the Docker daemon answers as configured"
+FOLDERS = "Caches | Create cache directories"
+IMAGE = "vLLM | vllm-gemma4: pull the image"
+STAND_DOWN = "vLLM | Stop services no longer configured"
+ENV = "vLLM | vllm-gemma4: write the environment file"
+UNIT = "vLLM | vllm-gemma4: write the systemd unit"
+RUN = "vLLM | vllm-gemma4: start the service"
+SERVES = "vLLM | vllm-gemma4: wait until it is healthy"
+NOTES = "Ledger | Restrict ledger permissions to root"
+KEEP = "vLLM | Save the healthy release for rollback"
+RETIRE = "vLLM | Remove services no longer configured"
 
 _UNIT_FILE = "/etc/systemd/system/vllm-gemma4.service"
 _ENV_FILE = "/etc/ojai/vllm-gemma4.env"
@@ -254,7 +254,7 @@ _KERNEL_MUTATIONS = (
         _SECOND_ENTRY,
         r"kernel: no newer kernel of the flavour",
         (RUN_KERNEL,),
-        refused=r"running after a boot with .* installed; wanted .*GRUB_DEFAULT",
+        refused=r"running after a boot with .* installed; expected .*GRUB_DEFAULT",
         why="the host was booted with the newer kernel installed and another came up: booting again would end in the "
         "same, for ever, and which entry is booted is for whoever set it",
         undo=_FIRST_ENTRY,
@@ -281,7 +281,7 @@ _KERNEL_MUTATIONS = (
         (RUN_KERNEL,),
         # What is missing is put back, and booted in vain.
         (BOOTABLE,),
-        refused=r"running after a boot with .* installed; wanted .*GRUB_DEFAULT",
+        refused=r"running after a boot with .* installed; expected .*GRUB_DEFAULT",
         why="which entry of GRUB's menu is booted is for whoever set it; the kernel's files are put back",
         undo=_FIRST_ENTRY,
         boots=True,
@@ -906,7 +906,7 @@ _CACHE_MUTATIONS = (
         r"caches: folders are real.*/srv/ojai/workspace is a regular file",
         (FOLDERS,),
         refused=r"/srv/ojai/workspace is a regular file",
-        why="what is in the file may be wanted",
+        why="what is in the file may be expected",
         undo="rm /srv/ojai/workspace && mkdir /srv/ojai/workspace",
     ),
 )

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import archive, upstreams, vm
-from lab.shell import run
+from ojai.lab import archive, upstreams, vm
+from ojai.lab.shell import run
 from tests.lab.machine import ROOT, Lab
 
 INVENTORY = "tests/lab/inventories/own_docker.py"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.state import Process
+from ojai.lab.state import Process
 from tests.lab.machine import ROOT, Lab
 
 LAB = Lab(ROOT / ".lab-containers")
@@ -132,7 +132,7 @@ def test_a_connection_closed_between_two_questions_fails_its_host_alone(pair, tm
     done = LAB.run(sys.executable, "-m", "pyinfra", "-y", *limit, str(inventory), str(deploy))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    for words in ("closed from the other side", "wanted: the host to answer", "then run the deploy again"):
+    for words in ("closed from the other side", "expected: the host to answer", "then run the deploy again"):
         assert words in done.stderr
     went_on = [name for name in pair if LAB.ojai("lab", "ssh", name, "--", "sudo rm /run/went-on").returncode == 0]
     assert went_on == (["two"] if others else [])

@@ -34,7 +34,7 @@ def test_a_small_carve_out_is_refused_before_anything_is_changed(stock):
     assert done.changed == []
     told = [line for line in done.output.splitlines() if "preflight:" in line]
     assert len(told) == 1, done.output
-    for word in ("lab", "found 16 GiB", "wanted", MOE, "What to do", "carve-out of at least 56 GiB"):
+    for word in ("lab", "found 16 GiB", "expected", MOE, "What to do", "carve-out of at least 56 GiB"):
         assert word in told[0]
     assert "Traceback" not in done.output
     assert stock.fingerprint() == before
@@ -94,10 +94,10 @@ def test_switching_the_model_changes_what_it_must_and_nothing_else(guest):
     there = deploy(*services({"profile": MOE}))
     assert there.status == 0, there.output[-4000:]
     assert there.changed == [
-        "vLLM | vllm-gemma4: write the unit",
-        "vLLM | vllm-gemma4: run the unit",
-        "vLLM | vllm-gemma4: wait until it serves",
-        "vLLM | Keep the healthy release, to go back to",
+        "vLLM | vllm-gemma4: write the systemd unit",
+        "vLLM | vllm-gemma4: start the service",
+        "vLLM | vllm-gemma4: wait until it is healthy",
+        "vLLM | Save the healthy release for rollback",
     ]
     listed = json.loads(guest.text("curl -s http://127.0.0.1:8000/v1/models"))
     assert [model["id"] for model in listed["data"]] == ["google/gemma-4-26B-A4B-it"]
@@ -117,10 +117,10 @@ def test_a_secret_stands_in_its_file_and_nowhere_else(guest):
     told = deploy("-vvv", "--diff", env={"HF_TOKEN": secret})
     assert told.status == 0, told.output[-4000:].replace(secret, "***")
     assert told.changed == [
-        "vLLM | vllm-gemma4: keep the environment file closed",
-        "vLLM | vllm-gemma4: run the unit",
-        "vLLM | vllm-gemma4: wait until it serves",
-        "vLLM | Keep the healthy release, to go back to",
+        "vLLM | vllm-gemma4: write the environment file",
+        "vLLM | vllm-gemma4: start the service",
+        "vLLM | vllm-gemma4: wait until it is healthy",
+        "vLLM | Save the healthy release for rollback",
     ]
     # With -vvv pyinfra prints what facts are told; in base64 a secret has three forms, by where it begins.
     for form in (secret, *(base64.b64encode(b"x" * n + secret.encode()).decode()[4:-4] for n in range(3))):
@@ -163,7 +163,7 @@ def test_others_settings_of_the_docker_daemon_stay(guest):
     )
     done = deploy()
     assert done.status == 0, done.output[-3000:]
-    assert "Docker | Configure the daemon" in done.changed
+    assert "Docker | Configure the Docker daemon" in done.changed
     daemon = json.loads(guest.root("cat /etc/docker/daemon.json"))
     assert daemon["features"] == {"buildkit": True}
     assert daemon["log-opts"]["max-size"] == "50m"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import state, upstreams
+from ojai.lab import state, upstreams
 from tests.lab.conftest import LAB, deploy
 from tests.lab.cutting import Running, using
 from tests.lab.machine import Deploy, Guest
@@ -85,8 +85,8 @@ def test_a_mirror_that_is_down_and_a_key_that_is_not_the_right_one(guest):
     refused(down, "the signing key could not be had from", DEAD, "is the mirror up, and does this host reach it?")
     wrong = "0123456789ABCDEF0123456789ABCDEF01234567"
     other = deploy("--data", f"rocm_key_fingerprint={wrong}")
-    told = refused(other, "is not the one that was asked for: found ", f"wanted {wrong}", "Nothing was installed")
-    assert re.search(r"found [0-9A-F]{40}, wanted", told)
+    told = refused(other, "is not the one that was asked for: found ", f"expected {wrong}", "Nothing was installed")
+    assert re.search(r"found [0-9A-F]{40}, expected", told)
     assert managed(guest) == before
     # With the key there, the next thing that needs the mirror: its lists.
     guest.root(f"mv /root/kept.gpg {KEYRING}")
@@ -97,7 +97,7 @@ def test_a_mirror_that_is_down_and_a_key_that_is_not_the_right_one(guest):
     assert guest.root("ls /opt/rocm-7.2.0/bin/rocminfo /usr/bin/docker").count("\n") == 1
     mended = deploy()
     assert mended.status == 0, mended.output[-3000:]
-    assert "ROCm | Add the source" in mended.changed
+    assert "ROCm | Add the ROCm apt source" in mended.changed
 
 
 @contextlib.contextmanager
@@ -138,13 +138,14 @@ def test_a_full_disk_is_refused_before_anything_is_changed(guest):
         guest.root(f"fallocate -l {free - 100}M /var/filler")
         full = deploy()
         told = refused(
-            full, "preflight: disk space: found 0.1 GiB free on /: the disk is full; wanted 0.5 GiB at least"
+            full, "preflight: disk space: found 0.1 GiB free on /: the disk is full; expected 0.5 GiB at least"
         )
         assert "What to do: free space there" in told
         guest.root(f"docker image rm --force {IMAGE}; rm /var/filler; fallocate -l {free - 3000}M /var/filler")
         image = deploy()
         refused(
-            image, f"preflight: disk space: found 2.9 GiB free on /; wanted 6 GiB (image {IMAGE} 1 GiB, 5 GiB to spare)"
+            image,
+            f"preflight: disk space: found 2.9 GiB free on /; expected 6 GiB (image {IMAGE} 1 GiB, 5 GiB to spare)",
         )
     finally:
         guest.root("rm -f /var/filler")
@@ -160,6 +161,6 @@ def test_a_clock_that_is_far_off_is_refused(guest, year, word):
         done = deploy()
     finally:
         guest.root(f"date --set @{time.time():.0f}")
-    told = refused(done, f"preflight: clock: found {year}-03-01 12:0", f"{word} this machine's clock; wanted ")
+    told = refused(done, f"preflight: clock: found {year}-03-01 12:0", f"{word} this machine's clock; expected ")
     assert "What to do: `sudo timedatectl set-ntp true` on the host" in told
     assert managed(guest) == before

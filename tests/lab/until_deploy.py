@@ -5,9 +5,9 @@ import os
 from pyinfra import host
 
 from ojai.connection import tune
-from ojai.inventory import settings_of
 from ojai.operations import apt
-from roles import docker, groups, kernel, preflight, rocm, sysctl
+from ojai.roles import docker, groups, kernel, preflight, rocm, sysctl
+from ojai.settings.inventory import settings_of
 
 tune(host)
 settings = settings_of(host)
@@ -15,7 +15,7 @@ until = os.environ["OJAI_LAB_UNTIL"]
 
 if preflight.passes(settings=settings):
     if until == "installed":
-        apt.packages(name="Kernel | Install the kernel's metapackage", names=[settings.kernel_package])
+        apt.packages(name="Kernel | Install the kernel metapackage", names=[settings.kernel_package])
     elif until in ("booted", "engine"):
         kernel.apply(settings=settings)
         if until == "engine":
@@ -24,4 +24,4 @@ if preflight.passes(settings=settings):
             rocm.apply(settings=settings)
             docker.apply(settings=settings)
     else:
-        raise ValueError(f"OJAI_LAB_UNTIL: found {until!r}; wanted installed, booted or engine")
+        raise ValueError(f"OJAI_LAB_UNTIL: found {until!r}; expected installed, booted or engine")

@@ -249,7 +249,7 @@ def rehearse(lab: Lab, guest: Guest, failure: Failure) -> Outcome:
 
 def _faults(failure: Failure, failed: Deploy, names: str, before: str, after: str, again: Deploy) -> Iterator[str]:
     if failed.status != 1:
-        yield f"the deploy ended with status {failed.status}; wanted 1"
+        yield f"the deploy ended with status {failed.status}; expected 1"
     if not re.search(failure.says, failed.output):
         yield f"the deploy did not say {failure.says!r}"
     if not re.search(r"taken back: the release of .* serves again|the release of .* still serves", failed.output):

@@ -41,7 +41,7 @@ class Transport:
 def said(monkeypatch):
     monkeypatch.setattr(connection, "EVERY", 0.001)
     monkeypatch.setattr(connection, "LOOK", 0.0005)
-    monkeypatch.setattr(connection, "PATIENCE", 0.05)
+    monkeypatch.setattr(connection, "TIMEOUT", 0.05)
     lines: list[str] = []
     monkeypatch.setattr(connection.logger, "error", lines.append)
     return lines
@@ -53,7 +53,7 @@ def test_a_host_that_falls_silent_is_hung_up_on(said):
         connection.watch("[mini] ", transport)
     assert transport.closed
     assert len(said) == 1
-    for word in ("[mini] connection: found it lost", "no sign of life", "wanted", "run the deploy again"):
+    for word in ("[mini] connection: found it lost", "no sign of life", "expected", "run the deploy again"):
         assert word in said[0]
 
 
@@ -70,9 +70,9 @@ def test_a_host_that_answers_is_left_in_peace(said):
     gevent.sleep(0.2)
     assert not watching.ready()
     connection._WATCHES["mini"] = connection._Watch("[mini] ", transport, watching)
-    connection.tell()
-    connection.leave(HOST)
-    connection.leave(HOST)
+    connection.report_lost()
+    connection.stop_keepalive(HOST)
+    connection.stop_keepalive(HOST)
     assert watching.ready()
     assert not said and not transport.closed
 
@@ -82,9 +82,9 @@ def test_a_run_that_ends_at_once_with_its_connection_still_tells(said):
     watching = gevent.spawn(connection.watch, "[mini] ", transport)
     connection._WATCHES["mini"] = connection._Watch("[mini] ", transport, watching)
     transport.alive = False
-    connection.tell()
-    connection.leave(HOST)
-    connection.tell()
+    connection.report_lost()
+    connection.stop_keepalive(HOST)
+    connection.report_lost()
     assert len(said) == 1 and "closed from the other side" in said[0]
 
 
@@ -109,8 +109,8 @@ def test_a_connection_closed_in_the_middle_fails_its_host_and_not_the_run(said, 
     transport.sock = None
     host = SimpleNamespace(name="mini", print_prefix="[mini] ", connector=Connector(transport))
     for _ in range(2):  # as after a reboot
-        connection.tune(host)
-    connection.leave(host)
+        connection.configure_connection(host)
+    connection.stop_keepalive(host)
     with pytest.raises(SSHException, match="closed from the other side"):
         getattr(host.connector, method)("whoami")
     getattr(host.connector, method)("true")

@@ -64,7 +64,7 @@ def group_data() -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> dict[str, str]:
     """The state of a lab with one running host, as lab/state.py documents it."""
-    from lab import state
+    from ojai.lab import state
 
     folder = tmp_path_factory.mktemp("lab")
     me = state.Process.of(os.getpid())
@@ -110,10 +110,10 @@ def test_removal_changes_nothing_where_nothing_was_added(lab):
     assert len(removals) > 10
     assert {name for name, hosts in removals.items() if hosts} == {
         # An operation with a condition is listed before the condition can be known.
-        "ROCm: removal | Refresh the loader's cache",
-        "Ledger: removal | Refresh the loader's cache",
+        "ROCm: removal | Refresh the loader cache",
+        "Ledger: removal | Refresh the loader cache",
         # The host that is played has no folders at all.
-        "Ledger: removal | Have /opt, as every system has",
+        "Ledger: removal | Ensure /opt exists",
     }
 
 
@@ -121,13 +121,13 @@ def test_a_host_that_serves_is_neither_rebooted_nor_waited_for():
     run = pyinfra(HERE / "serving.py", "--json")
     assert run.status == 0, run.said
     changes = {name for name, hosts in run.plan.items() if hosts}
-    assert "Groups | Have the groups video and render" in changes
-    for words in ("Kernel | Run ", "Kernel | Check ", "wait until"):
+    assert "Groups | Create the groups video and render" in changes
+    for words in ("Kernel | Reboot ", "Kernel | Check ", "wait until"):
         named = {name for name in run.plan if words in name}
         assert named and not named & changes
 
 
-#: host -> what is found, what is wanted, what to do: words of each
+#: host -> what is found, what is expected, what to do: words of each
 REFUSED = {
     "carveout": ("16 GiB of GPU memory", "gemma-4-26b-a4b", "set 64 GB in the BIOS"),
     "debian": ("Debian GNU/Linux 13", "Ubuntu 24.04", "install Ubuntu 24.04"),
@@ -231,7 +231,7 @@ def test_an_inventory_without_hosts_is_refused(inventory):
 
 @pytest.mark.parametrize("token", ["hf_x\n", " hf_x\r\n", "hf_x"])
 def test_a_token_is_trimmed(monkeypatch, token):
-    from roles import vllm
+    from ojai.roles import vllm
 
     monkeypatch.setenv("HF_TOKEN", token)
     assert vllm.secrets() == {"HF_TOKEN": "hf_x"}
@@ -275,7 +275,7 @@ def test_kernel_reboot_never_reports_and_carries_on():
     """The new kernel is installed on both, another runs: one is rebooted, the other's operator is told."""
     run = pyinfra(HERE / "kernels.py", "--json")
     assert run.status == 0, run.said
-    assert run.plan["Kernel | Run the newest kernel of the flavour"] == ["@fake/if-required"]
+    assert run.plan["Kernel | Reboot into the newest kernel, if required"] == ["@fake/if-required"]
     done = pyinfra(HERE / "kernels.py", "-y", "--limit", "@fake/never")
     assert done.status == 0, done.said
     assert any("6.17.0-1012-oem" in line and "6.8.0-90-generic" in line for line in done.of("never")), done.said

@@ -286,12 +286,12 @@ def test_keyring_fingerprints(host, tmp_path):
         for name in ("one", "two"):
             subprocess.run([*gpg, "--quick-gen-key", name, "ed25519", "sign", "never"], check=True, capture_output=True)
         listing = subprocess.run([*gpg, "--with-colons", "-k"], check=True, capture_output=True, text=True).stdout
-        wanted = tuple(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr"))
+        expected = tuple(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr"))
         place = tmp_path / "it's a.gpg"
         assert host.get_fact(KeyringFingerprints, path=str(place)) == ()
         subprocess.run([*gpg, "--output", str(place), "--export"], check=True)
-        assert len(wanted) == 2
-        assert host.get_fact(KeyringFingerprints, path=str(place)) == wanted
+        assert len(expected) == 2
+        assert host.get_fact(KeyringFingerprints, path=str(place)) == expected
         place.write_text("no key")
         assert host.get_fact(KeyringFingerprints, path=str(place)) == ()
     finally:
@@ -541,17 +541,17 @@ def test_service_state_is_stale_to_the_microsecond(programs, tmp_path, since, st
 def test_service_state_reads_its_container(programs, tmp_path):
     programs("systemctl", SYSTEMCTL)
     config = json.dumps({"Image": "a:b", "Cmd": ["m", "--x", '{"image": 4}', "a=b"], "Env": ["A=B"]})
-    same, strange = tmp_path / "same", tmp_path / "strange"
+    same, stale_mounts = tmp_path / "same", tmp_path / "strange"
     same.mkdir()
-    strange.mkdir()
+    stale_mounts.mkdir()
     docker = f"""case "$*" in
 "container inspect name --format "*) cat <<'END'
 Container={config}
 Name=a:b
 Runs=paused sha256:11 true 2026-11-21T08:05:00.123456789Z
 Mount={os.getpid()} {same} {same}
-Mount={os.getpid()} {same} {strange}
-Mount={os.getpid()} /nowhere {strange}
+Mount={os.getpid()} {same} {stale_mounts}
+Mount={os.getpid()} /nowhere {stale_mounts}
 END
 ;;
 "image inspect --format {{{{.Id}}}} a:b") echo sha256:22;;
@@ -560,9 +560,9 @@ esac"""
     host = programs("docker", docker)
     found = host.get_fact(ServiceState, unit="a.service", container="name")
     assert (found.image, found.argv) == ("a:b", ("m", "--x", '{"image": 4}', "a=b"))
-    assert (found.moved, found.paused) == (True, True)
-    assert found.strange == (str(strange), str(strange))
-    assert found.foreign, "made long after the unit was started"
+    assert (found.image_retagged, found.paused) == (True, True)
+    assert found.stale_mounts == (str(stale_mounts), str(stale_mounts))
+    assert found.unmanaged, "made long after the unit was started"
 
 
 @pytest.mark.parametrize("noted", [None, "chat.service\nvllm-gemma4.service\n"])

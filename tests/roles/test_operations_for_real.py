@@ -163,9 +163,9 @@ def test_json_merged_then_parted_gives_theirs_back(host, tmp_path, notes):
     assert host.apply(files.json_merged, path=str(place), values=OURS)
     assert json.loads(place.read_text())["registry-mirrors"] == ["https://m.example.net", "https://theirs.example.net"]
     assert not host.apply(files.json_merged, path=str(place), values=OURS)
-    assert host.apply(files.json_parted, path=str(place))
+    assert host.apply(files.json_unmerged, path=str(place))
     assert json.loads(place.read_text()) == THEIRS
-    assert not host.apply(files.json_parted, path=str(place))
+    assert not host.apply(files.json_unmerged, path=str(place))
 
 
 @as_root
@@ -215,17 +215,17 @@ def test_keyring_takes_the_key_that_was_asked_for(host, tmp_path, keys, form):
 @as_root
 @pytest.mark.parametrize("what", ["other", "both", "no key", "not there"])
 def test_keyring_installs_nothing_else(host, tmp_path, keys, what):
-    place, wanted = tmp_path / "a.gpg", keys["ours"][0]
+    place, expected = tmp_path / "a.gpg", keys["ours"][0]
     file = {"other": keys["other"][1], "both": keys["both"]}.get(what, tmp_path / "file")
     if what == "no key":
         file.write_text("<html>not found</html>")
     with pytest.raises(AssertionError):
-        host.apply(apt.keyring, path=str(place), url=file.as_uri(), fingerprint=wanted)
+        host.apply(apt.keyring, path=str(place), url=file.as_uri(), fingerprint=expected)
     said = " ".join(host.errors)
     assert not place.exists()
     if what == "not there":
         assert f"could not be had from {file.as_uri()}" in said
     else:
-        found = {"other": keys["other"][0], "no key": "no key"}.get(what, wanted)
-        assert f"found {found}" in said and f"wanted {wanted}" in said
+        found = {"other": keys["other"][0], "no key": "no key"}.get(what, expected)
+        assert f"found {found}" in said and f"expected {expected}" in said
         assert "Nothing was installed" in said

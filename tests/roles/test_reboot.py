@@ -19,7 +19,7 @@ class Rebooting:
         self.print_prefix = "[mini] "
         self.current_op_global_arguments = {}
         self.connector = SimpleNamespace()
-        self.connector_data = {}
+        self.connection_data = {}
         self.said = []
 
     def run_shell_command(self, command, **arguments):

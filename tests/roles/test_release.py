@@ -87,21 +87,21 @@ class Machine(RealHost):
         return found
 
     def keep(self, *services: Any) -> bool:
-        return self.apply(release.kept, services=list(services))
+        return self.apply(release.snapshot, services=list(services))
 
     def kept(self) -> Any:
         return self.get_fact(ReleaseState, services=()).kept
 
-    def take_back(self, *services: Any) -> None:
+    def roll_back(self, *services: Any) -> None:
         with ctx_state.use(self.state), ctx_host.use(self):
-            release.take_back(self.state, self, list(services))
+            release.roll_back(self.state, self, list(services))
 
-    def stay(self, *services: Any) -> None:
+    def report_unchanged(self, *services: Any) -> None:
         with ctx_state.use(self.state), ctx_host.use(self):
-            release.stay(self.state, self, list(services))
+            release.report_unchanged(self.state, self, list(services))
 
-    def roll_back(self) -> bool:
-        return self.apply(release.put_back)
+    def restore(self) -> bool:
+        return self.apply(release.restored)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_damaged_release_is_kept_anew_and_not_turned_into_the_previous_one(mac
 
 def test_a_failed_upgrade_is_taken_back(machine, said):
     upgrade(machine)
-    machine.take_back(NEXT)
+    machine.roll_back(NEXT)
     assert machine.unit() == "old"
     env = machine.root / "etc/ojai/vllm-gemma4.env"
     assert (env.read_text(), oct(env.stat().st_mode)[-3:]) == ("A=1\n", "600")
@@ -174,13 +174,13 @@ def test_a_failed_upgrade_is_taken_back(machine, said):
 
 def test_a_moved_tag_is_given_back(machine, said):
     machine.has(SERVING.image, NEW)
-    machine.take_back(SERVING)
+    machine.roll_back(SERVING)
     assert machine.get_fact(ReleaseState, services=(("vllm-gemma4", SERVING.image),)).now["vllm-gemma4"].image_id == OLD
     assert "restart vllm-gemma4.service" in machine.asked()
 
 
 def test_where_nothing_was_changed_nothing_is_restarted(machine, said):
-    machine.take_back(NEXT)
+    machine.roll_back(NEXT)
     asked = machine.asked()
     assert "start vllm-gemma4.service" not in asked and "restart vllm-gemma4.service" not in asked
     assert "still serves" in "\n".join(said)
@@ -188,7 +188,7 @@ def test_where_nothing_was_changed_nothing_is_restarted(machine, said):
 
 def test_one_that_was_stopped_is_started_and_not_said_to_have_served_on(machine, said):
     (machine.root / "down").touch()
-    machine.take_back(NEXT)
+    machine.roll_back(NEXT)
     assert "start vllm-gemma4.service" in machine.asked()
     assert "serves again" in "\n".join(said) and "still serves" not in "\n".join(said)
 
@@ -196,7 +196,7 @@ def test_one_that_was_stopped_is_started_and_not_said_to_have_served_on(machine,
 def test_an_environment_file_that_is_replaced_is_kept(machine):
     """The operator may have changed a key in it since the release was kept."""
     machine.put("vllm-gemma4", "old", "A=rotated\n")
-    machine.take_back(NEXT)
+    machine.roll_back(NEXT)
     kept = machine.root / "var/lib/ojai/releases/vllm-gemma4.env"
     assert (kept.read_text(), oct(kept.stat().st_mode)[-3:]) == ("A=rotated\n", "600")
 
@@ -205,13 +205,13 @@ def test_a_failed_pull_touches_nothing(machine, said, monkeypatch):
     machine.put("vllm-gemma4", "old", "A=rotated\n")
     answer = ["health=200", f'models={{"data": [{{"id": "{SERVING.model}"}}]}} 200']
     monkeypatch.setattr(release.ServerEndpoint, "command", lambda *_, **__: "printf '%s\\n' " + shlex.join(answer))
-    machine.stay(NEXT)
+    machine.report_unchanged(NEXT)
     assert (machine.root / "etc/ojai/vllm-gemma4.env").read_text() == "A=rotated\n"
     assert "restart vllm-gemma4.service" not in machine.asked()
     assert "still serves: nothing of it was touched" in "\n".join(said)
     # Where it does not serve, it is put back as after any other failure.
     answer[0] = "health=000"
-    machine.stay(NEXT)
+    machine.report_unchanged(NEXT)
     assert "restart vllm-gemma4.service" in machine.asked()
 
 
@@ -223,7 +223,7 @@ def test_a_pruned_image_is_pulled_again(machine):
     folder = machine.root / "var/lib/ojai/releases/healthy/release.json"
     digest = f"vllm/vllm-openai-rocm@sha256:{'d' * 64}"
     folder.write_text(folder.read_text().replace('"digest":""', f'"digest":"{digest}"'))
-    machine.take_back(NEXT)
+    machine.roll_back(NEXT)
     assert f"pulled {digest}" in machine.asked()
     assert machine.unit() == "old"
 
@@ -232,7 +232,7 @@ def test_a_service_that_took_anothers_place_gives_it_back(machine, said):
     renamed = replace(SERVING, name="chat")
     machine.put("chat", "new")
     (machine.root / "down").touch()
-    machine.take_back(renamed)
+    machine.roll_back(renamed)
     assert "serves again" in "\n".join(said)
     assert not (machine.root / "etc/systemd/system/chat.service").exists()
     asked = machine.asked()
@@ -246,33 +246,33 @@ def test_of_two_services_both_go_back(machine):
     machine.asked()
     machine.put("vllm-gemma4", "new")
     machine.put("second", "new second")
-    machine.take_back(SERVING, second)
+    machine.roll_back(SERVING, second)
     assert (machine.unit(), machine.unit("second")) == ("old", "old second")
     assert {"restart vllm-gemma4.service", "restart second.service"} <= set(machine.asked())
 
 
 def test_without_a_release_it_says_so(tmp_path, said):
-    Machine(tmp_path).take_back(SERVING)
+    Machine(tmp_path).roll_back(SERVING)
     assert "No release has been healthy on this host yet" in said[0]
 
 
 def test_a_lost_connection_is_no_missing_release(machine, said):
     machine.answers = False
-    machine.take_back(SERVING)
+    machine.roll_back(SERVING)
     assert "does not answer" in said[0] and "No release" not in said[0]
 
 
 def test_when_the_old_one_does_not_serve_either_it_says_so(machine, serves, said):
     upgrade(machine)
     serves["ready"] = False
-    machine.take_back(NEXT)
+    machine.roll_back(NEXT)
     assert "does not serve either" in said[-1]
 
 
 def test_when_it_cannot_be_put_back_it_says_why(machine, said):
     for file in machine.store.iterdir():
         file.unlink()
-    machine.take_back(SERVING)
+    machine.roll_back(SERVING)
     assert "could not be put back" in "\n".join(said)
     assert "serves again" not in "\n".join(said)
 
@@ -299,18 +299,18 @@ def test_an_upgrade_keeps_the_one_before_and_drops_the_one_before_that(machine, 
 def test_rollback_goes_to_the_one_before_and_a_second_one_comes_back(machine):
     upgrade(machine)
     assert machine.keep(NEXT)
-    assert machine.roll_back()
+    assert machine.restore()
     assert machine.unit() == "old"
     assert machine.get_fact(ReleaseState, services=()).held("healthy")
-    assert machine.roll_back()
+    assert machine.restore()
     assert machine.unit() == "new"
-    assert machine.roll_back()
+    assert machine.restore()
     assert machine.unit() == "old"
 
 
 def test_rollback_after_a_failed_edit_goes_to_the_healthy_one(machine):
     machine.put("vllm-gemma4", "edited")
-    assert machine.roll_back()
+    assert machine.restore()
     assert machine.unit() == "old"
     assert list(machine.kept()) == ["healthy"]
 
@@ -318,7 +318,7 @@ def test_rollback_after_a_failed_edit_goes_to_the_healthy_one(machine):
 def test_rollback_away_from_a_service_of_another_name(machine):
     machine.put("chat", "new")
     (machine.root / "down").touch()
-    assert machine.roll_back()
+    assert machine.restore()
     assert not (machine.root / "etc/systemd/system/chat.service").exists()
     assert "start vllm-gemma4.service" in machine.asked()
 
@@ -332,7 +332,7 @@ def test_a_second_rollback_undoes_the_first_also_when_the_name_has_changed(machi
     assert machine.keep(renamed)
     units = machine.root / "etc/systemd/system"
     for name in ("vllm-gemma4", "chat", "vllm-gemma4"):
-        assert machine.roll_back()
+        assert machine.restore()
         assert [file.name for file in units.iterdir()] == [f"{name}.service"]
 
 
@@ -343,15 +343,15 @@ def test_a_rollback_that_was_cut_off_goes_on_to_where_it_was_going(machine):
     before.write_text(re.sub(r'"kept":"[^"]*"', '"kept":"2026-01-01T00:00:00Z"', before.read_text()))
     machine.cut_off = True
     with pytest.raises(KeyboardInterrupt):
-        machine.roll_back()
+        machine.restore()
     assert machine.unit() == "old"
     machine.cut_off = False
     machine.asked()
-    assert machine.roll_back()
+    assert machine.restore()
     # Nobody knows how far the first one came: it is started anew.
     assert machine.unit() == "old" and "restart vllm-gemma4.service" in machine.asked()
     assert machine.kept()["healthy"].services[0].serving == SERVING
-    assert machine.roll_back()
+    assert machine.restore()
     assert machine.unit() == "new"
 
 
@@ -379,7 +379,7 @@ def test_without_its_image_nothing_else_is_touched(machine, said):
         if OLD in file.read_text():
             file.unlink()
     with pytest.raises(AssertionError):
-        machine.roll_back()
+        machine.restore()
     assert (machine.root / "etc/systemd/system/chat.service").exists()
     assert "could not be put back" in "\n".join(said) and "serves again, as before" in "\n".join(said)
 
@@ -390,7 +390,7 @@ def test_rollback_that_does_not_serve_fails_and_leaves_the_releases(machine, ser
     before = machine.kept()
     serves["ready"] = False
     with pytest.raises(AssertionError):
-        machine.roll_back()
+        machine.restore()
     assert "does not serve" in said[-1]
     assert machine.kept() == before
     assert machine.unit() == "new", "what served before was not put back"
@@ -400,7 +400,7 @@ def test_rollback_that_does_not_serve_fails_and_leaves_the_releases(machine, ser
 def test_keeping_that_is_cut_off_loses_no_release(machine, line):
     upgrade(machine)
     with ctx_state.use(machine.state), ctx_host.use(machine):
-        (script,) = release.kept._inner(services=[NEXT])
+        (script,) = release.snapshot._inner(services=[NEXT])
     machine.sh("\n".join(script.splitlines()[:line]))
     assert machine.kept(), "neither release is left"
     machine.keep(NEXT)

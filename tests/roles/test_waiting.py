@@ -118,7 +118,7 @@ def test_the_wait_has_an_end_and_a_cause(clock, said):
     assert not wait(host, timeout=100)
     assert 100 <= clock.now - host.started <= 100 + service.POLL
     text = errors(said)
-    assert "not healthy within 100 s (last answer: 503); wanted: HTTP 200" in text
+    assert "not healthy within 100 s (last answer: 503); expected: HTTP 200" in text
     assert "HIP out of memory" in text and text.count("loading") < 20
     assert "cause: the weights do not fit" in text
     assert "what to do: raise the BIOS carve-out" in text
@@ -139,7 +139,7 @@ def test_a_failed_state_of_before_the_start_does_not_count_once_it_serves(clock,
 
 def test_another_model_on_the_port_is_named(clock, said):
     assert not wait(Scripted(clock, server(0, models="google/gemma-4-26B-A4B-it other")))
-    assert "/v1/models names google/gemma-4-26B-A4B-it, other; wanted google/gemma-4-E4B-it" in errors(said)
+    assert "/v1/models names google/gemma-4-26B-A4B-it, other; expected google/gemma-4-E4B-it" in errors(said)
     assert "8000" in errors(said)
 
 
@@ -170,7 +170,7 @@ def test_apts_lock_is_not_waited_for_for_ever(clock, said):
     assert not apt.wait_for_lock(FakeState(), host)
     assert clock.now - host.started <= apt.LOCK_TIMEOUT + 10
     text = errors(said)
-    assert "1234 unattended-upgr" in text and "wanted: free" in text and "run the deploy again" in text
+    assert "1234 unattended-upgr" in text and "expected: free" in text and "run the deploy again" in text
 
 
 def test_a_host_that_is_gone_is_not_waited_for(clock, said):

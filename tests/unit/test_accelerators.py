@@ -11,7 +11,7 @@ from ojai.accelerators import (
     load,
     names,
 )
-from ojai.units import GIB
+from ojai.sizes import GIB
 
 
 def test_both_are_known() -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ojai import budgets, profiles
+from ojai import profiles
 from ojai.cli import main
 from ojai.memory import HostMemory
-from ojai.units import GB, GIB
+from ojai.memory import services as budgets
+from ojai.sizes import GB, GIB
 
 ROOT = Path(__file__).resolve().parents[2]
 

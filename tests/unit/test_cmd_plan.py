@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 
 from ojai.cli import main
 from ojai.facts.report import Report
-from ojai.inventory import Entry, within
 from ojai.plan import plan
+from ojai.pyinfra_runs.collect import collect_facts, fact_arguments, line
 from ojai.settings import parse
-from ojai.survey import line, questions, survey
-from ojai.units import GIB
+from ojai.settings.inventory import Entry, within
+from ojai.sizes import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = (ROOT / "inventory" / "fake.py").read_text()
@@ -135,7 +135,7 @@ def test_a_limit_is_a_group_or_a_pattern() -> None:
 
 
 def test_a_report_survives_its_line() -> None:
-    from ojai.survey import _REPORT, MARK
+    from ojai.pyinfra_runs.collect import _REPORT, MARK
 
     sent = report(rocm_trees=("/opt/rocm",), env_names={"/etc/ojai/a.env": ("HF_TOKEN",)}, gfx_versions=(110500,))
     mark, name, text = line("mini", sent).split("\t")
@@ -143,7 +143,7 @@ def test_a_report_survives_its_line() -> None:
 
 
 def test_what_is_asked_of_a_host_covers_its_services() -> None:
-    asked = questions(entry(data_directory="/data", gpu_users=["ada"]).settings)
+    asked = fact_arguments(entry(data_directory="/data", gpu_users=["ada"]).settings)
     assert asked["places"] == ("/var/lib/docker", "/data", "/var/lib/dpkg") and asked["users"] == ("ada",)
     assert asked["env_files"] == ("/etc/ojai/vllm-gemma4.env",) and asked["images"] == (
         "vllm/vllm-openai-rocm:v0.20.1",
@@ -219,7 +219,7 @@ def test_only_facts_connect_and_a_host_that_does_not_answer_is_told(tmp_path: Pa
     done = run(str(inventory), "--facts")
     assert done.exit_code == 1
     assert re.search(rf"In the way: host: Could not connect .*port {port}", done.stdout)
-    found = survey(str(inventory), ["mini"])["mini"]
+    found = collect_facts(str(inventory), ["mini"])["mini"]
     assert found.report is None and "Could not connect" in found.failure
 
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from ojai.converge import Changed, changes, failures, outcome
+from ojai.pyinfra_runs.converge import Changed, changes, failures, outcome
 
 CONNECTED = ["--> Connecting to hosts...", "    [one] Connected", "    [two] Connected"]
 READY = ["--> Preparing operation files...", "    Loading: d.py", "    [one] Ready: d.py", "    [two] Ready: d.py"]
@@ -16,7 +16,7 @@ RUN = [
     "    [one] Success",
     "    [two] E: Unable to locate package docker.io",
     "    [two] Error: executed 1 commands",
-    "--> Starting serial operation: Caches | Have the folders ",
+    "--> Starting serial operation: Caches | Create cache directories ",
     "    [one] No changes",
 ]
 
@@ -67,10 +67,10 @@ def test_a_host_that_was_refused_before_any_operation_is_known_by_the_document()
 
 
 def test_changes_are_read_from_the_document():
-    found = outcome(0, document(("Caches | Have the folders ", ["one", "two"]), ("Docker", [])), [])
+    found = outcome(0, document(("Caches | Create cache directories ", ["one", "two"]), ("Docker", [])), [])
     assert (found.status, found.changed, found.message) == (
         0,
-        [Changed("Caches | Have the folders", ["one", "two"])],
+        [Changed("Caches | Create cache directories", ["one", "two"])],
         "",
     )
 
@@ -107,7 +107,7 @@ def test_a_real_run_streams_its_progress_and_ends_with_one_document(tmp_path):
         "server.shell(name='Work', commands=['true'])\n"
         "server.shell(name='Break', commands=['echo out of order >&2; false'])\n"
     )
-    argv = [sys.executable, "-m", "ojai.converge", "--log", "progress", "@local", "d.py"]
+    argv = [sys.executable, "-m", "ojai.pyinfra_runs.converge", "--log", "progress", "@local", "d.py"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert json.loads(done.stdout)["failed"][0]["operation"] == "Break"
@@ -123,7 +123,7 @@ def test_a_document_larger_than_a_pipe_does_not_stop_the_run(tmp_path):
         "for number in range(200):\n"
         "    server.shell(name=f'{number} ' + 'x' * 400, commands=['true'])\n"
     )
-    argv = [sys.executable, "-m", "ojai.converge", "@local", "d.py"]
+    argv = [sys.executable, "-m", "ojai.pyinfra_runs.converge", "@local", "d.py"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0
     assert len(json.loads(done.stdout)["changed"]) == 200

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from pyinfra.api.exceptions import InventoryError, PyinfraError
 
-from ojai.fleet import Fleet, FleetError, load
 from ojai.settings import parse
+from ojai.settings.fleet import Fleet, FleetError, load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,37 +114,37 @@ hosts:
 def test_every_fault_has_its_line_and_all_are_told_together(told: Any) -> None:
     found = told(BAD)
     hosts = "(hosts mini-01, 10, mini-03, mini-04, a b)"
-    wanted = [
+    expected = [
         "1: defalts: no such section; the nearest is defaults",
         f"3: defaults: kernel_flor: no such setting; the nearest is kernel_floor {hosts}",
-        "5: group all: pyinfra has a group of that name with every host in it; wanted another name",
-        "6: group edge: data_mode: found 755; wanted three or four octal digits; put it in quotes (host mini-01)",
-        "6: group edge: groups: found here; wanted in an entry of hosts, which says what it belongs to",
+        "5: group all: pyinfra has a group of that name with every host in it; expected another name",
+        "6: group edge: data_mode: found 755; expected three or four octal digits; put it in quotes (host mini-01)",
+        "6: group edge: groups: found here; expected in an entry of hosts, which says what it belongs to",
         "7: group idle: gpu_user: no such setting; the nearest is gpu_users",
-        "8: group b d: found 5; wanted a mapping of settings",
-        "8: group b d: found the name 'b d'; wanted letters, digits, - and _, a letter first",
-        "9: group mini-01: a host has that name too; wanted another, since --limit takes either",
+        "8: group b d: found 5; expected a mapping of settings",
+        "8: group b d: found the name 'b d'; expected letters, digits, - and _, a letter first",
+        "9: group mini-01: a host has that name too; expected another, since --limit takes either",
         "12: host mini-01: groups[0]: there is no group 'edg'; the nearest is edge",
-        "12: host mini-01: groups[2]: found edge twice; wanted it once",
+        "12: host mini-01: groups[2]: found edge twice; expected it once",
         "13: host mini-01: ssh_usr: pyinfra has no such data; the nearest is ssh_user",
         "16: host mini-01: services[0].por: no such setting; the nearest is port",
         "17: host mini-01: services[1].text_only: true contradicts images: 3; keep one of them",
-        "18: host 10: found 10 as a name; wanted text: put it in quotes",
-        "19: host mini-03: groups: found 'edge'; wanted a list of group names; write [edge]",
-        "20: host mini-04: found [1]; wanted a mapping of settings",
-        "21: host a b: found the name 'a b'; wanted one without spaces and commas",
+        "18: host 10: found 10 as a name; expected text: put it in quotes",
+        "19: host mini-03: groups: found 'edge'; expected a list of group names; write [edge]",
+        "20: host mini-04: found [1]; expected a mapping of settings",
+        "21: host a b: found the name 'a b'; expected one without spaces and commas",
         "21: host a b: gtt_limit: memory_regime is gtt, so say how much memory the GPU may take, such as 100GiB",
     ]
-    assert found == wanted
+    assert found == expected
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "1: hosts: found none; wanted one at least"),
+        ("", "1: hosts: found none; expected one at least"),
         ("hosts: {}", "1: hosts: found none"),
-        ("hosts: 5", "1: hosts: found 5; wanted a mapping"),
-        ("- a", "1: found ['a']; wanted a mapping with defaults, groups, hosts"),
+        ("hosts: 5", "1: hosts: found 5; expected a mapping"),
+        ("- a", "1: found ['a']; expected a mapping with defaults, groups, hosts"),
         ("hosts:\n  a: [", "2: not YAML: "),
         ("hosts:\n\ta: 1", "2: not YAML: "),
         ("hosts: {a: *b}", "1: not YAML: found undefined alias"),
@@ -156,7 +156,7 @@ def test_every_fault_has_its_line_and_all_are_told_together(told: Any) -> None:
         ("hosts:\n  a: \x00", "2: not YAML: found a character"),
         (b"hosts:\n  a: \xff", "2: found a byte that is not UTF-8"),
         ("hosts:\n  a: {services: &s [*s]}", "2: host a: services[0]: found"),
-        ("hosts: {a: {removed: 2026-10-05}}", "1: host a: removed: found 2026-10-05; wanted true or false"),
+        ("hosts: {a: {removed: 2026-10-05}}", "1: host a: removed: found 2026-10-05; expected true or false"),
         ("hosts: {a: {groups: [x]}}", "1: host a: groups[0]: there is no group 'x'; known: none is declared"),
         ("defaults: {gtt_limit: 5GiB}\nhosts: {a: , b: {memory_regime: gtt}}", "1: defaults: gtt_limit: has no use"),
     ],
@@ -169,9 +169,9 @@ def test_what_is_no_fleet_is_told_with_its_line(told: Any, text: str | bytes, li
 def test_a_key_that_stands_twice_is_told_beside_other_faults(told: Any) -> None:
     found = told("hosts:\n  a: {removed: maybe}\n  b:\n    data_mode: '700'\n    data_mode: '755'\n  b: {}\n")
     assert found == [
-        "2: host a: removed: found 'maybe'; wanted true or false",
-        "5: data_mode: stands here and on line 4; wanted it once",
-        "6: b: stands here and on line 3; wanted it once",
+        "2: host a: removed: found 'maybe'; expected true or false",
+        "5: data_mode: stands here and on line 4; expected it once",
+        "6: b: stands here and on line 3; expected it once",
     ]
 
 

@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import InventoryError
 
-from ojai.fleet import FleetError, load
-from ojai.inventory import refuse
+from ojai.schema.expected import kinds
 from ojai.settings import HostSettings, Service
-from ojai.wanted import kinds
+from ojai.settings.fleet import FleetError, load
+from ojai.settings.inventory import refuse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,20 +53,20 @@ class Host:
 def wrong_types(model: type[HostSettings] | type[Service], name: str) -> list[Any]:
     """Values of kinds that a setting does not take."""
     annotation = model.model_fields[name].annotation
-    wanted = kinds(annotation)
-    optional = type(None) in wanted
+    expected = kinds(annotation)
+    optional = type(None) in expected
     wrong: list[Any] = [] if optional else [None]
-    if bool not in wanted:
+    if bool not in expected:
         wrong.append(True)
-    if not wanted & {tuple, str} and "Literal" not in str(annotation):
+    if not expected & {tuple, str} and "Literal" not in str(annotation):
         wrong += ["nonsense", [1]]
-    if bool in wanted:
+    if bool in expected:
         wrong += ["nonsense", 7, [True]]
-    if str in wanted and name != "rocm_channel":
+    if str in expected and name != "rocm_channel":
         wrong += [5, 1.5, ["x"], {"a": 1}]
-    if tuple in wanted:
+    if tuple in expected:
         wrong += ["text", 5, {"a": 1}, [{"a": 1}], [None]]
-    if dict in wanted:
+    if dict in expected:
         wrong += [5, "text", ["a"]]
     if "Literal" in str(annotation):
         wrong += ["nonsense", 3.5, ["x"]]

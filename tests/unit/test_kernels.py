@@ -34,7 +34,7 @@ def test_releases(text, parts):
 
 @pytest.mark.parametrize("text", ["", "6", "generic", "linux-6.17.0", "6.17.0-1012-oem extra", "v6.18"])
 def test_what_is_no_release_is_named(text):
-    with pytest.raises(ValueError, match="wanted one such as") as error:
+    with pytest.raises(ValueError, match="expected one such as") as error:
         kernels.parse(text)
     assert repr(text) in str(error.value)
 

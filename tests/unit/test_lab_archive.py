@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from lab import archive, packages
+from ojai.lab import archive, packages
 
 TOOLS = ("apt-ftparchive", "dpkg-deb", "gpg", "gpgv")
 pytestmark = pytest.mark.skipif(

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lab import container, image, packages, state, vm
-from lab.cli import command
-from lab.errors import LabError
-from lab.state import ContainerRecord, Process, Records
+from ojai.lab import container, image, packages, state, vm
+from ojai.lab.cli import command
+from ojai.lab.errors import LabError
+from ojai.lab.state import ContainerRecord, Process, Records
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def test_a_container_has_the_packages_of_the_machine_but_for_its_kernel_and_boot
 def test_it_needs_no_qemu(monkeypatch):
     monkeypatch.setattr(packages, "find", lambda program: None)
     monkeypatch.setattr(packages, "qemu_version", lambda: 0)
-    wanted = packages.missing(containers=True)
-    assert {"systemd-container", "slirp4netns", "mmdebstrap"} <= set(wanted)
-    assert not [name for name in wanted if "qemu" in name]
+    expected = packages.missing(containers=True)
+    assert {"systemd-container", "slirp4netns", "mmdebstrap"} <= set(expected)
+    assert not [name for name in expected if "qemu" in name]
     assert "qemu-system-x86" in packages.missing()
 
 
@@ -161,8 +161,8 @@ def test_guests_are_machines_and_containers_and_a_lab_is_idle_when_none_runs(lab
 def test_a_container_and_a_machine_cannot_share_a_name(lab_dir, monkeypatch):
     monkeypatch.setattr(packages, "ensure", lambda **_: None)
     monkeypatch.setattr(vm, "make_key", lambda *_: None)
-    monkeypatch.setattr("lab.upstreams.start_archive", lambda records: records)
-    monkeypatch.setattr("lab.upstreams.start_registry", lambda records: records)
+    monkeypatch.setattr("ojai.lab.upstreams.start_archive", lambda records: records)
+    monkeypatch.setattr("ojai.lab.upstreams.start_registry", lambda records: records)
     host = state.HostRecord(name="lab", port=1, uuid="u", image=Path("/nowhere"))
     state.write(Records(hosts={"lab": host}, containers={"box": ContainerRecord(name="box", port=2)}))
     for words, what in ((["container", "lab"], "virtual machine"), (["up", "box"], "container")):

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from lab import image
-from lab.errors import LabError
+from ojai.lab import image
+from ojai.lab.errors import LabError
 
 
 def test_digest_changes_with_content_name_mode_and_words(tmp_path):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import state
-from lab.errors import LabDownError, LabError
+from ojai.lab import state
+from ojai.lab.errors import LabDownError, LabError
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_stop_ends_a_process_that_ignores_the_polite_signal():
         assert child.stdout is not None
         child.stdout.readline()
         process = state.Process.of(child.pid)
-        process.stop(patience=0.3)
+        process.stop(timeout_seconds=0.3)
         assert not process.alive
         assert child.wait() == -signal.SIGKILL
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import packages, state, vm
-from lab.errors import LabError
+from ojai.lab import packages, state, vm
+from ojai.lab.errors import LabError
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ojai.memory import Bands, Geometry, bands, cache_read_bytes, decode
-from ojai.units import GB
+from ojai.sizes import GB
 
 
 def test_the_guides_ceilings() -> None:

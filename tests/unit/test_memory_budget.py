@@ -17,7 +17,7 @@ from ojai.memory import (
     budget,
     fit_together,
 )
-from ojai.units import GB, GIB
+from ojai.sizes import GB, GIB
 
 STEPS = load("gfx1150").carve_outs
 E4B = Geometry(

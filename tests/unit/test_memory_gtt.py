@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ojai.memory import advise_pages_limit, check_pages_limit, pages_bytes, ttm_pages
-from ojai.units import GIB
+from ojai.sizes import GIB
 
 
 @pytest.mark.parametrize(

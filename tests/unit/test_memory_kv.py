@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ojai.memory import Geometry, default_batch, default_max_num_seqs, longest_context, plan
-from ojai.units import GIB
+from ojai.sizes import GIB
 
 ANSWERS = json.loads((Path(__file__).parents[1] / "contract" / "kv" / "answers.json").read_text(encoding="utf-8"))
 
@@ -124,11 +124,11 @@ batches = st.integers(1, 16384)
 
 @given(geometries, contexts, st.integers(0, 4096), blocks, batches)
 def test_a_longer_context_never_costs_less(geometry: Geometry, context: int, more: int, block: int, batch: int) -> None:
-    short, long = (
+    short, with_progress = (
         plan(geometry, length, block_size=block, max_num_batched_tokens=batch).bytes_per_sequence
         for length in (context, context + more)
     )
-    assert short <= long
+    assert short <= with_progress
 
 
 @given(geometries, contexts, blocks, batches, st.integers(0, 4096))

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from lab.modelserver import arguments
+from ojai.lab.modelserver import arguments
 
 CONTRACT = arguments.load_contract()
 
@@ -145,9 +145,9 @@ def test_the_program_itself(capsys):
 
 def test_every_flag_of_the_contract_is_in_the_parser():
     known = arguments.build(CONTRACT)._option_string_actions
-    wanted = {flag for argument in CONTRACT["arguments"] for flag in argument["flags"]}
-    assert len(wanted) > 200
-    assert wanted <= known.keys()
+    expected = {flag for argument in CONTRACT["arguments"] for flag in argument["flags"]}
+    assert len(expected) > 200
+    assert expected <= known.keys()
 
 
 def test_keys_from_the_line_and_from_the_environment(monkeypatch):

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.modelserver import arguments, environment, kvcache, loading, models, tunableop
-from lab.modelserver.logs import LoadError
 from ojai import memory, profiles
+from ojai.lab.modelserver import arguments, environment, kvcache, loading, models, tunableop
+from ojai.lab.modelserver.logs import LoadError
 
 CONTRACT = arguments.load_contract()
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -269,7 +269,7 @@ def test_a_model_that_is_not_known_and_a_folder_that_is(machine, tmp_path):
 def test_the_kernel_refuses_the_mapping(machine):
     """For real: a process whose address space is limited cannot map the 49.9 GB shard."""
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "lab.modelserver", "serve", MOE, "--max-model-len", "8192", "--port", "0"],
+        [sys.executable, "-S", "-m", "ojai.lab.modelserver", "serve", MOE, "--max-model-len", "8192", "--port", "0"],
         check=False,
         capture_output=True,
         text=True,

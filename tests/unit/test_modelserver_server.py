@@ -45,7 +45,7 @@ class Process:
         settings = {"OJAI_LAB_ROOT": str(root), "HF_HOME": str(root / "hf"), "OJAI_LAB_LOAD_SECONDS": "0"}
         settings |= {"OJAI_LAB_TOKEN_SECONDS": "0", **variables}
         # -S: the standard library is all it may need.
-        command = [sys.executable, "-S", "-m", "lab.modelserver", "serve", model, "--host", "127.0.0.1"]
+        command = [sys.executable, "-S", "-m", "ojai.lab.modelserver", "serve", model, "--host", "127.0.0.1"]
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
                 [*command, "--port", str(self.port), *words],
@@ -86,15 +86,15 @@ class Process:
         except OSError:
             return None
 
-    def until(self, wanted, seconds=8.0):
+    def until(self, expected, seconds=8.0):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.health() == wanted:
+            if self.health() == expected:
                 return self
             if self.child.poll() is not None:
                 break
             time.sleep(0.02)
-        raise AssertionError(f"/health did not become {wanted}:\n{self.log.read_text()}")
+        raise AssertionError(f"/health did not become {expected}:\n{self.log.read_text()}")
 
     def engine(self):
         children = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children").read_text().split()
@@ -246,13 +246,13 @@ def test_tools(server, choice, text, reason):
     assert answer["finish_reason"] == reason
     assert answer["message"]["content"] is None
     assert call["function"]["name"] == "get_rocm_smi"
-    wanted = {"verbose": False, "unit": "C", "gpus": []}
-    assert json.loads(call["function"]["arguments"]) == wanted
+    expected = {"verbose": False, "unit": "C", "gpus": []}
+    assert json.loads(call["function"]["arguments"]) == expected
     calls = [
         call["function"] for event in server.stream(body) for call in event["choices"][0]["delta"].get("tool_calls", [])
     ]
     assert calls[0]["name"] == "get_rocm_smi"
-    assert json.loads("".join(call["arguments"] for call in calls)) == wanted
+    assert json.loads("".join(call["arguments"] for call in calls)) == expected
 
 
 def test_tools_are_not_called_without_a_reason(server):
@@ -264,8 +264,8 @@ def test_tools_are_not_called_without_a_reason(server):
 
 def test_asked_for_json_it_gives_json(server):
     schema = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
-    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    answer = server.post("/v1/chat/completions", {**CHAT, "response_format": wanted})[1]
+    expected = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    answer = server.post("/v1/chat/completions", {**CHAT, "response_format": expected})[1]
     assert json.loads(answer["choices"][0]["message"]["content"]) == {"total": 0.0}
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.modelserver import answers, metrics, tokens
+from ojai.lab.modelserver import answers, metrics, tokens
 
 
 @given(st.text())

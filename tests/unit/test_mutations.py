@@ -81,8 +81,8 @@ def test_the_operations_of_the_roles_are_found():
     """The reader of the roles reads: a few that are known to be there, one of each kind of name."""
     found = [pattern for _, pattern in OPERATIONS]
     assert re.escape("Sysctl | Set kernel parameters") in found
-    assert re.escape("Check that what is asked for fits") in found
-    assert any(pattern and re.fullmatch(pattern, "vLLM | vllm-gemma4: run the unit") for pattern in found)
+    assert re.escape("Recheck GPU memory after the reboot") in found
+    assert any(pattern and re.fullmatch(pattern, "vLLM | vllm-gemma4: start the service") for pattern in found)
     assert len(found) > 25
 
 
@@ -113,7 +113,7 @@ def test_the_sample_has_one_of_every_role_that_can_be_run_together():
     sample = [named(name) for name in SAMPLE]
     assert sorted(mutation.role for mutation in sample) == sorted({m.role for m in MUTATIONS} - {"Preflight"})
     docker, vllm = (next(m for m in sample if m.role == role) for role in ("Docker", "vLLM"))
-    assert not compatible(docker, vllm) and not {*docker.operations} & {"Docker | Run Docker"}
+    assert not compatible(docker, vllm) and not {*docker.operations} & {"Docker | Start Docker"}
     assert all(
         compatible(one, other)
         for one in sample

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import oci
-from lab.errors import LabError
+from ojai.lab import oci
+from ojai.lab.errors import LabError
 
 
 def program(folder, name, text):

@@ -10,9 +10,9 @@ import pytest
 
 from ojai import accelerators
 from ojai.facts.report import Report
-from ojai.preflight import DISK_RESERVE, ROCM_SOURCE, budgets, memory_of, refusals
+from ojai.preflight.host import DISK_RESERVE, ROCM_SOURCE, budgets, memory_of, refusals
 from ojai.settings import HostSettings, parse
-from ojai.units import GIB
+from ojai.sizes import GIB
 
 IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
 #: This machine's clock in these tests, in seconds since 1970.
@@ -116,7 +116,7 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "NVIDIA": ("GPU", {"gpus": {"0000:01:00.0": "0x10de:0x2684"}}, {}),
     "another APU": ("GPU", {"gpus": {"0000:c5:00.0": "0x1002:0x1586"}}, {}),
     "the right vendor, another device": ("GPU", {"gpus": {"0000:c5:00.0": "0x1002:0x15bf"}}, {}),
-    "this one, another wanted": ("GPU", {}, {"accelerator": "gfx1151"}),
+    "this one, another expected": ("GPU", {}, {"accelerator": "gfx1151"}),
     "KFD says otherwise": ("GPU instruction set", {"gfx_versions": (110000,)}, {}),
     "DKMS driver loaded": ("GPU driver", {"dkms": ("loaded",)}, {}),
     "DKMS driver built for the next boot": ("GPU driver", {"dkms": ("built",)}, {}),
@@ -169,7 +169,7 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"disks": {"/var/lib/docker": (50 * GIB, "/"), "/srv/ojai": (50 * GIB, "/")}},
         {},
     ),
-    "Docker's own packages where Ubuntu's are wanted": ("Docker packages", {"docker": ("docker-ce",)}, {}),
+    "Docker's own packages where Ubuntu's are expected": ("Docker packages", {"docker": ("docker-ce",)}, {}),
     "a carve-out that is too small": ("memory for vllm-gemma4", {"vram_total": 16 * GIB}, LARGE),
     "a context that is too long": (
         "memory for vllm-gemma4",
@@ -195,7 +195,7 @@ def test_one_fault_is_found_and_nothing_else(check, changes, data):
     result = refusals(settings(**data), report)
     assert [refusal.check for refusal in result] == [check]
     text = str(result[0])
-    assert re.fullmatch(rf"{re.escape(check)}: found \S.*; wanted \S.*\. What to do: \S.*\.", text), text
+    assert re.fullmatch(rf"{re.escape(check)}: found \S.*; expected \S.*\. What to do: \S.*\.", text), text
     assert "\n" not in text
     assert not re.search(r"None|\(\)|\[\]|<|\{\}", text), text
 
@@ -204,7 +204,7 @@ def test_every_check_is_in_the_table():
     """A check that is added to ojai/preflight.py wants a line here."""
     import inspect
 
-    from ojai import preflight
+    from ojai.preflight import host as preflight
 
     names = set(re.findall(r'Refusal\(\s*f?"([^"]+)"', inspect.getsource(preflight)))
     tried = {check.replace("vllm-gemma4", "{name}") for check, _, _ in BAD_ONES.values()}
@@ -249,10 +249,10 @@ def test_a_wrong_clock_is_told_with_both_times():
     behind = replace(GOOD, clock=1_700_000_000)
     (refusal,) = refusals(settings(), behind, now=1_700_000_000 + 90_061)
     assert refusal.found == "2023-11-14 22:13:20 UTC, 1 day, 1:01:01 behind this machine's clock"
-    assert refusal.wanted.startswith("2023-11-15 23:14:21 UTC, give or take 5 minutes")
-    assert "in the future" in refusal.wanted and "timedatectl set-ntp true" in refusal.todo
+    assert refusal.expected.startswith("2023-11-15 23:14:21 UTC, give or take 5 minutes")
+    assert "in the future" in refusal.expected and "timedatectl set-ntp true" in refusal.todo
     (refusal,) = refusals(settings(), behind, now=1_700_000_000 - 301)
-    assert "0:05:01 ahead of" in refusal.found and "too long ago" in refusal.wanted
+    assert "0:05:01 ahead of" in refusal.found and "too long ago" in refusal.expected
     assert refusals(settings(), behind, now=1_700_000_000 - 300) == []
     assert refusals(settings(), behind, now=1_700_000_000 + 300.0) == []
 
@@ -287,8 +287,8 @@ def test_two_services_need_their_image_once_and_their_weights_each():
     }
     tight = {"/var/lib/docker": (46 * GIB, "/"), "/srv/ojai": (17 * GIB, "/srv")}
     (refusal,) = refusals(settings(**two), replace(GOOD, disks=tight))
-    assert refusal.wanted.count("weights of") == 2
-    assert "image" not in refusal.wanted
+    assert refusal.expected.count("weights of") == 2
+    assert "image" not in refusal.expected
 
 
 def test_budgets_are_of_the_host_as_it_will_be():

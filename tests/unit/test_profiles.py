@@ -5,8 +5,9 @@ import textwrap
 
 import pytest
 
-from ojai import vllm_cli
-from ojai.profiles import CODES, Features, ProfileError, load, names, refusals, render
+from ojai.engines.vllm import cli as vllm_cli
+from ojai.engines.vllm import refusals, render
+from ojai.profiles import CODES, Features, ProfileError, load, names
 from ojai.profiles.model import Profile
 
 NAMES = {
@@ -170,7 +171,7 @@ def test_adding_a_model_is_adding_a_file(folder):
 BAD = {
     "no source": (
         "extends: base\nname: bad\ntitle: t\nweights_bytes: 5",
-        r"bad\.yaml: sources\.weights_bytes: found nothing, wanted where weights_bytes is from",
+        r"bad\.yaml: sources\.weights_bytes: found nothing, expected where weights_bytes is from",
     ),
     "source for nothing": (
         "extends: base\nname: bad\ntitle: t\nsources: {weights_bytes: 'decision: x'}",
@@ -182,27 +183,27 @@ BAD = {
     ),
     "wrong type": (
         "extends: base\nname: bad\ntitle: t\nweights_bytes: many\nsources: {weights_bytes: 'decision: x'}",
-        r"bad\.yaml: weights_bytes: found 'many', wanted: .*integer",
+        r"bad\.yaml: weights_bytes: found 'many', expected: .*integer",
     ),
     "unknown feature": (
         "extends: base\nname: bad\ntitle: t\nfeatures: {max_num_seq: 3}\n"
         "sources: {features.max_num_seq: 'decision: x'}",
         r"bad\.yaml: features\.max_num_seq: found an unknown key, .*did you mean 'max_num_seqs'",
     ),
-    "name": ("extends: base\nname: other\ntitle: t", r"bad\.yaml: name: found 'other', wanted 'bad'"),
-    "missing": ("name: bad\ntitle: t", r"bad\.yaml: model: found nothing, wanted it stated"),
-    "parent": ("extends: nobody\nname: bad\ntitle: t", r"bad\.yaml: extends: found 'nobody', wanted a file"),
+    "name": ("extends: base\nname: other\ntitle: t", r"bad\.yaml: name: found 'other', expected 'bad'"),
+    "missing": ("name: bad\ntitle: t", r"bad\.yaml: model: found nothing, expected it stated"),
+    "parent": ("extends: nobody\nname: bad\ntitle: t", r"bad\.yaml: extends: found 'nobody', expected a file"),
     "circle": ("extends: bad\nname: bad\ntitle: t", r"circle: bad -> bad"),
     "not yaml": ("a: [", r"bad\.yaml: not YAML"),
-    "not a mapping": ("- a", r"bad\.yaml: found list, wanted a mapping"),
+    "not a mapping": ("- a", r"bad\.yaml: found list, expected a mapping"),
     "yaml boolean": (
         "extends: base\nname: bad\ntitle: t\nenvironment: {A: true}\nsources: {environment.A: 'decision: x'}",
-        r"bad\.yaml: environment\.A: found True, wanted: .*in quotes",
+        r"bad\.yaml: environment\.A: found True, expected: .*in quotes",
     ),
     "context": (
         "extends: base\nname: bad\ntitle: t\nfeatures: {max_model_len: 9000}\n"
         "sources: {features.max_model_len: 'decision: x'}",
-        r"bad\.yaml: features\.max_model_len: found 9000, wanted at most geometry\.max_context 8192",
+        r"bad\.yaml: features\.max_model_len: found 9000, expected at most geometry\.max_context 8192",
     ),
 }
 

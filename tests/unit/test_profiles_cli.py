@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from ojai.cli import main
-from ojai.profiles import load, names, render
+from ojai.engines.vllm import render
+from ojai.profiles import load, names
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ojai import vllm_cli
-from ojai.profiles import CODES, Features, ProfileError, Speculative, effective, load, render
+from ojai.engines.vllm import cli as vllm_cli
+from ojai.engines.vllm import render
+from ojai.profiles import CODES, Features, ProfileError, Speculative, effective, load
 
 E4B = load("gemma-4-e4b")
 
@@ -97,26 +98,26 @@ def test_speculative_without_an_assistant_is_told_so():
 
 
 def test_thinking_without_its_parser_is_told_so():
-    with pytest.raises(ProfileError, match="wanted reasoning: true beside it"):
+    with pytest.raises(ProfileError, match="expected reasoning: true beside it"):
         effective(E4B, Features(thinking=True))
 
 
 @pytest.mark.parametrize(
-    ("mode", "wanted"),
+    ("mode", "expected"),
     [
         ("tune", {"ENABLED": "1", "TUNING": "1", "VERBOSE": "0"}),
         ("use", {"ENABLED": "1", "TUNING": "0", "VERBOSE": "0"}),
         ("off", {}),
     ],
 )
-def test_tunableop(mode, wanted):
+def test_tunableop(mode, expected):
     command = render(E4B, features=Features(tunableop=mode))
     prefix = "PYTORCH_TUNABLEOP_"
     found = {name.removeprefix(prefix): text for name, text in command.environment.items() if name.startswith(prefix)}
     filename = found.pop("FILENAME", None)
-    assert found == wanted
-    assert filename == ("/root/.cache/tunableop/gemma4_gfx1150.csv" if wanted else None)
-    assert ("/root/.cache/tunableop" in command.mounts.values()) == bool(wanted)
+    assert found == expected
+    assert filename == ("/root/.cache/tunableop/gemma4_gfx1150.csv" if expected else None)
+    assert ("/root/.cache/tunableop" in command.mounts.values()) == bool(expected)
 
 
 def test_environment_and_arguments_add_to_the_profiles():

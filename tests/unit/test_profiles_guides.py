@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ojai.profiles import Features, load, render
+from ojai.engines.vllm import render
+from ojai.profiles import Features, load
 from ojai.profiles import deviations as written
 
 GUIDES = {"e4b": "gemma-4-e4b", "26b": "gemma-4-26b-a4b"}
@@ -96,7 +97,7 @@ def test_ids_are_unique():
 
 def test_the_26b_guides_own_command_is_refused_for_its_log_flag():
     """The guide's script cannot have run on 0.20.1: issue 3 wants it shown."""
-    from ojai import vllm_cli
+    from ojai.engines.vllm import cli as vllm_cli
 
     _, docker = listing("26b")
     engine = docker[docker.index("google/gemma-4-26B-A4B-it") :]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ojai.profiles import CODES, Features, RefusedError, load, refusals, render
+from ojai.engines.vllm import RefusedError, refusals, render
+from ojai.profiles import CODES, Features, load
 
 IMAGE = "vllm/vllm-openai-rocm:v0.24.0"
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ojai.profiles import Features, ProfileError, RefusedError, directories, image_key, load, names, reasons, render
+from ojai.engines.vllm import RefusedError, directories, image_key, reasons, render
+from ojai.profiles import Features, ProfileError, load, names
 from ojai.profiles.deviations import load as deviations
 
 E4B = load("gemma-4-e4b")
@@ -61,16 +62,16 @@ def test_directories_are_settings():
     }
     command = render(E4B, base_directory="/data", given_directories={"models": "/mnt/models"})
     assert "/mnt/models:/app/models" in after(command.docker_argv, "-v")
-    with pytest.raises(ProfileError, match="directories: found 'cache', wanted one of huggingface"):
+    with pytest.raises(ProfileError, match="directories: found 'cache', expected one of huggingface"):
         directories(image="x:1", given={"cache": "/x"})
 
 
 def test_groups_are_numbers_on_a_host():
     argv = render(E4B, group_ids={"video": 44, "render": 992}).docker_argv
     assert [token for token in argv if token.startswith("--group-add")] == ["--group-add=44", "--group-add=992"]
-    with pytest.raises(ProfileError, match=r"group_ids: found \{'video': 44\}, wanted a number for render"):
+    with pytest.raises(ProfileError, match=r"group_ids: found \{'video': 44\}, expected a number for render"):
         render(E4B, group_ids={"video": 44})
-    with pytest.raises(ProfileError, match="wanted a number for video, render"):
+    with pytest.raises(ProfileError, match="expected a number for video, render"):
         render(E4B, group_ids={})
 
 

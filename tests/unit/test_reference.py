@@ -7,10 +7,11 @@ import jsonschema
 import pytest
 import yaml
 
-from ojai import connector_data, profiles
-from ojai.fleet import FleetError, load
+from ojai import profiles
 from ojai.profiles import Features
 from ojai.settings import HostSettings, Service, parse
+from ojai.settings import connection_data as connection_data
+from ojai.settings.fleet import FleetError, load
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -28,16 +29,16 @@ def validator() -> Any:
     return jsonschema.Draft7Validator(schema)
 
 
-@pytest.mark.parametrize("path", sorted(tool.wanted()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(tool.expected()), ids=lambda path: path.name)
 def test_the_reference_is_fresh(path: Path) -> None:
-    assert path.read_text() == tool.wanted()[path], f"{path.name} is stale: run python tools/settings_reference.py"
+    assert path.read_text() == tool.expected()[path], f"{path.name} is stale: run python tools/settings_reference.py"
 
 
 def test_a_stale_reference_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     stale, fresh = tmp_path / "settings.md", tmp_path / "fleet.schema.json"
     stale.write_text("old")
     fresh.write_text("new")
-    monkeypatch.setattr(tool, "wanted", lambda: {stale: "new", fresh: "new"})
+    monkeypatch.setattr(tool, "expected", lambda: {stale: "new", fresh: "new"})
     assert tool.main(["--check"]) == 1
     assert capsys.readouterr().err == "settings.md is stale: run python tools/settings_reference.py\n"
     assert stale.read_text() == "old"
@@ -69,7 +70,7 @@ def test_every_setting_is_explained_with_an_example_that_holds(model: Any, valid
 
 def test_the_page_has_every_setting_once_under_a_role() -> None:
     page = (REFERENCE / "settings.md").read_text()
-    for name in {*HostSettings.model_fields, *Service.model_fields, *profiles.CODES, *connector_data.ssh()}:
+    for name in {*HostSettings.model_fields, *Service.model_fields, *profiles.CODES, *connection_data.ssh()}:
         assert page.count(f"\n| `{name}` |") == 1, name
     assert "\n## Other\n" not in page
     assert "`vllm-gemma4`" in page and set(Features.model_fields) < set(Service.model_fields)

@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ojai import connector_data
 from ojai.settings import HostSettings, Service, SettingsError, parse
-from ojai.units import GIB
+from ojai.settings import connection_data as connection_data
+from ojai.sizes import GIB
 
 MINE = "gemma-4-e4b"
 
@@ -78,9 +78,9 @@ def test_pyinfra_s_data_passes() -> None:
         ({1: 2}, "1: no such setting; docs/reference/settings.md lists them all"),
         (service(prot=1), "services[0].prot: no such setting; the nearest is port"),
         (service(sysctl={}), "services[0].sysctl: no such setting here; the host has sysctl, at the top"),
-        (service(port=70000), "services[0].port: found 70000; wanted a whole number from 1 to 65535"),
-        (service(port=True), "services[0].port: found true; wanted a whole number from 1 to 65535"),
-        (service(gpu_memory_utilization=float("nan")), "found nan; wanted a number, above 0 and at most 1"),
+        (service(port=70000), "services[0].port: found 70000; expected a whole number from 1 to 65535"),
+        (service(port=True), "services[0].port: found true; expected a whole number from 1 to 65535"),
+        (service(gpu_memory_utilization=float("nan")), "found nan; expected a number, above 0 and at most 1"),
         (service(dtype="bf16"), "one of auto, half, float16, bfloat16, float, float32; the nearest is bfloat16"),
         (service(profile="gema-4-e4b"), "services[0].profile: no profile 'gema-4-e4b'; did you mean 'gemma-4-e4b'?"),
         (service(allow=["fp8-kw"]), "no refusal 'fp8-kw' to allow; the nearest is fp8-kv"),
@@ -88,31 +88,34 @@ def test_pyinfra_s_data_passes() -> None:
             service(speculative={"model": "m", "token": 3}),
             "services[0].speculative.token: no such setting; the nearest",
         ),
-        (service(speculative={"model": "m", "token": 3}), "services[0].speculative.tokens: is missing; wanted a whole"),
-        (service(speculative="maybe"), "found 'maybe'; wanted true or false or a mapping with model and tokens"),
+        (
+            service(speculative={"model": "m", "token": 3}),
+            "services[0].speculative.tokens: is missing; expected a whole",
+        ),
+        (service(speculative="maybe"), "found 'maybe'; expected true or false or a mapping with model and tokens"),
         (service(environment={"A": True}), "services[0].environment.A: found true; true is a YAML boolean"),
-        ({"services": ["x"]}, "services[0]: found 'x'; wanted a mapping of settings"),
-        ({"services": [None]}, "services[0]: found nothing (null); wanted a mapping"),
-        ({"services": {"a": 1}}, "services: found {'a': 1}; wanted a list, each entry a mapping of settings"),
-        ({"removed": "maybe"}, "removed: found 'maybe'; wanted true or false"),
-        ({"image_bytes": True}, "image_bytes: found true; wanted an amount of memory or disk such as 64GiB"),
-        ({"image_bytes": "4 flops"}, "image_bytes: 'flops' in '4 flops' is not a unit of memory; wanted an amount"),
-        ({"data_mode": 755}, "data_mode: found 755; wanted three or four octal digits; put it in quotes"),
+        ({"services": ["x"]}, "services[0]: found 'x'; expected a mapping of settings"),
+        ({"services": [None]}, "services[0]: found nothing (null); expected a mapping"),
+        ({"services": {"a": 1}}, "services: found {'a': 1}; expected a list, each entry a mapping of settings"),
+        ({"removed": "maybe"}, "removed: found 'maybe'; expected true or false"),
+        ({"image_bytes": True}, "image_bytes: found true; expected an amount of memory or disk such as 64GiB"),
+        ({"image_bytes": "4 flops"}, "image_bytes: 'flops' in '4 flops' is not a unit of memory; expected an amount"),
+        ({"data_mode": 755}, "data_mode: found 755; expected three or four octal digits; put it in quotes"),
         ({"kernel_floor": "six"}, "kernel_floor: 'six' is no kernel release"),
-        ({"kernel_floor": 6.14}, "found 6.14; wanted a kernel release such as 6.14.0-1018; put it in quotes"),
-        ({"gpu_users": "ada"}, "gpu_users: found 'ada'; wanted a list"),
-        ({"gpu_users": ["ada", "A B"]}, "gpu_users[1]: found 'A B'; wanted a Linux account"),
+        ({"kernel_floor": 6.14}, "found 6.14; expected a kernel release such as 6.14.0-1018; put it in quotes"),
+        ({"gpu_users": "ada"}, "gpu_users: found 'ada'; expected a list"),
+        ({"gpu_users": ["ada", "A B"]}, "gpu_users[1]: found 'A B'; expected a Linux account"),
         ({"accelerator": "gfx1155"}, "accelerator: unknown accelerator 'gfx1155': did you mean gfx1151?"),
-        ({"docker_source": "dockr"}, "found 'dockr'; wanted one of ubuntu, docker; the nearest is docker"),
-        ({"sysctl": {"vmswap": 1}}, "sysctl.vmswap: found the name 'vmswap'; wanted a kernel parameter"),
-        ({"sysctl": {"vm.overcommit_memory": 3}}, "sysctl.vm.overcommit_memory: found 3; wanted 0, 1 or 2"),
-        ({"rocm_key_fingerprint": "CA8B"}, "found 'CA8B'; wanted a key's whole fingerprint: 40 hexadecimal digits"),
+        ({"docker_source": "dockr"}, "found 'dockr'; expected one of ubuntu, docker; the nearest is docker"),
+        ({"sysctl": {"vmswap": 1}}, "sysctl.vmswap: found the name 'vmswap'; expected a kernel parameter"),
+        ({"sysctl": {"vm.overcommit_memory": 3}}, "sysctl.vm.overcommit_memory: found 3; expected 0, 1 or 2"),
+        ({"rocm_key_fingerprint": "CA8B"}, "found 'CA8B'; expected a key's whole fingerprint: 40 hexadecimal digits"),
         (
             {"rocm_mirror": "http://x/"},
-            "found 'http://x/'; wanted an address with http:// or https://, without a slash",
+            "found 'http://x/'; expected an address with http:// or https://, without a slash",
         ),
         ({"ssh_usr": "a"}, "ssh_usr: pyinfra has no such data; the nearest is ssh_user"),
-        ({"ssh_port": "22"}, "ssh_port: found '22'; wanted a whole number"),
+        ({"ssh_port": "22"}, "ssh_port: found '22'; expected a whole number"),
         ({"_sud": True}, "_sud: pyinfra has no such argument; the nearest is _sudo"),
         ({"fake_dely": 0}, "fake_dely: pyinfra has no such data; the nearest is fake_delay"),
     ],
@@ -149,14 +152,14 @@ def test_two_services_may_not_share_a_name_or_a_port() -> None:
     half = {"gpu_memory_utilization": 0.4}
     found = faults(pair({**half}, {**half, "name": "a", "port": 1}))
     assert found == [
-        "services[1].name: found 'a', as in services[0]; wanted its own",
-        "services[1].port: found 1, as in services[0]; wanted its own",
+        "services[1].name: found 'a', as in services[0]; expected its own",
+        "services[1].port: found 1, as in services[0]; expected its own",
     ]
 
 
 def test_services_may_not_reserve_more_memory_than_there_is() -> None:
     (only,) = faults(pair({"gpu_memory_utilization": 0.6}, {"gpu_memory_utilization": 0.5}))
-    assert only.startswith("services: together they reserve 1.1 of the GPU's memory (a 0.6, b 0.5); wanted 1 at most")
+    assert only.startswith("services: together they reserve 1.1 of the GPU's memory (a 0.6, b 0.5); expected 1 at most")
     (default,) = faults(pair({}, {}))
     assert "a 0.85, b 0.85" in default
     for shares in ((0.45, 0.55), (0.3, 0.7), (0.1, 0.2)):
@@ -212,7 +215,7 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_a_helper_of_a_group_data_file_is_no_fault() -> None:
-    assert not list(connector_data.faults({"_HOME": "/x", "_releases": []}))
+    assert not list(connection_data.faults({"_HOME": "/x", "_releases": []}))
 
 
 def test_every_service_has_its_own_secrets_file() -> None:

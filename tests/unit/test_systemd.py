@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ojai import profiles, systemd
+from ojai.roles import vllm
 from ojai.settings import parse
-from roles import vllm
 
 WHITESPACE = " \t\n\r"
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from ojai.units import GB, GIB, Bytes, format_bytes, format_gb, format_gib, parse_bytes
+from ojai.sizes import GB, GIB, Bytes, format_bytes, format_gb, format_gib, parse_bytes
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ojai import verification
 from ojai.cmdline.verify import command
-from ojai.inventory import Entry
+from ojai.pyinfra_runs import verification
+from ojai.pyinfra_runs.verification import Verdict, _joined, merge_junit, read_junit
 from ojai.settings import parse
-from ojai.verification import Verdict, _joined, merge_junit, read_junit
+from ojai.settings.inventory import Entry
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest" tests="3">
 <testcase classname="tests.host.test_sysctl" name="test_parameters_are_in_force[mini]" time="0.5">
@@ -33,7 +33,7 @@ def test_a_report_is_read_as_areas_names_and_outcomes():
         ("vllm", "it comes back", "skipped"),
     ]
     assert verdict.checks[0].message == "vm.overcommit_memory\nassert '0' == '1'"
-    assert not verdict.good
+    assert not verdict.ok
 
 
 def test_a_long_reason_is_told_in_full():
@@ -47,19 +47,19 @@ def test_a_long_reason_is_told_in_full():
 
 
 def test_a_host_is_good_only_if_something_passed_and_nothing_failed():
-    assert read_junit("mini", GOOD).good
-    assert not Verdict(host="mini", checks=(), junit="").good
-    assert not Verdict(host="mini", checks=read_junit("mini", GOOD).checks, junit=GOOD, trouble="no answer").good
+    assert read_junit("mini", GOOD).ok
+    assert not Verdict(host="mini", checks=(), junit="").ok
+    assert not Verdict(host="mini", checks=read_junit("mini", GOOD).checks, junit=GOOD, error="no answer").ok
 
 
 def test_trouble_in_one_half_is_trouble_of_the_host():
     half = read_junit("mini", GOOD)
-    assert not _joined(half, Verdict(host="mini", checks=(), junit="", trouble="pytest died")).good
+    assert not _joined(half, Verdict(host="mini", checks=(), junit="", error="pytest died")).ok
     assert _joined(half, half).count("passed") == 4
 
 
 def test_the_merged_document_has_a_suite_a_host_and_an_error_for_the_one_not_checked():
-    merged = merge_junit([read_junit("one", GOOD), Verdict(host="two", checks=(), junit="", trouble="unreachable")])
+    merged = merge_junit([read_junit("one", GOOD), Verdict(host="two", checks=(), junit="", error="unreachable")])
     suites = {suite.get("name"): suite for suite in ElementTree.fromstring(merged).iter("testsuite")}
     assert set(suites) == {"one", "two"}
     assert suites["two"].find("testcase/error") is not None
@@ -67,11 +67,11 @@ def test_the_merged_document_has_a_suite_a_host_and_an_error_for_the_one_not_che
 
 @pytest.fixture
 def hosts(monkeypatch, tmp_path):
-    """Two hosts, ``good`` and ``gone``, as if pytest had been run over them."""
+    """Two hosts, ``ok`` and ``gone``, as if pytest had been run over them."""
     entries = [Entry(name, (), {}, parse(name, {})) for name in ("good", "gone")]
-    verdicts = {"good": read_junit("good", GOOD), "gone": Verdict("gone", (), "", trouble="Connection refused")}
+    verdicts = {"good": read_junit("good", GOOD), "gone": Verdict("gone", (), "", error="Connection refused")}
     monkeypatch.setattr(
-        "ojai.cmdline.inventories.read", lambda inventory, limit: [e for e in entries if not limit or e.name in limit]
+        "ojai.parameters.read", lambda inventory, limit: [e for e in entries if not limit or e.name in limit]
     )
     monkeypatch.setattr(verification, "verify_host", lambda inventory, host, *_: verdicts[host])
     inventory = tmp_path / "two.py"
@@ -89,8 +89,8 @@ def test_nagios_is_one_line_with_the_status_that_monitoring_expects(hosts):
     bad = CliRunner().invoke(command, [hosts, "--nagios"])
     assert bad.exit_code == 2
     assert bad.output.splitlines() == [bad.output.strip()] and bad.output.startswith("OJAI CRITICAL - 2 hosts")
-    good = CliRunner().invoke(command, [hosts, "--nagios", "--limit", "good"])
-    assert (good.exit_code, good.output.split(" - ")[0]) == (0, "OJAI OK")
+    ok = CliRunner().invoke(command, [hosts, "--nagios", "--limit", "good"])
+    assert (ok.exit_code, ok.output.split(" - ")[0]) == (0, "OJAI OK")
 
 
 def test_what_goes_wrong_on_this_machine_for_one_host_does_not_hide_the_others(monkeypatch):
@@ -104,16 +104,18 @@ def test_what_goes_wrong_on_this_machine_for_one_host_does_not_hide_the_others(m
         return subprocess.CompletedProcess(argv, 0, "", "")
 
     monkeypatch.setattr(verification.subprocess, "run", run)
-    found = {verdict.host: verdict for verdict in verification.verify("i.py", ["bad", "good", "slow"], patience=7)}
-    assert found["good"].good
-    assert "No space left" in found["bad"].trouble and "within 7 s" in found["slow"].trouble
+    found = {
+        verdict.host: verdict for verdict in verification.verify("i.py", ["bad", "good", "slow"], timeout_seconds=7)
+    }
+    assert found["good"].ok
+    assert "No space left" in found["bad"].error and "within 7 s" in found["slow"].error
 
 
 def test_what_pytest_says_can_stand_in_xml(monkeypatch):
     said = subprocess.CompletedProcess([], 3, "", "\x1b[31mbroken\x1b[0m")
     monkeypatch.setattr(verification.subprocess, "run", lambda *_, **__: said)
     verdict = verification.verify_host("i.py", "one")
-    assert verdict.trouble == "[31mbroken[0m"
+    assert verdict.error == "[31mbroken[0m"
     ElementTree.fromstring(merge_junit([verdict]))
 
 

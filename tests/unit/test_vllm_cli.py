@@ -1,4 +1,4 @@
-"""ojai.vllm_cli: no vLLM here; `make contract` compares it with vLLM itself, on the same cases."""
+"""ojai.engines.vllm.cli: no vLLM here; `make contract` compares it with vLLM itself, on the same cases."""
 
 import json
 import shlex
@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ojai import vllm_cli
-from ojai.vllm_cli import check, known_flag, load, rocm_faults
-from ojai.vllm_words import fold_dashes, human_int, human_int_or_auto, json_config, plain_words
+from ojai.engines.vllm import cli as vllm_cli
+from ojai.engines.vllm.arguments import fold_dashes, human_int, human_int_or_auto, json_config, plain_words
+from ojai.engines.vllm.cli import check, known_flag, load, rocm_faults
 
 CASES = Path(__file__).parents[1] / "contract"
 
@@ -192,6 +192,6 @@ def test_never_raises(words: list[str]) -> None:
 
 
 def test_needs_no_vllm() -> None:
-    code = "import sys, ojai.vllm_cli as c; c.check(['m']); print({'torch', 'vllm'} & set(sys.modules))"
+    code = "import sys, ojai.engines.vllm.cli as c; c.check(['m']); print({'torch', 'vllm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

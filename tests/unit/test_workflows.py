@@ -37,9 +37,9 @@ def test_actions_are_pinned_to_a_commit_and_say_which_version_it_is(file):
 def test_what_they_run_is_there(file):
     targets = "\n".join(path.read_text() for path in (ROOT / "Makefile", *ROOT.glob("mk/*.mk")))
     ran = "\n".join(step.get("run", "") for step in steps(file))
-    wanted = re.findall(r"^make (.+)$", ran, re.MULTILINE)
-    assert wanted
-    for target in " ".join(wanted).split():
+    expected = re.findall(r"^make (.+)$", ran, re.MULTILINE)
+    assert expected
+    for target in " ".join(expected).split():
         assert re.search(rf"^{re.escape(target)}:", targets, re.MULTILINE), target
     for word in re.findall(r"(?:inventory/|^|\s)([\w/]+\.py)\b", ran):
         assert any((top / word).exists() for top in (ROOT, ROOT / "inventory", EXAMPLE)), word

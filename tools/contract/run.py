@@ -17,14 +17,14 @@ from typing import Any
 
 import yaml
 
-from ojai import vllm_cli
+from ojai.engines.vllm import cli as vllm_cli
 from tools.contract.verdict import Judge  # before vllm: it sets the platform
 
 from tools.contract import extract  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests/contract"
-DATA = ROOT / f"ojai/data/vllm-{vllm_cli.VERSION}.json"
+DATA = ROOT / f"ojai/engines/vllm/vllm-{vllm_cli.VERSION}.json"
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
-from ojai.vllm_cli import load
+from ojai.engines.vllm.cli import load
 from tools.contract import real  # before vllm: it sets the platform
 
 import vllm.config  # isort: skip

@@ -1,0 +1,319 @@
+"""Says, without vLLM, whether vLLM 0.20.1 would take a command line.
+
+The flags come from ``ojai/engines/vllm/vllm-0.20.1.json``, which ``tools/contract/extract.py`` wrote from vLLM's own
+``vllm serve`` parser. ``make contract`` holds this module's verdicts against that parser.
+
+    >>> check(["google/gemma-4-E4B-it", "--max-model-len", "32k"])
+    []
+    >>> check(["google/gemma-4-E4B-it", "--max-model-len", "long"])
+    ["--max-model-len: 'long' is not a number such as 32768 or 32k, nor auto"]
+"""
+
+from __future__ import annotations
+
+import argparse
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict
+
+from ojai.engines.vllm.arguments import CONVERT, fold_dashes, plain_words
+
+VERSION = "0.20.1"
+
+
+class Argument(BaseModel):
+    """One argument of ``vllm serve``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flags: tuple[str, ...]
+    dest: str
+    action: Literal["store", "store_true", "boolean_optional", "append", "lora_modules"]
+    nargs: int | str | None
+    type: Literal[
+        "bool",
+        "float",
+        "human_int",
+        "human_int_or_auto",
+        "int",
+        "json",
+        "json_config",
+        "json_object_or_str",
+        "lower_underscore",
+        "str",
+    ]
+    choices: tuple[str | int, ...] | None
+    default: Any
+    group: str
+    optional: bool = False
+    """The values '' and 'None' mean: no value."""
+    const: Any = None
+    """The value of a flag given without one (``nargs`` is '?')."""
+    deprecated: bool = False
+    config: str | None = None
+    """The vLLM class that the JSON object becomes."""
+    keys: tuple[str, ...] = ()
+    """The keys that class has; it refuses others."""
+    shape: Literal["object", "array"] | None = None
+    limits: Mapping[Literal["gt", "ge", "lt", "le"], float] = {}
+    """Bounds that vLLM's configuration classes check after parsing."""
+    names: Literal["tool_call_parsers", "reasoning_parsers", "quantization_methods"] | None = None
+    """The list of `Contract` the value must be in."""
+
+
+class Contract(BaseModel):
+    """Everything the data file says about the command line of one vLLM release."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vllm: str
+    source: str
+    syntax: Mapping[str, str]
+    positionals: tuple[Argument, ...]
+    arguments: tuple[Argument, ...]
+    tool_call_parsers: tuple[str, ...]
+    reasoning_parsers: tuple[str, ...]
+    quantization_methods: tuple[str, ...]
+    deprecated_quantization_methods: tuple[str, ...]
+    """Refused unless ``--allow-deprecated-quantization`` is given."""
+    rocm_quantization_methods: tuple[str, ...]
+    """The only methods that vLLM's ROCm platform lets pass."""
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """Every spelling of every flag, with dashes."""
+        return frozenset(flag for argument in self.arguments for flag in argument.flags)
+
+
+# Flags of older releases that guides still show: why 0.20.1 does not know them, and where that is said.
+# Where no pull request is named, the source is the parser itself (`make contract` feeds it each of these).
+REMOVED: Mapping[str, str] = {
+    "--device": "removed: the build decides; vllm#21349",
+    "--disable-log-requests": "removed: request logging is off by default, leave the flag out or write "
+    "--no-enable-log-requests; vllm#21739",
+    "--enable-reasoning": "removed: --reasoning-parser alone switches it on",
+    "--guided-decoding-backend": "removed: --structured-outputs-config.backend",
+    "--max-seq-len-to-capture": "removed: --max-cudagraph-capture-size",
+    "--num-lookahead-slots": "removed with the V0 engine",
+    "--num-scheduler-steps": "removed with the V0 engine",
+    "--num-speculative-tokens": "removed: --speculative-config '{\"num_speculative_tokens\": N, …}'; vllm#15466",
+    "--override-pooler-config": "removed: --pooler-config",
+    "--preemption-mode": "removed with the V0 engine",
+    "--rope-scaling": "removed: --hf-overrides",
+    "--rope-theta": "removed: --hf-overrides",
+    "--speculative-model": 'removed: --speculative-config \'{"model": …, "num_speculative_tokens": N}\'; vllm#15466',
+    "--swap-space": "removed: the V1 engine never swaps to the CPU; vllm#36216",
+    "--task": "removed: --runner and --convert; vllm#21470",
+    "--use-v2-block-manager": "removed with the V0 engine",
+    "--worker-use-ray": "removed: --distributed-executor-backend ray",
+}
+
+
+@cache
+def load() -> Contract:
+    """The data file, read once.
+
+    Raises `pydantic.ValidationError` if it does not have the expected form.
+    """
+    text = Path(__file__).with_name(f"vllm-{VERSION}.json").read_text(encoding="utf-8")
+    return Contract.model_validate_json(text)
+
+
+def known_flag(name: str) -> bool:
+    """Whether vLLM has this flag; ``_`` and ``-`` are the same, ``--flag=value`` and ``--flag.key`` count as it."""
+    return fold_dashes(name).split("=", 1)[0].split(".", 1)[0] in load().flags
+
+
+def check(engine_argv: Sequence[str]) -> list[str]:
+    """What vLLM would refuse in a command line, in words; empty when it takes it.
+
+    ``engine_argv`` is what follows ``vllm serve``: the model, then flags. Stricter than vLLM in four things: the
+    model must come first, not as ``--model``; ``--config FILE`` hides flags and is refused; a tool-call parser
+    must exist even where ``--enable-auto-tool-choice`` is not given; JSON has the shape its flag needs. Values
+    inside a JSON object, and files, are not looked into.
+    """
+    words = list(engine_argv)
+    faults: list[str] = []
+    if not words or words[0].startswith("-"):
+        faults.append("model: missing; it must be the first argument, without a flag")
+    else:
+        words = words[1:]
+    for word in words:
+        if fold_dashes(word).split("=", 1)[0] in ("--model", "--config"):
+            faults.append(
+                "--model: give the model as the first argument; vLLM will drop this flag"
+                if word.startswith("--model")
+                else "--config: its file's flags cannot be checked; give them as arguments"
+            )
+    words, error = plain_words(words)
+    if error:
+        return [*faults, error]
+
+    parser = _Parser(faults)
+    try:
+        given, rest = parser.parse_known_args(words)
+    except _Refused as refused:
+        unknown = [word for word in words if word.startswith("--") and not _could_mean(word)]
+        return [*faults, str(refused), *map(_unknown, unknown)]
+    if given.help:
+        faults.append("--help: prints help and ends")
+    return [*faults, *_leftovers(words, rest), *_together(given)]
+
+
+def rocm_faults(engine_argv: Sequence[str]) -> list[str]:
+    """What vLLM's parser takes but its ROCm platform refuses at start: a quantization method not on its list.
+
+    Source: ``RocmPlatform.supported_quantization`` and ``ModelConfig._verify_quantization`` of vLLM 0.20.1.
+    """
+    words, _ = plain_words(list(engine_argv)[1:])
+    try:
+        given, _ = _Parser([]).parse_known_args(words)
+    except _Refused:
+        return []  # check() says what is wrong
+    allowed = load().rocm_quantization_methods
+    if not given.quantization or given.quantization in allowed:
+        return []
+    return [
+        f"--quantization: vLLM {VERSION} refuses {given.quantization!r} on ROCm at start; "
+        f"allowed there: {', '.join(allowed)}"
+    ]
+
+
+class _Refused(Exception):
+    """argparse stopped: its message, with the flag first."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser with vLLM's arguments; values that do not fit are noted in ``faults`` and do not stop it."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(add_help=False)
+        self.add_argument("-h", "--help", action="store_true")
+        for argument in load().arguments:
+            if argument.action == "boolean_optional":  # makes the --no-… forms itself
+                own = [flag for flag in argument.flags if "--" + flag[len("--no-") :] not in argument.flags]
+                self.add_argument(*own, dest=argument.dest, action=argparse.BooleanOptionalAction)
+            elif argument.action == "store_true":
+                self.add_argument(*argument.flags, dest=argument.dest, action="store_true")
+            else:
+                self.add_argument(
+                    *argument.flags,
+                    dest=argument.dest,
+                    nargs=argument.nargs,
+                    const=argument.const,
+                    type=_Reader(argument, faults),
+                )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `_Refused` where argparse would end the process."""
+        raise _Refused(message.removeprefix("argument "))
+
+
+class _Reader:
+    """Reads one value as vLLM does; argparse calls it for each."""
+
+    def __init__(self, argument: Argument, faults: list[str]) -> None:
+        self.argument = argument
+        self.faults = faults
+
+    def __call__(self, text: str) -> Any:
+        try:
+            return read(self.argument, text)
+        except ValueError as refused:
+            self.faults.append(f"{self.argument.flags[0]}: {refused}")
+            return None
+
+
+def read(argument: Argument, text: str) -> Any:
+    """The value ``text`` has for ``argument``. Raises `ValueError`, saying what was expected, if it has none."""
+    value = None if argument.optional and text in ("", "None") else CONVERT[argument.type](text)
+    if argument.choices is not None and value not in argument.choices:
+        raise ValueError(f"{text!r} is not one of {', '.join(map(str, argument.choices))}")
+    if value is None:
+        return value
+    if argument.shape and not isinstance(value, {"object": dict, "array": list}[argument.shape]):
+        raise ValueError(f"{text!r} is JSON, but not an {argument.shape}")
+    if argument.keys:
+        for key in value:
+            if key not in argument.keys:
+                raise ValueError(f"{argument.config} has no key {key!r}{_nearest(key, argument.keys)}")
+    for bound, limit in argument.limits.items():
+        if not _WITHIN[bound](value, limit):  # 'not': so that NaN is refused too
+            raise ValueError(f"{text} is out of bounds: it must be {_SIGN[bound]} {limit:g}")
+    return value
+
+
+_WITHIN = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
+_SIGN = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def _could_mean(word: str) -> bool:
+    """Whether argparse finds a flag for this word: whole, or as a beginning."""
+    name = word.split("=", 1)[0]
+    return any(flag.startswith(name) for flag in load().flags)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, sorted(known), n=3)
+    return f"; nearest: {', '.join(near)}" if near else ""
+
+
+def _unknown(word: str) -> str:
+    name = word.split("=", 1)[0]
+    why = f" ({REMOVED[name]})" if name in REMOVED else ""
+    return f"{name}: vLLM {VERSION} does not know it{why}{_nearest(name, load().flags)}"
+
+
+def _leftovers(words: Sequence[str], rest: Sequence[str]) -> list[str]:
+    """What argparse could not place: unknown flags (their values go unmentioned) and values nobody takes."""
+    faults: list[str] = []
+    unknown: set[int] = set()
+    start = 0
+    for word in rest:
+        if word not in words[start:]:  # argparse may name one letter of a joined short flag
+            faults.append(_unknown(word))
+            continue
+        index = words.index(word, start)
+        start = index + 1
+        before = words[index - 1] if index else ""
+        if word.startswith("-"):
+            faults.append(_unknown(word))
+            unknown.add(index)
+        elif index - 1 in unknown:
+            unknown.add(index)
+        elif before.startswith("-"):
+            faults.append(f"{before}: takes no value, but {word!r} follows it")
+        else:
+            faults.append(f"{word!r}: nothing takes this value" + (f"; it follows {before!r}" if before else ""))
+    return faults
+
+
+def _together(given: argparse.Namespace) -> list[str]:
+    """What vLLM checks once all arguments are read: names in its registries, and flags that need each other."""
+    contract = load()
+    faults: list[str] = []
+    if given.enable_auto_tool_choice and not given.tool_call_parser:
+        faults.append("--enable-auto-tool-choice: needs --tool-call-parser")
+    if given.enable_log_outputs and not given.enable_log_requests:
+        faults.append("--enable-log-outputs: needs --enable-log-requests")
+    plugins = {"tool_call_parsers": given.tool_parser_plugin, "reasoning_parsers": given.reasoning_parser_plugin}
+    for argument in contract.arguments:
+        if argument.names is None or plugins.get(argument.names):
+            continue  # a plugin may bring the name
+        name, names = getattr(given, argument.dest), getattr(contract, argument.names)
+        if name and name not in names:
+            faults.append(
+                f"{argument.flags[0]}: {name!r} is not one of vLLM {VERSION}'s "
+                f"{argument.names.replace('_', ' ')}{_nearest(name, names)}"
+            )
+    if given.quantization in contract.deprecated_quantization_methods and not given.allow_deprecated_quantization:
+        faults.append(f"--quantization: {given.quantization!r} is deprecated: --allow-deprecated-quantization")
+    for modality, limit in (given.limit_mm_per_prompt or {}).items():
+        if not isinstance(limit, dict) and not (isinstance(limit, int) and limit >= 0):
+            faults.append(f"--limit-mm-per-prompt: {modality}: {limit!r} is not a count (0 or more)")
+    return faults

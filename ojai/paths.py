@@ -1,0 +1,42 @@
+"""Where a service's things are on a host: all of it follows from the service's name."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+UNITS = "/etc/systemd/system"
+SECRETS = "/etc/ojai"
+
+
+def unit_file(name: str) -> str:
+    """The systemd unit of the service of this name."""
+    return f"{UNITS}/{name}.service"
+
+
+def env_file(name: str) -> str:
+    """The file of its secrets and local variables."""
+    return f"{SECRETS}/{name}.env"
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class ServicePaths:
+    """To be inherited by what has a service's ``name``."""
+
+    @property
+    def unit(self: _Named) -> str:
+        """Name of its systemd unit."""
+        return f"{self.name}.service"
+
+    @property
+    def unit_file(self: _Named) -> str:
+        """Where its unit is on the host."""
+        return unit_file(self.name)
+
+    @property
+    def env_file(self: _Named) -> str:
+        """Where its secrets are on the host."""
+        return env_file(self.name)

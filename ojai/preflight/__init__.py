@@ -1,0 +1,1 @@
+"""What makes a host unfit, found before anything on it is changed."""

@@ -1,0 +1,1 @@
+"""Everything that starts pyinfra, or pytest over its inventory, as a process of its own."""

@@ -1,0 +1,9 @@
+"""A deploy of one operation: put the last healthy release back (see ojai/cmdline/rollback.py)."""
+
+from pyinfra import host
+
+from ojai.connection import configure_connection
+from ojai.operations import release
+
+configure_connection(host)
+release.restored(name="Roll back to the last healthy release")

@@ -1,0 +1,25 @@
+"""Files that come with the package: data, profiles, templates, the checks of a host, and the deploy itself.
+
+In a clone they stand where its users look for them (``profiles/``, ``templates/``, ``tests/host/``, ``deploy.py``),
+and ``ojai/share`` links to them; a wheel has copies in their place.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PACKAGE = Path(__file__).resolve().parent
+_SHARE = _PACKAGE / "share"
+
+PROFILES = _SHARE / "profiles"
+TEMPLATES = _SHARE / "templates"
+CHECKS = _SHARE / "checks"
+DEPLOY = _SHARE / "deploy.py"
+
+
+def data(name: str) -> Any:
+    """The content of ``ojai/data/NAME.yaml``."""
+    return yaml.safe_load((_PACKAGE / "data" / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -1,9 +1,0 @@
-"""A deploy of one operation: put the last healthy release back (see ojai/cmdline/rollback.py)."""
-
-from pyinfra import host
-
-from ojai.connection import tune
-from ojai.operations import release
-
-tune(host)
-release.put_back(name="Put the last healthy release back")

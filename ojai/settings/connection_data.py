@@ -1,0 +1,89 @@
+"""pyinfra's own data of a host: how it is reached (``ssh_…``) and defaults of global arguments (``_sudo``).
+
+pyinfra passes over a name that it does not know, so that a host with ``ssh_usr`` is reached as somebody else.
+Names, types and meanings are read from pyinfra itself.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ojai.schema.errors import Fault, nearest, shown
+
+#: What is pyinfra's and not a setting of ours.
+OWN = re.compile(r"^(_|ssh_|fake_)")
+
+_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a mapping"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One name that pyinfra reads: its type, its meaning, what it is when left out."""
+
+    kind: Any
+    meaning: str
+    default: Any
+
+
+@cache
+def ssh() -> Mapping[str, Item]:
+    """Everything that may be said of how a host is reached."""
+    from pyinfra.connectors.ssh import SSHConnector
+
+    return _items(SSHConnector)
+
+
+@cache
+def global_arguments() -> frozenset[str]:
+    """Names of pyinfra's global arguments, which host data may give a default: ``_sudo``, ``_retries`` …"""
+    from pyinfra.api.arguments import all_global_arguments
+
+    return frozenset(name for name, _ in all_global_arguments())
+
+
+def faults(data: Mapping[str, Any]) -> Iterable[Fault]:
+    """What is wrong with pyinfra's part of a host's data; the rest of it is passed over.
+
+    A name with an underscore that is nothing like a global argument may be a helper of a group_data file: it passes.
+    """
+    for name in (name for name in data if isinstance(name, str) and OWN.match(name)):
+        if name.startswith("_"):
+            if name not in global_arguments() and (near := nearest(name, global_arguments())):
+                yield Fault((name,), f"pyinfra has no such argument; the nearest is {near}")
+            continue
+        known = ssh() if name.startswith("ssh_") else _fake()
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"the nearest is {near}" if near else f"known: {', '.join(known)}"
+            yield Fault((name,), f"pyinfra has no such data; {hint}")
+        elif (expected := _WORDS.get(known[name].kind)) and not _is(data[name], known[name].kind):
+            # A password in digits is still a password.
+            seen = "another kind of value" if "password" in name else shown(data[name])
+            yield Fault(
+                (name,), f"found {seen}; expected {expected}{'; put it in quotes' if expected == 'text' else ''}"
+            )
+
+
+@cache
+def _fake() -> Mapping[str, Item]:
+    from pyinfra.connectors.fake import FakeConnector
+
+    return _items(FakeConnector)
+
+
+def _items(connector: Any) -> Mapping[str, Item]:
+    kinds = typing.get_type_hints(connector.data_cls)
+    return {
+        name: Item(kinds.get(name), str(meta.description), meta.default) for name, meta in connector.data_meta.items()
+    }
+
+
+def _is(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
