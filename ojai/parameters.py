@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ojai.schema.errors import nearest
+from ojai.schema.nearest import nearest
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
 
 

@@ -8,8 +8,7 @@ from pyinfra.api.exceptions import DeployError
 from ojai.connection import refused_by_sudo
 from ojai.facts.report import HostReport
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight.host import budgets, refusals
-from ojai.pyinfra_runs.collect import fact_arguments
+from ojai.preflight.host import budgets, fact_arguments, failed_checks
 from ojai.settings import HostSettings
 
 #: Hosts whose GPU memory could not be read yet.
@@ -30,12 +29,15 @@ def passes(*, settings: HostSettings) -> bool:
     report = host.get_fact(HostReport, **fact_arguments(settings))
     if report is None:
         return _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
-    found = refusals(settings, report)
+    found = failed_checks(settings, report)
     if found:
-        return _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
+        return _refuse("\n".join(f"preflight: {failed}" for failed in found))
+    for service in settings.resolved:
+        for warning in service.warnings:
+            logger.warning(f"{host.print_prefix}{service.name}: {warning}")
     results = budgets(settings, report)
     if not results and settings.services:
-        logger.info(f"{host.print_prefix}the GPU's driver is not up yet: its memory is looked at once the kernel runs")
+        logger.info(f"{host.print_prefix}the GPU driver is not loaded yet: its memory is checked after the reboot")
         _UNSURE.add(host.name)
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
@@ -48,7 +50,7 @@ def once_booted(*, settings: HostSettings) -> None:
         preflight_operations.recheck(
             name="Recheck GPU memory after the reboot",
             fact_arguments=fact_arguments(settings),
-            check=partial(refusals, settings),
+            check=partial(failed_checks, settings),
         )
 
 

@@ -12,8 +12,9 @@ import pytest
 import testinfra
 from testinfra.backend.base import CommandResult
 
-from ojai.profiles import Profile, load
-from ojai.settings import HostSettings, Service
+from ojai.engines import ResolvedService
+from ojai.profiles import Profile
+from ojai.settings import HostSettings
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
 
 
@@ -140,7 +141,7 @@ class Served:
     """One service of the host and the profile it serves."""
 
     mini: Mini
-    service: Service
+    service: ResolvedService
     profile: Profile
 
     @property
@@ -149,7 +150,7 @@ class Served:
 
     @property
     def model(self) -> str:
-        return self.mini.settings.command(self.service).served_model_name
+        return self.service.command.served_model_name
 
     def inspect(self, template: str) -> str:
         name = shlex.quote(self.service.name)
@@ -158,4 +159,4 @@ class Served:
 
 @pytest.fixture(scope="session")
 def services(mini: Mini) -> list[Served]:
-    return [Served(mini, service, load(service.profile)) for service in mini.settings.services]
+    return [Served(mini, service, service.profile) for service in mini.settings.resolved]

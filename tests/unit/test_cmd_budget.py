@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from ojai import profiles
 from ojai.cli import main
 from ojai.memory import HostMemory
-from ojai.memory import services as budgets
+from ojai.profiles import budgets
 from ojai.sizes import GB, GIB
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from ojai.cli import main
 from ojai.facts.report import Report
 from ojai.plan import plan
-from ojai.pyinfra_runs.collect import collect_facts, fact_arguments, line
+from ojai.preflight.host import fact_arguments
+from ojai.pyinfra_runs.collect import collect_facts, line
 from ojai.settings import parse
 from ojai.settings.inventory import Entry, within
 from ojai.sizes import GIB
@@ -71,7 +72,7 @@ def test_a_carve_out_that_is_too_small_is_in_the_way() -> None:
 
 def test_the_command_is_the_settings_own() -> None:
     asked = entry(**BIG)
-    assert plan(asked).services[0].command == asked.settings.command(asked.settings.services[0])
+    assert plan(asked).services[0].service is asked.settings.resolved[0]
 
 
 def test_what_no_carve_out_holds_is_told() -> None:
@@ -202,7 +203,7 @@ def test_facts_of_a_host_with_too_small_a_carve_out(tmp_path: Path) -> None:
     done = run(str(inventory), "--facts", "--limit", "@fake/mini-01")
     assert done.exit_code == 1
     assert "16 GiB (as the host reports)" in done.stdout
-    assert "In the way: preflight: memory for vllm-gemma4: found 16 GiB of GPU memory" in done.stdout
+    assert "Blocked by: preflight: memory for vllm-gemma4: found 16 GiB of GPU memory" in done.stdout
 
 
 def test_only_facts_connect_and_a_host_that_does_not_answer_is_told(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_only_facts_connect_and_a_host_that_does_not_answer_is_told(tmp_path: Pa
     # Nobody listens any more: the connection is refused.
     done = run(str(inventory), "--facts")
     assert done.exit_code == 1
-    assert re.search(rf"In the way: host: Could not connect .*port {port}", done.stdout)
+    assert re.search(rf"Blocked by: host: Could not connect .*port {port}", done.stdout)
     found = collect_facts(str(inventory), ["mini"])["mini"]
     assert found.report is None and "Could not connect" in found.failure
 
@@ -232,7 +233,7 @@ def test_only_facts_connect_and_a_host_that_does_not_answer_is_told(tmp_path: Pa
         (["inventory/fleet.py", "--gpu-memory", "lots"], 2, "'lots' is not an amount of memory"),
         (["inventory/fleet.py", "--fact"], 2, "No such option"),
         ([], 2, "Missing argument 'INVENTORY'"),
-        (["inventory/fleet.py", "--limit", "nobody"], 1, "found no host that matches --limit"),
+        (["inventory/fleet.py", "--limit", "nobody"], 2, "found no host that matches --limit"),
     ],
 )
 def test_what_is_not_understood(words: list[str], status: int, text: str) -> None:
@@ -244,7 +245,7 @@ def test_a_faulty_inventory_is_one_clean_error(tmp_path: Path) -> None:
     (tmp_path / "fleet.py").write_text((ROOT / "inventory" / "fleet.py").read_text())
     (tmp_path / "fleet.yaml").write_text("hosts:\n  a: {removd: true}\n  b: {kernel_reboot: later}\n")
     done = run(str(tmp_path / "fleet.py"), "--json")
-    assert done.exit_code == 1 and done.stdout == ""
+    assert done.exit_code == 2 and done.stdout == ""
     assert f"{tmp_path}/fleet.yaml:2: host a: removd: no such setting; the nearest is removed" in done.stderr
     assert f"{tmp_path}/fleet.yaml:3: host b: kernel_reboot: found 'later'" in done.stderr
     assert "pyinfra error" not in done.stderr and "Loading" not in done.stderr

@@ -33,9 +33,9 @@ def told(write: Any) -> Any:
         path = write(text)
         with pytest.raises(FleetError) as caught:
             load(path)
-        for fault in caught.value.faults:
+        for fault in caught.value.errors:
             assert fault.startswith(f"{path}:") and fault in str(caught.value)
-        return [fault.removeprefix(f"{path}:") for fault in caught.value.faults]
+        return [fault.removeprefix(f"{path}:") for fault in caught.value.errors]
 
     return _told
 
@@ -119,7 +119,7 @@ def test_every_fault_has_its_line_and_all_are_told_together(told: Any) -> None:
         f"3: defaults: kernel_flor: no such setting; the nearest is kernel_floor {hosts}",
         "5: group all: pyinfra has a group of that name with every host in it; expected another name",
         "6: group edge: data_mode: found 755; expected three or four octal digits; put it in quotes (host mini-01)",
-        "6: group edge: groups: found here; expected in an entry of hosts, which says what it belongs to",
+        "6: group edge: groups[0]: there is no group 'x'; known: all, edge, idle, b d, mini-01",
         "7: group idle: gpu_user: no such setting; the nearest is gpu_users",
         "8: group b d: found 5; expected a mapping of settings",
         "8: group b d: found the name 'b d'; expected letters, digits, - and _, a letter first",

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ojai.settings import HostSettings, Service, SettingsError, parse
+from ojai.settings import HostSettings, ServiceSettings, SettingsError, parse
 from ojai.settings import connection_data as connection_data
 from ojai.sizes import GIB
 
@@ -14,7 +14,7 @@ def faults(data: dict[str, Any]) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         parse("mini", data)
     assert all(line.startswith("mini: ") for line in str(caught.value).splitlines())
-    return list(caught.value.faults)
+    return list(map(str, caught.value.errors))
 
 
 def service(**choices: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def test_settings_do_not_change() -> None:
 
 def test_what_is_said_of_a_service_is_over_its_profile_and_nothing_else_changes() -> None:
     plain, other = parse("a", {}), parse("b", service(max_model_len=4096))
-    before, after = plain.command(plain.services[0]), other.command(other.services[0])
+    before, after = plain.resolved[0].command, other.resolved[0].command
     assert [word for word in after.docker_argv if word not in before.docker_argv] == ["4096"]
     assert len(after.docker_argv) == len(before.docker_argv)
     assert parse("b", service(port=9000)).services[0].profile == MINE
@@ -77,7 +77,7 @@ def test_pyinfra_s_data_passes() -> None:
         ({"port": 1}, "port: no such setting here; an entry of services has port"),
         ({1: 2}, "1: no such setting; docs/reference/settings.md lists them all"),
         (service(prot=1), "services[0].prot: no such setting; the nearest is port"),
-        (service(sysctl={}), "services[0].sysctl: no such setting here; the host has sysctl, at the top"),
+        (service(sysctl={}), "services[0].sysctl: no such setting here; sysctl belongs at the top level"),
         (service(port=70000), "services[0].port: found 70000; expected a whole number from 1 to 65535"),
         (service(port=True), "services[0].port: found true; expected a whole number from 1 to 65535"),
         (service(gpu_memory_utilization=float("nan")), "found nan; expected a number, above 0 and at most 1"),
@@ -101,7 +101,7 @@ def test_pyinfra_s_data_passes() -> None:
         ({"image_bytes": True}, "image_bytes: found true; expected an amount of memory or disk such as 64GiB"),
         ({"image_bytes": "4 flops"}, "image_bytes: 'flops' in '4 flops' is not a unit of memory; expected an amount"),
         ({"data_mode": 755}, "data_mode: found 755; expected three or four octal digits; put it in quotes"),
-        ({"kernel_floor": "six"}, "kernel_floor: 'six' is no kernel release"),
+        ({"kernel_floor": "six"}, "kernel_floor: 'six' is not a kernel release"),
         ({"kernel_floor": 6.14}, "found 6.14; expected a kernel release such as 6.14.0-1018; put it in quotes"),
         ({"gpu_users": "ada"}, "gpu_users: found 'ada'; expected a list"),
         ({"gpu_users": ["ada", "A B"]}, "gpu_users[1]: found 'A B'; expected a Linux account"),
@@ -215,11 +215,11 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_a_helper_of_a_group_data_file_is_no_fault() -> None:
-    assert not list(connection_data.faults({"_HOME": "/x", "_releases": []}))
+    assert not list(connection_data.errors({"_HOME": "/x", "_releases": []}))
 
 
 def test_every_service_has_its_own_secrets_file() -> None:
-    assert Service(name="chat").env_file == "/etc/ojai/chat.env"
+    assert ServiceSettings(name="chat").env_file == "/etc/ojai/chat.env"
 
 
 def test_a_mirror_with_its_own_key_replaces_amd_s() -> None:

@@ -1,4 +1,4 @@
-"""How vLLM reads the words of its command line, before and after argparse.
+"""How vLLM reads its command line, before and after argparse.
 
 Written from the behaviour of ``vllm.utils.argparse_utils`` and ``vllm.engine.arg_utils`` of release 0.20.1;
 ``make contract`` compares the two.
@@ -28,7 +28,7 @@ def fold_dashes(word: str) -> str:
 
 
 def plain_words(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """The words as argparse gets them, and a fault, if one keeps vLLM from getting so far.
+    """The words as argparse gets them, and an error, if vLLM stops before that.
 
     Folds ``_``, spells ``-O2`` out, and joins ``--flag.key value`` into one JSON object a flag, put last.
     """
@@ -60,7 +60,7 @@ def plain_words(words: Sequence[str]) -> tuple[list[str], str | None]:
 def human_int(text: str) -> int:
     """``32768``, ``32k`` (1000s), ``32K`` (1024s), ``25.6k``; also m, g, t and M, G, T.
 
-    Raises `ValueError`: fractions go with the small letters only.
+    Raises `ValueError`; fractions are for the small letters only.
     """
     if match := _SUFFIXED.fullmatch(text.strip()):
         number, suffix = match.groups()

@@ -1,4 +1,4 @@
-"""Says, without vLLM, whether vLLM 0.20.1 would take a command line.
+"""Tells, without vLLM, whether vLLM 0.20.1 would accept a command line.
 
 The flags come from ``ojai/engines/vllm/vllm-0.20.1.json``, which ``tools/contract/extract.py`` wrote from vLLM's own
 ``vllm serve`` parser. ``make contract`` holds this module's verdicts against that parser.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -22,6 +21,7 @@ from typing import Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict
 
 from ojai.engines.vllm.arguments import CONVERT, fold_dashes, plain_words
+from ojai.schema.nearest import nearest
 
 VERSION = "0.20.1"
 
@@ -124,13 +124,8 @@ def load() -> Contract:
     return Contract.model_validate_json(text)
 
 
-def known_flag(name: str) -> bool:
-    """Whether vLLM has this flag; ``_`` and ``-`` are the same, ``--flag=value`` and ``--flag.key`` count as it."""
-    return fold_dashes(name).split("=", 1)[0].split(".", 1)[0] in load().flags
-
-
 def check(engine_argv: Sequence[str]) -> list[str]:
-    """What vLLM would refuse in a command line, in words; empty when it takes it.
+    """What vLLM would refuse in a command line, a sentence each; empty when it accepts it.
 
     ``engine_argv`` is what follows ``vllm serve``: the model, then flags. Stricter than vLLM in four things: the
     model must come first, not as ``--model``; ``--config FILE`` hides flags and is refused; a tool-call parser
@@ -138,34 +133,34 @@ def check(engine_argv: Sequence[str]) -> list[str]:
     inside a JSON object, and files, are not looked into.
     """
     words = list(engine_argv)
-    faults: list[str] = []
+    errors: list[str] = []
     if not words or words[0].startswith("-"):
-        faults.append("model: missing; it must be the first argument, without a flag")
+        errors.append("model: missing; it must be the first argument, without a flag")
     else:
         words = words[1:]
     for word in words:
         if fold_dashes(word).split("=", 1)[0] in ("--model", "--config"):
-            faults.append(
+            errors.append(
                 "--model: give the model as the first argument; vLLM will drop this flag"
                 if word.startswith("--model")
                 else "--config: its file's flags cannot be checked; give them as arguments"
             )
     words, error = plain_words(words)
     if error:
-        return [*faults, error]
+        return [*errors, error]
 
-    parser = _Parser(faults)
+    parser = _Parser(errors)
     try:
         given, rest = parser.parse_known_args(words)
     except _Refused as refused:
         unknown = [word for word in words if word.startswith("--") and not _could_mean(word)]
-        return [*faults, str(refused), *map(_unknown, unknown)]
+        return [*errors, str(refused), *map(_unknown, unknown)]
     if given.help:
-        faults.append("--help: prints help and ends")
-    return [*faults, *_leftovers(words, rest), *_together(given)]
+        errors.append("--help: prints help and ends")
+    return [*errors, *_leftovers(words, rest), *_together(given)]
 
 
-def rocm_faults(engine_argv: Sequence[str]) -> list[str]:
+def rocm_errors(engine_argv: Sequence[str]) -> list[str]:
     """What vLLM's parser takes but its ROCm platform refuses at start: a quantization method not on its list.
 
     Source: ``RocmPlatform.supported_quantization`` and ``ModelConfig._verify_quantization`` of vLLM 0.20.1.
@@ -174,7 +169,7 @@ def rocm_faults(engine_argv: Sequence[str]) -> list[str]:
     try:
         given, _ = _Parser([]).parse_known_args(words)
     except _Refused:
-        return []  # check() says what is wrong
+        return []  # check() reports what is wrong
     allowed = load().rocm_quantization_methods
     if not given.quantization or given.quantization in allowed:
         return []
@@ -189,9 +184,9 @@ class _Refused(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser with vLLM's arguments; values that do not fit are noted in ``faults`` and do not stop it."""
+    """A parser with vLLM's arguments; values that do not fit are noted in ``errors`` and do not stop it."""
 
-    def __init__(self, faults: list[str]) -> None:
+    def __init__(self, errors: list[str]) -> None:
         super().__init__(add_help=False)
         self.add_argument("-h", "--help", action="store_true")
         for argument in load().arguments:
@@ -206,7 +201,7 @@ class _Parser(argparse.ArgumentParser):
                     dest=argument.dest,
                     nargs=argument.nargs,
                     const=argument.const,
-                    type=_Reader(argument, faults),
+                    type=_Reader(argument, errors),
                 )
 
     def error(self, message: str) -> NoReturn:
@@ -217,15 +212,15 @@ class _Parser(argparse.ArgumentParser):
 class _Reader:
     """Reads one value as vLLM does; argparse calls it for each."""
 
-    def __init__(self, argument: Argument, faults: list[str]) -> None:
+    def __init__(self, argument: Argument, errors: list[str]) -> None:
         self.argument = argument
-        self.faults = faults
+        self.errors = errors
 
     def __call__(self, text: str) -> Any:
         try:
             return read(self.argument, text)
         except ValueError as refused:
-            self.faults.append(f"{self.argument.flags[0]}: {refused}")
+            self.errors.append(f"{self.argument.flags[0]}: {refused}")
             return None
 
 
@@ -259,8 +254,8 @@ def _could_mean(word: str) -> bool:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, sorted(known), n=3)
-    return f"; nearest: {', '.join(near)}" if near else ""
+    near = nearest(name, sorted(known))
+    return f"; the nearest is {near}" if near else ""
 
 
 def _unknown(word: str) -> str:
@@ -271,49 +266,49 @@ def _unknown(word: str) -> str:
 
 def _leftovers(words: Sequence[str], rest: Sequence[str]) -> list[str]:
     """What argparse could not place: unknown flags (their values go unmentioned) and values nobody takes."""
-    faults: list[str] = []
+    errors: list[str] = []
     unknown: set[int] = set()
     start = 0
     for word in rest:
         if word not in words[start:]:  # argparse may name one letter of a joined short flag
-            faults.append(_unknown(word))
+            errors.append(_unknown(word))
             continue
         index = words.index(word, start)
         start = index + 1
         before = words[index - 1] if index else ""
         if word.startswith("-"):
-            faults.append(_unknown(word))
+            errors.append(_unknown(word))
             unknown.add(index)
         elif index - 1 in unknown:
             unknown.add(index)
         elif before.startswith("-"):
-            faults.append(f"{before}: takes no value, but {word!r} follows it")
+            errors.append(f"{before}: takes no value, but {word!r} follows it")
         else:
-            faults.append(f"{word!r}: nothing takes this value" + (f"; it follows {before!r}" if before else ""))
-    return faults
+            errors.append(f"{word!r}: nothing takes this value" + (f"; it follows {before!r}" if before else ""))
+    return errors
 
 
 def _together(given: argparse.Namespace) -> list[str]:
     """What vLLM checks once all arguments are read: names in its registries, and flags that need each other."""
     contract = load()
-    faults: list[str] = []
+    errors: list[str] = []
     if given.enable_auto_tool_choice and not given.tool_call_parser:
-        faults.append("--enable-auto-tool-choice: needs --tool-call-parser")
+        errors.append("--enable-auto-tool-choice: needs --tool-call-parser")
     if given.enable_log_outputs and not given.enable_log_requests:
-        faults.append("--enable-log-outputs: needs --enable-log-requests")
+        errors.append("--enable-log-outputs: needs --enable-log-requests")
     plugins = {"tool_call_parsers": given.tool_parser_plugin, "reasoning_parsers": given.reasoning_parser_plugin}
     for argument in contract.arguments:
         if argument.names is None or plugins.get(argument.names):
             continue  # a plugin may bring the name
         name, names = getattr(given, argument.dest), getattr(contract, argument.names)
         if name and name not in names:
-            faults.append(
+            errors.append(
                 f"{argument.flags[0]}: {name!r} is not one of vLLM {VERSION}'s "
                 f"{argument.names.replace('_', ' ')}{_nearest(name, names)}"
             )
     if given.quantization in contract.deprecated_quantization_methods and not given.allow_deprecated_quantization:
-        faults.append(f"--quantization: {given.quantization!r} is deprecated: --allow-deprecated-quantization")
+        errors.append(f"--quantization: {given.quantization!r} is deprecated: --allow-deprecated-quantization")
     for modality, limit in (given.limit_mm_per_prompt or {}).items():
         if not isinstance(limit, dict) and not (isinstance(limit, int) and limit >= 0):
-            faults.append(f"--limit-mm-per-prompt: {modality}: {limit!r} is not a count (0 or more)")
-    return faults
+            errors.append(f"--limit-mm-per-prompt: {modality}: {limit!r} is not a count (0 or more)")
+    return errors
