@@ -1,15 +1,18 @@
-"""What the commands that take an INVENTORY share."""
+"""Parameters that several commands have."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from ojai import accelerators, profiles
 from ojai.schema.nearest import nearest
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
+from ojai.sizes import parse_memory
 
 
 class InventoryFile(click.ParamType[str]):
@@ -46,3 +49,53 @@ def resolved(inventory: str, limit: tuple[str, ...]) -> tuple[str, list[Entry]]:
         return inventory, read(inventory, limit)
     except InventoryUnreadableError as error:
         raise click.UsageError(str(error)) from None
+
+
+class Amount(click.ParamType[int]):
+    """An amount of memory on the command line: "64GiB", "16 GB"; with ``parse``, see `ojai.sizes`."""
+
+    name = "amount"
+
+    def __init__(self, parse: Callable[[str | int], int] = parse_memory) -> None:
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes, or a usage error."""
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ProfileName(click.ParamType[profiles.Profile]):
+    """The name of a profile."""
+
+    name = "profile"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> profiles.Profile:
+        """The profile, or a usage error with the nearest name."""
+        try:
+            return profiles.load(value)
+        except profiles.ProfileError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The profiles that begin so."""
+        return [CompletionItem(name) for name in profiles.names() if name.startswith(incomplete)]
+
+
+class AcceleratorName(click.ParamType[str]):
+    """The name of an accelerator."""
+
+    name = "accelerator"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, if there is one, or a usage error with the nearest."""
+        try:
+            return accelerators.load(value).name
+        except accelerators.UnknownAcceleratorError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The accelerators that begin so."""
+        return [CompletionItem(name) for name in accelerators.names() if name.startswith(incomplete)]

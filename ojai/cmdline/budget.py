@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from typing import Any, Literal, NoReturn, cast
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -17,61 +15,12 @@ from rich.text import Text
 
 from ojai import accelerators, profiles
 from ojai.memory import Budget, Decode, HostMemory
+from ojai.parameters import AcceleratorName, Amount, ProfileName
 from ojai.profiles import budgets
 from ojai.schema.errors import field_errors
-from ojai.sizes import GB, GIB, format_gib, parse_bytes, parse_memory
+from ojai.sizes import GB, GIB, format_gib, parse_bytes
 
 _BAR_WIDTH = 60
-
-
-class Amount(click.ParamType[int]):
-    """An amount of memory on the command line: "64GiB", "16 GB"; with ``parse``, see `ojai.sizes`."""
-
-    name = "amount"
-
-    def __init__(self, parse: Callable[[str | int], int] = parse_memory) -> None:
-        self.parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes, or a usage error."""
-        try:
-            return self.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class ProfileName(click.ParamType[profiles.Profile]):
-    """The name of a profile."""
-
-    name = "profile"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> profiles.Profile:
-        """The profile, or a usage error with the nearest name."""
-        try:
-            return profiles.load(value)
-        except profiles.ProfileError as error:
-            self.fail(str(error), param, ctx)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The profiles that begin so."""
-        return [CompletionItem(name) for name in profiles.names() if name.startswith(incomplete)]
-
-
-class AcceleratorName(click.ParamType[str]):
-    """The name of an accelerator."""
-
-    name = "accelerator"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name, if there is one, or a usage error with the nearest."""
-        try:
-            return accelerators.load(value).name
-        except accelerators.UnknownAcceleratorError as error:
-            self.fail(str(error), param, ctx)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The accelerators that begin so."""
-        return [CompletionItem(name) for name in accelerators.names() if name.startswith(incomplete)]
 
 
 _EPILOG = """\b

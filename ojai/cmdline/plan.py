@@ -13,9 +13,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ojai.cmdline.budget import Amount
 from ojai.engines import ResolvedService
-from ojai.parameters import InventoryFile, resolved
+from ojai.parameters import Amount, InventoryFile, resolved
 from ojai.plan import HostPlan, plan
 from ojai.pyinfra_runs.collect import CollectError, collect_facts
 from ojai.settings.inventory import Entry

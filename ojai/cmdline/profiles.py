@@ -8,22 +8,18 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ojai import accelerators, profiles
 from ojai.engines import ResolvedService
+from ojai.parameters import AcceleratorName, ProfileName
 from ojai.settings import HostSettings, ServiceSettings
 from ojai.sizes import format_gb
 
 WIDE = 160
 """Columns of a table that goes to a file or a pipe, where there is no terminal to ask."""
-
-
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in profiles.names() if name.startswith(incomplete)]
 
 
 @click.command(
@@ -34,34 +30,27 @@ Examples:
   ojai profiles --json | jq '.profiles[].name'
 """
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=_complete)
+@click.argument("names", nargs=-1, metavar="[NAME]...", type=ProfileName())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the whole command of each profile.")
 @click.option(
     "--accelerator",
+    type=AcceleratorName(),
     default=accelerators.DEFAULT,
     show_default=True,
     metavar="GPU",
     help="The GPU to show the commands for, by its LLVM name (gfx1150, gfx1151).",
 )
-def command(names: tuple[str, ...], as_json: bool, accelerator: str) -> None:
+def command(names: tuple[profiles.Profile, ...], as_json: bool, accelerator: str) -> None:
     """List the models that can be served, and how.
 
     A profile defines how one model is served: container image, engine arguments, environment, sizes and limits, each
     fact with its source. Name one in a host's services; change single choices there, by name. The command shown is
     the one a host's unit has, but for the numbers of the host's groups.
     """
-    unknown = [name for name in names if name not in profiles.names()]
-    if unknown:
-        try:
-            profiles.load(unknown[0])
-        except profiles.ProfileError as error:
-            raise click.UsageError(str(error)) from None
     try:
-        services = [_resolved(name, accelerator) for name in names or profiles.names()]
+        services = [_resolved(name, accelerator) for name in [found.name for found in names] or profiles.names()]
     except profiles.ProfileError as error:
         raise click.ClickException(str(error)) from None
-    except ValueError as error:  # an accelerator of that name is not known
-        raise click.UsageError(str(error)) from None
     if as_json:
         click.echo(json.dumps({"profiles": [_as_json(service) for service in services]}, indent=2))
         return

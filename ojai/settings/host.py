@@ -196,7 +196,7 @@ class HostSettings(BaseModel):
         examples=["50GiB"],
     )
 
-    vars: dict[str, Any] = Field(
+    vars: Annotated[dict[str, Any], Expected("a mapping of your own names to any values")] = Field(
         default_factory=dict,
         description="Your own data, for roles of your own: not checked, and read as `host.data.vars`.",
         examples=[{"site": "berlin", "backup": {"keep": 7}}],

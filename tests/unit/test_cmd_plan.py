@@ -271,3 +271,51 @@ def test_help_is_for_a_newcomer() -> None:
         "ojai plan inventory/ojai.py",
     ):
         assert word in done.stdout
+
+
+def many(tmp_path: Path) -> str:
+    (tmp_path / "fleet.py").write_text((ROOT / "inventory" / "fleet.py").read_text())
+    (tmp_path / "fleet.yaml").write_text(
+        """
+defaults: {ssh_user: ojai}
+hosts:
+  mini-[01:48]: {}
+  mini-07: {services: []}
+  big-[1:2]: {services: [{profile: gemma-4-26b-a4b, image: "vllm/vllm-openai-rocm:latest"}]}
+"""
+    )
+    return str(tmp_path / "fleet.py")
+
+
+def test_many_hosts_are_a_line_each(tmp_path: Path) -> None:
+    done = run(many(tmp_path), "--gpu-memory", "32GiB")
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert len(lines) < 65, done.stdout
+    rows = [line.split() for line in lines if re.match(r"(mini|big)-\d", line)]
+    assert len(rows) == 50
+    assert rows[0] == ["mini-01", "gemma-4-e4b:8000", "32", "GiB", "*", "22", "GiB", "yes"]
+    assert rows[6] == ["mini-07", "nothing", "yes"]
+    assert rows[-1][0] == "big-2" and rows[-1][-1] == "no"
+    assert "50 hosts, 2 blocked. --details shows commands and budgets." in done.stdout
+    assert "Blocked by: vllm-gemma4 does not fit" in done.stdout and "(big-1, big-2)" in done.stdout
+    assert "docker run" not in done.stdout
+    details = run(many(tmp_path), "--gpu-memory", "32GiB", "--details")
+    assert details.stdout.startswith(done.stdout.rstrip()) and details.stdout.count("docker run") == 49
+
+
+def test_a_tag_that_moves_and_a_foreign_model_get_a_sentence(tmp_path: Path) -> None:
+    assert "Warning: image vllm/vllm-openai-rocm:latest: the tag latest moves" in run(many(tmp_path)).stdout
+    inventory = tmp_path / "one.py"
+    inventory.write_text("one = [('mini', {'services': [{'model': 'Qwen/Qwen3-8B'}]})]\n")
+    done = run(str(inventory))
+    assert done.exit_code == 0
+    assert "vllm-gemma4.service, Qwen/Qwen3-8B as " in done.stdout
+    assert "Warning: model Qwen/Qwen3-8B is not the profile's (google/gemma-4-E4B-it)" in done.stdout
+    (host,) = json.loads(run(str(inventory), "--json").stdout)["hosts"]
+    assert len(host["services"][0]["warnings"]) == 1
+
+
+def test_gpu_memory_without_a_unit_is_refused_with_what_was_meant() -> None:
+    done = run("inventory/fleet.py", "--gpu-memory", "64")
+    assert done.exit_code == 2 and "did you mean 64GiB?" in done.stderr

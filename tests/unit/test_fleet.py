@@ -232,3 +232,73 @@ def test_pyinfra_prints_one_clean_error(tmp_path: Path) -> None:
     assert f"{tmp_path}/fleet.yaml:3: host a: removd: no such setting; the nearest is removed" in done.stderr
     assert f"{tmp_path}/fleet.yaml:5: host b: data_mode: found 7" in done.stderr
     assert "Connecting" not in done.stderr
+
+
+def test_a_range_is_many_hosts_and_a_host_s_own_entry_is_over_it(write: Any) -> None:
+    found = load(
+        write(
+            """
+groups: {a: {}, b: {}}
+hosts:
+  mini-02: {data_mode: "700"}
+  mini-[01:12]: {groups: [a], data_mode: "750", ssh_user: x}
+  mini-03: {groups: [b]}
+  rack[8:10]-gpu.example.net:
+"""
+        )
+    )
+    data = dict(found.hosts)
+    assert sorted(data) == [
+        *(f"mini-{n:02d}" for n in range(1, 13)),
+        *(f"rack{n}-gpu.example.net" for n in (10, 8, 9)),
+    ]
+    assert data["mini-01"] == {"data_mode": "750", "ssh_user": "x"}
+    assert data["mini-02"] == {"data_mode": "700", "ssh_user": "x"}
+    assert len(found.groups["a"]) == 11 and found.groups["b"] == ["mini-03"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("hosts: {'mini-[5:1]': }", "1: host mini-[5:1]: found the range 5:1; expected it to rise"),
+        ("hosts: {'mini-[1:99999999999]': }", "1: host mini-[1:99999999999]: found the range"),
+        (
+            "hosts: {'mini-[a:b]': }",
+            "1: host mini-[a:b]: found the name 'mini-[a:b]'; expected a range such as mini-[01:50]",
+        ),
+        ("hosts:\n  m[1:3]:\n  m[3:4]:\n", "3: host m[3:4]: m3 is in m[1:3] too; expected each host in one range"),
+        ("groups: {m2: }\nhosts: {'m[1:3]': }", "1: group m2: a host has that name too"),
+        ("defaults: {groups: [a]}\nhosts: {a: }", "1: defaults: groups: found here; expected in an entry of"),
+        ("hosts:\n  m[1:2]: {data_mode: 7}", "2: host m[1:2]: data_mode: found 7; expected three or four octal digits"),
+        (
+            "groups:\n  a: {groups: [b]}\n  b: {groups: [a]}\nhosts: {m: {groups: [a]}}",
+            "2: group a: groups[0]: found b",
+        ),
+        ("groups: {a: {groups: [a]}}\nhosts: {m: }", "1: group a: groups[0]: found a, which is a or in it"),
+        ("groups: {a: {groups: [c]}, b: }\nhosts: {m: }", "1: group a: groups[0]: there is no group 'c'"),
+    ],
+)
+def test_what_is_wrong_with_ranges_and_nested_groups(told: Any, text: str, line: str) -> None:
+    assert any(found.startswith(line) for found in told(text)), told(text)
+
+
+def test_a_group_in_a_group_is_over_it_and_its_hosts_are_in_both(write: Any) -> None:
+    found = load(
+        write(
+            """
+groups:
+  berlin: {groups: [europe], data_mode: "750"}
+  europe: {data_mode: "700", docker_log_max_size: 1m}
+hosts:
+  m: {groups: [berlin]}
+  n: {groups: [europe]}
+"""
+        )
+    )
+    assert dict(found.hosts)["m"] == {"data_mode": "750", "docker_log_max_size": "1m"}
+    assert found.groups == {"berlin": ["m"], "europe": ["m", "n"]}
+
+
+def test_top_level_keys_that_begin_with_x_are_a_place_for_anchors(write: Any) -> None:
+    text = "x-small: &small {docker_log_max_size: 1m}\nx-anything: [1]\nhosts: {m: {<<: *small}}\n"
+    assert dict(load(write(text)).hosts)["m"] == {"docker_log_max_size": "1m"}

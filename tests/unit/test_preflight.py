@@ -181,6 +181,7 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"vram_total": GIB // 2, "memory_total": 62 * GIB},
         {"memory_regime": "gtt", "gtt_limit": "100GiB"},
     ),
+    "a cache format of unknown size": ("memory budget", {}, {"services": [{"kv_cache_dtype": "turboquant_k8v4"}]}),
     "no overcommit, and a shard larger than memory": (
         "memory for vllm-gemma4",
         {"memory_total": 30 * GIB, "swap_total": 0},
@@ -201,13 +202,13 @@ def test_one_fault_is_found_and_nothing_else(check, changes, data):
 
 
 def test_every_check_is_in_the_table():
-    """A check that is added to ojai/preflight.py wants a line here."""
+    """A check that is added to ojai/preflight/host.py wants a line here."""
     import inspect
 
     from ojai.preflight import host as preflight
 
     names = set(re.findall(r'FailedCheck\(\s*f?"([^"]+)"', inspect.getsource(preflight)))
-    tried = {check.replace("vllm-gemma4", "{name}") for check, _, _ in BAD_ONES.values()}
+    tried = {check.replace("vllm-gemma4", "{service.name}") for check, _, _ in BAD_ONES.values()}
     assert names - {"memory for all services"} == tried
 
 

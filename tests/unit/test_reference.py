@@ -82,6 +82,9 @@ def test_the_example_fleet_satisfies_the_schema(validator: Any) -> None:
 
 
 SOUND: list[dict[str, Any]] = [
+    {"x-anchors": [1], "hosts": {"mini-[01:50]": None}},
+    {"groups": {"g": {"groups": ["h"]}, "h": None}, "hosts": {"a": {"groups": ["g"]}}},
+    {"hosts": {"a": {"vars": {"site": "berlin", "any": [1]}}}},
     {"hosts": {"a": None}},
     {"hosts": {"a": {"rocm_channel": 7.2}}},
     {"hosts": {"a": {"image_bytes": 5}}},
@@ -101,7 +104,10 @@ FAULTY: list[dict[str, Any]] = [
     {"hosts": {"a b": {}}},
     {"groups": {"all": {}}, "hosts": {"a": {}}},
     {"groups": {"1": {}}, "hosts": {"a": {}}},
-    {"groups": {"g": {"groups": ["g"]}}, "hosts": {"a": {}}},
+    {"groups": {"g": {"groups": "g"}}, "hosts": {"a": {}}},
+    {"y-anchors": [1], "hosts": {"a": None}},
+    {"defaults": {"groups": ["g"]}, "groups": {"g": {}}, "hosts": {"a": {}}},
+    {"hosts": {"a": {"vars": 1}}},
     {"hosts": {"a": {"groups": "g"}}},
     {"hosts": {"a": {"kernel_flor": "x"}}},
     {"hosts": {"a": {"ssh_usr": "x"}}},

@@ -228,3 +228,78 @@ def test_a_mirror_with_its_own_key_replaces_amd_s() -> None:
     assert found.channel.mirror == "https://mirror.example.net"
     assert found.channel.key_fingerprint == "A" * 40
     assert parse("mini", {}).channel.key_fingerprint != "A" * 40
+
+
+def test_own_data_is_passed_on_unchecked() -> None:
+    own = {"site": "berlin", "kernel_flor": 1, "nested": {"list": [1, {"a": None}]}}
+    assert parse("mini", {"vars": own}).vars == own
+    (only,) = faults({"vars": ["site"]})
+    assert only.startswith("vars: found ['site']; expected a mapping of your own names")
+
+
+def test_a_renamed_setting_is_refused_with_its_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"kernel_version_min": "kernel_floor", "services.context": "services.max_model_len"}
+    monkeypatch.setattr("ojai.settings.host.RENAMED", table)
+    found = faults({"kernel_version_min": "6.14", "services": [{"context": 4096}], "context": 1})
+    assert found[:2] == [
+        "services[0].context: was renamed; write max_model_len",
+        "kernel_version_min: was renamed; write kernel_floor",
+    ]
+    assert found[2].startswith("context: no such setting"), "only where it was a setting"
+
+
+def test_every_new_name_of_a_renamed_setting_exists_and_no_old_one_does() -> None:
+    from ojai.settings.host import RENAMED
+
+    for old, new in RENAMED.items():
+        for name, known in ((old, False), (new, True)):
+            section, _, field = name.rpartition(".")
+            assert (field in (ServiceSettings if section else HostSettings).model_fields) is known
+
+
+def test_gpu_memory_without_a_unit_is_refused_with_what_was_meant() -> None:
+    (only,) = faults({"memory_regime": "gtt", "gtt_limit": 100})
+    assert "100 bytes is too small for a machine's memory; did you mean 100GiB?" in only
+
+
+def test_errors_have_their_path_as_data() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse("mini", {"services": [{"text_only": True, "images": 1}, {"name": "b", "port": 1, "allow": ["x", "y"]}]})
+    assert [error.path for error in caught.value.errors] == [
+        ("services", 0, "text_only"),
+        ("services", 1, "allow", 0),
+        ("services", 1, "allow", 1),
+    ]
+
+
+def test_contradictions_of_one_service_are_all_reported() -> None:
+    both = {"text_only": True, "images": 2, "max_num_batched_tokens": 2, "max_num_seqs": 4}
+    assert len(faults(service(**both))) == 2
+
+
+def test_a_service_is_resolved_once_with_all_that_others_read() -> None:
+    found = parse("mini", {"data_directory": "/data/ojai", **service(name="chat", host="::1", max_model_len=4096)})
+    (only,) = found.resolved
+    assert only is found.resolved[0] and only.command is only.command
+    assert (only.unit_file, only.env_file) == ("/etc/systemd/system/chat.service", "/etc/ojai/chat.env")
+    assert (only.address, only.port, only.model) == ("[::1]", 8000, "google/gemma-4-E4B-it")
+    assert only.model_directory == "/data/ojai/huggingface/hub/models--google--gemma-4-E4B-it"
+    assert only.features.max_model_len == 4096 and only.features.tool_calling == only.profile.features.tool_calling
+    assert only.demand.max_model_len == 4096
+    assert only.warnings == [] and only.title == only.profile.title
+
+
+def test_another_model_on_a_profile_is_named_and_warned_of() -> None:
+    (only,) = parse("mini", service(model="Qwen/Qwen3-8B")).resolved
+    assert only.title.startswith("Qwen/Qwen3-8B as ")
+    (warning,) = only.warnings
+    assert "model Qwen/Qwen3-8B is not the profile's (google/gemma-4-E4B-it)" in warning
+    given = parse("mini", service(profile="gemma-4-e4b-awq", model="someone/awq")).resolved[0]
+    assert given.warnings == [], "its profile has no model of its own"
+
+
+def test_an_image_whose_tag_moves_is_warned_of() -> None:
+    (warning,) = parse("mini", service(image="vllm/vllm-openai-rocm:latest")).resolved[0].warnings
+    assert "the tag latest moves" in warning and "image_digest" in warning
+    pinned = service(image="vllm/vllm-openai-rocm:latest", image_digest="sha256:" + "0" * 64)
+    assert parse("mini", pinned).resolved[0].warnings == []
