@@ -104,7 +104,7 @@ def load(name: str) -> Accelerator:
     """Return the facts of the accelerator called `name` ("gfx1150").
 
     Raises:
-        UnknownAcceleratorError: there is none; says the nearest name.
+        UnknownAcceleratorError: there is none; names the nearest.
     """
     try:
         return _all()[name]

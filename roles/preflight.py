@@ -1,4 +1,4 @@
-"""The gate: is this the machine that the inventory says, and can it hold what is asked of it?"""
+"""Checks before the first change: is this the machine of the inventory, and does what it is to serve fit?"""
 
 from functools import partial
 
@@ -55,7 +55,7 @@ def once_booted(*, settings: HostSettings) -> None:
 
 
 def _refuse(text: str) -> bool:
-    # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are told.
+    # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are printed.
     state.failed_hosts.add(host)
     state.active_hosts.discard(host)
     if not state.active_hosts:

@@ -37,7 +37,7 @@ def render_unit(service: ResolvedService) -> str:
 def secrets() -> dict[str, str]:
     """HF_TOKEN from the controller's environment, if it is set there: never from inventory data or an argument.
 
-    Raises ``DeployError``, without the value, for one that is no single word: a second line in it would be a second
+    Raises ``DeployError``, without the value, for one that is not a single word: a second line in it would be a second
     variable in the file.
     """
     token = os.environ.get("HF_TOKEN", "").strip()

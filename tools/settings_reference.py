@@ -74,8 +74,8 @@ hosts:    {NAME: {groups: [NAME], KEY: VALUE}}  # one machine, or with mini-[01:
 
 A host has the defaults, over them its groups in the order in which it names them (the last wins, and a group wins over
 those it is in), over them its own keys. A host of a range may have an entry of its own, which wins over the range's.
-The file is the host's own data to pyinfra, so `inventory/group_data/` only fills what is not in the file. Each group is a
-group of pyinfra's (`--limit NAME`), and `fleet` has every host. `docs/reference/fleet.schema.json` is the file's JSON
+The file is the host's own data to pyinfra, so `inventory/group_data/` only fills what is not in the file. Each group is
+a group of pyinfra's (`--limit NAME`), and `fleet` has every host. `docs/reference/fleet.schema.json` is the file's JSON
 Schema; the first line of `fleet.yaml` names it for editors.
 
 ### How a host is reached

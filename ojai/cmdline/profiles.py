@@ -1,4 +1,4 @@
-"""``ojai profiles``: the model catalogue, and the command each profile stands for."""
+"""``ojai profiles``: the model catalogue, and the command of each profile."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def command(names: tuple[profiles.Profile, ...], as_json: bool, accelerator: str
 
 
 def _resolved(name: str, accelerator: str) -> ResolvedService:
-    """A service that differs from its profile in nothing, with what stands against serving it as it is."""
+    """A service with its profile's own choices only."""
     directory: str = HostSettings.model_fields["data_directory"].default
     return ServiceSettings(profile=name).resolve(accelerator=accelerator, data_directory=directory)
 

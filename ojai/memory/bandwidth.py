@@ -45,7 +45,7 @@ class Bands(_Frozen):
             raise ValueError("bands must rise, and only the last may be open")
         return self
 
-    def judge(self, tok_per_s: float, ceiling_tok_per_s: float) -> Band:
+    def rate(self, tok_per_s: float, ceiling_tok_per_s: float) -> Band:
         """The band that a measured speed falls in, on a machine and profile with that ceiling."""
         scaled = tok_per_s / ceiling_tok_per_s * self.reference_tok_per_s
         return next(band for band in self.bands if band.below is None or scaled < band.below)

@@ -181,7 +181,7 @@ def _driver(report: Report) -> Iterator[FailedCheck]:
         yield FailedCheck(
             "GPU driver",
             f"amdgpu from DKMS ({report.amdgpu_module or ', '.join(report.dkms)})",
-            "the kernel's own amdgpu, as AMD says for Ryzen",
+            "the kernel's own amdgpu, which AMD requires on Ryzen",
             "`sudo amdgpu-install --uninstall --rocmrelease=all` or `sudo apt purge amdgpu-dkms`, then reboot",
         )
 

@@ -1,4 +1,4 @@
-"""The codes of all refusals: what may stand under ``allow``."""
+"""The codes of all refusals: what may be under ``allow``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The named choices a service may make.
 
-Every field of :class:`Features` is optional: ``None`` means "as the profile says". The reference
+Every field of :class:`Features` is optional: ``None`` means "as in the profile". The reference
 pages are generated from the descriptions here.
 """
 
@@ -61,7 +61,7 @@ class Speculative(BaseModel):
 
 
 class Features(BaseModel):
-    """Choices with names; each left out means "as the profile says"."""
+    """Choices with names; each left out means "as in the profile"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -118,7 +118,7 @@ class Features(BaseModel):
     )
     thinking: bool | None = Field(
         None,
-        description="Whether the model thinks when a request does not say. Needs `reasoning: true`, or the "
+        description="Whether the model thinks where a request does not specify it. Needs `reasoning: true`, or the "
         "thoughts become part of the answer.",
         examples=[True],
     )
@@ -140,7 +140,7 @@ class Features(BaseModel):
     )
     vision_tokens: VisionTokens | None = Field(
         None,
-        description="Tokens an image becomes, unless a request says otherwise: 70 for captions, 280 for "
+        description="Tokens an image becomes, unless a request specifies it: 70 for captions, 280 for "
         "general questions, 560 for documents, 1120 for small print.",
         examples=[560],
     )

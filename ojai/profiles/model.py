@@ -112,7 +112,7 @@ class Profile(BaseModel):
 
     @property
     def default_context(self) -> int:
-        """Tokens of context served unless a service says otherwise."""
+        """Tokens of context served unless a service has its own."""
         return self.features.max_model_len or self.geometry.max_context
 
     def source_of(self, fact: str) -> str:

@@ -17,7 +17,7 @@ MARK = "ojai-survey"
 _DEPLOY = Path(__file__).with_name("collect_deploy.py")
 _REPORT = TypeAdapter(Report)
 
-#: What pyinfra says of a host on the way, and the call of the fact, which is longer than its answer.
+#: pyinfra's progress messages of a host, and the call of the fact, which is longer than its answer.
 _PROGRESS = ("Connected", "Ready: ", "Error: could not load fact")
 
 
@@ -58,7 +58,7 @@ def collect_facts(inventory: str, names: list[str], limit: tuple[str, ...] = ())
                 raise CollectError(f"{name}: its answer cannot be read: {error}") from None
     failures = {name: _failure(name, done.stderr) for name in names if name not in reports}
     if not reports and not any(failures.values()):
-        raise CollectError(done.stderr.strip() or f"pyinfra ended with status {done.returncode} and said nothing")
+        raise CollectError(done.stderr.strip() or f"pyinfra ended with status {done.returncode} and no message")
     return {
         name: Answer(
             reports.get(name), failures.get(name, "") or ("" if name in reports else "gave no answer that can be read")

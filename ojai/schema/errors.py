@@ -25,7 +25,7 @@ class FieldError:
     """One error: the ``path`` to the value and the ``text`` that follows it.
 
     ``contradiction``: no value is wrong by itself, but two of them together are. ``label``: a name for the place
-    that says more than the path, such as a service's.
+    that is clearer than the path, such as a service's.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class FieldError:
 class FieldErrors(ValueError):
     """Errors that a validator found by itself; the paths begin at the value that it looks at.
 
-    What a plain ``ValueError`` says is completed with the value that was found and what is expected instead.
+    The text of a plain ``ValueError`` is completed with the value that was found and what is expected instead.
     """
 
     def __init__(self, *errors: FieldError) -> None:

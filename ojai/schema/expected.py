@@ -1,6 +1,6 @@
 """What a setting may be, as a phrase: one for the error, the reference page and the schema.
 
-The phrase is read from the declaration (type, bounds, choices). Two marks help where a type cannot say it:
+The phrase is read from the declaration (type, bounds, choices). Two marks help where a type does not tell:
 
     Name = Annotated[str, Field(pattern=r"^[a-z]+$"), Expected("lower-case letters")]
     profile: Annotated[str, Choice(profiles.names)]

@@ -119,8 +119,8 @@ class _Findings:
         for (line, label, text), hosts in sorted(self.errors.items(), key=lambda entry: entry[0]):
             named = ", ".join(hosts[:_NAMED_HOSTS])
             more = f" and {len(hosts) - _NAMED_HOSTS} more" if len(hosts) > _NAMED_HOSTS else ""
-            word = "hosts" if len(hosts) > 1 else "host"
-            whose = "" if not hosts or label == f"host {hosts[0]}" else f" ({word} {named}{more})"
+            noun = "hosts" if len(hosts) > 1 else "host"
+            whose = "" if not hosts or label == f"host {hosts[0]}" else f" ({noun} {named}{more})"
             lines.append(f"{file}:{line}: {label}: {text}{whose}" if label else f"{file}:{line}: {text}{whose}")
         return lines
 
@@ -129,7 +129,7 @@ class _Findings:
 class _Document:
     """A YAML file's data, and the line of every key and entry in it (a name as text, a position as a number).
 
-    ``twice``: line and text for each key that stands twice in one mapping.
+    ``twice``: line and text for each key that is in one mapping twice.
     """
 
     data: Any
@@ -185,7 +185,7 @@ def _read(path: Path, file: str) -> _Document:
 
 
 def _duplicates(node: yaml.Node) -> Iterator[tuple[int, str]]:
-    """Keys that stand twice in one mapping: YAML forbids it, PyYAML takes the last."""
+    """Keys that are in one mapping twice: YAML forbids it, PyYAML takes the last."""
     waiting, seen = [node], set()
     while waiting:
         node = waiting.pop()
@@ -203,7 +203,7 @@ def _duplicates(node: yaml.Node) -> Iterator[tuple[int, str]]:
                 line = key.start_mark.line + 1
                 before = first.setdefault((key.tag, key.value), line)
                 if before != line:
-                    yield line, f"{key.value}: stands here and on line {before}; expected it once"
+                    yield line, f"{key.value}: found here and on line {before}; expected it once"
 
 
 def _lines(loader: _Loader, node: yaml.Node, place: Place, above: tuple[int, ...] = ()) -> Iterator[tuple[Place, int]]:

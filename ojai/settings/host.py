@@ -259,7 +259,7 @@ class HostSettings(BaseModel):
     def _resolve(self) -> HostSettings:
         wrong = {}
         if self.memory_regime == "gtt" and self.gtt_limit is None:
-            wrong["gtt_limit"] = "memory_regime is gtt, so say how much memory the GPU may take, such as 100GiB"
+            wrong["gtt_limit"] = "memory_regime is gtt, so set how much memory the GPU may take, such as 100GiB"
         if self.memory_regime == "carveout" and self.gtt_limit is not None:
             wrong["gtt_limit"] = "has no use with memory_regime carveout; leave it out, or set memory_regime to gtt"
         if self.removed_data and not self.removed:
@@ -364,7 +364,7 @@ def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
     return settings
 
 
-#: Settings that belong together: where one is faulty, what the other would contradict cannot be said.
+#: Settings that belong together: where one has an error, contradictions of the other are not looked for.
 TOGETHER = (("memory_regime", "gtt_limit"), ("removed", "removed_data"))
 
 

@@ -46,27 +46,27 @@ def refuse_faulty_data() -> None:
     nothing of ours (``exec``, ``fact``, ``debug-inventory``).
     """
     context = click.get_current_context(silent=True)
-    if context is None or not any(str(word).endswith(".py") for word in context.params.get("operations") or ()):
+    if context is None or not any(str(pair).endswith(".py") for pair in context.params.get("operations") or ()):
         return
     from pyinfra_cli.inventory import make_inventory
     from pyinfra_cli.util import parse_cli_arg
 
-    words = context.params
-    for word in words.get("data") or ():
-        if not word.partition("=")[0] or "=" not in word:
-            raise InventoryError(f"--data {word}: found no key; expected KEY=VALUE, such as kernel_reboot=never.")
-    override = {key: parse_cli_arg(value) for key, value in (word.split("=", 1) for word in words.get("data") or ())}
+    params = context.params
+    for pair in params.get("data") or ():
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise InventoryError(f"--data {pair}: found no key; expected KEY=VALUE, such as kernel_reboot=never.")
+    override = {key: parse_cli_arg(value) for key, value in (pair.split("=", 1) for pair in params.get("data") or ())}
     inventory = make_inventory(
-        words["inventory"],
+        params["inventory"],
         cwd=str(Path.cwd()),
         override_data=override,
-        group_data_directories=words.get("group_data"),
+        group_data_directories=params.get("group_data"),
     )
-    chosen = [host for host in inventory if within(host.name, host.groups, tuple(words.get("limit") or ()))]
+    chosen = [host for host in inventory if within(host.name, host.groups, tuple(params.get("limit") or ()))]
     if not chosen:
         # pyinfra itself would end with an empty plan and status 0.
-        limit = f" that matches --limit {' '.join(words['limit'])}" if words.get("limit") else ""
-        raise InventoryError(f"{words['inventory']}: found no host{limit}. Is the name right?")
+        limit = f" that matches --limit {' '.join(params['limit'])}" if params.get("limit") else ""
+        raise InventoryError(f"{params['inventory']}: found no host{limit}. Is the name right?")
     refuse((host.name, host.data.dict()) for host in inventory)
 
 

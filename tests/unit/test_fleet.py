@@ -133,7 +133,7 @@ def test_every_fault_has_its_line_and_all_are_told_together(told: Any) -> None:
         "19: host mini-03: groups: found 'edge'; expected a list of group names; write [edge]",
         "20: host mini-04: found [1]; expected a mapping of settings",
         "21: host a b: found the name 'a b'; expected one without spaces and commas",
-        "21: host a b: gtt_limit: memory_regime is gtt, so say how much memory the GPU may take, such as 100GiB",
+        "21: host a b: gtt_limit: memory_regime is gtt, so set how much memory the GPU may take, such as 100GiB",
     ]
     assert found == expected
 
@@ -170,8 +170,8 @@ def test_a_key_that_stands_twice_is_told_beside_other_faults(told: Any) -> None:
     found = told("hosts:\n  a: {removed: maybe}\n  b:\n    data_mode: '700'\n    data_mode: '755'\n  b: {}\n")
     assert found == [
         "2: host a: removed: found 'maybe'; expected true or false",
-        "5: data_mode: stands here and on line 4; expected it once",
-        "6: b: stands here and on line 3; expected it once",
+        "5: data_mode: found here and on line 4; expected it once",
+        "6: b: found here and on line 3; expected it once",
     ]
 
 

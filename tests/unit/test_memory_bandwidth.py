@@ -28,19 +28,19 @@ def test_the_guides_ceilings() -> None:
     ],
 )
 def test_the_guides_table_at_the_guides_ceiling(speed: float, verdict: str) -> None:
-    assert bands().judge(speed, 12.8).verdict == verdict
+    assert bands().rate(speed, 12.8).verdict == verdict
 
 
 def test_both_guides_measurements_are_healthy_at_the_real_bandwidth() -> None:
-    assert bands().judge(6.85, decode(10 * GB, 89.6).ceiling_tok_per_s).verdict == "healthy"
-    assert bands().judge(7, decode(8 * GB, 89.6).ceiling_tok_per_s).verdict == "healthy"
+    assert bands().rate(6.85, decode(10 * GB, 89.6).ceiling_tok_per_s).verdict == "healthy"
+    assert bands().rate(7, decode(8 * GB, 89.6).ceiling_tok_per_s).verdict == "healthy"
 
 
 def test_a_band_s_span_is_where_it_is_judged() -> None:
     start, end = bands().span("healthy", 11.2)
     assert end is not None
-    assert bands().judge(start, 11.2).verdict == bands().judge(end - 0.001, 11.2).verdict == "healthy"
-    assert bands().judge(end, 11.2).verdict == "excellent"
+    assert bands().rate(start, 11.2).verdict == bands().rate(end - 0.001, 11.2).verdict == "healthy"
+    assert bands().rate(end, 11.2).verdict == "excellent"
     assert bands().span("suspicious", 11.2)[1] is None
     assert bands().span("broken", 11.2)[0] == 0
 

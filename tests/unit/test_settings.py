@@ -134,7 +134,7 @@ def test_a_fault_says_where_what_and_what_instead(data: dict[str, Any], line: st
         (service(max_model_len=10**6), "services[0] (vllm-gemma4): context-beyond-model"),
         (service(profile="diffusiongemma-26b-a4b", speculative=True), "services[0] (vllm-gemma4): "),
         (service(environment={"HF_TOKEN": "x"}), "services[0] (vllm-gemma4): secret-in-argv"),
-        ({"memory_regime": "gtt"}, "gtt_limit: memory_regime is gtt, so say how much"),
+        ({"memory_regime": "gtt"}, "gtt_limit: memory_regime is gtt, so set how much"),
         ({"gtt_limit": "8GiB"}, "gtt_limit: has no use with memory_regime carveout"),
         ({"removed_data": True}, "removed_data: means nothing without"),
     ],

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ojai.engines.vllm import cli as vllm_cli
-from ojai.engines.vllm.arguments import fold_dashes, human_int, human_int_or_auto, json_config, plain_words
+from ojai.engines.vllm.arguments import fold_dashes, human_int, human_int_or_auto, json_config, plain_tokens
 from ojai.engines.vllm.cli import check, load, rocm_errors
 
 CASES = Path(__file__).parents[1] / "contract"
@@ -150,8 +150,8 @@ def test_suffixes_in_json_only_outside_strings() -> None:
     assert json_config('{"a": 80m, "b": "80m"}') == {"a": 80_000_000, "b": "80m"}
 
 
-def test_plain_words_join_dotted_keys() -> None:
-    words, fault = plain_words(["--a_b.c_d.e", "1k", "--a-b.c_d.f=x", "--a-b.l+", "1,2", "--port", "1", "-O3"])
+def test_plain_tokens_join_dotted_keys() -> None:
+    words, fault = plain_tokens(["--a_b.c_d.e", "1k", "--a-b.c_d.f=x", "--a-b.l+", "1,2", "--port", "1", "-O3"])
     assert fault is None
     assert words[:-1] == ["--port", "1", "--optimization-level", "3", "--a-b"]
     assert json.loads(words[-1]) == {"c_d": {"e": 1000, "f": "x"}, "l": ["1", "2"]}

@@ -20,7 +20,7 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
-from ojai.engines.vllm.arguments import CONVERT, fold_dashes, plain_words
+from ojai.engines.vllm.arguments import CONVERT, fold_dashes, plain_tokens
 from ojai.schema.nearest import nearest
 
 VERSION = "0.20.1"
@@ -67,7 +67,7 @@ class Argument(BaseModel):
 
 
 class Contract(BaseModel):
-    """Everything the data file says about the command line of one vLLM release."""
+    """The command line of one vLLM release, from the data file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -90,7 +90,7 @@ class Contract(BaseModel):
         return frozenset(flag for argument in self.arguments for flag in argument.flags)
 
 
-# Flags of older releases that guides still show: why 0.20.1 does not know them, and where that is said.
+# Flags of older releases that guides still show: why 0.20.1 does not know them, and the source.
 # Where no pull request is named, the source is the parser itself (`make contract` feeds it each of these).
 REMOVED: Mapping[str, str] = {
     "--device": "removed: the build decides; vllm#21349",
@@ -132,32 +132,32 @@ def check(engine_argv: Sequence[str]) -> list[str]:
     must exist even where ``--enable-auto-tool-choice`` is not given; JSON has the shape its flag needs. Values
     inside a JSON object, and files, are not looked into.
     """
-    words = list(engine_argv)
+    tokens = list(engine_argv)
     errors: list[str] = []
-    if not words or words[0].startswith("-"):
+    if not tokens or tokens[0].startswith("-"):
         errors.append("model: missing; it must be the first argument, without a flag")
     else:
-        words = words[1:]
-    for word in words:
-        if fold_dashes(word).split("=", 1)[0] in ("--model", "--config"):
+        tokens = tokens[1:]
+    for token in tokens:
+        if fold_dashes(token).split("=", 1)[0] in ("--model", "--config"):
             errors.append(
                 "--model: give the model as the first argument; vLLM will drop this flag"
-                if word.startswith("--model")
+                if token.startswith("--model")
                 else "--config: its file's flags cannot be checked; give them as arguments"
             )
-    words, error = plain_words(words)
+    tokens, error = plain_tokens(tokens)
     if error:
         return [*errors, error]
 
     parser = _Parser(errors)
     try:
-        given, rest = parser.parse_known_args(words)
+        given, rest = parser.parse_known_args(tokens)
     except _Refused as refused:
-        unknown = [word for word in words if word.startswith("--") and not _could_mean(word)]
+        unknown = [token for token in tokens if token.startswith("--") and not _could_mean(token)]
         return [*errors, str(refused), *map(_unknown, unknown)]
     if given.help:
         errors.append("--help: prints help and ends")
-    return [*errors, *_leftovers(words, rest), *_together(given)]
+    return [*errors, *_leftovers(tokens, rest), *_together(given)]
 
 
 def rocm_errors(engine_argv: Sequence[str]) -> list[str]:
@@ -165,9 +165,9 @@ def rocm_errors(engine_argv: Sequence[str]) -> list[str]:
 
     Source: ``RocmPlatform.supported_quantization`` and ``ModelConfig._verify_quantization`` of vLLM 0.20.1.
     """
-    words, _ = plain_words(list(engine_argv)[1:])
+    tokens, _ = plain_tokens(list(engine_argv)[1:])
     try:
-        given, _ = _Parser([]).parse_known_args(words)
+        given, _ = _Parser([]).parse_known_args(tokens)
     except _Refused:
         return []  # check() reports what is wrong
     allowed = load().rocm_quantization_methods
@@ -247,9 +247,9 @@ _WITHIN = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operat
 _SIGN = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
-def _could_mean(word: str) -> bool:
-    """Whether argparse finds a flag for this word: whole, or as a beginning."""
-    name = word.split("=", 1)[0]
+def _could_mean(token: str) -> bool:
+    """Whether argparse finds a flag for this token: whole, or as a beginning."""
+    name = token.split("=", 1)[0]
     return any(flag.startswith(name) for flag in load().flags)
 
 
@@ -258,33 +258,33 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; the nearest is {near}" if near else ""
 
 
-def _unknown(word: str) -> str:
-    name = word.split("=", 1)[0]
+def _unknown(token: str) -> str:
+    name = token.split("=", 1)[0]
     why = f" ({REMOVED[name]})" if name in REMOVED else ""
     return f"{name}: vLLM {VERSION} does not know it{why}{_nearest(name, load().flags)}"
 
 
-def _leftovers(words: Sequence[str], rest: Sequence[str]) -> list[str]:
+def _leftovers(tokens: Sequence[str], rest: Sequence[str]) -> list[str]:
     """What argparse could not place: unknown flags (their values go unmentioned) and values nobody takes."""
     errors: list[str] = []
     unknown: set[int] = set()
     start = 0
-    for word in rest:
-        if word not in words[start:]:  # argparse may name one letter of a joined short flag
-            errors.append(_unknown(word))
+    for token in rest:
+        if token not in tokens[start:]:  # argparse may name one letter of a joined short flag
+            errors.append(_unknown(token))
             continue
-        index = words.index(word, start)
+        index = tokens.index(token, start)
         start = index + 1
-        before = words[index - 1] if index else ""
-        if word.startswith("-"):
-            errors.append(_unknown(word))
+        before = tokens[index - 1] if index else ""
+        if token.startswith("-"):
+            errors.append(_unknown(token))
             unknown.add(index)
         elif index - 1 in unknown:
             unknown.add(index)
         elif before.startswith("-"):
-            errors.append(f"{before}: takes no value, but {word!r} follows it")
+            errors.append(f"{before}: takes no value, but {token!r} follows it")
         else:
-            errors.append(f"{word!r}: nothing takes this value" + (f"; it follows {before!r}" if before else ""))
+            errors.append(f"{token!r}: nothing takes this value" + (f"; it follows {before!r}" if before else ""))
     return errors
 
 

@@ -228,8 +228,8 @@ def _flags(service: ResolvedService) -> Iterator[Refusal]:
                 "know of it",
                 "decision: one place for each choice",
             )
-    for fault in vllm_cli.check(service.command.engine_argv):
-        yield Refusal("unknown-flag", fault, "vllm-0.20.1, the flags of its own parser")
+    for error in vllm_cli.check(service.command.engine_argv):
+        yield Refusal("unknown-flag", error, "vllm-0.20.1, the flags of its own parser")
 
 
 def _flag(argument: str) -> str:
@@ -261,7 +261,7 @@ def _json_object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:
-        return {}  # unknown-flag says so
+        return {}  # unknown-flag reports it
     return found if isinstance(found, dict) else {}
 
 
