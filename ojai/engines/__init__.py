@@ -176,5 +176,7 @@ class ResolvedService(ServicePaths):
         """The service with the host's group numbers, and its tuning results filed under the image's key."""
         numbers = (tuple(sorted((group_ids or {}).items())), image_key)
         if numbers not in self._on_host:
-            self._on_host[numbers] = replace(self, group_ids=group_ids or None, image_key=image_key)
+            placed = replace(self, group_ids=group_ids or None, image_key=image_key)
+            placed.__dict__["refusals"] = self.refusals  # they are of the choices, not of the host
+            self._on_host[numbers] = placed
         return self._on_host[numbers]
