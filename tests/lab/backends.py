@@ -15,7 +15,7 @@ from typing import Any
 from lab import vm
 from lab.errors import LabError
 from tests.lab.cutting import must, using
-from tests.lab.machine import CHECKS, ROOT, Deploy, Guest, Lab, read_junit
+from tests.lab.machine import CHECKS, ROOT, Deploy, Guest, Lab, read_junit, renamed
 
 #: Seconds that a guest may take to be up after a reboot.
 BOOT = 300
@@ -43,12 +43,7 @@ class Verified:
         """From what is said of one host and of its checks."""
         failed = [f"{c['area']}: {c['name']}: {c['message']}" for c in checks if c["outcome"] == "failed"]
         passed = sum(check["outcome"] == "passed" for check in checks)
-        # They were called `good` and `trouble` up to 0.1.0.
-        return cls(_either(host, "ok", "good"), failed, _either(host, "error", "trouble") or "", passed)
-
-
-def _either(values: Mapping[str, Any], name: str, former: str) -> Any:
-    return values[name] if name in values else values[former]
+        return cls(renamed(host, "ok", "good"), failed, renamed(host, "error", "trouble") or "", passed)
 
 
 @dataclass(frozen=True)

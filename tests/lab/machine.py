@@ -7,19 +7,26 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ojai.converge import changes, failures
 from ojai.verification import CHECKS, read_junit
 
-__all__ = ["CHECKS", "INVENTORY", "ROOT", "Deploy", "Guest", "Lab", "read_junit"]
+__all__ = ["CHECKS", "INVENTORY", "ROOT", "Deploy", "Guest", "Lab", "read_junit", "renamed"]
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = "inventory/lab.py"
 
 #: Longest that one command may take (seconds); a first deploy under emulation needs a few minutes.
 TIMEOUT = 1500
+
+
+def renamed(values: Mapping[str, Any], name: str, former: str) -> Any:
+    """A value of ``ojai verify --json`` by its name, or by the name that it had up to 0.1.0."""
+    return values[name] if name in values else values[former]
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def test_cases_are_chosen_by_name_role_and_what_passed():
     assert chosen("drift", "--role", "Ledger") == [one, two]
     assert chosen("drift", "--only", two, "--only", one) == [one, two]
     assert chosen("drift", "--role", "Ledger", "--resume", **{one: True, two: False}) == [two]
-    assert len(chosen("interruptions")) == 35 and len(chosen("upgrades")) == 16
+    assert len(chosen("interruptions")) >= 35 and len(chosen("upgrades")) >= 16
     with pytest.raises(ValueError, match="no case is called 'x'"):
         chosen("upgrades", "--only", "x")
     with pytest.raises(ValueError, match="no case is of the role X"):
@@ -72,7 +72,8 @@ def test_cases_are_chosen_by_name_role_and_what_passed():
 def test_each_case_is_run_on_a_machine_that_can_hold_it(capsys, words, on_vm, on_container):
     assert run.main([*words, "--list"]) == 0
     machines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert (machines.count("vm"), machines.count("container")) == (on_vm, on_container)
+    for machine, least in (("vm", on_vm), ("container", on_container)):
+        assert machines.count(machine) >= least and bool(machines.count(machine)) == bool(least)
 
 
 def test_a_case_that_does_not_fit_is_refused_by_name(capsys):
