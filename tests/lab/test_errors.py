@@ -17,6 +17,7 @@ from ojai.lab import state, upstreams
 from tests.lab.conftest import LAB, deploy
 from tests.lab.cutting import Running, using
 from tests.lab.machine import Deploy, Guest
+from tests.operation_names import NAMES
 
 IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
 KEYRING = "/etc/apt/keyrings/ojai-rocm.gpg"
@@ -95,9 +96,9 @@ def test_a_mirror_that_is_down_and_a_key_that_is_not_the_right_one(guest):
     assert "what to do: see that the mirror is up" in lists.output
     assert guest.root("find /etc -name '*.ojai-new'; dpkg --audit") == ""
     assert guest.root("ls /opt/rocm-7.2.0/bin/rocminfo /usr/bin/docker").count("\n") == 1
-    mended = deploy()
-    assert mended.status == 0, mended.output[-3000:]
-    assert "ROCm | Add the ROCm apt source" in mended.changed
+    fixed = deploy()
+    assert fixed.status == 0, fixed.output[-3000:]
+    assert NAMES["rocm-source"] in fixed.changed
 
 
 @contextlib.contextmanager
