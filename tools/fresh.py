@@ -43,12 +43,10 @@ mount --rbind /dev dev
 mount --rbind /sys sys
 mount -t proc proc proc
 mount -t tmpfs tmpfs run
-pivot_root . .
-umount -l .
-cd /root/ojai
-make "$2" || exit
+mount --move . /
+chroot . make -C /root/ojai "$2" || exit
 """
-"""Shell program, in new namespaces: make the first argument the root directory and the second there. It is the
+"""Shell program, in new namespaces: make the first argument the root directory and run make there. It is the
 namespace's first process, so it stays and collects what others leave."""
 
 
