@@ -130,7 +130,7 @@ def containers(names: tuple[str, ...]) -> None:
     expected = _checked(names) or ["container"]
     began = time.monotonic()
     with state.locked():
-        packages.ensure(containers=True)
+        packages.ensure(packages.CONTAINER_PROGRAMS)
         vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
         records = state.read()
         for name in expected:
