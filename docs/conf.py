@@ -22,7 +22,8 @@ extensions = ["myst_parser", "sphinx_click", "sphinxcontrib.mermaid"]
 html_theme = "furo"
 html_title = f"ojai {release}"
 html_copy_source = False
-html_additional_pages: dict[str, str] = {}
+templates_path = ["_templates"]
+html_additional_pages = {"index": "index.html"}  # leads to docs/index.html
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
