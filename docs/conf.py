@@ -22,6 +22,8 @@ extensions = ["myst_parser", "sphinx_click", "sphinxcontrib.mermaid"]
 html_theme = "furo"
 html_title = f"ojai {release}"
 html_copy_source = False
+html_show_copyright = False
+smartquotes = False  # an option stays --option
 templates_path = ["_templates"]
 html_additional_pages = {"index": "index.html"}  # leads to docs/index.html
 
