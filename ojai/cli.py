@@ -27,6 +27,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module("ojai.lab.cli" if cmd_name == "lab" else f"ojai.cmdline.{cmd_name}")
         command: click.Command = module.command
+        command.name = cmd_name  # its function is called `command`, and so would it be in the documentation
         return command
 
 
