@@ -80,16 +80,21 @@ class Installed:
         return done
 
 
-def _built(folder: Path) -> tuple[Path, Path]:
-    """The wheel of a clone, and the one of its source distribution."""
-    clone = folder / "clone"
-    clone.mkdir()
+def copy_sources(clone: Path) -> None:
+    """What a wheel is made of, as git has it: without anything that an earlier build has left."""
     for name in SOURCES:
         (clone / name).parent.mkdir(exist_ok=True, parents=True)
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, clone / name, symlinks=True, ignore=shutil.ignore_patterns("*.egg-info"))
+            ignored = shutil.ignore_patterns("*.egg-info", "__pycache__")
+            shutil.copytree(ROOT / name, clone / name, symlinks=True, ignore=ignored)
         else:
             shutil.copy(ROOT / name, clone / name)
+
+
+def _built(folder: Path) -> tuple[Path, Path]:
+    """The wheel of a clone, and the one of its source distribution."""
+    clone = folder / "clone"
+    copy_sources(clone)
     build = "from setuptools import build_meta; build_meta.build_sdist('..')"
     subprocess.run([sys.executable, "-c", build], cwd=clone, check=True, capture_output=True)
     (sdist,) = folder.glob("*.tar.gz")
