@@ -1,34 +1,11 @@
-"""The whole machine, top to bottom: from a bare Ubuntu to a Gemma 4 inference host.
+"""The whole machine: from a bare Ubuntu to a Gemma 4 inference host. roles/__init__.py has the roles in their order.
 
 pyinfra inventory/ojai.py deploy.py
 """
 
-from pyinfra import host
+from pyinfra import config, host
 
-from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, kernel, ledger, preflight, rocm, sysctl, vllm
-from ojai.settings.inventory import settings_of
+from ojai.roles import provision
 
-configure_connection(host)
-settings = settings_of(host)
-
-if settings.removed:
-    vllm.remove(settings=settings)
-    caches.remove(settings=settings)
-    docker.remove(settings=settings)
-    rocm.remove(settings=settings)
-    sysctl.remove(settings=settings)
-    groups.remove(settings=settings)
-    kernel.remove(settings=settings)
-    ledger.remove()  # what the others read, so last
-elif preflight.passes(settings=settings):  # refuses before anything is changed
-    ledger.apply()  # the note of what is added, so that it can be taken away again
-    docker.tidy(settings=settings)  # no archive of Docker's own that is not asked for
-    kernel.apply(settings=settings)  # the OEM kernel, booted
-    preflight.once_booted(settings=settings)  # where the GPU's memory could not be known before
-    groups.apply(settings=settings)  # video, render, their members
-    sysctl.apply(settings=settings)  # vm.overcommit_memory=1
-    rocm.apply(settings=settings)  # AMD's apt source and packages
-    docker.apply(settings=settings)  # the engine, log rotation, mirrors
-    caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
-    vllm.apply(settings=settings)  # the unit around `docker run`, healthy
+config.SUDO = True  # the login is an ordinary user
+provision(host)

@@ -35,6 +35,23 @@ class InventoryFile(click.ParamType[str]):
         return [CompletionItem(incomplete, type="file")]
 
 
+class HostPattern(click.ParamType[str]):
+    """What pyinfra's --limit takes: a host, a group, or a pattern for names."""
+
+    name = "pattern"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Hosts and groups of the inventory, where that stands before the option."""
+        # An option without its value ends click's parsing, and leaves the arguments before it here.
+        inventory = next(iter(ctx.args), ctx.params.get("inventory"))
+        try:
+            entries = read(inventory) if inventory else []
+        except InventoryUnreadableError:
+            return []
+        names = {entry.name for entry in entries}.union(*(entry.groups for entry in entries))
+        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
 def resolved(inventory: str, limit: tuple[str, ...]) -> tuple[str, list[Entry]]:
     """The inventory as it can be read from any folder, and the hosts that ``limit`` leaves of it.
 

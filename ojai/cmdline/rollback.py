@@ -8,10 +8,9 @@ from pathlib import Path
 
 import click
 
-from ojai.parameters import InventoryFile, resolved
+from ojai.parameters import HostPattern, InventoryFile, resolved
 
-ROOT = Path(__file__).resolve().parents[2]
-_DEPLOY = ROOT / "ojai" / "pyinfra_runs" / "rollback_deploy.py"
+_DEPLOY = Path(__file__).parents[1] / "pyinfra_runs" / "rollback_deploy.py"
 
 _EPILOG = """\b
 Examples:
@@ -24,7 +23,9 @@ Exit status: 0 every host serves its earlier release, 1 one does not, 2 the ques
 
 @click.command(epilog=_EPILOG)
 @click.argument("inventory", type=InventoryFile())
-@click.option("--limit", multiple=True, metavar="PATTERN", help="Only these hosts or groups, as for pyinfra.")
+@click.option(
+    "--limit", multiple=True, type=HostPattern(), metavar="PATTERN", help="Only these hosts or groups, as for pyinfra."
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
 def command(inventory: str, limit: tuple[str, ...], yes: bool) -> None:
     """Put back the last release that was healthy on the hosts of INVENTORY, and see it serve.
@@ -40,5 +41,4 @@ def command(inventory: str, limit: tuple[str, ...], yes: bool) -> None:
     argv = [sys.executable, "-m", "pyinfra", "--yes", inventory, str(_DEPLOY)]
     for pattern in limit:
         argv += ["--limit", pattern]
-    # In the project's folder, whose config.py makes pyinfra use sudo.
-    sys.exit(subprocess.run(argv, cwd=ROOT, check=False).returncode)
+    sys.exit(subprocess.run(argv, check=False).returncode)

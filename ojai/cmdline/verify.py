@@ -13,13 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ojai.parameters import InventoryFile, resolved
+from ojai.parameters import HostPattern, InventoryFile, resolved
 from ojai.pyinfra_runs.verification import TIMEOUT, Verdict, merge_junit, verify
 
 
 @click.command()
 @click.argument("inventory", type=InventoryFile())
-@click.option("--limit", multiple=True, metavar="PATTERN", help="Only these hosts or groups, as for pyinfra.")
+@click.option(
+    "--limit", multiple=True, type=HostPattern(), metavar="PATTERN", help="Only these hosts or groups, as for pyinfra."
+)
 @click.option(
     "--disruptive",
     is_flag=True,

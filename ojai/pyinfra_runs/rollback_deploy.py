@@ -1,9 +1,10 @@
 """A deploy of one operation: put the last healthy release back (see ojai/cmdline/rollback.py)."""
 
-from pyinfra import host
+from pyinfra import config, host
 
 from ojai.connection import configure_connection
 from ojai.operations import release
 
+config.SUDO = True  # the login is an ordinary user
 configure_connection(host)
 release.restored(name="Roll back to the last healthy release")

@@ -13,6 +13,7 @@ import testinfra
 from testinfra.backend.base import CommandResult
 
 from ojai.profiles import Profile, load
+from ojai.resources import DEPLOY
 from ojai.settings import HostSettings, Service
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
 
@@ -20,7 +21,7 @@ from ojai.settings.inventory import Entry, InventoryUnreadableError, read
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ojai")
     group.addoption("--inventory", default="inventory/ojai.py", help="inventory whose hosts are checked")
-    group.addoption("--deploy", default="deploy.py", help="the deploy that must find nothing to change")
+    group.addoption("--deploy", default=str(DEPLOY), help="the deploy that must find nothing to change")
     group.addoption("--limit", action="append", default=[], help="only these hosts or groups, as for pyinfra")
     group.addoption("--host", help="only the host of exactly this name (a group may be called like a host)")
     group.addoption(

@@ -3,11 +3,8 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def _told(said: str) -> str:
@@ -19,9 +16,7 @@ def _told(said: str) -> str:
 def test_the_deploy_would_change_nothing(entry, pytestconfig):
     argv = [sys.executable, "-m", "pyinfra", "--json", "--limit", entry.name, pytestconfig.getoption("--inventory")]
     # Without -y this only looks; the plan names what a run would change.
-    done = subprocess.run(
-        [*argv, pytestconfig.getoption("--deploy")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*argv, pytestconfig.getoption("--deploy")], capture_output=True, text=True, check=False)
     # pytest shortens what an assertion says; this has to name all.
     if done.returncode != 0:
         pytest.fail(_told(done.stderr), pytrace=False)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = """
-from inventory.fake import INSTANT, ANSWERS
-answers = {"id -u": {"success": False, "stderr": "sudo: a password is required"}, **ANSWERS}
-hosts = [("@fake/locked", {**INSTANT, "fake_responses": answers}), ("@fake/open", INSTANT)]
+from ojai.fake import fake_host
+name, data = fake_host("locked", {})
+answers = {"id -u": {"success": False, "stderr": "sudo: a password is required"}, **data["fake_responses"]}
+hosts = [(name, {**data, "fake_responses": answers}), fake_host("open", {})]
 """
 
 

@@ -6,5 +6,5 @@ from ojai.settings.fleet import load
 
 _fleet = load(Path(__file__).with_name("fleet.yaml"))
 
-fleet = _fleet.hosts
+fleet = _fleet.hosts  # first, so that the hosts keep the file's order
 globals().update(_fleet.groups)
