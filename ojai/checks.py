@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from testinfra.backend.base import BaseBackend, CommandResult
-from testinfra.backend.local import LocalBackend
-from testinfra.backend.ssh import SshBackend
-from testinfra.host import Host
+from testinfra.backend.base import BaseBackend, CommandResult  # type: ignore[import-untyped]
+from testinfra.backend.local import LocalBackend  # type: ignore[import-untyped]
+from testinfra.backend.ssh import SshBackend  # type: ignore[import-untyped]
+from testinfra.host import Host  # type: ignore[import-untyped]
 
 from ojai.parameters import find_deploy
 from ojai.profiles import Profile, load
@@ -114,7 +114,7 @@ class _Backend:
     """testinfra's, with sudo's password on standard input: every account can read a command line."""
 
     def __init__(self, *args: Any, password: str | None, **kwargs: Any) -> None:
-        super().__init__(*args, sudo=True, **kwargs)
+        super().__init__(*args, **kwargs)
         self.password = password
         self.environment: dict[str, str] = {}
 
@@ -168,12 +168,13 @@ def _connect(entry: Entry, folder: Path) -> Host:
     data = entry.data
     password = data.get("_sudo_password") or None
     if entry.name == "@local" or entry.name.startswith("@local/"):
-        return Host(_Local(password=password))
+        return Host(_Local(sudo=True, password=password))
     if entry.name.startswith("@") and not entry.name.startswith("@ssh/"):
         pytest.fail(f"{entry.name}: cannot be checked: the checks go over SSH, or run on @local", pytrace=False)
     user = f"{data['ssh_user']}@" if data.get("ssh_user") else ""
     backend = _Ssh(
         f"{user}{data.get('ssh_hostname') or entry.name}",
+        sudo=True,
         password=password,
         ssh_config=data.get("ssh_config_file"),
         ssh_identity_file=data.get("ssh_key"),

@@ -170,7 +170,9 @@ def verify_host(entry: Entry, plan: Plan) -> Verdict:
                 suite.set("time", str(max(float(suite.get("time", "0")), float(case.get("time", "0")))))
             return _verdict(entry.name, suite)
     except subprocess.TimeoutExpired:
-        error = f"the checks did not end within {plan.timeout_seconds:.0f} s; does the host still answer, and its Docker?"
+        error = (
+            f"the checks did not end within {plan.timeout_seconds:.0f} s; does the host still answer, and its Docker?"
+        )
         return failed(entry.name, error, "timed out")
     except (OSError, ValueError, ElementTree.ParseError) as error:
         # Of this machine; the other hosts are reported all the same.
@@ -193,7 +195,16 @@ def _pytest(entry: Entry, plan: Plan) -> Verdict:
         host, report = Path(folder) / "host.json", Path(folder) / "junit.xml"
         host.touch(0o600)
         host.write_text(json.dumps([{"name": entry.name, "groups": entry.groups, "data": dict(entry.data)}]))
-        argv = [sys.executable, "-m", "pytest", *map(str, plan.files), "-c", os.devnull, "--rootdir", str(CHECKS.resolve())]
+        argv = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *map(str, plan.files),
+            "-c",
+            os.devnull,
+            "--rootdir",
+            str(CHECKS.resolve()),
+        ]
         argv += ["-q", "-p", "no:cacheprovider", "-p", "ojai.checks", "--import-mode=importlib", f"--inventory={host}"]
         argv += ["--junitxml", str(report), "-o", "junit_family=xunit2"]
         if plan.disruptive:
