@@ -40,8 +40,10 @@ class InventoryFile(click.ParamType[str]):
 
 def _hosts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Completion: names and groups of the inventory's hosts."""
+    # click stops at the option that has no value yet, and then the inventory is still among the arguments.
+    inventory = ctx.params.get("inventory") or next(iter(ctx.args), "")
     try:
-        entries = read(ctx.params.get("inventory") or "")
+        entries = read(inventory)
     except InventoryUnreadableError:
         return []
     names = dict.fromkeys(name for entry in entries for name in (entry.name, *entry.groups))

@@ -66,8 +66,10 @@ _WATCHES: dict[str, _Watch] = {}
 
 def prepare_run() -> None:
     """Called by ``config.py``, before pyinfra connects: sentences instead of tracebacks, and a recap at the end."""
-    for module in (util, ssh_util, cli_module()):
+    cli = cli_module()
+    for module in (util, ssh_util, cli):
         module.getpass = _getpass  # type: ignore[union-attr]
+    cli._do_confirm = _confirming(cli._do_confirm)
     if not hasattr(SSHConnector.connect, "__wrapped__"):
         SSHConnector.connect = _failing_alone(SSHConnector.connect)  # type: ignore[method-assign,assignment]
     recap()
@@ -81,6 +83,19 @@ def _getpass(prompt: str) -> str:
             f"{prompt.strip(': ')}: there is no terminal to ask on. What to do: start the run in one, or give the "
             "password on standard input or in the host's data (_sudo_password, ssh_key_password)."
         ) from None
+
+
+def _confirming(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
+    @functools.wraps(confirm)
+    def wrapped(msg: str) -> bool:
+        try:
+            return confirm(msg)
+        except EOFError:
+            if "continue?" in msg:  # without some hosts, which only looks: before a change there is another question
+                return True
+            raise NoTerminalError("there is no terminal to confirm the changes on. What to do: add --yes.") from None
+
+    return wrapped
 
 
 def _failing_alone(connect: Callable[[SSHConnector], None]) -> Callable[[SSHConnector], None]:

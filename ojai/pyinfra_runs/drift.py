@@ -12,7 +12,7 @@ from ojai.settings.inventory import Entry
 #: How the message of a host that gave no answer begins.
 UNREACHABLE = "cannot be reached"
 
-#: What stands for the config.py that a deploy has beside it.
+#: In place of the config.py beside the deploy, or in the current folder, where there is none.
 _CONFIG = {"_sudo": True, "_env": {"LC_ALL": "C.UTF-8"}}
 
 
@@ -21,11 +21,13 @@ def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None)
 
     The host is handed over as data: the inventory is not read again. Raises ``subprocess.TimeoutExpired``.
     """
-    data = dict(entry.data) if deploy.with_name("config.py").exists() else {**_CONFIG, **entry.data}
+    deploy = deploy.resolve()
+    folder = next((place for place in (deploy.parent, Path.cwd()) if (place / "config.py").is_file()), None)
+    data = dict(entry.data) if folder else {**_CONFIG, **entry.data}
     # Without -y this only looks; the plan names what a run would change.
     done = subprocess.run(
         [sys.executable, "-m", "pyinfra", "--json", f"{__package__}.given_host.inventory", str(deploy)],
-        cwd=deploy.parent,
+        cwd=folder or deploy.parent,
         input=json.dumps({"name": entry.name, "groups": entry.groups, "data": data}),
         capture_output=True,
         text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -152,6 +153,8 @@ def verify_host(entry: Entry, plan: Plan) -> Verdict:
     The dry run that looks for drift takes as long as all checks together, so the two run side by side; not so with
     ``disruptive``, which would pull the host away from under it.
     """
+    if not entry.name.startswith("@") and shutil.which("ssh") is None:
+        return failed(entry.name, "this computer has no ssh, by which hosts are checked: apt install openssh-client")
     try:
         with ThreadPoolExecutor(max_workers=1 if plan.disruptive else 2) as pool:
             drift = pool.submit(_drift, entry, plan) if plan.deploy else None
@@ -195,17 +198,10 @@ def _pytest(entry: Entry, plan: Plan) -> Verdict:
         host, report = Path(folder) / "host.json", Path(folder) / "junit.xml"
         host.touch(0o600)
         host.write_text(json.dumps([{"name": entry.name, "groups": entry.groups, "data": dict(entry.data)}]))
-        argv = [
-            sys.executable,
-            "-m",
-            "pytest",
-            *map(str, plan.files),
-            "-c",
-            os.devnull,
-            "--rootdir",
-            str(CHECKS.resolve()),
-        ]
-        argv += ["-q", "-p", "no:cacheprovider", "-p", "ojai.checks", "--import-mode=importlib", f"--inventory={host}"]
+        # No settings of pytest but these, whatever folder the checks are in, and no conftest.py above ours.
+        argv = [sys.executable, "-m", "pytest", *map(str, plan.files), "-q", "-p", "ojai.checks"]
+        argv += ["-c", os.devnull, "--rootdir", CHECKS.anchor, "--confcutdir", str(CHECKS.resolve())]
+        argv += ["-p", "no:cacheprovider", "--import-mode=importlib", f"--inventory={host}"]
         argv += ["--junitxml", str(report), "-o", "junit_family=xunit2"]
         if plan.disruptive:
             argv.append("--disruptive")
