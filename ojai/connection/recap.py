@@ -96,7 +96,7 @@ class Recap(BaseStateCallback, logging.Handler):
         total = len(state.ops[host])
         if state.is_executing and len(done) == total:
             return f"ok  {sum(one.did_change() for one in done)} of {total} operations changed something"
-        if self.broken_off or state.is_executing:
+        if self.broken_off or state.is_executing or not state.check_for_changes:
             return f"STOPPED  after {len(done)} of {total} operations"
         return f"ok  {state.meta[host].ops_change} of {total} operations would change something"
 
