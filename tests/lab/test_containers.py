@@ -191,7 +191,8 @@ def test_verify_becomes_root_with_a_password_that_nobody_else_sees(pair, tmp_pat
     seen: list[str] = []
     with subprocess.Popen(
         [*argv, "--use-sudo-password", "--json"],
-        cwd=ROOT, env=LAB.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, env=LAB.environment(), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as verify:  # fmt: skip
         verify.stdin.write(f"{password}\n")
         verify.stdin.close()
