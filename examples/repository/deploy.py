@@ -7,10 +7,11 @@ pyinfra inventory/fleet.py deploy.py            # do it
 
 from pyinfra import config, host
 
-from ojai.roles import provision
+from ojai.deploy import provision
 from roles import open_webui
 
 config.SUDO = True  # the login is an ordinary user
+config.ENV = {"LC_ALL": "C.UTF-8"}  # what is read from a host must not depend on its language
 
 if host.data.get("removed"):
     open_webui.remove()  # before ojai removes Docker

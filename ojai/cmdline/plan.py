@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ojai.cmdline.budget import Amount
 from ojai.engines.vllm import Command
-from ojai.parameters import HostPattern, InventoryFile
+from ojai.parameters import InventoryFile, limit_option
 from ojai.plan import HostPlan, plan
 from ojai.pyinfra_runs.collect import CollectError, collect_facts
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
@@ -37,13 +37,7 @@ Exit status: 0 every host could serve what is asked of it, 1 one could not, did 
 
 @click.command(epilog=_EPILOG)
 @click.argument("inventory", type=InventoryFile())
-@click.option(
-    "--limit",
-    multiple=True,
-    type=HostPattern(),
-    metavar="PATTERN",
-    help="Only these: a group, or a pattern for names. Repeatable.",
-)
+@limit_option
 @click.option(
     "--gpu-memory",
     type=Amount(),

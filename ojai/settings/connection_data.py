@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ojai.pyinfra_internals import FakeConnector, SSHConnector, all_global_arguments
 from ojai.schema.errors import Fault, nearest, shown
 
 #: What is pyinfra's and not a setting of ours.
@@ -33,16 +34,12 @@ class Item:
 @cache
 def ssh() -> Mapping[str, Item]:
     """Everything that may be said of how a host is reached."""
-    from pyinfra.connectors.ssh import SSHConnector
-
     return _items(SSHConnector)
 
 
 @cache
 def global_arguments() -> frozenset[str]:
     """Names of pyinfra's global arguments, which host data may give a default: ``_sudo``, ``_retries`` …"""
-    from pyinfra.api.arguments import all_global_arguments
-
     return frozenset(name for name, _ in all_global_arguments())
 
 
@@ -71,8 +68,6 @@ def faults(data: Mapping[str, Any]) -> Iterable[Fault]:
 
 @cache
 def _fake() -> Mapping[str, Item]:
-    from pyinfra.connectors.fake import FakeConnector
-
     return _items(FakeConnector)
 
 

@@ -16,6 +16,7 @@ import click
 from pyinfra.api import Host
 from pyinfra.api.exceptions import InventoryError
 
+from ojai.pyinfra_internals import make_inventory, parse_cli_arg
 from ojai.settings import HostSettings, SettingsError, parse
 
 
@@ -37,9 +38,6 @@ def refuse_faulty_data() -> None:
     context = click.get_current_context(silent=True)
     if context is None or not any(str(word).endswith(".py") for word in context.params.get("operations") or ()):
         return
-    from pyinfra_cli.inventory import make_inventory
-    from pyinfra_cli.util import parse_cli_arg
-
     words = context.params
     for word in words.get("data") or ():
         if not word.partition("=")[0] or "=" not in word:

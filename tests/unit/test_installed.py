@@ -353,7 +353,7 @@ def test_the_deploy_uses_sudo_from_any_folder(installed, tmp_path):
     inventory = tmp_path / "one.py"
     inventory.write_text("from ojai.fake import fake_host\none = [fake_host('mini', {})]\n")
     (tmp_path / "ask.py").write_text(
-        "from pyinfra import config, host, logger\nfrom ojai.roles import provision\n"
+        "from pyinfra import config, host, logger\nfrom ojai.deploy import provision\n"
         f"exec(open({str(ROOT / 'deploy.py')!r}).read())\nlogger.info(f'sudo is {{config.SUDO}}')\n"
     )
     done = installed.run("pyinfra", "--dry", str(inventory), "ask.py", cwd=tmp_path)
