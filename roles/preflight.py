@@ -6,6 +6,7 @@ from pyinfra import host, logger, state
 from pyinfra.api.exceptions import DeployError
 
 from ojai.connection import refused_by_sudo
+from ojai.connection.recap import note_refusal
 from ojai.facts.report import HostReport
 from ojai.operations import preflight as preflight_operations
 from ojai.preflight.host import budgets, fact_arguments, failed_checks
@@ -55,9 +56,11 @@ def once_booted(*, settings: HostSettings) -> None:
 
 
 def _refuse(text: str) -> bool:
+    note_refusal(host, text)
     # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are printed.
-    state.failed_hosts.add(host)
-    state.active_hosts.discard(host)
+    refused = state.inventory.get_host(host.name)  # `host` is whichever is current
+    state.failed_hosts.add(refused)
+    state.active_hosts.discard(refused)
     if not state.active_hosts:
         raise DeployError("\n".join(f"{host.name}: {line}" for line in text.splitlines()))
     for line in text.splitlines():

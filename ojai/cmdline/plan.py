@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ojai.engines import ResolvedService
-from ojai.parameters import Amount, InventoryFile, resolved
+from ojai.parameters import Amount, InventoryFile, limit_option, resolved
 from ojai.plan import HostPlan, plan
 from ojai.pyinfra_runs.collect import CollectError, collect_facts
 from ojai.settings.inventory import Entry
@@ -41,9 +41,7 @@ the inventory.
 
 @click.command(epilog=_EPILOG)
 @click.argument("inventory", type=InventoryFile())
-@click.option(
-    "--limit", multiple=True, metavar="PATTERN", help="Only these: a group, or a pattern for names. Repeatable."
-)
+@limit_option
 @click.option(
     "--gpu-memory",
     type=Amount(),

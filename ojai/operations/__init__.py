@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 
-from pyinfra.api.command import PyinfraCommand
+from ojai.pyinfra_internals import PyinfraCommand
 
 #: What an operation yields: shell as text, or a command object of pyinfra's.
 Steps = Generator[PyinfraCommand | str, None, None]

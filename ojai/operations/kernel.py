@@ -5,11 +5,8 @@ from __future__ import annotations
 import shlex
 import time
 
-from paramiko import SSHException
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
-from pyinfra.connectors.local import LocalConnector
-from pyinfra.connectors.util import clear_askpass_cache, remove_any_sudo_askpass_file
 
 from ojai import kernels
 from ojai.connection import configure_connection, stop_keepalive
@@ -20,6 +17,7 @@ from ojai.operations import Steps, apt
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
 from ojai.operations.progress import HEARTBEAT, ask, complain, connector_arguments, refuse, say, with_progress
+from ojai.pyinfra_internals import LocalConnector, SSHException, clear_askpass_cache, remove_any_sudo_askpass_file
 
 #: What we keep on the host: kernels that were rebooted into a second time, and not seen running since.
 _AGAIN = "boots"
@@ -136,8 +134,8 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
 #: ttm may be loaded from the initramfs, which then has to hold the new options (AMD's amd-ttm looks for the same).
 _TTM_STAMP = f"{STATE_DIR}/ttm-refreshed"
 _REFRESH_INITRAMFS = (
-    "for image in /boot/initrd.img-*; do if lsinitramfs $image 2>/dev/null | grep -q '/ttm\\.ko'; "
-    "then update-initramfs -u -k ${image#/boot/initrd.img-} || exit 1; fi; done; "
+    "for image in /boot/initrd.img-*; do if lsinitramfs \"$image\" 2>/dev/null | grep -q '/ttm\\.ko'; "
+    'then update-initramfs -u -k "${image#/boot/initrd.img-}" || exit 1; fi; done; '
     f"mkdir -p {STATE_DIR} && touch {_TTM_STAMP}"
 )
 

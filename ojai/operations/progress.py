@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import gevent
-from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
-from pyinfra.connectors.util import CommandOutput
 
 from ojai.diagnosis import explain
+from ojai.pyinfra_internals import CONNECTOR_ARGUMENT_KEYS, CommandOutput, SSHException
 
 #: What to do once a step has failed, before the host is given up: put back what worked.
 OnFailure = Callable[[State, Host], None]

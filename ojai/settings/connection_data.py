@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ojai.pyinfra_internals import FakeConnector, SSHConnector, all_global_arguments
 from ojai.schema.errors import FieldError, shown
 from ojai.schema.nearest import nearest
 
@@ -34,16 +35,12 @@ class Item:
 @cache
 def ssh() -> Mapping[str, Item]:
     """All data of how a host is reached."""
-    from pyinfra.connectors.ssh import SSHConnector
-
     return _items(SSHConnector)
 
 
 @cache
 def global_arguments() -> frozenset[str]:
     """Names of pyinfra's global arguments, which host data may give a default: ``_sudo``, ``_retries`` …"""
-    from pyinfra.api.arguments import all_global_arguments
-
     return frozenset(name for name, _ in all_global_arguments())
 
 
@@ -72,8 +69,6 @@ def errors(data: Mapping[str, Any]) -> Iterable[FieldError]:
 
 @cache
 def _fake() -> Mapping[str, Item]:
-    from pyinfra.connectors.fake import FakeConnector
-
     return _items(FakeConnector)
 
 

@@ -16,6 +16,7 @@ import click
 from pyinfra.api import Host
 from pyinfra.api.exceptions import InventoryError
 
+from ojai.pyinfra_internals import make_inventory, parse_cli_arg
 from ojai.settings import HostSettings, SettingsError, parse
 
 
@@ -46,11 +47,8 @@ def refuse_faulty_data() -> None:
     nothing of ours (``exec``, ``fact``, ``debug-inventory``).
     """
     context = click.get_current_context(silent=True)
-    if context is None or not any(str(pair).endswith(".py") for pair in context.params.get("operations") or ()):
+    if context is None or not any(str(file).endswith(".py") for file in context.params.get("operations") or ()):
         return
-    from pyinfra_cli.inventory import make_inventory
-    from pyinfra_cli.util import parse_cli_arg
-
     params = context.params
     for pair in params.get("data") or ():
         if not pair.partition("=")[0] or "=" not in pair:

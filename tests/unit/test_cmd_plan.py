@@ -18,7 +18,10 @@ from ojai.settings.inventory import Entry, within
 from ojai.sizes import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
-FAKE = (ROOT / "inventory" / "fake.py").read_text()
+SMALL = """
+from ojai.fake import fake_host
+fake = [fake_host("mini-01", {"services": [{"profile": "gemma-4-26b-a4b"}]}, gpu_memory="16GiB")]
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +202,7 @@ def test_facts_are_the_host_s_and_nothing_is_changed() -> None:
 
 def test_facts_of_a_host_with_too_small_a_carve_out(tmp_path: Path) -> None:
     inventory = tmp_path / "fake.py"
-    inventory.write_text(FAKE.replace("mem_info_vram_total\\t68719476736", f"mem_info_vram_total\\t{16 * GIB}"))
+    inventory.write_text(SMALL)
     done = run(str(inventory), "--facts", "--limit", "@fake/mini-01")
     assert done.exit_code == 1
     assert "16 GiB (as the host reports)" in done.stdout
