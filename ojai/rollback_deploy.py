@@ -4,6 +4,8 @@ from pyinfra import host
 
 from ojai.connection import tune
 from ojai.operations import release
+from roles import preflight
 
 tune(host)
-release.put_back(name="Put the last healthy release back")
+if preflight.understands():
+    release.put_back(name="Put the last healthy release back")

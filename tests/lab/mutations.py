@@ -49,6 +49,7 @@ UNIT = "vLLM | vllm-gemma4: write the unit"
 RUN = "vLLM | vllm-gemma4: run the unit"
 SERVES = "vLLM | vllm-gemma4: wait until it serves"
 NOTES = "Ledger | Keep the note of what was added closed"
+FORMAT = "Ledger | Note the version of its format"
 KEEP = "vLLM | Keep the healthy release, to go back to"
 RETIRE = "vLLM | Retire services no longer asked for"
 
@@ -925,6 +926,13 @@ _LEDGER_MUTATIONS = (
         "chmod 777 /var/lib/ojai",
         r"ledger: only root can change the notes.*/var/lib/ojai",
         (NOTES,),
+    ),
+    Mutation(
+        "the version of the notes' format is removed",
+        "Ledger",
+        "rm /var/lib/ojai/schema",
+        pending(FORMAT),
+        (FORMAT,),
     ),
 )
 
