@@ -12,7 +12,7 @@ from ojai.settings.inventory import settings_of
 configure_connection(host)
 settings = settings_of(host)
 
-if settings.removed:
+if settings.removed and preflight.understands():
     vllm.remove(settings=settings)
     caches.remove(settings=settings)
     docker.remove(settings=settings)
@@ -21,7 +21,7 @@ if settings.removed:
     groups.remove(settings=settings)
     kernel.remove(settings=settings)
     ledger.remove()  # what the others read, so last
-elif preflight.passes(settings=settings):  # refuses before anything is changed
+elif not settings.removed and preflight.passes(settings=settings):  # refuses before anything is changed
     ledger.apply()  # the note of what is added, so that it can be taken away again
     docker.tidy(settings=settings)  # no archive of Docker's own that is not asked for
     kernel.apply(settings=settings)  # the OEM kernel, booted

@@ -5,5 +5,8 @@ from pyinfra import host
 from ojai.connection import configure_connection
 from ojai.operations import release
 
+from ojai.roles import preflight
+
 configure_connection(host)
-release.restored(name="Roll back to the last healthy release")
+if preflight.understands():
+    release.restored(name="Roll back to the last healthy release")

@@ -49,6 +49,7 @@ UNIT = "vLLM | vllm-gemma4: write the systemd unit"
 RUN = "vLLM | vllm-gemma4: start the service"
 SERVES = "vLLM | vllm-gemma4: wait until it is healthy"
 NOTES = "Ledger | Restrict ledger permissions to root"
+FORMAT = "Ledger | Write the ledger's schema version"
 KEEP = "vLLM | Save the healthy release for rollback"
 RETIRE = "vLLM | Remove services no longer configured"
 
@@ -925,6 +926,13 @@ _LEDGER_MUTATIONS = (
         "chmod 777 /var/lib/ojai",
         r"ledger: only root can change the notes.*/var/lib/ojai",
         (NOTES,),
+    ),
+    Mutation(
+        "the version of the notes' format is removed",
+        "Ledger",
+        "rm /var/lib/ojai/schema",
+        pending(FORMAT),
+        (FORMAT,),
     ),
 )
 
