@@ -26,12 +26,14 @@ lab: setup ## build and boot the lab, provision it, verify it, say what it is no
 lab-down: setup ## stop the lab; nothing is left running
 	$(BIN)/ojai lab down
 
-test: lint unit molecule lab-test ## everything: style, types, unit, roles, and the deploy on a real virtual machine
+test: ## everything: style, types, unit, roles, and the deploy on a real virtual machine
+	@MAKE='$(MAKE)' tools/suites.sh lint unit molecule lab-test
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	git ls-files -z '*.sh' .ci/run | xargs -0 $(BIN)/shellcheck -x
 
 unit: packages ## tests that need no machine
 	$(BIN)/python -m pytest tests/unit tests/roles -n 2 -q

@@ -24,7 +24,7 @@ in_guest systemctl mask grub-common.service systemd-binfmt.service sys-kernel-de
 
 say "stock kernel of $LAB_STOCK_SUITE"
 # The same mirror as the guest's own sources, another suite; only while this one package is installed.
-cat "$ROOT"/etc/apt/sources.list $(find "$ROOT/etc/apt/sources.list.d" -name '*.list') 2>/dev/null |
+find "$ROOT/etc/apt" -name '*.list' -exec cat {} + |
   sed "s/$LAB_SUITE/$LAB_STOCK_SUITE/g" > "$ROOT/tmp/stock.list"
 from_stock() { in_guest "$@" -o Dir::Etc::SourceList=/tmp/stock.list -o Dir::Etc::SourceParts=/dev/null; }
 from_stock apt-get -q update
@@ -82,5 +82,6 @@ dd if="$core" of="$disk" bs=512 seek=1 conv=notrunc status=none
 umount "$plain"
 for_mmdebstrap
 echo "$release" > "$OUT/stock-kernel"
+# shellcheck disable=SC2016 # dpkg-query's own variables, not the shell's
 in_guest dpkg-query -W -f '${Package} ${Version}\n' > "$OUT/packages"
 say "done: $release"

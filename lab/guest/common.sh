@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by build.sh (the virtual machine's disk) and container.sh (a container's root file system): what both have
 # in common. ROOT is the new system, GUEST this folder.
 : "${ROOT:?}" "${GUEST:?}" "${LAB_PRESEED_PACKAGES:?}"

@@ -214,7 +214,7 @@ class SourceRefreshed(FactBase[bool]):
             script += (
                 f"sed -n 's/^URIs: *//p' {shlex.join(sources)} 2>/dev/null | "
                 "sed 's,^[a-z]*://,,; s,^[^/]*@,,; s,/*$,,; s,_,%5f,g; s,/,_,g' | while read -r name; do "
-                "ls /var/lib/apt/lists/${name}_dists_*Release >/dev/null 2>&1 || echo no; done"
+                'ls /var/lib/apt/lists/"$name"_dists_*Release >/dev/null 2>&1 || echo no; done'
             )
         return script
 

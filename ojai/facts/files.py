@@ -66,7 +66,7 @@ class SecretFile(FactBase[Secrets | None]):
         """Owner and mode, then a sum for each name."""
         file = shlex.quote(path)
         sums = "".join(
-            f" && printf '%s %s\\n' {name} "
+            f" && printf '%s %s\\n' {shlex.quote(name)} "
             f'"$({{ LC_ALL=C grep -aE {shlex.quote(setting([name]))} {file} || true; }} | sha256sum)"'
             for name in names
         )
@@ -93,7 +93,8 @@ class Existing(FactBase[tuple[str, ...]]):
 
     def command(self, paths: tuple[str, ...]) -> str:
         """One line for each that is there."""
-        return f'for path in {shlex.join(paths)}; do ! [ -e "$path" -o -L "$path" ] || printf "%s\\n" "$path"; done'
+        there = '[ -e "$path" ] || [ -L "$path" ]'
+        return f'for path in {shlex.join(paths)}; do if {there}; then printf "%s\\n" "$path"; fi; done'
 
     def process(self, output: list[str]) -> tuple[str, ...]:
         """The lines."""

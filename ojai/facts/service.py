@@ -128,12 +128,12 @@ class ServerEndpoint(FactBase[Endpoint]):
 
     def command(self, port: int, container: str, address: str = "127.0.0.1") -> str:
         """Two requests with short bounds, and who listens. An API key guards /v1 only: /health answers without."""
-        base = f"http://{address}:{port:d}"
+        base = shlex.quote(f"http://{address}:{port:d}")
         return (
             f"id=$({DOCKER} container inspect --format '{{{{.Id}}}}' {shlex.quote(container)} 2>/dev/null); "
             f"for pid in $(ss -ltnpH 'sport = :{port:d}' | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do "
-            'grep -q "${id:-none}" /proc/$pid/cgroup 2>/dev/null || '
-            'printf "other=%s %s\\n" $pid "$(cat /proc/$pid/comm 2>/dev/null)"; done; '
+            'grep -q "${id:-none}" "/proc/$pid/cgroup" 2>/dev/null || '
+            'printf "other=%s %s\\n" "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"; done; '
             f"printf 'health=%s\\n' \"$(curl -s -o /dev/null -m 5 -w '%{{http_code}}' {base}/health)\"; "
             f"printf 'models=%s\\n' \"$(curl -s -m 5 -w ' %{{http_code}}' {base}/v1/models | tr '\\n' ' ')\"; :"
         )

@@ -216,11 +216,11 @@ def _finished(found: Packages) -> Steps:
 def _purge(names: str, ours: Iterable[str]) -> str:
     """Shell that purges those of ``names`` (words) with which nothing has to go that is not among ``ours``."""
     return (
-        f"set -e; all=' {' '.join(ours)} '; gone=; for name in {names}; do "
+        f"set -e; all=' {' '.join(ours)} '; set --; for name in {names}; do "
         f"with=$({COMMAND} --simulate purge \"$name\" | sed -n 's/^\\(Purg\\|Remv\\) \\([^ ]*\\).*/\\2/p'); "
         'needed=; for each in $with; do case "$all" in *" $each "*) ;; *) needed="$needed $each";; esac; done; '
-        'if [ -z "$needed" ]; then gone="$gone $name"; else echo "$name stays:$needed needs it"; fi; done; '
-        f'[ -z "$gone" ] || {COMMAND} purge $gone'
+        'if [ -z "$needed" ]; then set -- "$@" "$name"; else echo "$name stays:$needed needs it"; fi; done; '
+        f'[ $# = 0 ] || {COMMAND} purge "$@"'
     )
 
 

@@ -136,8 +136,8 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
 #: ttm may be loaded from the initramfs, which then has to hold the new options (AMD's amd-ttm looks for the same).
 _TTM_STAMP = f"{STATE_DIR}/ttm-refreshed"
 _REFRESH_INITRAMFS = (
-    "for image in /boot/initrd.img-*; do if lsinitramfs $image 2>/dev/null | grep -q '/ttm\\.ko'; "
-    "then update-initramfs -u -k ${image#/boot/initrd.img-} || exit 1; fi; done; "
+    "for image in /boot/initrd.img-*; do if lsinitramfs \"$image\" 2>/dev/null | grep -q '/ttm\\.ko'; "
+    'then update-initramfs -u -k "${image#/boot/initrd.img-}" || exit 1; fi; done; '
     f"mkdir -p {STATE_DIR} && touch {_TTM_STAMP}"
 )
 

@@ -4,7 +4,6 @@ from pyinfra import host
 
 from ojai.connection import configure_connection
 from ojai.operations import release
-
 from ojai.roles import preflight
 
 configure_connection(host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,9 @@ def verify_host(inventory: str, host: str, disruptive: bool = False, timeout_sec
     The dry run that looks for drift takes as long as all else together, so the two run side by side; not so with
     ``disruptive``, which would pull the host away from under it.
     """
+    if not host.startswith("@local") and shutil.which("ssh") is None:
+        error = "this computer has no program `ssh`, which the checks connect with: apt install openssh-client"
+        return Verdict(host=host, checks=(), junit="", error=error)
     drift, rest = ["test_drift.py"], sorted(path.name for path in CHECKS.glob("test_*.py") if path.stem != "test_drift")
     with ThreadPoolExecutor(max_workers=1 if disruptive else 2) as pool:
         first = pool.submit(_run, inventory, host, drift, False, timeout_seconds)

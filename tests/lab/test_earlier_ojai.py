@@ -18,7 +18,7 @@ import pytest
 from ojai.lab import state
 from ojai.pyinfra_runs.verification import CHECKS, read_junit
 from tests.lab import manifest
-from tests.lab.machine import TIMEOUT, ROOT, Deploy, Guest, Lab
+from tests.lab.machine import ROOT, TIMEOUT, Deploy, Guest, Lab
 
 LAB = Lab(ROOT / ".lab-earlier")
 EARLIER = "e5f0d01"
@@ -115,7 +115,9 @@ def test_a_host_of_an_earlier_ojai_is_converged_verified_and_removed(earlier, gu
     assert guest.root("ls /var/lib/ojai/added") and guest.run("test -e /var/lib/ojai/schema").returncode != 0
 
     converged = deploy(INVENTORY, DEPLOY)
-    assert (converged.status, converged.changed) == (0, ["Ledger | Write the ledger's schema version"]), converged.output
+    assert (converged.status, converged.changed) == (0, ["Ledger | Write the ledger's schema version"]), (
+        converged.output
+    )
     again = deploy(INVENTORY, DEPLOY)
     assert (again.status, again.changed) == (0, []), again.output
 

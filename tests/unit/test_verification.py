@@ -123,3 +123,15 @@ def test_junit_is_written_where_it_is_asked_for(hosts, tmp_path):
     report = tmp_path / "out.xml"
     CliRunner().invoke(command, [hosts, "--junit", str(report)])
     assert {suite.get("name") for suite in ElementTree.parse(report).iter("testsuite")} == {"good", "gone"}
+
+
+def test_without_ssh_it_is_asked_for_by_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (verdict,) = verification.verify("inventory/fleet.py", ["mini-01"])
+    assert not verdict.ok and "apt install openssh-client" in verdict.error
+
+
+def test_without_ssh_this_computer_can_still_be_checked(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(verification, "_run", lambda *_: read_junit("@local", GOOD))
+    assert next(verification.verify("inventory/fleet.py", ["@local"])).ok

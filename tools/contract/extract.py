@@ -103,7 +103,7 @@ def rocm_quantization_methods() -> list[str]:
     if spec is None or spec.origin is None:
         raise Unknown("vllm.platforms.rocm is not there")
     for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "supported_quantization":
+        if isinstance(node, ast.AnnAssign) and node.value and ast.unparse(node.target) == "supported_quantization":
             return sorted(ast.literal_eval(node.value))
     raise Unknown("RocmPlatform.supported_quantization is not a list any more")
 

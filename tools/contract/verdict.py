@@ -97,7 +97,7 @@ class Judge:
             field = getattr(getattr(vllm.config, group, None), "__pydantic_fields__", {}).get(dest)
             value = getattr(args, dest, None)
             if field is not None and value is not None and (field.metadata or dest in self.json_fields):
-                declared = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+                declared: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
                 try:
                     TypeAdapter(declared).validate_python(value)
                 except ValidationError as refused:
