@@ -28,7 +28,7 @@ def host():
 def notes(tmp_path, monkeypatch):
     """The ledger, in a folder of the test's own."""
     folder = tmp_path / "added"
-    for module in (ledger, files, apt):
+    for module in (ledger, files):
         monkeypatch.setattr(module, "ADDED_DIR", str(folder))
     return folder
 
