@@ -89,7 +89,7 @@ class Release:
         mine = {replace(released.serving, timeout=0): released.contents.same_as for released in self.services}
         return mine == {replace(released.serving, timeout=0): released.contents.same_as for released in services}
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """One line for a person."""
         parts = [f"{r.serving.name} ({r.serving.model} on port {r.serving.port})" for r in self.services]
         return f"the release of {self.kept}: {', '.join(parts) or 'no service'}"

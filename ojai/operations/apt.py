@@ -116,7 +116,8 @@ def keyring(path: str, url: str, fingerprint: str) -> Steps:
         f"""set -eu
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; export GNUPGHOME="$work"
 curl --fail --silent --show-error --location --retry 3 --max-time 120 -o "$work/key" {shlex.quote(url)} || {{
-  echo "the signing key could not be downloaded from {url}: is the mirror up, and can this host reach it?" >&2; exit 1; }}
+  echo "the signing key could not be downloaded from {url}: is the mirror up, and reachable from this host?" >&2
+  exit 1; }}
 gpg --batch --quiet --dearmor -o "$work/key.gpg" "$work/key" 2>/dev/null || cp "$work/key" "$work/key.gpg"
 found=$(gpg --batch --with-colons --show-keys "$work/key.gpg" 2>/dev/null |
   awk -F: '$1 == "pub" {{p = 1}} $1 == "sub" {{p = 0}} $1 == "fpr" && p {{print $10; p = 0}}' | paste -sd ' ')

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import gevent
 from paramiko import SSHException
 from pyinfra import logger
-from pyinfra.api import FunctionCommand, Host, State
+from pyinfra.api import FactBase, FunctionCommand, Host, State, StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.connectors.util import CommandOutput
 
 from ojai.diagnosis import Catalogue, explain
+
+T = TypeVar("T")
 
 #: What to do after a step has failed, before the host is given up: restore what worked.
 OnFailure = Callable[[State, Host], None]
@@ -39,7 +41,7 @@ def complain(host: Host, message: str) -> None:
         logger.error(f"{host.print_prefix}{line}")
 
 
-def ask(host: Host, command: str, **arguments: Any) -> tuple[bool, CommandOutput]:
+def ask(host: Host, command: str | StringCommand, **arguments: Any) -> tuple[bool, CommandOutput]:
     """Run ``command`` on the host. If the connection is lost, it has failed without output.
 
     pyinfra would print a traceback for an exception that is raised within an operation.
@@ -49,6 +51,12 @@ def ask(host: Host, command: str, **arguments: Any) -> tuple[bool, CommandOutput
     except (OSError, EOFError, SSHException):
         return False, CommandOutput([])
     return success, output
+
+
+def read(host: Host, fact: FactBase[T], **arguments: Any) -> T:
+    """Read a fact now, while an operation runs; its default if the host does not answer."""
+    success, output = ask(host, fact.command(**arguments), **connector_arguments(host))
+    return fact.process(output.stdout_lines) if success else fact.default()
 
 
 def run(

@@ -147,7 +147,7 @@ def test_an_upgrade_that_cannot_start_ends_with_cause_and_cure_and_is_taken_back
         "unrecognized arguments: --disable-log-requests",
         "cause:",
         "what to do:",
-        "was taken back: the release of",
+        "was rolled back: the release of",
         "serves again",
     ):
         assert word in done.output, done.output[-3000:]

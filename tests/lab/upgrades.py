@@ -252,7 +252,7 @@ def _faults(failure: Failure, failed: Deploy, names: str, before: str, after: st
         yield f"the deploy ended with status {failed.status}; expected 1"
     if not re.search(failure.says, failed.output):
         yield f"the deploy did not say {failure.says!r}"
-    if not re.search(r"taken back: the release of .* serves again|the release of .* still serves", failed.output):
+    if not re.search(r"rolled back: the release of .* serves again|the release of .* still serves", failed.output):
         yield "the deploy did not say that the old release serves"
     if "Traceback" in failed.output:
         yield "a traceback"
