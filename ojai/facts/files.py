@@ -1,4 +1,4 @@
-"""Whole files, small ones: their text, owner and mode."""
+"""Files and folders: text, owner and mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class File:
 
 
 class SmallFile(FactBase[File | None]):
-    """A :class:`File`, or None where there is none. Links count as absent: what is owned is a file."""
+    """The :class:`File` at ``path``; None without one. A link counts as none: only a file can be ours."""
 
     @staticmethod
     def default() -> File | None:
@@ -29,7 +29,7 @@ class SmallFile(FactBase[File | None]):
         return None
 
     def command(self, path: str) -> str:
-        """Owner and mode, then the content in base64, so that no byte of it can be taken for an answer of ours."""
+        """Owner and mode, then the content in base64, so that it cannot be mistaken for the first line."""
         file = shlex.quote(path)
         return f"if test -f {file} && ! test -L {file}; then stat -c '%U %G %a' {file} && base64 -w 0 {file}; fi"
 
@@ -42,8 +42,7 @@ class SmallFile(FactBase[File | None]):
 
 @dataclass(frozen=True)
 class Secrets:
-    """An environment file, but not what is in it: ``sums`` are SHA-256 of the lines that set a name, all of them
-    together, by that name."""
+    """An environment file without its content. ``sums``: name -> SHA-256 of all the lines that set it."""
 
     user: str
     group: str
@@ -52,9 +51,12 @@ class Secrets:
 
 
 class SecretFile(FactBase[Secrets | None]):
-    """:class:`Secrets` of the regular file at ``path`` for ``names``; None where there is none.
+    """The :class:`Secrets` in a regular file; None without one.
 
-    Its content stays on the host: with ``-vvv`` pyinfra shows what a fact is told.
+    The content stays on the host, because pyinfra prints the output of a fact with ``-vvv``.
+
+    + path: the file
+    + names: variables whose sums are read
     """
 
     @staticmethod
@@ -63,7 +65,7 @@ class SecretFile(FactBase[Secrets | None]):
         return None
 
     def command(self, path: str, names: tuple[str, ...]) -> str:
-        """Owner and mode, then a sum for each name."""
+        """Owner and mode, then a line with the sum for each name."""
         file = shlex.quote(path)
         sums = "".join(
             f" && printf '%s %s\\n' {shlex.quote(name)} "
@@ -92,7 +94,7 @@ class Existing(FactBase[tuple[str, ...]]):
         return ()
 
     def command(self, paths: tuple[str, ...]) -> str:
-        """One line for each that is there."""
+        """One line for each that exists."""
         there = '[ -e "$path" ] || [ -L "$path" ]'
         return f'for path in {shlex.join(paths)}; do if {there}; then printf "%s\\n" "$path"; fi; done'
 
@@ -103,7 +105,7 @@ class Existing(FactBase[tuple[str, ...]]):
 
 @dataclass(frozen=True)
 class Entry:
-    """What is at a path: ``kind`` as stat names it (``directory``, ``symbolic link``, …), owner and mode."""
+    """What is at a path: its ``kind`` as stat names it (``directory``, ``symbolic link``, …), owner and mode."""
 
     kind: str
     user: str
@@ -112,7 +114,7 @@ class Entry:
 
 
 class Places(FactBase[dict[str, Entry]]):
-    """The :class:`Entry` at each of ``paths`` itself (links are not followed), where there is one."""
+    """Path -> :class:`Entry`, for those of ``paths`` that exist. Links are not followed."""
 
     @staticmethod
     def default() -> dict[str, Entry]:
@@ -120,7 +122,7 @@ class Places(FactBase[dict[str, Entry]]):
         return {}
 
     def command(self, paths: tuple[str, ...]) -> str:
-        """``stat`` of the things themselves."""
+        """``stat``, which does not follow links."""
         return f"LC_ALL=C stat -c '%U:%G:%a:%F:%n' {shlex.join(paths)} 2>/dev/null || true"
 
     def process(self, output: list[str]) -> dict[str, Entry]:
@@ -133,7 +135,7 @@ class Places(FactBase[dict[str, Entry]]):
 
 
 class EmptyFolder(FactBase[bool]):
-    """Whether there is a folder at ``path`` with nothing in it."""
+    """Whether there is an empty folder at ``path``."""
 
     @staticmethod
     def default() -> bool:
@@ -151,8 +153,12 @@ class EmptyFolder(FactBase[bool]):
 
 
 class NewerThan(FactBase[bool]):
-    """Whether the file at ``path`` is there and newer than every one of ``inputs`` that exists, and ``sound`` (shell)
-    succeeds."""
+    """Whether a file exists, is newer than its inputs, and is sound.
+
+    + path: the file
+    + inputs: files; those that do not exist do not count
+    + sound: shell that succeeds if the file is sound
+    """
 
     @staticmethod
     def default() -> bool:
@@ -160,7 +166,7 @@ class NewerThan(FactBase[bool]):
         return False
 
     def command(self, path: str, inputs: tuple[str, ...], sound: str = "true") -> str:
-        """Prints ``newer`` when it is."""
+        """Prints ``newer`` if it is."""
         file = shlex.quote(path)
         older = " && ".join(f"! test {shlex.quote(name)} -nt {file}" for name in inputs)
         return f"if test -e {file} && {older} && ( {sound} ) >/dev/null 2>&1; then echo newer; fi"

@@ -691,7 +691,7 @@ _DOCKER_MUTATIONS = (
         f"echo '{{broken' > {_DAEMON_FILE}",
         r"docker: configuration can be read.*daemon\.json",
         (DAEMON,),
-        refused=r"/etc/docker/daemon\.json: found a file that is no JSON",
+        refused=r"/etc/docker/daemon\.json: found a file that is not JSON",
         why="it may hold settings of others, which would be lost with it",
         undo="cp /var/lib/ojai/added/json-etc-docker-daemon.json /etc/docker/daemon.json && "
         "chmod 644 /etc/docker/daemon.json && touch -d 2001-01-01 /etc/docker/daemon.json",

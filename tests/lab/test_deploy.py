@@ -171,7 +171,7 @@ def test_others_settings_of_the_docker_daemon_stay(guest):
     guest.root("echo '{broken' > /etc/docker/daemon.json")
     refused = deploy()
     assert refused.status == 1
-    assert "/etc/docker/daemon.json: found a file that is no JSON" in refused.output
+    assert "/etc/docker/daemon.json: found a file that is not JSON" in refused.output
     assert "Traceback" not in refused.output
     assert guest.root("cat /etc/docker/daemon.json") == "{broken"
     guest.root("rm /etc/docker/daemon.json")

@@ -19,7 +19,7 @@ from real_host import RealHost
 from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
 from ojai.facts.docker import DockerContainer, DockerDaemon, DockerImage, Pulled, PulledImage
 from ojai.facts.files import Entry, Existing, File, Places, SecretFile, Secrets, SmallFile
-from ojai.facts.groups import Groups
+from ojai.facts.groups import DEVICE, GpuDevices, Groups
 from ojai.facts.kernel import BootFiles, KernelState, Lacking, Ttm, TtmLimit
 from ojai.facts.ledger import Added, Loose, OwnUnits
 from ojai.facts.report import HostReport
@@ -113,6 +113,21 @@ def test_groups(host):
         entry.gr_name: (entry.gr_gid, entry.gr_mem)
     }
     assert host.get_fact(Groups, names=("no-such-group",)) == {}
+
+
+def test_gpu_devices(host, tmp_path):
+    """A file in the place of a device that was deleted is told from a device."""
+    write(tmp_path, **{"dev/kfd": "x"})
+    (tmp_path / "dev/dri").mkdir()
+    (tmp_path / "dev/dri/renderD128").symlink_to("/nowhere")
+    done = host.sh(rooted(GpuDevices().command(), tmp_path, "/dev/kfd", "/dev/dri"))
+    found = GpuDevices().process(done.stdout.splitlines())
+    assert {path.removeprefix(str(tmp_path)): (node.kind, node.group) for path, node in found.items()} == {
+        "/dev/kfd": ("regular file", GROUP),
+        "/dev/dri/renderD128": ("symbolic link", GROUP),
+    }
+    device = host.sh(GpuDevices().command().replace("/dev/kfd", "/dev/null")).stdout.splitlines()[0]
+    assert device.endswith(f":{DEVICE}")
 
 
 @debian
