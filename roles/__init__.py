@@ -1,1 +1,1 @@
-"""One module a role: what a part of the machine should be, and how it is taken away again."""
+"""One module per role: ``apply`` sets up a part of the machine, ``remove`` takes it away again."""

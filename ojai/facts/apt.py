@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from ojai.facts import script
+from ojai.facts import Lines, Yes, script
 
 
 @dataclass(frozen=True)
@@ -199,13 +199,8 @@ rm -rf "$home"
 """
 
 
-class KeyringFingerprints(FactBase[tuple[str, ...]]):
+class KeyringFingerprints(Lines):
     """Fingerprints (40 upper-case hex digits) of the primary keys in the keyring file at ``path``."""
-
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        """No file, or no key in it."""
-        return ()
 
     def command(self, path: str) -> str:
         """gpg's listing, for programs."""
@@ -240,25 +235,16 @@ echo yes
 """
 
 
-class SourceRefreshed(FactBase[bool]):
+class SourceRefreshed(Yes):
     """Whether apt has read its sources since they were last changed, and still has their lists.
 
     + stamp: file that our own ``apt-get update`` writes
     + inputs: sources, keys and pins
     """
 
-    @staticmethod
-    def default() -> bool:
-        """No."""
-        return False
-
     def command(self, stamp: str, inputs: tuple[str, ...]) -> str:
         """Prints ``no`` for each reason against it, then ``yes``."""
         return script(_REFRESHED, *inputs, stamp=stamp)
-
-    def process(self, output: list[str]) -> bool:
-        """Nothing but ``yes``."""
-        return output == ["yes"]
 
 
 class Alternative(FactBase[bool]):
@@ -281,19 +267,10 @@ class Alternative(FactBase[bool]):
         return output != ["elsewhere"]
 
 
-class AptLists(FactBase[tuple[str, ...]]):
+class AptLists(Lines):
     """Names of apt's list files that begin with one of ``prefixes``."""
-
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def command(self, prefixes: tuple[str, ...]) -> str:
         """One name per line. An archive's URL is part of its lists' names, with _ for /."""
         begins = " ".join(f"-o -name {shlex.quote(prefix + '*')}" for prefix in prefixes).removeprefix("-o ")
         return f"find /var/lib/apt/lists -maxdepth 1 -type f \\( {begins} \\) -printf '%f\\n' | sort"
-
-    def process(self, output: list[str]) -> tuple[str, ...]:
-        """The names."""
-        return tuple(line for line in output if line)

@@ -34,11 +34,6 @@ class Image:
 class DockerImage(FactBase[Image | None]):
     """The local :class:`Image` called ``reference``; None without one, or without Docker."""
 
-    @staticmethod
-    def default() -> Image | None:
-        """No image."""
-        return None
-
     def command(self, reference: str) -> str:
         """``docker image inspect``; its failure is an answer too."""
         return f"{DOCKER} image inspect --format '{{{{json .}}}}' {shlex.quote(reference)} 2>/dev/null || true"
@@ -98,11 +93,6 @@ made=$(printf '%s\n' "$shown" | sed -n 's/^Runs=[^ ]* [^ ]* [^ ]* //p')
 
 class DockerContainer(FactBase[ContainerState | None]):
     """The :class:`ContainerState` of the container of this name; None without one."""
-
-    @staticmethod
-    def default() -> ContainerState | None:
-        """No container."""
-        return None
 
     def command(self, container: str) -> str:
         """``Key=value`` lines; the mounts are compared with what is at their paths now."""

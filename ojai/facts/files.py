@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
+from ojai.facts import Lines, Yes
+
 
 @dataclass(frozen=True)
 class File:
@@ -22,11 +24,6 @@ class File:
 
 class SmallFile(FactBase[File | None]):
     """The :class:`File` at ``path``; None without one. A link counts as none: only a file can be ours."""
-
-    @staticmethod
-    def default() -> File | None:
-        """No file."""
-        return None
 
     def command(self, path: str) -> str:
         """Owner and mode, then the content in base64, so that it cannot be mistaken for the first line."""
@@ -59,11 +56,6 @@ class SecretFile(FactBase[Secrets | None]):
     + names: variables whose sums are read
     """
 
-    @staticmethod
-    def default() -> Secrets | None:
-        """No file."""
-        return None
-
     def command(self, path: str, names: tuple[str, ...]) -> str:
         """Owner and mode, then a line with the sum for each name."""
         file = shlex.quote(path)
@@ -85,22 +77,13 @@ def setting(names: Iterable[str]) -> str:
     return f"^[[:space:]]*({'|'.join(names)})[[:space:]]*(=|$)"
 
 
-class Existing(FactBase[tuple[str, ...]]):
+class Existing(Lines):
     """Those of ``paths`` that exist, dangling links included."""
-
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        """None of them."""
-        return ()
 
     def command(self, paths: tuple[str, ...]) -> str:
         """One line for each that exists."""
         there = '[ -e "$path" ] || [ -L "$path" ]'
         return f'for path in {shlex.join(paths)}; do if {there}; then printf "%s\\n" "$path"; fi; done'
-
-    def process(self, output: list[str]) -> tuple[str, ...]:
-        """The lines."""
-        return tuple(output)
 
 
 @dataclass(frozen=True)
@@ -134,25 +117,16 @@ class Places(FactBase[dict[str, Entry]]):
         return found
 
 
-class EmptyFolder(FactBase[bool]):
+class EmptyFolder(Yes):
     """Whether there is an empty folder at ``path``."""
 
-    @staticmethod
-    def default() -> bool:
-        """No."""
-        return False
-
     def command(self, path: str) -> str:
-        """Prints ``empty`` for an empty folder."""
+        """Prints ``yes`` for an empty folder."""
         place = shlex.quote(path)
-        return f'if test -d {place} && test -z "$(ls -A {place})"; then echo empty; fi'
-
-    def process(self, output: list[str]) -> bool:
-        """The word, or nothing."""
-        return output == ["empty"]
+        return f'if test -d {place} && test -z "$(ls -A {place})"; then echo yes; fi'
 
 
-class NewerThan(FactBase[bool]):
+class NewerThan(Yes):
     """Whether a file exists, is newer than its inputs, and is sound.
 
     + path: the file
@@ -160,17 +134,8 @@ class NewerThan(FactBase[bool]):
     + sound: shell that succeeds if the file is sound
     """
 
-    @staticmethod
-    def default() -> bool:
-        """No."""
-        return False
-
     def command(self, path: str, inputs: tuple[str, ...], sound: str = "true") -> str:
-        """Prints ``newer`` if it is."""
+        """Prints ``yes`` if it is."""
         file = shlex.quote(path)
         older = " && ".join(f"! test {shlex.quote(name)} -nt {file}" for name in inputs)
-        return f"if test -e {file} && {older} && ( {sound} ) >/dev/null 2>&1; then echo newer; fi"
-
-    def process(self, output: list[str]) -> bool:
-        """The word, or nothing."""
-        return output == ["newer"]
+        return f"if test -e {file} && {older} && ( {sound} ) >/dev/null 2>&1; then echo yes; fi"

@@ -40,11 +40,6 @@ done
 class KernelState(FactBase[Kernels | None]):
     """The :class:`Kernels` of the host; None if it did not answer."""
 
-    @staticmethod
-    def default() -> Kernels | None:
-        """No answer."""
-        return None
-
     def command(self) -> str:
         """The running release, then a line for each that is installed."""
         return _KERNELS.strip()

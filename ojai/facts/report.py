@@ -187,11 +187,6 @@ class HostReport(FactBase[Report | None]):
     + models: folders in the Hugging Face cache of models that need no disk space if the host has them
     """
 
-    @staticmethod
-    def default() -> Report | None:
-        """No answer."""
-        return None
-
     def command(
         self,
         places: tuple[str, ...] = ("/",),
