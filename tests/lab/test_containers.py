@@ -36,9 +36,9 @@ from pyinfra.api import operation
 from pyinfra.facts.server import Hostname
 from pyinfra.operations import server
 
-from ojai.connection import tune
+from ojai.connection import configure_connection
 
-tune(host)
+configure_connection(host)
 
 
 @operation()
