@@ -24,10 +24,11 @@ from testinfra.backend.local import LocalBackend  # type: ignore[import-untyped]
 from testinfra.backend.ssh import SshBackend  # type: ignore[import-untyped]
 from testinfra.host import Host  # type: ignore[import-untyped]
 
+from ojai.engines import ResolvedService
 from ojai.parameters import find_deploy
-from ojai.profiles import Profile, load
+from ojai.profiles import Profile
 from ojai.pyinfra_runs.drift import UNREACHABLE
-from ojai.settings import HostSettings, Service, connection_data, parse
+from ojai.settings import HostSettings, connection_data, parse
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
 
 #: A word of ssh's complaint, and what to look at. ``{x}`` is the value in the host's data.
@@ -264,7 +265,7 @@ class Served:
     """One service of the host and the profile it serves."""
 
     mini: Mini
-    service: Service
+    service: ResolvedService
     profile: Profile
 
     @property
@@ -275,7 +276,7 @@ class Served:
     @property
     def model(self) -> str:
         """The name that its API gives the model."""
-        return self.mini.settings.command(self.service).served_model_name
+        return self.service.command.served_model_name
 
     def inspect(self, template: str) -> str:
         """What Docker says of its container."""
@@ -288,4 +289,4 @@ def services(mini: Mini) -> list[Served]:
     """What the host serves. A check that asks for it is skipped where that is nothing."""
     if not mini.settings.services:
         pytest.skip("the inventory names no service")
-    return [Served(mini, service, load(service.profile)) for service in mini.settings.services]
+    return [Served(mini, service, service.profile) for service in mini.settings.resolved]

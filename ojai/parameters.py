@@ -1,8 +1,9 @@
-"""What the commands that take an INVENTORY share."""
+"""Parameters that several commands have."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from getpass import getpass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ojai import resources
-from ojai.schema.errors import nearest
+from ojai import accelerators, profiles, resources
+from ojai.schema.nearest import nearest
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
+from ojai.sizes import parse_memory
 
 
 class InventoryFile(click.ParamType[str]):
@@ -86,3 +88,53 @@ def sudo_password() -> str:
     if not given:
         raise click.UsageError("--use-sudo-password: found neither a terminal to ask on nor a line on standard input")
     return given
+
+
+class Amount(click.ParamType[int]):
+    """An amount of memory on the command line: "64GiB", "16 GB"; with ``parse``, see `ojai.sizes`."""
+
+    name = "amount"
+
+    def __init__(self, parse: Callable[[str | int], int] = parse_memory) -> None:
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes, or a usage error."""
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ProfileName(click.ParamType[profiles.Profile]):
+    """The name of a profile."""
+
+    name = "profile"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> profiles.Profile:
+        """The profile, or a usage error with the nearest name."""
+        try:
+            return profiles.load(value)
+        except profiles.ProfileError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The profiles that begin so."""
+        return [CompletionItem(name) for name in profiles.names() if name.startswith(incomplete)]
+
+
+class AcceleratorName(click.ParamType[str]):
+    """The name of an accelerator."""
+
+    name = "accelerator"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, if there is one, or a usage error with the nearest."""
+        try:
+            return accelerators.load(value).name
+        except accelerators.UnknownAcceleratorError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The accelerators that begin so."""
+        return [CompletionItem(name) for name in accelerators.names() if name.startswith(incomplete)]

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from ojai.parameters import InventoryFile, find_deploy, limit_option, resolved, sudo_password
 from ojai.pyinfra_runs.verification import DRIFT, TIMEOUT, Plan, Verdict, areas, merge_junit, verify
-from ojai.schema.errors import nearest
+from ojai.schema.nearest import nearest
 
 #: What to do about failed checks of an area, beside running the deploy again.
 _NEXT_STEPS = {

@@ -133,8 +133,8 @@ def units() -> list[tuple[str, str, tuple[str, ...]]]:
             "environment": {"X": "50% of $HOME #1"},
         }
         host = parse("mini", {"services": [choices]})
-        command = host.command(host.services[0], group_ids={"video": 44, "render": 992})
-        found.append((name, vllm.render_unit(host.services[0], command), command.docker_argv))
+        service = host.resolved[0].on_host({"video": 44, "render": 992}, None)
+        found.append((name, vllm.render_unit(service), service.command.docker_argv))
     return found
 
 

@@ -1,6 +1,7 @@
 """The memory budget of a service: a profile with its choices, on an accelerator, in a host's memory.
 
 >>> from ojai import profiles
+>>> from ojai.sizes import GIB
 >>> host = HostMemory(gpu_bytes=16 * GIB)
 >>> print(of(profiles.load("gemma-4-26b-a4b"), host).suggestion)
 needs a carve-out of at least 56 GiB: set 64 GB in the BIOS
@@ -8,21 +9,16 @@ needs a carve-out of at least 56 GiB: set 64 GB in the BIOS
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from pydantic import ValidationError
 
+from ojai import accelerators
 from ojai.accelerators import Accelerator
-from ojai.accelerators import load as load_accelerator
 from ojai.memory import Budget, Decode, Demand, HostMemory, budget, decode
 from ojai.profiles import Features, Profile, ProfileError, effective
-from ojai.sizes import GIB
-
-#: The guides' box: 64 GB given to the GPU in the BIOS [guide 000, guide 001 section 3.2].
-GUIDES_GPU_BYTES: Final = 64 * GIB
-
-DEFAULT_ACCELERATOR: Final = "gfx1150"
+from ojai.schema.errors import field_errors
 
 #: Raw engine arguments that change vLLM's own sum in a way that is not followed here.
 _UNCOUNTED: Final = (
@@ -37,65 +33,66 @@ _UNCOUNTED: Final = (
 )
 
 
-def demand(profile: Profile, features: Features | None = None) -> Demand:
-    """What `profile` asks of the memory, with a service's `features` laid over its own.
+def demand(profile: Profile, chosen: Features) -> Demand:
+    """What `profile` asks of the memory with the features in force (see `effective`).
 
     Raises:
         ProfileError: a choice that has no budget (a cache format whose size is not known).
     """
-    chosen = effective(profile, features)
     asked = {
+        "weights_bytes": profile.weights_bytes,
+        "largest_shard_bytes": profile.largest_shard_bytes,
+        "geometry": profile.geometry,
         "max_model_len": chosen.max_model_len or profile.geometry.max_context,
-        "block_size": chosen.block_size,
-        "max_num_batched_tokens": chosen.max_num_batched_tokens,
-        "max_num_seqs": chosen.max_num_seqs,
+        **{name: getattr(chosen, name) for name in ("block_size", "max_num_batched_tokens", "max_num_seqs")},
     }
     for name in ("kv_cache_dtype", "gpu_memory_utilization"):
         if (value := getattr(chosen, name)) is not None:
             asked[name] = value
     try:
-        return Demand.model_validate(
-            {
-                "weights_bytes": profile.weights_bytes,
-                "largest_shard_bytes": profile.largest_shard_bytes,
-                "geometry": profile.geometry,
-                **asked,
-            }
-        )
+        return Demand.model_validate(asked)
     except ValidationError as error:
-        faults = [
-            f"{profile.name}: {'.'.join(map(str, fault['loc']))}: found {fault['input']!r}, expected: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        raise ProfileError("\n".join(faults)) from None
+        errors = field_errors(error, Demand, asked)
+        raise ProfileError("\n".join(f"{profile.name}: {one}" for one in errors)) from None
 
 
 def of(
     profile: Profile,
     host: HostMemory,
     features: Features | None = None,
-    accelerator: str = DEFAULT_ACCELERATOR,
+    accelerator: str = accelerators.DEFAULT,
 ) -> Budget:
-    """The budget of one service on `host`.
+    """The budget of one service on `host`, with its `features` laid over the profile's.
 
     Raises:
         ProfileError: see `demand`.
         UnknownAcceleratorError: no accelerator of that name.
     """
-    gpu = load_accelerator(accelerator)
-    added = budget(demand(profile, features), host, carve_outs=gpu.carve_outs)
-    notes = (*added.notes, *_notes(profile, effective(profile, features), gpu))
-    return added.model_copy(update={"notes": notes})
+    chosen = effective(profile, features)
+    return added(demand(profile, chosen), chosen, host, accelerator)
 
 
-def decoding(profile: Profile, accelerator: str = DEFAULT_ACCELERATOR, memory: str | None = None) -> Decode | None:
+def added(asked: Demand, chosen: Features, host: HostMemory, accelerator: str) -> Budget:
+    """The budget of what is `asked` with the features in force, with notes on what it does not follow."""
+    gpu = accelerators.load(accelerator)
+    found = budget(asked, host, carve_outs=gpu.carve_outs)
+    return found.model_copy(update={"notes": (*found.notes, *_notes(chosen, gpu))})
+
+
+def enough_carve_out(accelerator: str, demands: Collection[Demand]) -> int | None:
+    """The smallest BIOS step on which each of the services starts, in bytes; None where none is enough."""
+    steps = accelerators.load(accelerator).carve_outs
+    return next((step for step in steps if demands and all(demand.fits_gpu(step) for demand in demands)), None)
+
+
+def decoding(profile: Profile, accelerator: str = accelerators.DEFAULT, memory: str | None = None) -> Decode | None:
     """The decode speed to expect of one user with a short context; None where it has no meaning."""
     if profile.bytes_read_per_token is None:
         return None
-    return decode(profile.bytes_read_per_token, load_accelerator(accelerator).memory(memory).gb_per_s)
+    return decode(profile.bytes_read_per_token, accelerators.load(accelerator).memory(memory).gb_per_s)
 
 
-def _notes(profile: Profile, chosen: Features, gpu: Accelerator) -> Iterator[str]:
+def _notes(chosen: Features, gpu: Accelerator) -> Iterator[str]:
     if (chosen.kv_cache_dtype or "auto").startswith("fp8") and not gpu.supports_fp8:
         yield (
             f"kv_cache_dtype {chosen.kv_cache_dtype} is computed as asked, but {gpu.name} does not support "
