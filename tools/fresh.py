@@ -77,7 +77,8 @@ def make(release: str, target: str) -> None:
     log = PLACE / f"{release}-{target}.log"
     log.unlink(missing_ok=True)
     words = [f"{name}={value}" for name, value in {**given, **home}.items()]
-    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    # If this program is killed, all that runs in the root ends too.
+    namespaces = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
     run(
         as_root(["env", "-i", *words, *namespaces, str(ENTER), str(PLACE / release), target]),
         what=f"make {target} on a bare {release}",
