@@ -77,10 +77,12 @@ class Released:
 
 @dataclass(frozen=True)
 class Release:
-    """Everything a host served; ``kept`` is the time (UTC, ISO 8601) at which it was seen to be healthy."""
+    """Everything a host served; ``kept`` is the time (UTC, ISO 8601) at which it was seen to be healthy, ``schema`` the
+    format's version (see :data:`ojai.places.SCHEMA`)."""
 
     kept: str
     services: tuple[Released, ...]
+    schema: int = 0
 
     def same_as(self, services: Sequence[Released]) -> bool:
         """Whether these are the services of this release. How long one may take to start is no part of it."""

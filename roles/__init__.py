@@ -15,6 +15,8 @@ def provision(host: Host) -> bool:
     configure_connection(host)
     settings = settings_of(host)
     if settings.removed:
+        if not preflight.knows_format():
+            return False
         vllm.remove(settings=settings)
         caches.remove(settings=settings)
         docker.remove(settings=settings)

@@ -5,12 +5,14 @@ from pyinfra.operations import server
 
 from ojai.operations import apt, files, ledger
 from ojai.operations.ledger import STATE_DIR
+from ojai.paths import SCHEMA
 
 
 @deploy("Ledger")
 def apply() -> None:
     """The roles write it as they add things; here it is seen to be root's alone."""
     ledger.root_owned(name="Restrict ledger permissions to root")
+    files.text_file(name="Record the format version", path=f"{STATE_DIR}/schema", text=f"{SCHEMA}\n")
 
 
 @deploy("Ledger: removal")

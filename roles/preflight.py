@@ -6,9 +6,9 @@ from pyinfra import host, logger, state
 from pyinfra.api.exceptions import DeployError
 
 from ojai.connection import refused_by_sudo
-from ojai.facts.report import HostReport
+from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight.host import budgets, refusals
+from ojai.preflight.host import budgets, refusals, unknown_format
 from ojai.pyinfra_runs.collect import fact_arguments
 from ojai.settings import HostSettings
 
@@ -40,6 +40,13 @@ def passes(*, settings: HostSettings) -> bool:
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
     return True
+
+
+def knows_format() -> bool:
+    """Whether this ojai knows the format of the state on the host: all that
+    removal and rollback ask before they change anything."""
+    found = list(unknown_format(host.get_fact(HostReport) or Report()))
+    return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
 
 
 def once_booted(*, settings: HostSettings) -> None:

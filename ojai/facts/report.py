@@ -59,6 +59,9 @@ for file in %ENV_FILES%; do
 done
 dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*' firmware-amd-graphics 2>/dev/null |
   sed -n 's/^installed\t/firmware\t/p'
+for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
+  say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
+done
 for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
   sed -n 's/^installed\t/docker\t/p'
@@ -107,6 +110,8 @@ class Report:
     models: tuple[str, ...] = ()
     #: installed engine packages that exclude each other: docker.io, docker-ce
     docker: tuple[str, ...] = ()
+    #: newest format of what ojai keeps on the host (see ojai.places.SCHEMA); 0 where none is noted
+    schema: int = 0
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -167,6 +172,7 @@ def parse(lines: list[str]) -> Report | None:
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
         docker=tuple(every.get("docker", [])),
+        schema=max(map(int, every.get("schema", [])), default=0),
     )
 
 

@@ -19,7 +19,7 @@ from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, noted
 from ojai.operations.progress import ask, complain, connector_arguments, refuse, say
 from ojai.operations.service import wait_until_ready
-from ojai.paths import UNITS
+from ojai.paths import SCHEMA, UNITS
 from ojai.releases import FOLDER, PENDING_ROLLBACK, SLOTS, Contents, Release, Released, Serving, Slot, tag, to_json
 
 _RESTORED, _REPLACED = "restored", "replaced"
@@ -52,7 +52,7 @@ def snapshot(services: Sequence[Serving]) -> Steps:
         else:
             host.noop(f"kept: {healthy.told()}")
         return
-    release = Release(kept=_WHEN, services=now)
+    release = Release(kept=_WHEN, services=now, schema=SCHEMA)
     turn = healthy is not None and not healthy.same_as(now)
     lines = [
         "set -eu; umask 022",

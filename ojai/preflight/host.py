@@ -12,6 +12,7 @@ from ojai import accelerators, profiles
 from ojai.facts.report import Report
 from ojai.memory import Budget, HostMemory, check_pages_limit, fit_together
 from ojai.memory.services import demand, of
+from ojai.paths import SCHEMA
 from ojai.pyinfra_runs.collect import model_folder
 from ojai.settings import HostSettings
 from ojai.sizes import GIB, PAGE_BYTES, format_gib
@@ -106,6 +107,7 @@ def refusals(settings: HostSettings, report: Report, now: float | None = None) -
     ``now``: this machine's clock (seconds since 1970) when the host answered; None: it has just done so.
     """
     return [
+        *unknown_format(report),
         *_system(report),
         *_clock(report, time.time() if now is None else now),
         *_accounts(report),
@@ -118,6 +120,17 @@ def refusals(settings: HostSettings, report: Report, now: float | None = None) -
         *_disk(settings, report),
         *_memory(settings, report),
     ]
+
+
+def unknown_format(report: Report) -> Iterator[Refusal]:
+    """What a newer ojai keeps on a host, this one could misread: it must neither change it nor take it away."""
+    if report.schema > SCHEMA:
+        yield Refusal(
+            "ojai's state on the host",
+            f"format version {report.schema} in /var/lib/ojai, written by a newer ojai",
+            f"version {SCHEMA} or older",
+            "use a newer ojai: the version that last deployed to this host, or a later one",
+        )
 
 
 def _system(report: Report) -> Iterator[Refusal]:

@@ -4,7 +4,9 @@ from pyinfra import config, host
 
 from ojai.connection import configure_connection
 from ojai.operations import release
+from ojai.roles import preflight
 
 config.SUDO = True  # the login is an ordinary user
 configure_connection(host)
-release.restored(name="Roll back to the last healthy release")
+if preflight.knows_format():
+    release.restored(name="Roll back to the last healthy release")

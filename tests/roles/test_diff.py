@@ -27,7 +27,7 @@ def test_diff_shows_our_files_and_no_environment_file():
     shown = done.stdout + done.stderr
     assert done.returncode == 0, shown
     assert "+vm.overcommit_memory = 1" in shown and "+ExecStart=/usr/bin/docker" in shown
-    # sysctl drop-in, ROCm source, pin, loader path, unit
-    assert shown.count("+++ as it should be") == 5
+    # the ledger's format, sysctl drop-in, ROCm source, pin, loader path, unit
+    assert shown.count("+++ as it should be") == 6
     assert ".env:" not in shown and "daemon.json:" not in shown
     assert shown.find("hf_sentinelSENTINEL") < 0

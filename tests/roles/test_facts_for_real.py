@@ -403,7 +403,7 @@ TREE = {
 
 
 def report(host: RealHost, root: Path, **words: tuple[str, ...]):
-    command = rooted(HostReport().command(**words), root, "/sys/", "/proc/", "/etc/", "/opt/", "/var/lib/dkms/")
+    command = rooted(HostReport().command(**words), root, "/sys/", "/proc/", "/etc/", "/opt/", "/var/lib/")
     done = host.sh(command)
     assert (done.returncode, done.stderr) == (0, "")
     return HostReport().process(done.stdout.splitlines())
@@ -490,6 +490,21 @@ def test_report_of_trouble(programs, tmp_path):
     assert found.env_names[f"{tmp_path}/a.env"] == ("HF_TOKEN", "VLLM_ROCM_USE_AITER_MHA")
     assert found.firmware == {"linux-firmware": "20251125"}
     assert found.images == ("a:b",)
+
+
+@pytest.mark.parametrize(
+    ("files", "schema"),
+    [
+        ({}, 0),
+        ({"schema": "1\n"}, 1),
+        ({"schema": "one\n", "releases/healthy/release.json": '{"kept":"2026-11-27T01:00:00Z","services":[]}'}, 0),
+        ({"schema": "1\n", "releases/previous/release.json": '{"services": [], "schema": 2}'}, 2),
+        ({"schema": "3\n", "releases/healthy/release.json": '{"services":[],"schema":2}'}, 3),
+    ],
+)
+def test_report_has_the_newest_format_of_what_is_kept(host, tmp_path, files, schema):
+    write(tmp_path, **TREE, **{f"var/lib/ojai/{name}": text for name, text in files.items()})
+    assert report(host, tmp_path).schema == schema
 
 
 def test_report_of_this_machine(host):
