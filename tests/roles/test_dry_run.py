@@ -194,7 +194,8 @@ def test_a_host_that_is_refused_alone_ends_the_run():
 
 
 def test_rollback_leaves_releases_of_a_newer_ojai_alone():
-    run = pyinfra(HERE / "refused.py", "-y", "--limit", "@fake/newer", operations="ojai/pyinfra_runs/rollback_deploy.py")
+    rollback = "ojai/pyinfra_runs/rollback_deploy.py"
+    run = pyinfra(HERE / "refused.py", "-y", "--limit", "@fake/newer", operations=rollback)
     assert (run.status, "Traceback" in run.said) == (1, False), run.said
     assert "format version 2 in /var/lib/ojai" in run.said and "use a newer ojai" in run.said
     assert "Roll back to the last healthy release" not in run.said
