@@ -15,7 +15,7 @@ setup: ## the virtual environment, with pinned packages
 	@tools/setup.sh $(VENV)
 
 packages: setup # system packages that the tests and the lab call; QEMU comes with the first machine
-	@$(BIN)/python -c 'from ojai.lab.packages import ensure; ensure(containers=True)'
+	@$(BIN)/python -c 'from ojai.lab.packages import TEST_PROGRAMS, ensure; ensure(TEST_PROGRAMS)'
 
 lab: setup ## build and boot the lab, provision it, verify it, say what it is now
 	$(BIN)/ojai lab up

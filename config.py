@@ -2,10 +2,11 @@
 
 from pyinfra import config
 
+from ojai.connection import prepare_run
 from ojai.settings.inventory import refuse_faulty_data
 
 config.REQUIRE_PYINFRA_VERSION = "~=3.10"
-config.SUDO = True  # the login is an ordinary user
-config.ENV = {"LC_ALL": "C.UTF-8"}  # what is read from a host must not depend on its language
+config.SUDO = True  # for `pyinfra INVENTORY exec` and `fact`; the deploy says so itself
 
 refuse_faulty_data()
+prepare_run()  # sentences instead of tracebacks, and a recap of every host at the end

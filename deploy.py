@@ -3,32 +3,48 @@
 pyinfra inventory/ojai.py deploy.py
 """
 
-from pyinfra import host
+from pyinfra import config, host
+from pyinfra.api import Host
 
 from ojai.connection import configure_connection
 from ojai.roles import caches, docker, groups, kernel, ledger, preflight, rocm, sysctl, vllm
 from ojai.settings.inventory import settings_of
 
-configure_connection(host)
-settings = settings_of(host)
 
-if settings.removed and preflight.understands():
-    vllm.remove(settings=settings)
-    caches.remove(settings=settings)
-    docker.remove(settings=settings)
-    rocm.remove(settings=settings)
-    sysctl.remove(settings=settings)
-    groups.remove(settings=settings)
-    kernel.remove(settings=settings)
-    ledger.remove()  # what the others read, so last
-elif not settings.removed and preflight.passes(settings=settings):  # refuses before anything is changed
-    ledger.apply()  # the note of what is added, so that it can be taken away again
-    docker.tidy(settings=settings)  # no archive of Docker's own that is not asked for
+def provision(host: Host) -> bool:
+    """Provision ``host``, or remove what was added to it.
+
+    Returns whether roles of your own may follow: not when the host is refused, or when everything is being removed.
+    """
+    configure_connection(host)
+    settings = settings_of(host)
+    if settings.removed:
+        if preflight.understands():  # refuses what a newer ojai wrote
+            vllm.remove(settings=settings)
+            caches.remove(settings=settings)
+            docker.remove(settings=settings)
+            rocm.remove(settings=settings)
+            sysctl.remove(settings=settings)
+            groups.remove(settings=settings)
+            kernel.remove(settings=settings)
+            ledger.remove()  # what the others read, so last
+        return False
+    if not preflight.passes(settings=settings):  # refuses before anything is changed
+        return False
+    ledger.apply()  # records what is added, so that it can be removed again
+    docker.tidy(settings=settings)  # removes an apt source of Docker's that is no longer configured
     kernel.apply(settings=settings)  # the OEM kernel, booted
-    preflight.once_booted(settings=settings)  # where the GPU's memory could not be known before
+    preflight.once_booted(settings=settings)  # where the GPU's memory could not be read before
     groups.apply(settings=settings)  # video, render, their members
     sysctl.apply(settings=settings)  # vm.overcommit_memory=1
     rocm.apply(settings=settings)  # AMD's apt source and packages
     docker.apply(settings=settings)  # the engine, log rotation, mirrors
     caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy
+    return True
+
+
+if __name__ != "ojai.deploy":  # executed by pyinfra, once a host; a deploy of your own imports `provision` instead
+    config.SUDO = True  # the login is an ordinary user
+    config.ENV = {"LC_ALL": "C.UTF-8"}  # what is read from a host must not depend on its language
+    provision(host)

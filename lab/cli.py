@@ -7,9 +7,9 @@ import os
 import shutil
 import sys
 import time
-from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from ojai.lab import container, image, packages, state, upstreams, vm
 from ojai.lab.errors import LabError
@@ -36,6 +36,8 @@ def _checked(names: tuple[str, ...]) -> list[str]:
 
 
 def _known(records: Records, name: str) -> HostRecord:
+    if name in records.containers:
+        raise LabError(f"{name} is a container; this command works on virtual machines only")
     host = records.hosts.get(name)
     if host is None:
         known = ", ".join(records.hosts) or "none"
@@ -60,13 +62,17 @@ def _boot(records: Records, host: HostRecord) -> Records:
     return records
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in state.read().guests if name.startswith(incomplete)]
+
+
 @click.group()
 def command() -> None:
     """A real virtual machine to try the deploy on, with stand-ins for what is outside."""
 
 
 @command.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=_complete)
 @click.option(
     "--carveout",
     metavar="SIZE",
@@ -121,7 +127,7 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: i
 
 
 @command.command("container")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=_complete)
 def containers(names: tuple[str, ...]) -> None:
     """Start containers (default: one called container) and the stand-ins: booted systemd guests in seconds.
 
@@ -130,7 +136,7 @@ def containers(names: tuple[str, ...]) -> None:
     expected = _checked(names) or ["container"]
     began = time.monotonic()
     with state.locked():
-        packages.ensure(containers=True)
+        packages.ensure(packages.CONTAINER_PROGRAMS)
         vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
         records = state.read()
         for name in expected:
@@ -151,7 +157,7 @@ def containers(names: tuple[str, ...]) -> None:
 
 
 @command.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=_complete)
 @click.option("--destroy", is_flag=True, help="Remove the disks too; without names, the lab's whole folder.")
 def down(names: tuple[str, ...], destroy: bool) -> None:
     """Power lab hosts and containers down (default: all). With the last one, the stand-ins stop too."""
@@ -209,7 +215,7 @@ def status(as_json: bool) -> None:
 
 
 @command.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("name")
+@click.argument("name", shell_complete=_complete)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str, words: tuple[str, ...]) -> None:
     """Log in to NAME, or run CMD there and return its exit status: `ojai lab ssh lab -- uname -r`."""
@@ -238,7 +244,7 @@ def _boot_and_wait(records: Records, host: HostRecord) -> Records:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete)
 @click.argument("label")
 @click.option("--running", is_flag=True, help="Keep the memory of the running machine too; it is not powered down.")
 def snapshot(name: str, label: str, running: bool) -> None:
@@ -264,7 +270,7 @@ def snapshot(name: str, label: str, running: bool) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete)
 @click.argument("label")
 def restore(name: str, label: str) -> None:
     """Put NAME back to LABEL: its disk, for which its power is cut and it boots again if it ran.
@@ -295,7 +301,7 @@ def restore(name: str, label: str) -> None:
 
 
 @command.command("power-cut")
-@click.argument("name")
+@click.argument("name", shell_complete=_complete)
 def power_cut(name: str) -> None:
     """Kill the virtual machine at once, as a power failure does. `ojai lab up NAME` boots it again."""
     with state.locked():
@@ -312,7 +318,7 @@ def _network(name: str, up: bool) -> None:
 
 
 @command.command("network-cut")
-@click.argument("name")
+@click.argument("name", shell_complete=_complete)
 def network_cut(name: str) -> None:
     """Pull NAME's network cable out: nothing reaches it any more, and nobody is told."""
     _network(name, up=False)
@@ -320,14 +326,9 @@ def network_cut(name: str) -> None:
 
 
 @command.command("network-mend")
-@click.argument("name")
+@click.argument("name", shell_complete=_complete)
 def network_mend(name: str) -> None:
     """Put NAME's network cable back, and wait until it answers."""
     _network(name, up=True)
     vm.wait_for_ssh(state.read().hosts[name], 60)
     click.echo(f"lab: network of {name} is back", err=True)
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    command()

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from ojai.lab.errors import LabError
@@ -30,18 +31,30 @@ PROGRAMS: dict[str, str] = {
     "ssh-keygen": "openssh-client",
     "skopeo": "skopeo",
     "umoci": "umoci",
+    "mount": "mount",
+    "umount": "mount",
     "qemu-img": "qemu-utils",
+    QEMU: "qemu-system-x86",
 }
 """Program expected on PATH (or in sbin) and the Debian package that has it."""
 
 CONTAINER_PROGRAMS: dict[str, str] = {
     **{name: PROGRAMS[name] for name in ("mmdebstrap", "apt-ftparchive", "dpkg-deb", "gpg", "gpg-agent", "gpgv")},
-    **{name: PROGRAMS[name] for name in ("ssh", "ssh-keygen")},
+    **{name: PROGRAMS[name] for name in ("ssh", "ssh-keygen", "mount", "umount")},
     "systemd-nspawn": "systemd-container",
     "slirp4netns": "slirp4netns",
     "ip": "iproute2",
+    "kill": "procps",
 }
 """The same for a lab of containers only, which needs no QEMU and no image of the model server."""
+
+TEST_PROGRAMS: dict[str, str] = {
+    **CONTAINER_PROGRAMS,
+    "qemu-img": PROGRAMS["qemu-img"],
+    "curl": "curl",
+    "systemd-analyze": "systemd",
+}
+"""The same for the tests that need no machine, and for `make fresh`."""
 
 BACKPORTS_FILE = Path("/etc/apt/sources.list.d/ojai-lab-backports.sources")
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -91,7 +104,7 @@ def _apt(arguments: list[str], what: str) -> None:
     except LabError as failed:
         raise LabError(
             f"{failed.message}\nThe lab installs its system packages as root or through sudo; "
-            "if you have neither, ask for them: " + " ".join(sorted({*PROGRAMS.values(), "qemu-system-x86"}))
+            "if you have neither, ask for them: " + " ".join(sorted({*PROGRAMS.values(), *TEST_PROGRAMS.values()}))
         ) from failed
 
 
@@ -104,22 +117,21 @@ def qemu_version() -> int:
     return qemu_major(done.stdout)
 
 
-def missing(*, containers: bool = False) -> list[str]:
-    """Return the Debian packages that have to be installed for virtual machines, or for containers; empty when none."""
-    programs = CONTAINER_PROGRAMS if containers else PROGRAMS
+def missing(programs: Mapping[str, str] = PROGRAMS) -> list[str]:
+    """Return the Debian packages that have to be installed to have these programs; empty when none."""
     packages = {package for program, package in programs.items() if find(program) is None}
     release = _os_release()
     ubuntu = release.get("ID") == "ubuntu"
-    if not containers and qemu_version() < (QEMU_OLDEST if ubuntu else QEMU_MINIMUM):
+    if QEMU in programs and qemu_version() < (QEMU_OLDEST if ubuntu else QEMU_MINIMUM):
         packages |= {"qemu-system-x86", "qemu-utils"}
     if ubuntu and not DEBIAN_KEYRING.exists():
         packages.add("debian-archive-keyring")  # the guest is Debian's
     return sorted(packages)
 
 
-def ensure(*, containers: bool = False) -> None:
+def ensure(programs: Mapping[str, str] = PROGRAMS) -> None:
     """Install what is missing. Adds Debian 12's backports (for QEMU) only where it is needed."""
-    expected = missing(containers=containers)
+    expected = missing(programs)
     if not expected:
         return
     if shutil.which("apt-get") is None:
@@ -144,7 +156,7 @@ def ensure(*, containers: bool = False) -> None:
         if qemu:
             suite = ["-t", backports] if old else []
             _apt(["install", "--no-install-recommends", *suite, *qemu], "installing QEMU")
-    still = missing(containers=containers)
+    still = missing(programs)
     if still:
         raise LabError(
             f"after installing, still missing: {' '.join(still)} (QEMU {qemu_version()} found, "

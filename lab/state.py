@@ -219,9 +219,14 @@ class LabState(Frozen):
 
 
 def folder() -> Path:
-    """Return the lab's state folder: $OJAI_LAB_DIR, or .lab in the checkout."""
+    """Return the lab's state folder: $OJAI_LAB_DIR, .lab in a checkout, or ojai/lab in $XDG_STATE_HOME."""
     own = os.environ.get("OJAI_LAB_DIR")
-    return Path(own).expanduser().resolve() if own else Path(__file__).resolve().parent.parent / ".lab"
+    if own:
+        return Path(own).expanduser().resolve()
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / ".lab"
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ojai" / "lab"
 
 
 def runtime_folder() -> Path:

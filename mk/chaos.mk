@@ -1,9 +1,9 @@
-# `make chaos`: a first deploy cut off at every point of tests/lab/interruptions.py, on a virtual machine of its own.
+# `make chaos`: a first deploy cut off in many places (tests/lab/cases/interruptions.yaml), in containers and on a virtual machine.
+#   make chaos CHAOS_ARGS=--resume           only those that have not passed before
 
 CHAOS_ARGS ?=
 
 .PHONY: chaos
 
-chaos: setup ## a first deploy, cut off in the middle at every point there is, and run again (hours when emulated)
-	$(BIN)/python -m tests.lab.chaos_contained
-	$(BIN)/python -m tests.lab.chaos $(CHAOS_ARGS)
+chaos: setup ## cut a first deploy off in many places, and run it again (hours when emulated)
+	$(BIN)/python -m tests.lab.run interruptions $(CHAOS_ARGS)

@@ -2,20 +2,21 @@
 
 >>> load("gfx1150").supports_fp8
 False
->>> load("gfx1150").next_carve_out(56 * GIB) == 64 * GIB
-True
 """
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from ojai import resources
+from ojai.schema.nearest import nearest
 from ojai.sizes import GIB
+
+#: The GPU of the guides' machine.
+DEFAULT = "gfx1150"
 
 KernelFlavour = Literal["oem", "generic", "other"]
 
@@ -75,21 +76,17 @@ class Accelerator(_Facts):
         Raises:
             ValueError: there is none of that name.
         """
-        expected = self.default_memory if name is None else name
+        asked = self.default_memory if name is None else name
         for kind in self.memories:
-            if kind.name == expected:
+            if kind.name == asked:
                 return kind
         known = ", ".join(kind.name for kind in self.memories)
-        raise ValueError(f"{self.name} has no memory {expected!r}: known are {known}")
+        raise ValueError(f"{self.name} has no memory {asked!r}: known are {known}")
 
     @property
     def carve_outs(self) -> tuple[int, ...]:
         """The BIOS steps in bytes, ascending."""
         return tuple(round(step * GIB) for step in self.carve_out_gib)
-
-    def next_carve_out(self, needed_bytes: int) -> int | None:
-        """The smallest BIOS step that holds `needed_bytes`, in bytes; None where the largest is too small."""
-        return next((step for step in self.carve_outs if step >= needed_bytes), None)
 
 
 @cache
@@ -107,21 +104,16 @@ def load(name: str) -> Accelerator:
     """Return the facts of the accelerator called `name` ("gfx1150").
 
     Raises:
-        UnknownAcceleratorError: there is none; says the nearest name.
+        UnknownAcceleratorError: there is none; names the nearest.
     """
     try:
         return _all()[name]
     except KeyError:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        near = nearest(name, names())
+        hint = f"did you mean {near}? " if near else ""
         raise UnknownAcceleratorError(f"unknown accelerator {name!r}: {hint}known are {', '.join(names())}") from None
 
 
 def by_pci_id(pci_id: str) -> Accelerator | None:
     """The accelerator with that PCI id ("1002:150e"), or None."""
     return next((found for found in _all().values() if pci_id.lower() in found.pci_ids), None)
-
-
-def by_gfx_target_version(version: int) -> Accelerator | None:
-    """The accelerator whose KFD node shows `gfx_target_version` (110500), or None."""
-    return next((found for found in _all().values() if found.gfx_target_version == version), None)

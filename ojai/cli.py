@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import os
 import pkgutil
 
 import click
 
+import ojai
 import ojai.cmdline
 
 
@@ -16,10 +17,7 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every subcommand's name, sorted."""
-        names = {module.name for module in pkgutil.iter_modules(ojai.cmdline.__path__)}
-        if importlib.util.find_spec("ojai.lab.cli"):
-            names.add("lab")
-        return sorted(names)
+        return sorted({module.name for module in pkgutil.iter_modules(ojai.cmdline.__path__)} | {"lab"})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The subcommand, or None when there is none of that name."""
@@ -27,10 +25,22 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module("ojai.lab.cli" if cmd_name == "lab" else f"ojai.cmdline.{cmd_name}")
         command: click.Command = module.command
+        command.name = cmd_name  # its function is called `command`, and so would it be in the documentation
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The subcommand that ``args`` begin with, or a usage error with the nearest names."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=self.list_commands(ctx), ctx=ctx) from None
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ojai")
+@click.version_option(ojai.__version__)
 def main() -> None:
     """Provision, check and run Gemma 4 inference hosts on AMD Ryzen AI mini-PCs."""
+    # The processes that commands start import nothing from the folder they run in: an inventory may be called ojai.py.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")

@@ -12,7 +12,7 @@ _RELEASE = re.compile(
 
 
 @dataclass(frozen=True)
-class Release:
+class KernelVersion:
     """One ``uname -r``: ``base`` and ``abi`` as numbers, ``flavour`` as text (empty for a mainline build)."""
 
     text: str
@@ -26,13 +26,13 @@ class Release:
         return self.base, self.abi
 
 
-def parse(text: str) -> Release:
+def parse(text: str) -> KernelVersion:
     """Read a release, or a floor such as ``6.14.0-1018``. Raises ValueError with the text that was found."""
     match = _RELEASE.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no kernel release; expected one such as 6.17.0-1012-oem or 6.18.4")
+        raise ValueError(f"{text!r} is not a kernel release; expected one such as 6.17.0-1012-oem or 6.18.4")
     abi = match["abi"]
-    return Release(
+    return KernelVersion(
         text=text.strip(),
         base=tuple(map(int, match["base"].split("."))),
         abi=tuple(map(int, abi.split("."))) if abi else (),
@@ -40,7 +40,7 @@ def parse(text: str) -> Release:
     )
 
 
-def newest(releases: tuple[str, ...], flavour: str) -> Release | None:
+def newest(releases: tuple[str, ...], flavour: str) -> KernelVersion | None:
     """The newest of ``releases`` that is of this flavour; None when none is. What cannot be read is passed over."""
     found = []
     for text in releases:

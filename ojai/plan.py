@@ -1,25 +1,25 @@
-"""What a host would serve, with which command, in how much memory: from its settings, or from its facts too."""
+"""What a host would serve, with which command, in how much memory: from its settings and known facts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
-from ojai import accelerators, profiles
-from ojai.engines.vllm import Command
+from ojai import accelerators
+from ojai.engines import ResolvedService
 from ojai.facts.report import Report
 from ojai.memory import Budget, Demand, HostMemory, fit_together
-from ojai.memory import services as budgets
 from ojai.preflight import host as preflight
+from ojai.profiles import ProfileError, budgets
 from ojai.settings import HostSettings
 from ojai.settings.inventory import Entry
 from ojai.sizes import GIB, format_gib
 
 Source = Literal["host", "option", "gtt_limit", "enough", "largest"]
 
-_SAID: dict[Source, str] = {
+_SOURCES: dict[Source, str] = {
     "host": "as the host reports",
     "option": "assumed: --gpu-memory",
     "gtt_limit": "assumed: as gtt_limit allows",
@@ -33,35 +33,36 @@ class _Frozen(BaseModel):
 
 
 class GpuMemory(_Frozen):
-    """The GPU memory that a plan reckons with, in bytes, and where the figure is from."""
+    """The GPU memory that a plan assumes, in bytes, and where the figure is from."""
 
     bytes: int
     source: Source
 
     @property
     def assumed(self) -> bool:
-        """Whether nobody looked."""
+        """Whether the figure is not the host's own."""
         return self.source != "host"
 
     def __str__(self) -> str:
-        return f"{format_gib(self.bytes)} ({_SAID[self.source]})"
+        return f"{format_gib(self.bytes)} ({_SOURCES[self.source]})"
 
 
 class ServicePlan(_Frozen):
     """One service of a host. ``budget``: None where its choices have none, which is then an obstacle."""
 
+    service: InstanceOf[ResolvedService] = Field(exclude=True)
     unit: str
     title: str
-    command: Command
     budget: Budget | None
+    warnings: tuple[str, ...]
 
 
 class HostPlan(_Frozen):
-    """One host. ``obstacles``: all that stands in the way, a line each; empty when nothing does."""
+    """One host. ``obstacles``: what blocks it, a line each."""
 
     name: str
     groups: tuple[str, ...]
-    removed: bool = Field(description="The roles' work is to be taken away; nothing is served.")
+    removed: bool = Field(description="What the roles added is to be removed; nothing is served.")
     accelerator: str
     gpu_memory: GpuMemory | None = Field(
         description="None where nothing is served, or the memory of none of it is known."
@@ -87,26 +88,25 @@ def plan(
     if settings.removed or not settings.services:
         return _nothing(entry, obstacles)
     demands: dict[str, Demand] = {}
-    for service in settings.services:
+    for service in settings.resolved:
         try:
-            demands[service.name] = budgets.demand(profiles.load(service.profile), service.features)
-        except profiles.ProfileError as error:
+            demands[service.name] = service.demand
+        except ProfileError as error:
             obstacles.append(f"memory of {service.name} is not known: {error}")
-    enough = enough_carve_out(settings, demands)
+    enough = budgets.enough_carve_out(settings.accelerator, demands.values())
     memory, source = _memory(settings, enough, gpu_bytes, report)
     services = tuple(
         ServicePlan(
+            service=service,
             unit=service.unit,
-            title=profiles.load(service.profile).title,
-            command=settings.command(service),
-            budget=budgets.of(profiles.load(service.profile), memory, service.features, settings.accelerator)
-            if service.name in demands
-            else None,
+            title=service.title,
+            budget=service.budget(memory) if service.name in demands else None,
+            warnings=tuple(service.warnings),
         )
-        for service in settings.services
+        for service in settings.resolved
     )
     if report is not None and len(demands) == len(services):
-        obstacles += [f"preflight: {refusal}" for refusal in preflight.refusals(settings, report)]
+        obstacles += [f"preflight: {failed}" for failed in preflight.failed_checks(settings, report)]
     if report is None or source != "host":
         obstacles += _too_small(services, demands, memory)
     return HostPlan(
@@ -122,16 +122,10 @@ def plan(
     )
 
 
-def enough_carve_out(settings: HostSettings, demands: Mapping[str, Demand]) -> int | None:
-    """The smallest BIOS step of the host's accelerator on which every one of its services starts; None: no step."""
-    steps = accelerators.load(settings.accelerator).carve_outs
-    return next((step for step in steps if demands and all(demand.fits_gpu(step) for demand in demands.values())), None)
-
-
 def _memory(
     settings: HostSettings, enough: int | None, gpu_bytes: int | None, report: Report | None
 ) -> tuple[HostMemory, Source]:
-    """The memory to reckon with, and where its figure is from."""
+    """The memory to assume, and where its figure is from."""
     if report is not None and (found := preflight.memory_of(settings, report)) is not None:
         return found, "host"
     amount: int
@@ -152,7 +146,7 @@ def _memory(
 
 def _too_small(services: tuple[ServicePlan, ...], demands: Mapping[str, Demand], memory: HostMemory) -> list[str]:
     alone = [
-        service.budget.sentence(service.command.name)
+        service.budget.sentence(service.service.name)
         for service in services
         if service.budget is not None and not service.budget.fits
     ]

@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from ojai.engines import ResolvedService
 from ojai.paths import ServicePaths
-from ojai.settings import HostSettings, Service
 
 FOLDER = "/var/lib/ojai/releases"
 
@@ -38,15 +38,14 @@ class Serving(ServicePaths):
     timeout: int
 
 
-def serving_of(settings: HostSettings, service: Service) -> Serving:
-    """The service as the settings have it."""
-    command = settings.command(service)
+def serving_of(service: ResolvedService) -> Serving:
+    """What a release records of a service."""
     return Serving(
         name=service.name,
-        image=command.image,
-        model=command.served_model_name,
-        port=command.port,
-        address=service.own_address,
+        image=service.image,
+        model=service.command.served_model_name,
+        port=service.port,
+        address=service.address,
         timeout=service.start_timeout,
     )
 

@@ -1,7 +1,7 @@
-"""Files that come with the package: data, profiles, templates, the checks of a host, and the deploy itself.
+"""Files that come with the package: data, profiles, templates, the checks of a host, the deploy, what ``init`` writes.
 
-In a clone they stand where its users look for them (``profiles/``, ``templates/``, ``tests/host/``, ``deploy.py``),
-and ``ojai/share`` links to them; a wheel has copies in their place.
+In a clone they stand where its users look for them (``profiles/``, ``templates/``, ``tests/host/``, ``deploy.py``,
+``examples/repository/``), and ``ojai/share`` and ``ojai/deploy.py`` link to them; a wheel has copies in their place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ _SHARE = _PACKAGE / "share"
 PROFILES = _SHARE / "profiles"
 TEMPLATES = _SHARE / "templates"
 CHECKS = _SHARE / "checks"
-DEPLOY = _SHARE / "deploy.py"
+DEPLOY = _PACKAGE / "deploy.py"
+REPOSITORY = _SHARE / "repository"
 
 
 def data(name: str) -> Any:

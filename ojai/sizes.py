@@ -19,11 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-KIB = 1 << 10
-MIB = 1 << 20
 GIB = 1 << 30
-KB = 10**3
-MB = 10**6
 GB = 10**9
 
 #: Size of a memory page on x86-64 in bytes; `ttm.pages_limit` counts these.
@@ -32,12 +28,12 @@ PAGE_BYTES = 4096
 _UNITS = {
     "": 1,
     "B": 1,
-    "KB": KB,
-    "MB": MB,
+    "KB": 10**3,
+    "MB": 10**6,
     "GB": GB,
     "TB": 10**12,
-    "KIB": KIB,
-    "MIB": MIB,
+    "KIB": 1 << 10,
+    "MIB": 1 << 20,
     "GIB": GIB,
     "TIB": 1 << 40,
 }
@@ -71,6 +67,22 @@ def parse_bytes(text: str | int) -> int:
     return int(amount)
 
 
+def parse_memory(text: str | int) -> int:
+    """Return the bytes of a machine's memory, as `parse_bytes`.
+
+    Raises:
+        ValueError: see `parse_bytes`; also less than 1 GiB, which is a unit forgotten.
+    """
+    amount = parse_bytes(text)
+    if amount == 0:
+        raise ValueError("found 0 bytes; expected an amount above zero")
+    if amount < GIB:
+        count = str(text).strip()
+        meant = f"; did you mean {count}GiB?" if count.isdigit() else "; expected 1 GiB or more"
+        raise ValueError(f"{amount} bytes is too small for a machine's memory{meant}")
+    return amount
+
+
 def format_gib(amount: int, digits: int = 1) -> str:
     """Return `amount` bytes in GiB ("57.3 GiB"), without trailing zeros."""
     return f"{_trim(Decimal(amount) / GIB, digits)} GiB"
@@ -79,15 +91,6 @@ def format_gib(amount: int, digits: int = 1) -> str:
 def format_gb(amount: int, digits: int = 1) -> str:
     """Return `amount` bytes in GB, powers of 1000 ("52 GB"), without trailing zeros."""
     return f"{_trim(Decimal(amount) / GB, digits)} GB"
-
-
-def format_bytes(amount: int, digits: int = 1) -> str:
-    """Return `amount` bytes in the binary unit that suits its size ("64 KiB", "2.3 GiB")."""
-    sign, size = ("-", -amount) if amount < 0 else ("", amount)
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if size >= unit:
-            return f"{sign}{_trim(Decimal(size) / unit, digits)} {name}"
-    return f"{sign}{size} B"
 
 
 def _trim(number: Decimal, digits: int) -> str:
@@ -101,4 +104,4 @@ def _parse(value: Any) -> Any:
 
 
 #: A number of bytes in settings and data files: `Bytes` fields accept 68719476736 and "64GiB" alike.
-Bytes = Annotated[int, BeforeValidator(_parse), Field(ge=0)]
+Bytes = Annotated[int, Field(ge=0), BeforeValidator(_parse)]

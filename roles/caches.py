@@ -2,17 +2,16 @@
 
 from pyinfra.api.deploy import deploy
 
-from ojai.engines.vllm import MOUNTS
 from ojai.operations import files
 from ojai.settings import HostSettings
 
 
 @deploy("Caches")
 def apply(*, settings: HostSettings) -> None:
-    """Each folder is there, with owner and mode. TunableOp's has one folder an image in it, made with the unit."""
+    """Create each folder with its owner and mode. TunableOp's has a folder for each image, created with the unit."""
     files.folders(
         name="Create cache directories",
-        paths=[settings.data_directory, *(settings.cache(name) for name in MOUNTS)],
+        paths=[settings.data_directory, *settings.cache_directories],
         user=settings.data_owner,
         group=settings.data_group,
         mode=settings.data_mode,
@@ -21,7 +20,7 @@ def apply(*, settings: HostSettings) -> None:
 
 @deploy("Caches: removal")
 def remove(*, settings: HostSettings) -> None:
-    """The folders stay unless `removed_data` says otherwise: they hold what took hours to load."""
+    """Keep the folders unless `removed_data` is set: downloading their content again can take hours."""
     if settings.removed_data:
-        files.absent(name="Remove cache directories", paths=[settings.cache(name) for name in MOUNTS], recursive=True)
+        files.absent(name="Remove cache directories", paths=settings.cache_directories, recursive=True)
         files.empty_folder_absent(name="Remove the data directory if it is empty", path=settings.data_directory)

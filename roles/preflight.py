@@ -1,4 +1,4 @@
-"""The gate: is this the machine that the inventory says, and can it hold what is asked of it?"""
+"""Checks before the first change: is this the machine of the inventory, and does what it is to serve fit?"""
 
 from functools import partial
 
@@ -6,10 +6,10 @@ from pyinfra import host, logger, state
 from pyinfra.api.exceptions import DeployError
 
 from ojai.connection import refused_by_sudo
+from ojai.connection.recap import note_refusal
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight.host import budgets, newer, refusals
-from ojai.pyinfra_runs.collect import fact_arguments
+from ojai.preflight.host import budgets, fact_arguments, failed_checks, newer
 from ojai.settings import HostSettings
 
 #: Hosts whose GPU memory could not be read yet.
@@ -30,12 +30,15 @@ def passes(*, settings: HostSettings) -> bool:
     report = host.get_fact(HostReport, **fact_arguments(settings))
     if report is None:
         return _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
-    found = refusals(settings, report)
+    found = failed_checks(settings, report)
     if found:
-        return _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
+        return _refuse("\n".join(f"preflight: {failed}" for failed in found))
+    for service in settings.resolved:
+        for warning in service.warnings:
+            logger.warning(f"{host.print_prefix}{service.name}: {warning}")
     results = budgets(settings, report)
     if not results and settings.services:
-        logger.info(f"{host.print_prefix}the GPU's driver is not up yet: its memory is looked at once the kernel runs")
+        logger.info(f"{host.print_prefix}the GPU driver is not loaded yet: its memory is checked after the reboot")
         _UNSURE.add(host.name)
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
@@ -54,14 +57,16 @@ def once_booted(*, settings: HostSettings) -> None:
         preflight_operations.recheck(
             name="Recheck GPU memory after the reboot",
             fact_arguments=fact_arguments(settings),
-            check=partial(refusals, settings),
+            check=partial(failed_checks, settings),
         )
 
 
 def _refuse(text: str) -> bool:
-    # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are told.
-    state.failed_hosts.add(host)
-    state.active_hosts.discard(host)
+    note_refusal(host, text)
+    # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are printed.
+    refused = state.inventory.get_host(host.name)  # `host` is whichever is current
+    state.failed_hosts.add(refused)
+    state.active_hosts.discard(refused)
     if not state.active_hosts:
         raise DeployError("\n".join(f"{host.name}: {line}" for line in text.splitlines()))
     for line in text.splitlines():

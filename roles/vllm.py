@@ -8,13 +8,13 @@ from pyinfra import host
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import DeployError
 
-from ojai import profiles, resources, systemd
-from ojai.engines.vllm import Command
+from ojai import resources, systemd
+from ojai.engines import ResolvedService
 from ojai.operations import docker, files, service, vllm
 from ojai.operations import release as releases
 from ojai.paths import SECRETS
 from ojai.releases import serving_of
-from ojai.settings import HostSettings, Service
+from ojai.settings import HostSettings
 
 ENV_HEADER = """\
 # Secrets and local variables of this service: NAME=value lines, read by docker when it starts.
@@ -22,12 +22,7 @@ ENV_HEADER = """\
 """
 
 
-def build_command(settings: HostSettings, server: Service, numbers: dict[str, int], key: str | None) -> Command:
-    """The server's command with the host's group numbers, and TunableOp's folder filed under the image's digest."""
-    return settings.command(server, group_ids=numbers or None, image_key=key)
-
-
-def render_unit(server: Service, command: Command) -> str:
+def render_unit(service: ResolvedService) -> str:
     """The unit file's text. The command comes from one list: no comment can end up inside it."""
     templates = Environment(
         loader=FileSystemLoader(resources.TEMPLATES / "vllm"),
@@ -35,14 +30,14 @@ def render_unit(server: Service, command: Command) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    exec_start = systemd.command_line(["/usr/bin/docker", *command.docker_argv[1:]])
-    return templates.get_template("vllm.service.j2").render(service=server, command=command, exec_start=exec_start)
+    exec_start = systemd.command_line(["/usr/bin/docker", *service.command.docker_argv[1:]])
+    return templates.get_template("vllm.service.j2").render(service=service, exec_start=exec_start)
 
 
 def secrets() -> dict[str, str]:
     """HF_TOKEN from the controller's environment, if it is set there: never from inventory data or an argument.
 
-    Raises ``DeployError``, without the value, for one that is no single word: a second line in it would be a second
+    Raises ``DeployError``, without the value, for one that is not a single word: a second line in it would be a second
     variable in the file.
     """
     token = os.environ.get("HF_TOKEN", "").strip()
@@ -61,51 +56,40 @@ def apply(*, settings: HostSettings) -> None:
     Until all is configured, nothing that serves is touched. When a step fails from which the server may not come up,
     the release that was healthy before is put back.
     """
-    units = [server.unit for server in settings.services]
-    release = [serving_of(settings, server) for server in settings.services]
+    units = [server.unit for server in settings.resolved]
+    release = [serving_of(server) for server in settings.resolved]
     unchanged, back = (
         partial(releases.report_unchanged, services=release),
         partial(releases.roll_back, services=release),
     )
-    for server in host.loop(settings.services):
-        docker.image(
-            name=f"{server.name}: pull the image", reference=settings.command(server).image, on_failure=unchanged
-        )
-    for server in host.loop(settings.services):
-        command = settings.command(server)
+    for server in host.loop(settings.resolved):
+        docker.image(name=f"{server.name}: pull the image", reference=server.image, on_failure=unchanged)
+    for server in host.loop(settings.resolved):
         files.secret_file(
             name=f"{server.name}: write the environment file",
             path=server.env_file,
             values=secrets(),
             header=ENV_HEADER,
         )
-        vllm.unit(
-            name=f"{server.name}: write the systemd unit",
-            path=server.unit_file,
-            groups=list(profiles.load(server.profile).docker.groups),
-            image=command.image,
-            build_command=partial(build_command, settings, server),
-            render_unit=partial(render_unit, server),
-        )
+        vllm.unit(name=f"{server.name}: write the systemd unit", service=server, render_unit=render_unit)
     vllm.stopped(name="Stop services no longer configured", keep=units)
-    for server in host.loop(settings.services):
-        command = settings.command(server)
+    for server in host.loop(settings.resolved):
         service.running(
             name=f"{server.name}: start the service",
             unit=server.unit,
             inputs=[server.unit_file, server.env_file],
             container=server.name,
-            image=command.image,
-            argv=list(command.engine_argv),
+            image=server.image,
+            argv=list(server.command.engine_argv),
             on_failure=back,
         )
         service.ready(
             name=f"{server.name}: wait until it is healthy",
             unit=server.unit,
-            port=command.port,
-            model=command.served_model_name,
+            port=server.port,
+            model=server.command.served_model_name,
             timeout=server.start_timeout,
-            address=server.own_address,
+            address=server.address,
             on_failure=back,
         )
     releases.snapshot(name="Save the healthy release for rollback", services=release)

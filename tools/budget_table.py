@@ -14,8 +14,7 @@ from pathlib import Path
 
 from ojai import profiles
 from ojai.memory import HostMemory, ttm_pages
-from ojai.memory import services as budgets
-from ojai.profiles import Features, Profile
+from ojai.profiles import Features, Profile, budgets
 from ojai.sizes import GIB, format_gb, format_gib
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "budget.md"

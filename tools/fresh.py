@@ -17,9 +17,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from lab import image, packages
-from lab.errors import LabError
-from lab.shell import as_root, run, step
+from ojai.lab import image, packages
+from ojai.lab.errors import LabError
+from ojai.lab.shell import as_root, run, step
 
 PROJECT = Path(__file__).parent.parent
 PLACE = PROJECT / ".fresh"
@@ -35,25 +35,18 @@ HANDED_IN = (
 """Where this machine says how its registries are reached. ca-certificates takes the last up when it is installed."""
 APT_SETTING = re.compile(r"Acquire::(https?|Check-|Retries)", re.IGNORECASE)
 VARIABLE = re.compile(r"PIP_|.*_proxy$", re.IGNORECASE)
-ENTER = """
-set -eu
-mount --bind "$1" "$1"
-cd "$1"
-mount --rbind /dev dev
-mount --rbind /sys sys
-mount -t proc proc proc
-mount -t tmpfs tmpfs run
-mount --move . /
-chroot . make -C /root/ojai "$2" || exit
-"""
-"""Shell program, in new namespaces: make the first argument the root directory and run make there. It is the
-namespace's first process, so it stays and collects what others leave."""
+ENTER = Path(__file__).with_name("enter.sh")
 
 
-def build(release: str) -> Path:
-    """Build a bare root of a Debian release with a clone of HEAD in /root/ojai; return its folder."""
+def remove(release: str) -> None:
+    """Remove a release's root, if there is one."""
+    run(as_root(["rm", "-rf", "--one-file-system", str(PLACE / release)]), what=f"removing the root of {release}")
+
+
+def build(release: str) -> None:
+    """Build a bare root of a Debian release, with a clone of HEAD in /root/ojai."""
+    remove(release)
     root = PLACE / release
-    run(as_root(["rm", "-rf", "--one-file-system", str(root)]), what=f"removing the old root of {release}")
     settings = run(["apt-config", "dump"], what="reading this machine's settings of apt").splitlines()
     argv = [
         packages.find("mmdebstrap") or "mmdebstrap",
@@ -75,24 +68,22 @@ def build(release: str) -> Path:
     bundle = PLACE / "head.bundle"
     run(["git", "-C", PROJECT, "bundle", "create", "-q", bundle, "HEAD"], what="bundling HEAD")
     run(as_root(["git", "clone", "-q", str(bundle), str(root / "root" / "ojai")]), what="cloning HEAD")
-    return root
 
 
-def make(root: Path, target: str) -> float:
-    """Make a target in a root and return the seconds it took; raise LabError with its last lines if it fails."""
+def make(release: str, target: str) -> None:
+    """Make a target in a root; raise LabError with its last lines if it fails."""
     home = {"PATH": f"/usr/bin:/bin:{packages.SBIN}", "HOME": "/root", "LANG": "C.UTF-8"}
     given = {name: value for name, value in os.environ.items() if VARIABLE.match(name)}
-    log = PLACE / f"{root.name}-{target}.log"
+    log = PLACE / f"{release}-{target}.log"
     log.unlink(missing_ok=True)
     words = [f"{name}={value}" for name, value in {**given, **home}.items()]
-    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-    started = time.monotonic()
+    # If this program is killed, all that runs in the root ends too.
+    namespaces = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
     run(
-        as_root(["env", "-i", *words, *namespaces, "sh", "-c", ENTER, "enter", str(root), target]),
-        what=f"make {target} on a bare {root.name}",
+        as_root(["env", "-i", *words, *namespaces, str(ENTER), str(PLACE / release), target]),
+        what=f"make {target} on a bare {release}",
         log=log,
     )
-    return time.monotonic() - started
 
 
 @click.command()
@@ -104,21 +95,21 @@ def main(releases: tuple[str, ...], targets: tuple[str, ...]) -> None:
     table = Table("root", "target", "minutes", "result", title="Bare roots", title_justify="left")
     good = True
     for release in releases:
-        left = list(targets)
-        try:
-            with step(f"{release}: building a bare root"):
-                root = build(release)
-            while left:
-                with step(f"{release}: make {left[0]}"):
-                    seconds = make(root, left[0])
-                table.add_row(release, left.pop(0), f"{seconds / 60:.1f}", "passed")
-            run(as_root(["rm", "-rf", "--one-file-system", str(root)]), what=f"removing the root of {release}")
-        except LabError as failed:
-            good = False
-            click.echo(failed.message, err=True)
-            table.add_row(release, left[0], "", "failed")
-            for target in left[1:]:
+        works = True
+        for target in ("build", *targets):
+            if not works:
                 table.add_row(release, target, "", "not run")
+                continue
+            started = time.monotonic()
+            try:
+                with step(f"{release}: {target}"):
+                    build(release) if target == "build" else make(release, target)
+            except LabError as failed:
+                works = good = False
+                click.echo(failed.message, err=True)
+            table.add_row(release, target, f"{(time.monotonic() - started) / 60:.1f}", "passed" if works else "failed")
+        if works:
+            remove(release)
     Console().print(table)
     sys.exit(not good)
 

@@ -19,10 +19,12 @@ from typing import Any
 import yaml
 
 from ojai import profiles, resources
-from ojai.engines import vllm
+from ojai.engines import Refusal
 from ojai.engines.vllm import reasons
+from ojai.engines.vllm.flags import FLAGS
 from ojai.profiles import Features, Profile, deviations
-from ojai.profiles.features import FLAGS, Speculative
+from ojai.profiles.features import Speculative
+from ojai.settings import HostSettings, ServiceSettings
 from ojai.sizes import format_gb
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -77,7 +79,7 @@ def profiles_page() -> str:
         *(
             f"- `{profile.name}`: {refusal.reason}. [{refusal.source}]"
             for profile in known
-            for refusal in vllm.refusals(profile)
+            for refusal in _standing(profile)
         ),
         "",
         "## Features",
@@ -110,8 +112,14 @@ def profiles_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _standing(profile: Profile) -> list[Refusal]:
+    host = HostSettings()
+    service = ServiceSettings(profile=profile.name)
+    return service.resolve(accelerator=host.accelerator, data_directory=host.data_directory).standing
+
+
 def _summary(profile: Profile) -> tuple[str, ...]:
-    mark = " *" if vllm.refusals(profile) else ""
+    mark = " *" if _standing(profile) else ""
     return (
         f"[`{profile.name}`](#{profile.name}){mark}",
         f"`{profile.model}`",

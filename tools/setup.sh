@@ -19,6 +19,11 @@ if [ ! -x "$venv/bin/pip" ]; then
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
         version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        if ! command -v apt-get >/dev/null || ! command -v "${sudo:-env}" >/dev/null; then
+            echo "setup: $python has no module venv, and there is no apt-get or no sudo here: install" \
+                "python$version-venv and ca-certificates as root" >&2
+            exit 1
+        fi
         echo "setup: installing python$version-venv" >&2
         $sudo apt-get update -q >&2
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \

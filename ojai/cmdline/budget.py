@@ -7,67 +7,20 @@ import sys
 from typing import Any, Literal, NoReturn, cast
 
 import click
-from click.shell_completion import CompletionItem
+from click.core import ParameterSource
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ojai import accelerators, profiles
 from ojai.memory import Budget, Decode, HostMemory
-from ojai.memory import services as budgets
-from ojai.sizes import GB, format_gib, parse_bytes
+from ojai.parameters import AcceleratorName, Amount, ProfileName
+from ojai.profiles import budgets
+from ojai.schema.errors import field_errors
+from ojai.sizes import GB, GIB, format_gib, parse_bytes
 
 _BAR_WIDTH = 60
-
-
-class Amount(click.ParamType[int]):
-    """An amount of memory on the command line: "64GiB", "16 GB"."""
-
-    name = "amount"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes, or a usage error that says what is wrong."""
-        try:
-            found = parse_bytes(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if found == 0:
-            self.fail("0 bytes: an amount above zero is expected", param, ctx)
-        return found
-
-
-class ProfileName(click.ParamType[profiles.Profile]):
-    """The name of a profile."""
-
-    name = "profile"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> profiles.Profile:
-        """The profile, or a usage error with the nearest name."""
-        try:
-            return profiles.load(value)
-        except profiles.ProfileError as error:
-            self.fail(str(error), param, ctx)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The profiles that begin so."""
-        return [CompletionItem(name) for name in profiles.names() if name.startswith(incomplete)]
-
-
-class AcceleratorName(click.ParamType[str]):
-    """The name of an accelerator."""
-
-    name = "accelerator"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name, if there is one, or a usage error with the nearest."""
-        try:
-            return accelerators.load(value).name
-        except accelerators.UnknownAcceleratorError as error:
-            self.fail(str(error), param, ctx)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The accelerators that begin so."""
-        return [CompletionItem(name) for name in accelerators.names() if name.startswith(incomplete)]
 
 
 _EPILOG = """\b
@@ -77,7 +30,7 @@ Examples:
   ojai budget gemma-4-31b --max-model-len 8192 --gpu-memory 96GiB
   ojai budget gemma-4-26b-a4b --os-memory 62GiB --overcommit-memory 0
 
-Exit status: 0 it fits, 1 it does not, 2 the question was not understood.
+Exit status: 0 it fits, 1 it does not, 2 usage error.
 """
 
 
@@ -116,7 +69,7 @@ Exit status: 0 it fits, 1 it does not, 2 the question was not understood.
     help="Whether the GPU has memory of its own (BIOS) or borrows the OS's (GTT).",
 )
 @click.option("--os-memory", type=Amount(), help="RAM the OS sees (MemTotal); without it that side is not checked.")
-@click.option("--swap", type=Amount(), help="Swap space.")
+@click.option("--swap", type=Amount(parse_bytes), help="Swap space.")
 @click.option(
     "--overcommit-memory",
     type=click.Choice(["0", "1", "2"]),
@@ -127,12 +80,14 @@ Exit status: 0 it fits, 1 it does not, 2 the question was not understood.
 @click.option(
     "--accelerator",
     type=AcceleratorName(),
-    default=budgets.DEFAULT_ACCELERATOR,
+    default=accelerators.DEFAULT,
     show_default=True,
     help="The GPU.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, amounts in bytes.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     profile: profiles.Profile,
     max_model_len: int | None,
     block_size: int | None,
@@ -148,10 +103,10 @@ def command(
     accelerator: str,
     as_json: bool,
 ) -> NoReturn:
-    """Say whether the model PROFILE fits a GPU's memory, before anything is touched.
+    """Compute whether the model PROFILE fits a GPU's memory.
 
-    What is not given is as the profile says, or as vLLM would choose. The cache is computed as vLLM's own planner
-    computes it. `ojai profiles` lists the profiles.
+    What is not given is the profile's, or what vLLM would choose. The cache is computed as vLLM's own planner computes
+    it. `ojai profiles` lists the profiles.
     """
     try:
         chosen = profiles.Features(
@@ -170,21 +125,23 @@ def command(
             overcommit_memory=cast(Literal[0, 1, 2], int(overcommit_memory)),
         )
         found = budgets.of(profile, host, chosen, accelerator)
+        demand = budgets.demand(profile, profiles.effective(profile, chosen))
+    except ValidationError as error:
+        raise click.UsageError("; ".join(map(str, field_errors(error, HostMemory, {})))) from None
     except ValueError as error:
-        raise click.UsageError(_plain(error)) from None
+        raise click.UsageError(str(error)) from None
     expected = budgets.decoding(profile, accelerator)
     if as_json:
         print(json.dumps(_document(profile, accelerator, found, expected), indent=2))
     else:
-        _show(Console(highlight=False, soft_wrap=False), profile, accelerator, host, found, expected)
+        console = Console(highlight=False, soft_wrap=False)
+        _show(console, profile, accelerator, host, found, expected)
+        if ctx.get_parameter_source("gpu_memory") == ParameterSource.DEFAULT:
+            console.print(f"Assumed: {format_gib(gpu_memory)} of GPU memory. Give your own with --gpu-memory.")
+        least = f"Least GPU memory: {format_gib(found.needed_gpu_bytes)}"
+        step = budgets.enough_carve_out(accelerator, [demand]) if regime == "carveout" else None
+        console.print(f"{least}, a BIOS carve-out of {step / GIB:g} GB." if step else f"{least}.")
     sys.exit(0 if found.fits else 1)
-
-
-def _plain(error: ValueError) -> str:
-    """The words of a validation error, without pydantic's frame."""
-    if callable(details := getattr(error, "errors", None)):
-        return "; ".join(fault["msg"].removeprefix("Value error, ") for fault in details())
-    return str(error)
 
 
 def _document(profile: profiles.Profile, accelerator: str, found: Budget, expected: Decode | None) -> dict[str, Any]:
@@ -273,12 +230,12 @@ def _bars(console: Console, host: HostMemory, found: Budget) -> list[Text]:
         legend = [*has, *needs]
     scale = max(sum(part[1] for part in has), sum(part[1] for part in needs))
     width = max(min(_BAR_WIDTH, console.width - 8), 10)
-    told = Text("       ")
+    legend_line = Text("       ")
     for name, amount, mark, colour in legend:
         if amount:
-            told.append(mark, style=colour).append(f" {name} {format_gib(amount)}  ")
-    told.rstrip()
-    return [_bar("has", has, scale, width), _bar("needs", needs, scale, width), told]
+            legend_line.append(mark, style=colour).append(f" {name} {format_gib(amount)}  ")
+    legend_line.rstrip()
+    return [_bar("has", has, scale, width), _bar("needs", needs, scale, width), legend_line]
 
 
 def _bar(label: str, parts: list[tuple[str, int, str, str]], scale: int, width: int) -> Text:

@@ -1,4 +1,4 @@
-"""``ojai rollback``: make hosts serve what they served before."""
+"""``ojai rollback``: return hosts to the release they served before."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ from pathlib import Path
 
 import click
 
-from ojai.parameters import InventoryFile, resolved
+from ojai import pyinfra_runs
+from ojai.parameters import InventoryFile, limit_option, resolved
 
-ROOT = Path(__file__).resolve().parents[2]
-_DEPLOY = ROOT / "ojai" / "pyinfra_runs" / "rollback_deploy.py"
+_DEPLOY = Path(pyinfra_runs.__file__).with_name("rollback_deploy.py")
 
 _EPILOG = """\b
 Examples:
   ojai rollback inventory/ojai.py
   ojai rollback inventory/fleet.py --limit mini-03 --yes
 
-Exit status: 0 every host serves its earlier release, 1 one does not, 2 the question was not understood.
+Exit status: 0 every host serves its earlier release, 1 one does not, 2 usage error or faulty inventory.
 """
 
 
 @click.command(epilog=_EPILOG)
 @click.argument("inventory", type=InventoryFile())
-@click.option("--limit", multiple=True, metavar="PATTERN", help="Only these hosts or groups, as for pyinfra.")
+@limit_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
 def command(inventory: str, limit: tuple[str, ...], yes: bool) -> None:
-    """Put back the last release that was healthy on the hosts of INVENTORY, and see it serve.
+    """Roll the hosts of INVENTORY back to their last healthy release, and wait until it serves.
 
-    A release is unit, environment file and image of every service; the deploy keeps the last two that were healthy.
-    Goes back to the latest of them that is not what the host has now, so that a second rollback undoes the first.
-    The inventory stays as it is: set it back too, or the next deploy brings again what it asks for.
+    A release is the unit, environment file and image of every service; the deploy keeps the last two healthy ones.
+    The target is the latest of them that differs from what the host has now, so a second rollback undoes the first.
+    The inventory is not changed: revert it too, or the next deploy applies it again.
     """
     inventory, entries = resolved(inventory, limit)
     if not yes:
         names = ", ".join(entry.name for entry in entries)
-        click.confirm(f"Put the earlier release back on {names}? Their services are restarted.", abort=True)
+        click.confirm(f"Roll back {names}? Their services are restarted.", abort=True)
     argv = [sys.executable, "-m", "pyinfra", "--yes", inventory, str(_DEPLOY)]
     for pattern in limit:
         argv += ["--limit", pattern]
-    # In the project's folder, whose config.py makes pyinfra use sudo.
-    sys.exit(subprocess.run(argv, cwd=ROOT, check=False).returncode)
+    sys.exit(subprocess.run(argv, check=False).returncode)

@@ -3,23 +3,87 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import IO, Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from ojai.parameters import InventoryFile, resolved
-from ojai.pyinfra_runs.verification import TIMEOUT, Verdict, merge_junit, verify
+from ojai.parameters import InventoryFile, find_deploy, limit_option, resolved, sudo_password
+from ojai.pyinfra_runs.verification import DRIFT, TIMEOUT, Plan, Verdict, areas, merge_junit, verify
+from ojai.schema.nearest import nearest
+
+#: What to do about failed checks of an area, beside running the deploy again.
+_NEXT_STEPS = {
+    "apt": "repair apt first: sudo apt-get -f install",
+    "docker": "see its log: journalctl -u docker",
+    "groups": "log in again: a session keeps the groups it began with",
+    "kernel": "reboot it, if the deploy is not to (kernel_reboot)",
+    "rocm": "run rocminfo on it",
+    "vllm": "see its log: journalctl -u UNIT (ojai plan names the units)",
+}
+
+_STYLES = {"ok": "green", "failed": "red", "unreachable": "red", "timed out": "yellow", "not checked": "yellow"}
+
+_EPILOG = """\b
+Examples:
+  ojai verify inventory/ojai.py
+  ojai verify inventory/fleet.py --limit mini-03 --only docker --only drift
+  ojai verify inventory/fleet.py --checks my-checks --junit verify.xml
+
+Exit status: 0 every host is ok, 1 one is not, 2 usage error or faulty inventory. With --nagios: 0 OK, 2 CRITICAL
+(a check failed, or a host cannot be reached), 3 UNKNOWN (it could not be checked).
+"""
 
 
-@click.command()
+class _Command(click.Command):
+    """Tells a monitoring system of a usage error as it expects: one line on standard output, status 3."""
+
+    def _reported(self, call: Callable[[], Any], nagios: bool) -> Any:
+        try:
+            return call()
+        except click.UsageError as error:
+            if not nagios:
+                raise
+            click.echo(f"OJAI UNKNOWN - {' '.join(error.format_message().split())}")
+            sys.exit(3)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        found: list[str] = self._reported(lambda: super(_Command, self).parse_args(ctx, args), "--nagios" in args)
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return self._reported(lambda: super(_Command, self).invoke(ctx), ctx.params["nagios"])
+
+
+def _complete_areas(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in areas(ctx.params.get("checks") or ()) if name.startswith(incomplete)]
+
+
+@click.command(cls=_Command, epilog=_EPILOG)
 @click.argument("inventory", type=InventoryFile())
-@click.option("--limit", multiple=True, metavar="PATTERN", help="Only these hosts or groups, as for pyinfra.")
+@limit_option
+@click.option(
+    "--only", multiple=True, metavar="AREA", shell_complete=_complete_areas, help="Only the checks of this area."
+)
+@click.option(
+    "--checks",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of your own checks (test_*.py), run beside ours.",
+)
+@click.option(
+    "--deploy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The deploy that must find nothing to change. [default: deploy.py beside or above the inventory, or here]",
+)
+@click.option("--use-sudo-password", is_flag=True, help="Ask for sudo's password, once for all hosts.")
 @click.option(
     "--disruptive",
     is_flag=True,
@@ -31,95 +95,125 @@ from ojai.pyinfra_runs.verification import TIMEOUT, Verdict, merge_junit, verify
     metavar="SECONDS",
     help=f"Give a host up after this long. [default: {TIMEOUT}; with --disruptive longer, by the start times]",
 )
-@click.option("--junit", type=click.Path(dir_okay=False, writable=True), help="Write JUnit XML to this file.")
-@click.option("--nagios", is_flag=True, help="One line for a monitoring system; exit status 0 or 2.")
+@click.option("--failed-only/--all", default=None, help="Show failed checks, or all. [default: all of a single host]")
+@click.option("--junit", type=click.File("w", encoding="utf-8", lazy=False), help="Write JUnit XML to this file.")
+@click.option("--nagios", is_flag=True, help="One line for a monitoring system; exit status 0, 2 or 3.")
 @click.option("--json", "as_json", is_flag=True, help="Every check of every host as JSON.")
 def command(
     inventory: str,
     limit: tuple[str, ...],
+    only: tuple[str, ...],
+    checks: tuple[Path, ...],
+    deploy: Path | None,
+    use_sudo_password: bool,
     disruptive: bool,
     timeout: int | None,
-    junit: str | None,
+    failed_only: bool | None,
+    junit: IO[str] | None,
     nagios: bool,
     as_json: bool,
 ) -> None:
     """Check what the hosts of INVENTORY really do, not what was written to them.
 
     Hosts are checked side by side over SSH; nothing on them is changed. A host that cannot be reached counts as
-    failed and hides no other. Exit status: 0 all good, 1 something is not, 2 the call was wrong.
+    failed and hides no other.
     """
     started = time.monotonic()
-    # The checks run in the project's folder, whatever folder this is.
+    if nagios and as_json:
+        raise click.UsageError("--nagios and --json: choose one; each is all of the output")
+    known = areas(checks)
+    for area in only:
+        if area not in known:
+            near = nearest(area, known)
+            hint = f"did you mean {near}?" if near else f"known: {', '.join(known)}"
+            raise click.UsageError(f"--only {area}: there is no such area; {hint}")
+    name = inventory
+    # The checks run in a folder of their own, whatever folder this is.
     inventory, entries = resolved(inventory, limit)
-    hosts = [entry.name for entry in entries]
+    if use_sudo_password:
+        password = sudo_password()
+        entries = [replace(entry, data={**entry.data, "_sudo_password": password}) for entry in entries]
     # The container is killed, its engine is killed, the host is booted: three starts of each service of a host.
     starts = max((sum(one.start_timeout for one in entry.settings.services) for entry in entries), default=0)
-    timeout_seconds = timeout or TIMEOUT + (3 * starts if disruptive else 0)
-    quiet = nagios or as_json
-    console = Console()
-    if not quiet:
-        click.echo(f"Checking {', '.join(hosts)} …", err=True)
+    chosen = [area for area in known if not only or area in only]
+    deploy = (deploy or find_deploy(inventory)).resolve() if DRIFT in chosen else None
+    plan = Plan(
+        files=tuple(path for area in chosen for path in known[area]),
+        deploy=deploy,
+        disruptive=disruptive,
+        timeout_seconds=timeout or TIMEOUT + (3 * starts if disruptive else 0),
+    )
+    console = Console(quiet=nagios or as_json)
+    hosts = [entry.name for entry in entries]
+    if not console.quiet:
+        click.echo(f"Checking {', '.join(hosts)}{f' against {deploy}' if deploy else ''} …", err=True)
     verdicts: list[Verdict] = []
-    for verdict in verify(inventory, hosts, disruptive, timeout_seconds):
+    for verdict in verify(entries, plan):
         verdicts.append(verdict)
-        if not quiet:
-            _show(console, verdict)
+        _show(console, verdict, len(hosts) > 1 if failed_only is None else failed_only, name, deploy)
     verdicts.sort(key=lambda verdict: hosts.index(verdict.host))
     if junit:
-        Path(junit).write_text(merge_junit(verdicts))
-    ok = all(verdict.ok for verdict in verdicts)
+        junit.write(merge_junit(verdicts))
     if nagios:
-        click.echo(_nagios_line(verdicts, time.monotonic() - started))
-        sys.exit(0 if ok else 2)
+        line, status = _nagios(verdicts, time.monotonic() - started)
+        click.echo(line)
+        sys.exit(status)
+    ok = all(verdict.ok for verdict in verdicts)
     if as_json:
         shown = [
-            {"host": v.host, "good": v.ok, "trouble": v.error, "checks": [asdict(check) for check in v.checks]}
+            {"host": v.host, "ok": v.ok, "state": v.state, "error": v.error, "checks": [asdict(c) for c in v.checks]}
             for v in verdicts
         ]
-        click.echo(json.dumps({"good": ok, "hosts": shown}, indent=2))
+        click.echo(json.dumps({"ok": ok, "hosts": shown}, indent=2))
     elif len(verdicts) > 1:
-        _summary(console, verdicts)
+        console.print(f"{sum(v.ok for v in verdicts)} of {len(verdicts)} hosts are ok", highlight=False)
     sys.exit(0 if ok else 1)
 
 
-def _show(console: Console, verdict: Verdict) -> None:
-    title = f"{verdict.host}: {'as it should be' if verdict.ok else 'NOT as it should be'}"
-    table = Table(title=title, title_justify="left", title_style="bold green" if verdict.ok else "bold red")
-    for column in ("area", "check", "result"):
-        table.add_column(column, overflow="fold")
-    last = ""
-    for check in verdict.checks:
-        style = {"passed": "green", "failed": "red", "skipped": "dim"}[check.outcome]
-        result = f"[{style}]{check.outcome}[/]"
-        if check.message:
-            result += f"\n{escape(check.message)}"
-        table.add_row("" if check.area == last else check.area, check.name, result)
-        last = check.area
-    if verdict.error:
-        table.add_row("host", "can be checked", f"[red]failed[/]\n{escape(verdict.error)}")
-    console.print(table)
+def _show(console: Console, verdict: Verdict, failed_only: bool, inventory: str, deploy: Path | None) -> None:
+    counts = ", ".join(f"{verdict.count(outcome)} {outcome}" for outcome in ("passed", "failed", "skipped"))
+    summary = verdict.error or f"{counts} in {verdict.seconds:.0f} s"
+    state = "ok" if verdict.ok else verdict.state.upper()
     console.print(
-        f"{verdict.host}: {verdict.count('passed')} passed, {verdict.count('failed')} failed, "
-        f"{verdict.count('skipped')} skipped in {sum(check.seconds for check in verdict.checks):.0f} s\n",
+        f"{escape(verdict.host)}: [bold {_STYLES[verdict.state]}]{state}[/] {escape(summary)}",
         highlight=False,
+        soft_wrap=True,
     )
+    for check in verdict.checks:
+        if check.outcome == "failed" or not failed_only:
+            style = {"passed": "green", "failed": "red", "skipped": "dim"}[check.outcome]
+            message = check.message.replace("\n", "\n      ")
+            text = f"  [{style}]{check.outcome}[/] {check.area}: {escape(check.name)}"
+            console.print(text + (f": {escape(message)}" if message else ""), highlight=False, soft_wrap=True)
+    for step in _next_steps(verdict, inventory, deploy):
+        console.print(f"  Next: {escape(step)}", highlight=False, soft_wrap=True)
 
 
-def _summary(console: Console, verdicts: list[Verdict]) -> None:
-    table = Table(title="All hosts", title_justify="left")
-    for column in ("host", "verdict", "passed", "failed", "skipped"):
-        table.add_column(column)
-    for verdict in verdicts:
-        word = "[green]good[/]" if verdict.ok else "[red]not good[/]"
-        counts = [str(verdict.count(outcome)) for outcome in ("passed", "failed", "skipped")]
-        table.add_row(verdict.host, word, *counts)
-    console.print(table)
+def _next_steps(verdict: Verdict, inventory: str, deploy: Path | None) -> list[str]:
+    """What to do about the failed checks of a host."""
+    if verdict.state != "failed":
+        return []
+    found = dict.fromkeys(check.area for check in verdict.checks if check.outcome == "failed")
+    file = str(deploy or find_deploy(inventory))
+    run = shlex.join(["pyinfra", inventory, file, "--limit", verdict.host])
+    return [f"run the deploy again: {run}", *(f"{area}: {_NEXT_STEPS[area]}" for area in found if area in _NEXT_STEPS)]
 
 
-def _nagios_line(verdicts: list[Verdict], seconds: float) -> str:
-    bad = [verdict.host for verdict in verdicts if not verdict.ok]
-    passed = sum(verdict.count("passed") for verdict in verdicts)
-    failed = sum(verdict.count("failed") for verdict in verdicts)
-    word = "CRITICAL" if bad else "OK"
-    where = f": {', '.join(bad)}" if bad else ""
-    return f"OJAI {word} - {len(verdicts)} hosts, {passed} passed, {failed} failed in {seconds:.0f} seconds{where}"
+def _nagios(verdicts: list[Verdict], seconds: float) -> tuple[str, int]:
+    """The line and the exit status that Nagios' plugin conventions ask for."""
+    states = {verdict.state for verdict in verdicts}
+    word, status = ("UNKNOWN", 3) if states - {"ok"} else ("OK", 0)
+    if states & {"failed", "unreachable"}:
+        word, status = "CRITICAL", 2
+    found = []
+    for state in ("unreachable", "failed", "timed out", "not checked"):
+        names = [_nagios_name(verdict) for verdict in verdicts if verdict.state == state]
+        found += [f"{state}: {', '.join(names)}"] if names else []
+    passed, failed = (sum(verdict.count(outcome) for verdict in verdicts) for outcome in ("passed", "failed"))
+    counts = f"{len(verdicts)} hosts, {passed} passed, {failed} failed in {seconds:.0f} seconds"
+    return f"OJAI {word} - {'; '.join([counts, *found])}", status
+
+
+def _nagios_name(verdict: Verdict) -> str:
+    wrong = dict.fromkeys(check.area for check in verdict.checks if check.outcome == "failed")
+    return f"{verdict.host} ({', '.join(wrong)})" if wrong else verdict.host

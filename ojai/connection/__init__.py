@@ -1,4 +1,7 @@
-"""The connection to a host: tuned, and watched, so that a host that is gone ends the run instead of holding it."""
+"""The connection to a host: without delay, and watched, so that a host that is gone ends the run instead of holding it.
+
+And how a run tells of it: pyinfra's tracebacks as sentences, and a recap of every host at the end.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,38 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from getpass import getpass
 from typing import Any
 
 import gevent
-from paramiko import SSHException, Transport
 from pyinfra import logger
 from pyinfra.api import Host
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
-from pyinfra.api.exceptions import PyinfraError
-from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.api.exceptions import ConnectError, PyinfraError
 
-#: Seconds between two questions whether the host is still there.
-EVERY = 15.0
+from ojai.connection.recap import recap
+from ojai.pyinfra_internals import (
+    CONNECTOR_ARGUMENT_KEYS,
+    SSHConnector,
+    SSHException,
+    Transport,
+    cli_module,
+    pop_global_arguments,
+    ssh_util,
+    util,
+)
+
+#: Seconds between two keepalive requests.
+INTERVAL = 15.0
 
 #: Seconds between two looks whether the connection is still open.
-LOOK = 0.5
+POLL = 0.5
 
 #: Seconds to wait for the answer before the connection is given up. Any answer will do, a refusal too.
 TIMEOUT = 45.0
+
+
+class NoTerminalError(PyinfraError, OSError):
+    """A password is needed, and there is nobody to ask. Of these two kinds, pyinfra fails the host or ends the run."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +55,62 @@ class _Watch:
     work: gevent.Greenlet[..., None]
 
 
-# What paramiko tells there with a traceback, a banner that does not come for instance, it also raises.
+# What paramiko logs there with a traceback, such as a banner that does not come, it also raises.
 logging.getLogger("paramiko.transport").setLevel(logging.CRITICAL)
 
 # pyinfra raises these where no host is left, and says so. gevent would show where, with a traceback, before that.
 gevent.get_hub().NOT_ERROR = (*gevent.get_hub().NOT_ERROR, PyinfraError)
 
 _WATCHES: dict[str, _Watch] = {}
+
+
+def prepare_run() -> None:
+    """Called by ``config.py``, before pyinfra connects: sentences instead of tracebacks, and a recap at the end."""
+    cli = cli_module()
+    for module in (util, ssh_util, cli):
+        module.getpass = _getpass  # type: ignore[union-attr]
+    cli._do_confirm = _confirming(cli._do_confirm)
+    if not hasattr(SSHConnector.connect, "__wrapped__"):
+        SSHConnector.connect = _failing_alone(SSHConnector.connect)  # type: ignore[method-assign,assignment]
+    recap()
+
+
+def _getpass(prompt: str) -> str:
+    try:
+        return getpass(prompt)
+    except EOFError:
+        raise NoTerminalError(
+            f"{prompt.strip(': ')}: there is no terminal to ask on. What to do: start the run in one, or give the "
+            "password on standard input or in the host's data (_sudo_password, ssh_key_password)."
+        ) from None
+
+
+def _confirming(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
+    @functools.wraps(confirm)
+    def wrapped(msg: str) -> bool:
+        try:
+            return confirm(msg)
+        except EOFError:
+            if "continue?" in msg:  # without some hosts, which only looks: before a change there is another question
+                return True
+            raise NoTerminalError("there is no terminal to confirm the changes on. What to do: add --yes.") from None
+
+    return wrapped
+
+
+def _failing_alone(connect: Callable[[SSHConnector], None]) -> Callable[[SSHConnector], None]:
+    """pyinfra ends the run of all hosts when the key of one cannot be read."""
+
+    @functools.wraps(connect)
+    def wrapped(self: SSHConnector) -> None:
+        try:
+            connect(self)
+        except ConnectError:
+            raise
+        except PyinfraError as error:
+            raise ConnectError(f"{error}. What to do: look at ssh_key in the host's data") from None
+
+    return wrapped
 
 
 def _transport(host: Host) -> Transport | None:
@@ -66,14 +132,15 @@ def _closed_is_an_ssh_error(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def configure_connection(host: Host) -> None:
-    """Send small packets at once, and watch the connection; once for every connection that is made.
+    """Send small packets at once, and start the keepalive; once for every connection that is made.
 
-    paramiko never sets TCP_NODELAY, which costs some 40 ms a command, and asks nothing of a silent host: one whose
-    network is gone would be waited for without end. A connection through a proxy command is no socket.
+    paramiko never sets TCP_NODELAY, which costs some 40 ms a command, and sends no keepalive: a run would wait forever
+    for a host whose network is gone. A connection through a proxy command is no socket.
 
-    paramiko tells of one that is closed in the middle of a request with EOFError. pyinfra takes that for an error of
+    paramiko raises EOFError when a connection is closed in the middle of a request. pyinfra takes that for an error of
     its own, and ends the run for all hosts with a traceback; an SSHException fails the one host.
     """
+    recap()
     transport = _transport(host)
     if transport is None:
         return
@@ -88,40 +155,39 @@ def configure_connection(host: Host) -> None:
 
 
 def stop_keepalive(host: Host) -> None:
-    """Stop watching: the host is about to go away because it was told to."""
+    """Stop the keepalive: the host is about to reboot."""
     watching = _WATCHES.pop(host.name, None)
     if watching is not None:
         watching.work.kill()
 
 
 def watch(prefix: str, transport: Transport) -> None:
-    """Ask every :data:`EVERY` seconds for a sign of life; without one for :data:`PATIENCE` seconds, hang up.
+    """Send a keepalive every :data:`INTERVAL` seconds; without an answer for :data:`TIMEOUT` seconds, hang up.
 
-    Whatever waits for the host then fails at once, and the run says so (each line with ``prefix``) and ends. Not given
-    the host itself: in a deploy file that is a name whose meaning depends on who asks.
+    Whatever waits for the host then fails at once, and the run reports it (each line with ``prefix``) and ends. Not
+    given the host itself: in a deploy file that name means whichever host is current.
 
-    A connection that was closed is no longer active. Its thread is no witness: gevent can take one that has ended for
-    alive.
+    Do not test the thread: gevent may report an ended one as alive. A closed connection is no longer active.
     """
     while True:
-        asked = time.monotonic()
-        while time.monotonic() - asked < EVERY:
-            gevent.sleep(LOOK)
+        sent = time.monotonic()
+        while time.monotonic() - sent < INTERVAL:
+            gevent.sleep(POLL)
             if not transport.is_active():
                 _lost(prefix, "it was closed from the other side")
                 return
-        sign = gevent.spawn(transport.global_request, "keepalive@openssh.com", None, True)
-        sign.join(TIMEOUT)
-        if not sign.ready():
-            sign.kill(block=False)
-            _lost(prefix, f"no sign of life for {TIMEOUT:.0f} s")
+        answer = gevent.spawn(transport.global_request, "keepalive@openssh.com", None, True)
+        answer.join(TIMEOUT)
+        if not answer.ready():
+            answer.kill(block=False)
+            _lost(prefix, f"no answer for {TIMEOUT:.0f} s")
             transport.close()
             return
 
 
 @atexit.register
 def report_lost() -> None:
-    """Say which connections were lost, where the run ended before :func:`watch` came to it."""
+    """Report connections that were lost where the run ended before :func:`watch` noticed."""
     for watching in _WATCHES.values():
         if not watching.work.ready() and not watching.transport.is_active():
             _lost(watching.prefix, "it was closed from the other side")
@@ -130,15 +196,18 @@ def report_lost() -> None:
 def _lost(prefix: str, found: str) -> None:
     logger.error(
         f"{prefix}connection: found it lost ({found}); expected: the host to answer. "
-        "What to do: see that it runs and can be reached, then run the deploy again; it goes on from where it was."
+        "What to do: see that it runs and can be reached, then run the deploy again; it continues where it stopped."
     )
 
 
 def refused_by_sudo(host: Host) -> str | None:
-    """What the host says when a command is run with the privileges of this run, if it refuses; None when it works."""
+    """Why the host refuses a command with the privileges of this run; None when it works."""
     arguments, _ = pop_global_arguments(host.state, host, {})
     given: dict[str, Any] = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
-    success, output = host.run_shell_command("id -u", **given)
+    try:
+        success, output = host.run_shell_command("id -u", **given)
+    except NoTerminalError as error:
+        return str(error)
     if success:
         return None
     return " ".join(output.output_lines).strip() or "no answer"

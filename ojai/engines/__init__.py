@@ -1,1 +1,182 @@
-"""The engines that serve a model, a package each."""
+"""The engines that serve a model: the one interface that the rest of the project knows, and a package an engine.
+
+Flags, variables, mounts and addresses of an engine are in its own package and nowhere else. Another engine is another
+package here with an ``ENGINE``, and its name in the setting ``engine``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol
+
+from ojai.memory import Budget, Demand, HostMemory
+from ojai.paths import ServicePaths
+from ojai.profiles import Features, Profile, budgets
+
+#: The packages here.
+NAMES = ("vllm",)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that cannot work, or is not known to.
+
+    ``code``: what to put under ``allow`` to override it. ``reason``: what was found, why it cannot work, what to do.
+    """
+
+    code: str
+    reason: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.reason} [{self.source}]"
+
+
+@dataclass(frozen=True)
+class Command:
+    """How one service is run; nothing in it is a secret.
+
+    ``docker_argv`` is the whole ``docker run …``; ``engine_argv`` the part after the image; ``environment`` the
+    container's, without the secret part; ``mounts`` maps host to container directories; ``image_directories`` are those
+    of them that belong to one image and are created with the unit.
+    """
+
+    docker_argv: tuple[str, ...]
+    engine_argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    mounts: Mapping[str, str]
+    served_model_name: str
+    image_directories: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """What the project asks of an engine."""
+
+    @property
+    def mounts(self) -> Mapping[str, str]:
+        """The cache directories by name, and where the container has them."""
+
+    def command(self, service: ResolvedService) -> Command:
+        """How the service is run."""
+
+    def refusals(self, service: ResolvedService) -> Iterator[Refusal]:
+        """What cannot work in the service's command, whether it is allowed or not."""
+
+    def forbidden(self, variable: str, accelerator: str) -> Refusal | None:
+        """Why a variable may not be in the service's environment file, whatever its value."""
+
+    def model_directory(self, model: str) -> str:
+        """Where the cache directories have the weights of a model."""
+
+    def explain(self, service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The command in parts (``--ulimit memlock=-1``), each with what it is for; empty where that is plain."""
+
+
+def get(name: str) -> Engine:
+    """The engine of this name."""
+    engine: Engine = importlib.import_module(f"{__name__}.{name}").ENGINE
+    return engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedService(ServicePaths):
+    """A service with every choice made: profile, settings and accelerator in one.
+
+    It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
+    ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
+    not the profile; timeouts are seconds. ``group_ids`` and ``image_key`` are the host's own, filled in by
+    :meth:`on_host`.
+    """
+
+    name: str
+    engine: Engine
+    profile: Profile
+    features: Features
+    accelerator: str
+    image: str
+    model: str
+    model_named: bool
+    host: str
+    port: int
+    data_directory: str
+    start_timeout: int
+    stop_timeout: int
+    group_ids: Mapping[str, int] | None = None
+    image_key: str | None = None
+    _on_host: dict[object, ResolvedService] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def command(self) -> Command:
+        """How it is run."""
+        return self.engine.command(self)
+
+    @cached_property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Everything in it that cannot work, allowed or not."""
+        return tuple(self.engine.refusals(self))
+
+    @property
+    def allowed(self) -> list[Refusal]:
+        """The refusals that ``allow`` overrides."""
+        return [refusal for refusal in self.refusals if refusal.code in (self.features.allow or ())]
+
+    @property
+    def standing(self) -> list[Refusal]:
+        """The refusals that nothing overrides."""
+        return [refusal for refusal in self.refusals if refusal.code not in (self.features.allow or ())]
+
+    @cached_property
+    def demand(self) -> Demand:
+        """What it asks of the memory. Raises ``ProfileError`` for choices that have no budget."""
+        return budgets.demand(self.profile, self.features)
+
+    def budget(self, memory: HostMemory) -> Budget:
+        """Its budget in that memory. Raises ``ProfileError`` as `demand` does."""
+        return budgets.added(self.demand, self.features, memory, self.accelerator)
+
+    @property
+    def title(self) -> str:
+        """What it serves, in a few words."""
+        return self.profile.title if self.model == self.profile.model else f"{self.model} as {self.profile.title}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed, and should be known."""
+        found = []
+        if self.model != self.profile.model and self.profile.model_given:
+            found.append(
+                f"model {self.model} is not the profile's ({self.profile.model}): memory budget, limits and parsers "
+                f"are those of {self.profile.name}, and are right only for a variant of that model"
+            )
+        if "@" not in self.image and self.image.endswith(":latest"):
+            found.append(
+                f"image {self.image}: the tag latest moves, so hosts deployed at different times run different images; "
+                "name a version, or set image_digest"
+            )
+        return found
+
+    @property
+    def address(self) -> str:
+        """Where the host itself reaches the server, as a URL has it."""
+        address = ipaddress.ip_address(self.host)
+        if address.is_unspecified:
+            return "127.0.0.1"
+        return f"[{address}]" if address.version == 6 else str(address)
+
+    @property
+    def model_directory(self) -> str:
+        """Where the host has its weights."""
+        return f"{self.data_directory}/{self.engine.model_directory(self.model)}"
+
+    def on_host(self, group_ids: Mapping[str, int] | None, image_key: str | None) -> ResolvedService:
+        """The service with the host's group numbers, and its tuning results filed under the image's key."""
+        numbers = (tuple(sorted((group_ids or {}).items())), image_key)
+        if numbers not in self._on_host:
+            placed = replace(self, group_ids=group_ids or None, image_key=image_key)
+            placed.__dict__["refusals"] = self.refusals  # they are of the choices, not of the host
+            self._on_host[numbers] = placed
+        return self._on_host[numbers]

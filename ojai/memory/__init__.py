@@ -1,4 +1,4 @@
-"""What fits in a host's memory, said before anything is touched.
+"""What fits in a host's memory, computed before anything is changed.
 
 - `geometry`: the shape of a model's attention layers, all that the cache depends on;
 - `kv`: the cache vLLM 0.20.1 would plan for it, to the byte;
@@ -9,7 +9,7 @@
 Nothing here knows profiles, hosts or settings: plain values in, frozen results out.
 """
 
-from ojai.memory.bandwidth import Band, Bands, Decode, bands, cache_read_bytes, decode
+from ojai.memory.bandwidth import Band, Bands, Decode, bands, decode
 from ojai.memory.budget import (
     DEFAULT_UTILIZATION,
     OS_RESERVE_BYTES,
@@ -20,9 +20,10 @@ from ojai.memory.budget import (
     Regime,
     budget,
     fit_together,
+    over_reserved,
 )
 from ojai.memory.geometry import Geometry, LayerKind
-from ojai.memory.gtt import advise_pages_limit, check_pages_limit, pages_bytes, ttm_pages
+from ojai.memory.gtt import check_pages_limit, pages_bytes, ttm_pages
 from ojai.memory.kv import (
     DEFAULT_BLOCK_SIZE,
     KV_CACHE_DTYPES,
@@ -51,16 +52,15 @@ __all__ = [
     "KvPlan",
     "LayerKind",
     "Regime",
-    "advise_pages_limit",
     "bands",
     "budget",
-    "cache_read_bytes",
     "check_pages_limit",
     "decode",
     "default_batch",
     "default_max_num_seqs",
     "fit_together",
     "longest_context",
+    "over_reserved",
     "pages_bytes",
     "plan",
     "ttm_pages",

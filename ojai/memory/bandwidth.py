@@ -13,8 +13,6 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ojai import resources
-from ojai.memory.geometry import Geometry
-from ojai.memory.kv import element_bytes
 from ojai.sizes import GB
 
 Verdict = Literal["broken", "sub-optimal", "healthy", "excellent", "suspicious"]
@@ -47,7 +45,7 @@ class Bands(_Frozen):
             raise ValueError("bands must rise, and only the last may be open")
         return self
 
-    def judge(self, tok_per_s: float, ceiling_tok_per_s: float) -> Band:
+    def rate(self, tok_per_s: float, ceiling_tok_per_s: float) -> Band:
         """The band that a measured speed falls in, on a machine and profile with that ceiling."""
         scaled = tok_per_s / ceiling_tok_per_s * self.reference_tok_per_s
         return next(band for band in self.bands if band.below is None or scaled < band.below)
@@ -75,18 +73,6 @@ class Decode(_Frozen):
 def bands() -> Bands:
     """The table of verdicts from `ojai/data/decode-bands.yaml`."""
     return Bands.model_validate(resources.data("decode-bands"))
-
-
-def cache_read_bytes(geometry: Geometry, context: int, kv_cache_dtype: str = "auto") -> int:
-    """Bytes of cache that one more token reads after `context` tokens, over all layers.
-
-    A sliding layer reads at most its window; layers that share a cache each read it.
-    """
-    size = 2 * element_bytes(kv_cache_dtype)
-    kinds = geometry.kinds
-    sliding = kinds.count("sliding") * geometry.kv_heads_sliding * geometry.head_dim_sliding
-    full = kinds.count("full") * geometry.kv_heads_full * geometry.head_dim_full
-    return size * (sliding * min(context, geometry.sliding_window) + full * context)
 
 
 def decode(

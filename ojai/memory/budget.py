@@ -1,6 +1,6 @@
 """Whether a model fits a host, what is left, and the nearest setting that would fit.
 
-Say:
+Example:
 
     need = Demand(weights_bytes=..., geometry=..., max_model_len=32768)
     have = HostMemory(gpu_bytes=64 * GIB, os_bytes=62 * GIB, overcommit_memory=1)
@@ -208,9 +208,9 @@ def budget(demand: Demand, host: HostMemory, *, carve_outs: Sequence[int] = ()) 
     os_left = _os_left(host, requested)
     load_ok = _load_ok(demand, host)
     reasons = (
-        *_gpu_faults(demand, host, kv, available),
-        *_os_faults(os_left),
-        *_load_faults(demand, host, load_ok),
+        *_gpu_errors(demand, host, kv, available),
+        *_os_errors(os_left),
+        *_load_errors(demand, host, load_ok),
     )
     max_num_seqs = demand.max_num_seqs or default_max_num_seqs(host.gpu_bytes)
     return Budget(
@@ -247,24 +247,27 @@ def fit_together(demands: Mapping[str, Demand], host: HostMemory) -> tuple[str, 
     [vLLM 0.20.1 v1/worker/utils.py, `request_memory`]. So the shares must not exceed 1 together.
     """
     reasons: list[str] = []
-    shares = {name: _share(demand.gpu_memory_utilization) for name, demand in demands.items()}
-    if len(demands) > 1 and (total := sum(shares.values())) > 1:
-        told = " + ".join(f"{name} {float(share):g}" for name, share in shares.items())
-        reasons.append(
-            f"gpu_memory_utilization adds up to {float(total):g} ({told}), more memory than there is: "
-            "lower the shares to 1 or less together"
-        )
+    if reserved := over_reserved({name: demand.gpu_memory_utilization for name, demand in demands.items()}):
+        reasons.append(reserved)
     requested = sum(demand.requested_bytes(host.gpu_bytes) for demand in demands.values())
     for name, demand in demands.items():
-        reasons += [f"{name}: {fault}" for fault in budget(demand, host).reasons]
+        reasons += [f"{name}: {reason}" for reason in budget(demand, host).reasons]
     if len(demands) > 1 and host.regime == "gtt" and host.os_bytes is not None:
-        reasons += _os_faults(host.os_bytes - requested)
+        reasons += _os_errors(host.os_bytes - requested)
     return tuple(reasons)
 
 
-def _share(utilization: float) -> Fraction:
-    """The decimal a person wrote: 0.45 + 0.55 must be 1, not a hair more."""
-    return Fraction(str(utilization))
+def over_reserved(shares: Mapping[str, float]) -> str | None:
+    """What is wrong with the named services' shares of the GPU's memory together; None when they fit."""
+    # The decimal that a person wrote: 0.45 + 0.55 is 1, not a hair more.
+    total = sum(Fraction(str(share)) for share in shares.values())
+    if total <= 1:
+        return None
+    each = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+    return (
+        f"together they reserve {float(total):g} of the GPU's memory ({each}); expected 1 at most. "
+        "Set gpu_memory_utilization of each"
+    )
 
 
 def _os_left(host: HostMemory, requested: int) -> int | None:
@@ -282,7 +285,7 @@ def _load_ok(demand: Demand, host: HostMemory) -> bool | None:
     return demand.largest_shard_bytes <= limit
 
 
-def _gpu_faults(demand: Demand, host: HostMemory, kv: KvPlan, available: int) -> Iterator[str]:
+def _gpu_errors(demand: Demand, host: HostMemory, kv: KvPlan, available: int) -> Iterator[str]:
     share = f"{demand.gpu_memory_utilization:g} of {format_gib(host.gpu_bytes)}"
     used = f"weights {format_gb(demand.weights_bytes)} and overhead {format_gb(demand.overhead_bytes)}"
     if demand.max_model_len > demand.geometry.max_context:
@@ -296,13 +299,13 @@ def _gpu_faults(demand: Demand, host: HostMemory, kv: KvPlan, available: int) ->
         )
 
 
-def _os_faults(os_left: int | None) -> list[str]:
+def _os_errors(os_left: int | None) -> list[str]:
     if os_left is None or os_left >= OS_RESERVE_BYTES:
         return []
     return [f"the OS would be left with {format_gb(os_left)}; it and Docker need {format_gb(OS_RESERVE_BYTES)}"]
 
 
-def _load_faults(demand: Demand, host: HostMemory, load_ok: bool | None) -> Iterator[str]:
+def _load_errors(demand: Demand, host: HostMemory, load_ok: bool | None) -> Iterator[str]:
     limit = host.mapping_limit_bytes()
     if load_ok is not False or limit is None or demand.largest_shard_bytes is None:
         return
@@ -336,7 +339,7 @@ def _suggestion(
     os_left: int | None,
 ) -> str | None:
     """The nearest setting that fits: a shorter context first, then more memory, then how to load."""
-    said: list[str] = []
+    options: list[str] = []
     also: list[str] = []
     if demand.max_model_len > demand.geometry.max_context:
         demand = demand.model_copy(update={"max_model_len": demand.geometry.max_context})
@@ -344,17 +347,17 @@ def _suggestion(
     if not demand.fits_gpu(host.gpu_bytes):
         lower = demand.model_copy(update={"max_num_batched_tokens": SMALL_GPU_BATCH[0]})
         if demand.batched_tokens(host.gpu_bytes) > SMALL_GPU_BATCH[0] and lower.fits_gpu(host.gpu_bytes):
-            said.append(f"set max_num_batched_tokens to {SMALL_GPU_BATCH[0]}")
+            options.append(f"set max_num_batched_tokens to {SMALL_GPU_BATCH[0]}")
         longest = min(demand.longest_context(host.gpu_bytes), demand.max_model_len)
         if longest:
             step = _CONTEXT_STEP if longest >= _CONTEXT_STEP else 1
-            said.append(f"set max_model_len to {longest // step * step}")
-        said.append(_more_memory(demand, host, carve_outs))
+            options.append(f"set max_model_len to {longest // step * step}")
+        options.append(_more_memory(demand, host, carve_outs))
     elif os_left is not None and os_left < OS_RESERVE_BYTES:
-        said.append(_less_memory(demand, host))
+        options.append(_less_memory(demand, host))
     if load_ok is False:
         also.append("set vm.overcommit_memory to 1")
-    return "; ".join(filter(None, ("; or: ".join(said), *also))) or None
+    return "; ".join(filter(None, ("; or: ".join(options), *also))) or None
 
 
 def _more_memory(demand: Demand, host: HostMemory, carve_outs: Sequence[int]) -> str:

@@ -15,7 +15,7 @@ class Geometry(BaseModel):
     """The attention layers of a text decoder, as its configuration file states them.
 
     Gemma 4 repeats a pattern of sliding-window layers and one full layer. Either `pattern` ("5:1": five
-    sliding, then one full, over and over) or `layer_types` (one word a layer) says which layer is what.
+    sliding, then one full, over and over) or `layer_types` (one word a layer) tells which layer is of which kind.
 
         >>> Geometry(layers=42, pattern="5:1", kv_heads_sliding=2, kv_heads_full=2,
         ...          sliding_window=512, shared_kv_layers=18, max_context=131072).cached_layers
@@ -50,7 +50,7 @@ class Geometry(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.pattern is None) == (self.layer_types is None):
-            raise ValueError("say either pattern or layer_types, not both and not neither")
+            raise ValueError("give either pattern or layer_types, and only one of them")
         if self.layer_types is not None and len(self.layer_types) != self.layers:
             raise ValueError(f"layer_types has {len(self.layer_types)} entries for {self.layers} layers")
         if self.pattern is not None:

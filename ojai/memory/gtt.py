@@ -15,9 +15,6 @@ from ojai.sizes import GIB, PAGE_BYTES, format_gib
 #: Pages in a GiB. The widespread "GiB x 1024 x 1024 / 4.096" is 2.4 % too high.
 PAGES_PER_GIB: Final = GIB // PAGE_BYTES
 
-#: From this share of RAM on AMD's own `amd-ttm` asks for confirmation.
-WARN_SHARE: Final = 0.90
-
 
 def ttm_pages(gib: float | str | Decimal) -> int:
     """The `ttm.pages_limit` for `gib` GiB: GiB x 262144.
@@ -50,15 +47,4 @@ def check_pages_limit(pages: int, mem_total_bytes: int) -> list[str]:
         f"ttm.pages_limit {pages} allows {format_gib(cap)}, but the OS has {format_gib(mem_total_bytes)} "
         f"(MemTotal): set it to at most {most * PAGES_PER_GIB} ({most} GiB), "
         "or lower the BIOS carve-out if that was raised since"
-    ]
-
-
-def advise_pages_limit(pages: int, mem_total_bytes: int) -> list[str]:
-    """What to mind about an allowed cap: one of 90 % of RAM or more leaves the OS little."""
-    cap = pages_bytes(pages)
-    if cap > mem_total_bytes or cap < WARN_SHARE * mem_total_bytes:
-        return []
-    return [
-        f"ttm.pages_limit {pages} is {cap / mem_total_bytes:.0%} of the OS's {format_gib(mem_total_bytes)}: "
-        f"{format_gib(mem_total_bytes - cap)} is left while the GPU holds all of it"
     ]

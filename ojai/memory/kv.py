@@ -58,7 +58,7 @@ class KvGroup(BaseModel):
 class KvPlan(BaseModel):
     """What a sequence costs, and what a given amount of memory holds.
 
-    Say: `plan(geometry, 131072).bytes_per_sequence`.
+    Example: `plan(geometry, 131072).bytes_per_sequence`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -3,7 +3,8 @@
 from collections.abc import Generator, Iterable
 
 from pyinfra import host
-from pyinfra.api.command import PyinfraCommand
+
+from ojai.pyinfra_internals import PyinfraCommand
 
 #: What an operation yields: shell as text, or a command object of pyinfra's.
 Step = PyinfraCommand | str

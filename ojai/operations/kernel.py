@@ -5,11 +5,8 @@ from __future__ import annotations
 import shlex
 import time
 
-from paramiko import SSHException
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
-from pyinfra.connectors.local import LocalConnector
-from pyinfra.connectors.util import clear_askpass_cache, remove_any_sudo_askpass_file
 
 from ojai import kernels
 from ojai.connection import configure_connection, stop_keepalive
@@ -19,6 +16,7 @@ from ojai.operations import Steps, apt
 from ojai.operations.files import text_file
 from ojai.operations.ledger import STATE_DIR, added, forget, note
 from ojai.operations.progress import HEARTBEAT, ask, complain, connector_arguments, refuse, say, with_progress
+from ojai.pyinfra_internals import LocalConnector, SSHException, clear_askpass_cache, remove_any_sudo_askpass_file
 
 #: Ledger: kernels that a second reboot was to start, and that have not run since.
 _AGAIN = "boots"

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 import gevent
-from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api import FactBase, FunctionCommand, Host, State, StringCommand
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
-from pyinfra.connectors.util import CommandOutput
 
 from ojai.diagnosis import Catalogue, explain
+from ojai.pyinfra_internals import CONNECTOR_ARGUMENT_KEYS, CommandOutput, SSHException
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pyinfra import host
 from pyinfra.api import operation
 
-from ojai.engines.vllm import MOUNTS, Command
+from ojai.engines import ResolvedService
 from ojai.facts.docker import DockerImage
 from ojai.facts.files import Places
 from ojai.facts.groups import Groups
@@ -19,46 +19,38 @@ from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, forget, note
 from ojai.paths import UNITS, env_file
 
-#: Where the container has TunableOp's results: on the host a folder an image, since another image invalidates them.
-TUNABLEOP = MOUNTS["tunableop"]
 
-#: From the host's group numbers and the key of its image to the command.
-BuildCommand = Callable[[dict[str, int], str | None], Command]
-
-
-def current_command(build_command: BuildCommand, groups: Sequence[str], image: str) -> Command:
-    """The command as this host has it now: numbers looked up here, never written down."""
-    numbers = {name: group.gid for name, group in host.get_fact(Groups, names=tuple(groups)).items()}
-    found = host.get_fact(DockerImage, reference=image)
+def on_this_host(service: ResolvedService) -> ResolvedService:
+    """The service with this host's group numbers and the key of its image: looked up here, never written down."""
+    groups = service.profile.docker.groups
+    numbers = {name: group.gid for name, group in host.get_fact(Groups, names=groups).items()}
+    found = host.get_fact(DockerImage, reference=service.image)
     if len(numbers) < len(set(groups)):
-        numbers = {}  # a group was removed, and is made again before this operation's turn
-    return build_command(numbers, found.key if found else None)
+        numbers = {}  # a group was removed, and is created again before this operation's turn
+    return service.on_host(numbers, found.key if found else None)
 
 
 @operation()
-def unit(
-    path: str, groups: Sequence[str], image: str, build_command: BuildCommand, render_unit: Callable[[Command], str]
-) -> Steps:
-    """The unit file at ``path`` has ``render_unit``'s text for the command that ``build_command`` gives on this host.
+def unit(service: ResolvedService, render_unit: Callable[[ResolvedService], str]) -> Steps:
+    """The unit file of ``service`` has the text that ``render_unit`` gives for it on this host.
 
-    The folder for TunableOp's results of this image is made with it. The unit's name is noted for removal.
+    The folders that belong to its image are created with it. The unit's name is noted for removal.
     """
-    command = current_command(build_command, groups, image)
-    name = path.rsplit("/", 1)[-1]
+    service = on_this_host(service)
     # Worked out first, so that --diff shows it: while it only looks, pyinfra stops at the first step.
-    changes = list(text_file._inner(path=path, text=render_unit(command)))
-    if name not in host.get_fact(Added, directory=ADDED_DIR, kind="units"):
-        yield note("units", [name])
-    for outside, inside in command.mounts.items():
-        if inside == TUNABLEOP and outside not in host.get_fact(Places, paths=(outside,)):
-            yield f"install -d -m 755 {shlex.quote(outside)}"
+    changes = list(text_file._inner(path=service.unit_file, text=render_unit(service)))
+    if service.unit not in host.get_fact(Added, directory=ADDED_DIR, kind="units"):
+        yield note("units", [service.unit])
+    for directory in service.command.image_directories:
+        if directory not in host.get_fact(Places, paths=(directory,)):
+            yield f"install -d -m 755 {shlex.quote(directory)}"
     yield from changes
 
 
 @operation()
 def stopped(keep: Sequence[str]) -> Steps:
     """Units that an earlier run made and the inventory no longer names are stopped, so that their ports and memory are
-    free. They stay until :func:`retired`: should what replaces them fail, they are started again."""
+    free. They stay until :func:`removed`: should what replaces them fail, they are started again."""
     old = [name for name in host.get_fact(OwnUnits, directory=ADDED_DIR) if name not in keep]
     up = [name for name in old if host.get_fact(SystemdUnit, unit=name).active not in ("inactive", "failed")]
     for name in up:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from ojai import accelerators, profiles
+from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.memory import Budget, HostMemory, check_pages_limit, fit_together
-from ojai.memory.services import demand, of
 from ojai.paths import SCHEMA
-from ojai.pyinfra_runs.collect import model_folder
+from ojai.profiles import ProfileError
 from ojai.settings import HostSettings
 from ojai.sizes import GIB, PAGE_BYTES, format_gib
 
@@ -26,34 +25,12 @@ DISK_LEAST = GIB // 2
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
 CLOCK_TOLERANCE = 300
 
-#: The one file that names AMD's packages on a host that this project keeps.
+#: The only apt source of AMD's on a host that this project manages.
 ROCM_SOURCE = "/etc/apt/sources.list.d/ojai-rocm.sources"
-
-#: Variables that must not reach the engine on this silicon: pattern, code under `allow`, reason, source.
-FORBIDDEN = (
-    (
-        re.compile(r"^VLLM_ROCM_USE_AITER"),
-        "aiter",
-        "AITER's kernels are for Instinct GPUs; the engine dies while it loads",
-        "26B guide, section 9.4",
-    ),
-    (
-        re.compile(r"^PYTORCH_(HIP_|CUDA_)?ALLOC_CONF$"),
-        "expandable-segments",
-        "expandable_segments is not supported by HIP",
-        "both guides",
-    ),
-    (
-        re.compile(r"^VLLM_SERVER_DEV_MODE$"),
-        "dev-mode",
-        "it opens endpoints that reload weights and run code",
-        "vLLM's security documentation",
-    ),
-)
 
 
 @dataclass(frozen=True)
-class Refusal:
+class FailedCheck:
     """Why a host is refused: the ``check``, what was ``found``, what was ``expected``, and what to do (``todo``)."""
 
     check: str
@@ -65,6 +42,18 @@ class Refusal:
         return f"{self.check}: found {self.found}; expected {self.expected}. What to do: {self.todo}."
 
 
+def fact_arguments(settings: HostSettings) -> dict[str, Any]:
+    """What preflight needs to know of a host, as arguments of the fact ``HostReport``."""
+    return {
+        "places": ("/var/lib/docker", settings.data_directory, "/var/lib/dpkg"),
+        "users": settings.gpu_users,
+        "env_files": tuple(service.env_file for service in settings.resolved),
+        "images": tuple(service.image for service in settings.resolved),
+        "models": tuple(service.model_directory for service in settings.resolved),
+        "gpus": accelerators.load(settings.accelerator).pci_ids,
+    }
+
+
 def memory_of(settings: HostSettings, report: Report) -> HostMemory | None:
     """The memory that the host has for a model once the roles are through; None while the driver is not up.
 
@@ -73,7 +62,7 @@ def memory_of(settings: HostSettings, report: Report) -> HostMemory | None:
     overcommit = settings.sysctl.get("vm.overcommit_memory", report.overcommit_memory)
     if settings.memory_regime == "gtt":
         gpu = settings.gtt_limit or 0
-        # Beyond MemTotal it is refused by name (see _memory); the budget then speaks of what there could be.
+        # Beyond MemTotal it is refused by name (see _memory); the budget is then of what there could be.
         gpu = min(gpu, report.memory_total) if report.memory_total else gpu
     elif report.vram_total is None:
         return None
@@ -95,13 +84,10 @@ def budgets(settings: HostSettings, report: Report) -> dict[str, Budget]:
     memory = memory_of(settings, report)
     if memory is None:
         return {}
-    return {
-        service.name: of(profiles.load(service.profile), memory, service.features, settings.accelerator)
-        for service in settings.services
-    }
+    return {service.name: service.budget(memory) for service in settings.resolved}
 
 
-def refusals(settings: HostSettings, report: Report, now: float | None = None) -> list[Refusal]:
+def failed_checks(settings: HostSettings, report: Report, now: float | None = None) -> list[FailedCheck]:
     """Every reason to leave this host alone, in the order a person would look.
 
     ``now``: this machine's clock (seconds since 1970) when the host answered; None: it has just done so.
@@ -122,10 +108,10 @@ def refusals(settings: HostSettings, report: Report, now: float | None = None) -
     ]
 
 
-def newer(report: Report) -> Iterator[Refusal]:
+def newer(report: Report) -> Iterator[FailedCheck]:
     """What a newer ojai keeps on a host, this one could misread: it must neither change it nor take it away."""
     if report.schema > SCHEMA:
-        yield Refusal(
+        yield FailedCheck(
             "notes of ojai on the host",
             f"format {report.schema} in /var/lib/ojai, written by a newer ojai",
             f"format {SCHEMA} or an older one",
@@ -133,24 +119,24 @@ def newer(report: Report) -> Iterator[Refusal]:
         )
 
 
-def _system(report: Report) -> Iterator[Refusal]:
+def _system(report: Report) -> Iterator[FailedCheck]:
     if (report.os_id, report.os_version) != ("ubuntu", "24.04"):
-        yield Refusal(
+        yield FailedCheck(
             "operating system",
             report.os_name or "none named",
             "Ubuntu 24.04",
             "install Ubuntu 24.04; AMD publishes ROCm 7.2 packages and an OEM kernel for that release",
         )
     if report.machine != "x86_64":
-        yield Refusal("architecture", report.machine, "x86_64", "take a machine with an AMD Ryzen processor")
+        yield FailedCheck("architecture", report.machine, "x86_64", "use a machine with an AMD Ryzen processor")
 
 
-def _clock(report: Report, now: float) -> Iterator[Refusal]:
+def _clock(report: Report, now: float) -> Iterator[FailedCheck]:
     if report.clock is None or abs(report.clock - now) <= CLOCK_TOLERANCE:
         return
     ahead = report.clock > now
     shown = [datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S") for moment in (report.clock, now)]
-    yield Refusal(
+    yield FailedCheck(
         "clock",
         f"{shown[0]} UTC, {timedelta(seconds=round(abs(report.clock - now)))} {'ahead of' if ahead else 'behind'} "
         "this machine's clock",
@@ -160,21 +146,21 @@ def _clock(report: Report, now: float) -> Iterator[Refusal]:
     )
 
 
-def _accounts(report: Report) -> Iterator[Refusal]:
+def _accounts(report: Report) -> Iterator[FailedCheck]:
     if report.user != "root":
-        yield Refusal(
+        yield FailedCheck(
             "privilege",
             f"commands run as {report.user!r}",
             "root, by sudo",
             "give that account sudo rights, or run pyinfra with --use-sudo-password",
         )
     for user in report.missing_users:
-        yield Refusal(
+        yield FailedCheck(
             "account", f"no user {user!r}", "every name in gpu_users to exist", "create it, or correct gpu_users"
         )
 
 
-def _gpu(settings: HostSettings, report: Report) -> Iterator[Refusal]:
+def _gpu(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     gpu = accelerators.load(settings.accelerator)
     expected = [identity.replace(":", " ") for identity in gpu.pci_ids]
     found = {address: value.replace("0x", "").replace(":", " ") for address, value in report.gpus.items()}
@@ -187,16 +173,14 @@ def _gpu(settings: HostSettings, report: Report) -> Iterator[Refusal]:
             ),
             None,
         )
-        yield Refusal(
+        yield FailedCheck(
             "GPU",
             ", ".join(f"{v.replace(' ', ':')} at {a}" for a, v in found.items()) or "no display device on the PCI bus",
             f"{gpu.title} (PCI id {' or '.join(gpu.pci_ids)})",
-            f"set accelerator to {other.name}"
-            if other
-            else f"take a machine with {gpu.name}, or correct `accelerator`",
+            f"set accelerator to {other.name}" if other else f"use a machine with {gpu.name}, or correct `accelerator`",
         )
     elif report.gfx_versions and gpu.gfx_target_version not in report.gfx_versions:
-        yield Refusal(
+        yield FailedCheck(
             "GPU instruction set",
             f"KFD names gfx_target_version {', '.join(map(str, report.gfx_versions))}",
             f"{gpu.gfx_target_version} ({gpu.name})",
@@ -204,20 +188,20 @@ def _gpu(settings: HostSettings, report: Report) -> Iterator[Refusal]:
         )
 
 
-def _driver(report: Report) -> Iterator[Refusal]:
+def _driver(report: Report) -> Iterator[FailedCheck]:
     # /sys/module/amdgpu/version is no check: only the DKMS driver has it, its absence is normal (ollama#3425).
     if report.dkms or "/updates/dkms/" in report.amdgpu_module:
-        yield Refusal(
+        yield FailedCheck(
             "GPU driver",
             f"amdgpu from DKMS ({report.amdgpu_module or ', '.join(report.dkms)})",
-            "the kernel's own amdgpu, as AMD says for Ryzen",
+            "the kernel's own amdgpu, which AMD requires on Ryzen",
             "`sudo amdgpu-install --uninstall --rocmrelease=all` or `sudo apt purge amdgpu-dkms`, then reboot",
         )
 
 
-def _rocm(report: Report) -> Iterator[Refusal]:
+def _rocm(report: Report) -> Iterator[FailedCheck]:
     if len(report.rocm_trees) > 1:
-        yield Refusal(
+        yield FailedCheck(
             "ROCm trees",
             ", ".join(report.rocm_trees),
             "one tree under /opt",
@@ -225,7 +209,7 @@ def _rocm(report: Report) -> Iterator[Refusal]:
         )
     foreign = [entry for entry in report.apt_sources if not entry.startswith(f"{ROCM_SOURCE}:")]
     if foreign:
-        yield Refusal(
+        yield FailedCheck(
             "ROCm apt sources",
             "; ".join(foreign),
             f"only this project's {ROCM_SOURCE}",
@@ -233,12 +217,12 @@ def _rocm(report: Report) -> Iterator[Refusal]:
         )
 
 
-def _docker(settings: HostSettings, report: Report) -> Iterator[Refusal]:
+def _docker(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     expected = "docker-ce" if settings.docker_source == "docker" else "docker.io"
     for found in report.docker:
         if found != expected:
             other = "docker" if found == "docker-ce" else "ubuntu"
-            yield Refusal(
+            yield FailedCheck(
                 "Docker packages",
                 f"{found} installed",
                 f"{expected} or none (docker_source is {settings.docker_source}); the two exclude each other",
@@ -246,11 +230,11 @@ def _docker(settings: HostSettings, report: Report) -> Iterator[Refusal]:
             )
 
 
-def _firmware(settings: HostSettings, report: Report) -> Iterator[Refusal]:
+def _firmware(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     for package, version in report.firmware.items():
         for bad in settings.firmware_known_bad:
             if bad in version:
-                yield Refusal(
+                yield FailedCheck(
                     "firmware",
                     f"{package} {version}",
                     f"any other than {bad}",
@@ -258,73 +242,74 @@ def _firmware(settings: HostSettings, report: Report) -> Iterator[Refusal]:
                 )
 
 
-def _environment(settings: HostSettings, report: Report) -> Iterator[Refusal]:
-    allowed = {service.env_file: settings.command(service).features.allow or () for service in settings.services}
-    for file, names in report.env_names.items():
-        for name in names:
-            for pattern, code, why, source in FORBIDDEN:
-                if pattern.match(name) and code not in allowed.get(file, ()):
-                    yield Refusal(
-                        "environment file",
-                        f"{name} set in {file}",
-                        "that variable to be absent",
-                        f"delete its line; {why} ({source}). `allow: [{code}]` overrides this",
-                    )
+def _environment(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    for service in settings.resolved:
+        for name in report.env_names.get(service.env_file, ()):
+            refusal = service.engine.forbidden(name, service.accelerator)
+            if refusal and refusal.code not in (service.features.allow or ()):
+                yield FailedCheck(
+                    "environment file",
+                    f"{name} set in {service.env_file}",
+                    "that variable to be absent",
+                    f"delete its line; {refusal.reason} ({refusal.source}). `allow: [{refusal.code}]` overrides this",
+                )
 
 
-def _disk(settings: HostSettings, report: Report) -> Iterator[Refusal]:
+def _disk(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     needs: dict[str, tuple[int, list[str]]] = {}
 
     def need(place: str, size: int, what: str) -> None:
         if place in report.disks:
             mount = report.disks[place][1]
-            before, said = needs.get(mount, (0, []))
-            needs[mount] = (before + size, [*said, what])
+            before, items = needs.get(mount, (0, []))
+            needs[mount] = (before + size, [*items, what])
 
-    commands = {service.name: settings.command(service) for service in settings.services}
-    for image in sorted({command.image for command in commands.values()} - set(report.images)):
+    for image in sorted({service.image for service in settings.resolved} - set(report.images)):
         need("/var/lib/docker", settings.image_bytes, f"image {image} {format_gib(settings.image_bytes)}")
-    for service in settings.services:
-        if model_folder(settings, service) not in report.models:
-            size = profiles.load(service.profile).weights_bytes
-            need(settings.data_directory, size, f"weights of {commands[service.name].model} {format_gib(size)}")
+    for service in settings.resolved:
+        if service.model_directory not in report.models:
+            size = service.profile.weights_bytes
+            need(settings.data_directory, size, f"weights of {service.model} {format_gib(size)}")
     free = {mount: space for space, mount in report.disks.values()}
     for mount, space in free.items():
         if mount not in needs and space < DISK_LEAST:
-            yield Refusal(
+            yield FailedCheck(
                 "disk space",
                 f"{format_gib(space)} free on {mount}: the disk is full",
                 f"{format_gib(DISK_LEAST)} at least, for packages, logs and the container",
                 "free space there (`sudo apt clean`, `docker image prune`, `journalctl --vacuum-size=200M`)",
             )
-    for mount, (size, said) in needs.items():
+    for mount, (size, items) in needs.items():
         if free[mount] < size + DISK_RESERVE:
-            yield Refusal(
+            yield FailedCheck(
                 "disk space",
                 f"{format_gib(free[mount])} free on {mount}",
-                f"{format_gib(size + DISK_RESERVE)} ({', '.join(said)}, {format_gib(DISK_RESERVE)} to spare)",
+                f"{format_gib(size + DISK_RESERVE)} ({', '.join(items)}, {format_gib(DISK_RESERVE)} to spare)",
                 "free space there, or set data_directory to a larger file system",
             )
 
 
-def _memory(settings: HostSettings, report: Report) -> Iterator[Refusal]:
+def _memory(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     if settings.memory_regime == "gtt" and settings.gtt_limit and report.memory_total:
-        for fault in check_pages_limit(settings.gtt_limit // PAGE_BYTES, report.memory_total):
-            yield Refusal("gtt_limit", fault, "no more than the system's own memory", "lower gtt_limit")
+        for reason in check_pages_limit(settings.gtt_limit // PAGE_BYTES, report.memory_total):
+            yield FailedCheck("gtt_limit", reason, "no more than the system's own memory", "lower gtt_limit")
     memory = memory_of(settings, report)
     if memory is None:
         return
-    found = budgets(settings, report)
-    asked = {service.name: service.profile for service in settings.services}
-    for name, result in found.items():
+    try:
+        found = budgets(settings, report)
+    except ProfileError as error:
+        yield FailedCheck("memory budget", f"a choice of unknown size: {error}", "a known size", "change it")
+        return
+    for service in settings.resolved:
+        result = found[service.name]
         if not result.fits:
-            yield Refusal(
-                f"memory for {name}",
+            yield FailedCheck(
+                f"memory for {service.name}",
                 f"{format_gib(memory.gpu_bytes)} of GPU memory: {'; '.join(result.reasons)}",
-                f"room for {asked[name]} at {result.max_model_len} tokens",
-                result.suggestion or "take a smaller profile (`ojai profiles`)",
+                f"room for {service.profile.name} at {result.max_model_len} tokens",
+                result.suggestion or "choose a smaller profile (`ojai profiles`)",
             )
-    if len(settings.services) > 1 and all(result.fits for result in found.values()):
-        demands = {s.name: demand(profiles.load(s.profile), s.features) for s in settings.services}
-        for reason in fit_together(demands, memory):
-            yield Refusal("memory for all services", reason, "all of them at once", "lower gpu_memory_utilization")
+    if len(found) > 1 and all(result.fits for result in found.values()):
+        for reason in fit_together({service.name: service.demand for service in settings.resolved}, memory):
+            yield FailedCheck("memory for all services", reason, "all of them at once", "lower gpu_memory_utilization")

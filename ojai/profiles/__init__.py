@@ -1,6 +1,6 @@
 """The model catalogue: profiles, and the choices over them.
 
-- `features`: the named choices (`Features`) and the engine arguments they stand for;
+- `features`: the named choices (`Features`);
 - `model`: `Profile`, read from ``profiles/*.yaml``, every fact with its source;
 - `codes`: the code of every refusal;
 - `deviations`: where the command differs from the guides', and why.

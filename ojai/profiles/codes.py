@@ -1,9 +1,6 @@
-"""The codes of all refusals: what may stand under ``allow``."""
+"""The codes of all refusals: what may be under ``allow``."""
 
 from __future__ import annotations
-
-import difflib
-from collections.abc import Iterable
 
 CODES: dict[str, str] = {
     "aiter": "AITER variables on a GPU that AITER has no kernels for",
@@ -27,14 +24,3 @@ CODES: dict[str, str] = {
     "unknown-flag": "an argument that the pinned vLLM does not take",
 }
 """Every refusal's code and what it is about."""
-
-
-def unknown_codes(allow: Iterable[str]) -> list[str]:
-    """A sentence for each entry of ``allow`` that is no refusal's code, with the nearest known one."""
-    faults = []
-    for code in allow:
-        if code not in CODES:
-            near = difflib.get_close_matches(code, CODES, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            faults.append(f"found {code!r}, {hint}expected one of {', '.join(CODES)}")
-    return faults

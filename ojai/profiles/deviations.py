@@ -17,7 +17,7 @@ class DeviationError(ValueError):
 
 
 class Change(BaseModel):
-    """Tokens of the guide's command and what stands in their place."""
+    """Tokens of the guide's command and what replaces them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +33,7 @@ class Change(BaseModel):
         if not self.command and self.guide == self.here and not self.before:
             raise ValueError("guide and here are the same: nothing changes")
         if not self.guide and self.here and not self.before:
-            raise ValueError("added tokens need before, to say where they go")
+            raise ValueError("added tokens need before, which gives their place")
         return self
 
 
@@ -61,7 +61,7 @@ def apply(
     """The guide's ``docker run`` tokens with every deviation for ``guide`` made.
 
     ``group_ids`` gives the unit's form, with the host's numbers in it. Raises :class:`DeviationError` when
-    the tokens a change is written for do not stand in the listing exactly once.
+    the tokens a change is written for are not in the listing exactly once.
     """
     result = list(tokens)
     for deviation in deviations:

@@ -1,19 +1,19 @@
-"""The named choices a service may make, and how they are told to the engine.
+"""The named choices a service may make.
 
-Every field of :class:`Features` is optional: ``None`` means "as the profile says". The reference
+Every field of :class:`Features` is optional: ``None`` means "as in the profile". The reference
 pages are generated from the descriptions here.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from ojai.profiles.codes import unknown_codes
+from ojai.profiles.codes import CODES
+from ojai.schema.errors import FieldError, FieldErrors
 from ojai.schema.expected import Expected
+from ojai.schema.nearest import nearest
 
 VisionTokens = Literal[70, 140, 280, 560, 1120]
 """Tokens an image may be turned into (vLLM's Gemma 4 usage guide: 280 is the model's default)."""
@@ -22,7 +22,7 @@ VisionTokens = Literal[70, 140, 280, 560, 1120]
 def _text(value: Any) -> Any:
     """YAML reads ``0`` and ``1.5`` as numbers, an environment holds text; a bool is ambiguous, so it is refused."""
     if isinstance(value, bool):
-        raise ValueError(f"{value} is a YAML boolean; put the value in quotes, as the container shall see it")
+        raise ValueError(f"{value} is a YAML boolean; put the value in quotes, as the container is to see it")
     return str(value) if isinstance(value, int | float) else value
 
 
@@ -37,6 +37,12 @@ EnvironmentValue = Annotated[
 Argument = Annotated[
     str, BeforeValidator(_text), Field(min_length=1, pattern=r"^[^\n\r\x00]+$"), Expected("text on one line")
 ]
+
+
+def _no_refusal(code: str) -> str:
+    near = nearest(code, CODES)
+    hint = f"the nearest is {near}; " if near else ""
+    return f"there is no refusal {code!r} to allow; {hint}known: {', '.join(CODES)}"
 
 
 OneLine = Annotated[str, Field(min_length=1, pattern=r"^[^\n\r\x00]+$"), Expected("text on one line, not empty")]
@@ -55,7 +61,7 @@ class Speculative(BaseModel):
 
 
 class Features(BaseModel):
-    """Choices with names; each left out means "as the profile says"."""
+    """Choices with names; each left out means "as in the profile"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,7 +102,7 @@ class Features(BaseModel):
     quantization: OneLine | None = Field(
         None,
         description="Quantisation to apply or to expect; `none` leaves the argument out, for checkpoints that "
-        "say it themselves.",
+        "name their own.",
         examples=["int8_per_channel_weight_only"],
     )
     prefix_caching: bool | None = Field(
@@ -112,8 +118,8 @@ class Features(BaseModel):
     )
     thinking: bool | None = Field(
         None,
-        description="Whether the model thinks when a request does not say. Wants `reasoning: true`, or the "
-        "thinking would stand in the answer.",
+        description="Whether the model thinks where a request does not specify it. Needs `reasoning: true`, or the "
+        "thoughts become part of the answer.",
         examples=[True],
     )
     tool_calling: bool | None = Field(
@@ -134,7 +140,7 @@ class Features(BaseModel):
     )
     vision_tokens: VisionTokens | None = Field(
         None,
-        description="Tokens an image becomes, unless a request says otherwise: 70 for captions, 280 for "
+        description="Tokens an image becomes, unless a request specifies it: 70 for captions, 280 for "
         "general questions, 560 for documents, 1120 for small print.",
         examples=[560],
     )
@@ -146,8 +152,8 @@ class Features(BaseModel):
     )
     tunableop: Literal["off", "tune", "use"] | None = Field(
         None,
-        description="PyTorch TunableOp: `tune` measures matrix kernels and writes the best at exit, `use` reads "
-        "what was written before, `off` leaves it alone.",
+        description="PyTorch TunableOp: `tune` measures matrix kernels and writes the fastest at exit, `use` reads "
+        "what was written before, `off` disables it.",
         examples=["tune"],
     )
     safetensors_load_strategy: OneLine | None = Field(
@@ -166,41 +172,41 @@ class Features(BaseModel):
     )
     allow: tuple[str, ...] | None = Field(
         None,
-        description="Codes of refusals to override, each on your own account; they are recorded with the service.",
+        description="Codes of refusals to override, at your own risk; they are recorded in the unit.",
         examples=[["fp8-kv"]],
     )
 
     @field_validator("allow")
     @classmethod
     def _known_codes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if faults := unknown_codes(value or ()):
-            raise ValueError("; ".join(faults))
+        unknown = [(index, code) for index, code in enumerate(value or ()) if code not in CODES]
+        if unknown:
+            raise FieldErrors(*(FieldError((index,), _no_refusal(code)) for index, code in unknown))
         return value
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> Features:
-        media = {name: getattr(self, name) for name in ("images", "audios", "videos") if getattr(self, name)}
-        if self.text_only:
-            if media:
-                said = ", ".join(f"{name}: {count}" for name, count in media.items())
-                raise ValueError(f"text_only: true contradicts {said}; keep one of them")
-            if self.vision_tokens:
-                raise ValueError(f"text_only: true contradicts vision_tokens: {self.vision_tokens}; keep one of them")
+        found: dict[str, str] = {}
+        media = [f"{name}: {getattr(self, name)}" for name in ("images", "audios", "videos") if getattr(self, name)]
+        if self.vision_tokens and not media:
+            media = [f"vision_tokens: {self.vision_tokens}"]
+        if self.text_only and media:
+            found["text_only"] = f"true contradicts {', '.join(media)}; keep one of them"
         if self.images == 0 and self.videos == 0 and self.vision_tokens:
-            raise ValueError(
-                f"vision_tokens: {self.vision_tokens} has no use with images: 0 and videos: 0; leave it out"
-            )
+            found["vision_tokens"] = f"{self.vision_tokens} has no use with images: 0 and videos: 0; leave it out"
         if self.thinking and self.reasoning is False:
-            raise ValueError("thinking: true wants reasoning: true (without it the thoughts stand in the answer)")
+            found["thinking"] = "true needs reasoning: true (without it the thoughts are part of the answer)"
         if self.max_num_batched_tokens and self.max_num_seqs and self.max_num_batched_tokens < self.max_num_seqs:
-            raise ValueError(
-                f"max_num_batched_tokens: {self.max_num_batched_tokens} is less than max_num_seqs: "
-                f"{self.max_num_seqs}; each running request needs at least one token a step"
+            found["max_num_batched_tokens"] = (
+                f"{self.max_num_batched_tokens} is less than max_num_seqs: {self.max_num_seqs}; "
+                "each running request needs at least one token a step"
             )
+        if found:
+            raise FieldErrors(*(FieldError((name,), text, contradiction=True) for name, text in found.items()))
         return self
 
     def over(self, base: Features) -> Features:
-        """These choices laid over ``base`` (a profile's): what is said here wins.
+        """These choices laid over ``base`` (a profile's), which they override.
 
         ``environment`` is merged key by key, ``engine_args`` and ``allow`` are added at the end.
         A choice that contradicts one of the base replaces it: ``text_only`` ends the base's image limits,
@@ -221,103 +227,3 @@ class Features(BaseModel):
         if "environment" in mine and "environment" in under:
             mine["environment"] = {**under["environment"], **mine["environment"]}
         return Features.model_validate({**under, **mine})
-
-
-def _json(value: dict[str, Any]) -> str:
-    """JSON as the guides write it: one space after colon and comma."""
-    return json.dumps(value)
-
-
-FLAGS: dict[str, tuple[str, ...]] = {
-    "dtype": ("--dtype",),
-    "quantization": ("--quantization", "-q"),
-    "max_model_len": ("--max-model-len",),
-    "gpu_memory_utilization": ("--gpu-memory-utilization",),
-    "prefix_caching": ("--enable-prefix-caching", "--no-enable-prefix-caching"),
-    "tool_calling": ("--enable-auto-tool-choice", "--no-enable-auto-tool-choice", "--tool-call-parser"),
-    "reasoning": ("--reasoning-parser",),
-    "thinking": ("--default-chat-template-kwargs",),
-    "chat_template": ("--chat-template",),
-    "max_num_seqs": ("--max-num-seqs",),
-    "max_num_batched_tokens": ("--max-num-batched-tokens",),
-    "block_size": ("--block-size",),
-    "kv_cache_dtype": ("--kv-cache-dtype",),
-    "images": ("--limit-mm-per-prompt",),
-    "vision_tokens": ("--mm-processor-kwargs",),
-    "speculative": ("--speculative-config",),
-    "async_scheduling": ("--async-scheduling", "--no-async-scheduling"),
-    "safetensors_load_strategy": ("--safetensors-load-strategy",),
-}
-"""The flags each named choice stands for: one of them in ``engine_args`` would say a thing twice."""
-
-
-def arguments(features: Features) -> Iterator[str]:
-    """The engine's arguments for ``features``, in the order of the guides' commands.
-
-    ``speculative: true`` must have been resolved to a model before (see :func:`ojai.profiles.effective`).
-    """
-    if features.dtype:
-        yield from ("--dtype", features.dtype)
-    if features.quantization and features.quantization != "none":
-        yield from ("--quantization", features.quantization)
-    if features.max_model_len:
-        yield from ("--max-model-len", str(features.max_model_len))
-    if features.gpu_memory_utilization:
-        yield from ("--gpu-memory-utilization", str(features.gpu_memory_utilization))
-    if features.prefix_caching is not None:
-        yield "--enable-prefix-caching" if features.prefix_caching else "--no-enable-prefix-caching"
-    if features.tool_calling:
-        yield from ("--enable-auto-tool-choice", "--tool-call-parser", "gemma4")
-    if features.reasoning:
-        yield from ("--reasoning-parser", "gemma4")
-    if features.thinking is not None:
-        yield from ("--default-chat-template-kwargs", _json({"enable_thinking": features.thinking}))
-    if features.chat_template:
-        yield from ("--chat-template", features.chat_template)
-    if features.max_num_seqs:
-        yield from ("--max-num-seqs", str(features.max_num_seqs))
-    if features.max_num_batched_tokens:
-        yield from ("--max-num-batched-tokens", str(features.max_num_batched_tokens))
-    if features.block_size:
-        yield from ("--block-size", str(features.block_size))
-    if features.kv_cache_dtype:
-        yield from ("--kv-cache-dtype", features.kv_cache_dtype)
-    limits = (
-        {"image": 0, "audio": 0, "video": 0}
-        if features.text_only
-        else {
-            kind: count
-            for kind, count in (
-                ("image", features.images),
-                ("audio", features.audios),
-                ("video", features.videos),
-            )
-            if count is not None
-        }
-    )
-    if limits:
-        yield from ("--limit-mm-per-prompt", _json(limits))
-    if features.vision_tokens:
-        yield from ("--mm-processor-kwargs", _json({"max_soft_tokens": features.vision_tokens}))
-    if isinstance(features.speculative, Speculative):
-        yield from (
-            "--speculative-config",
-            _json({"model": features.speculative.model, "num_speculative_tokens": features.speculative.tokens}),
-        )
-    if features.async_scheduling is not None:
-        yield "--async-scheduling" if features.async_scheduling else "--no-async-scheduling"
-    if features.safetensors_load_strategy:
-        yield f"--safetensors-load-strategy={features.safetensors_load_strategy}"
-    yield from features.engine_args or ()
-
-
-def tunableop_environment(mode: str | None, filename: str) -> dict[str, str]:
-    """The environment that puts PyTorch's TunableOp in ``mode``; empty for ``off`` and None."""
-    if mode in (None, "off"):
-        return {}
-    return {
-        "PYTORCH_TUNABLEOP_ENABLED": "1",
-        "PYTORCH_TUNABLEOP_TUNING": "1" if mode == "tune" else "0",
-        "PYTORCH_TUNABLEOP_VERBOSE": "0",
-        "PYTORCH_TUNABLEOP_FILENAME": filename,
-    }

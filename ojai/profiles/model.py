@@ -1,12 +1,11 @@
 """A profile: what is known of one model and how it is served, each fact with its source.
 
 One YAML file a model in ``profiles/``; a file whose name begins with ``_`` is a shared part. A file may
-say ``extends: OTHER`` and then state only what differs; ``null`` takes a fact of the other away.
+have ``extends: OTHER`` and then state only what differs; ``null`` removes a fact of the other.
 """
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ojai import resources
 from ojai.memory import Geometry
 from ojai.profiles.features import EnvironmentName, EnvironmentValue, Features, Speculative
+from ojai.schema.errors import field_errors
+from ojai.schema.nearest import nearest
 
 Modality = Literal["text", "image", "audio", "video"]
 
@@ -70,7 +71,7 @@ class Assistant(BaseModel):
 
 
 class Profile(BaseModel):
-    """Everything said about one model. Sizes are bytes."""
+    """All facts of one model. Sizes are bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -79,7 +80,8 @@ class Profile(BaseModel):
     engine: Literal["vllm"] = Field(description="The engine that serves it.")
     model: str = Field(min_length=1, description="Model id on Hugging Face.")
     model_given: bool = Field(
-        True, description="False: nobody vouches for a checkpoint, so a service has to name its own in `model`."
+        True,
+        description="False: no checkpoint has a known publisher, so a service has to name its own in `model`.",
     )
     image: str = Field(
         pattern=r"^[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?:[A-Za-z0-9_][A-Za-z0-9._-]*$",
@@ -102,7 +104,7 @@ class Profile(BaseModel):
     bytes_read_per_token: int | None = Field(
         gt=0, description="Weight bytes read to decode one token; null where that has no meaning."
     )
-    modalities: tuple[Modality, ...] = Field(min_length=1, description="What a request may hold.")
+    modalities: tuple[Modality, ...] = Field(min_length=1, description="What a request may contain.")
     limits: Limits = Field(default_factory=Limits, description="Bounds the model itself has.")
     assistant: Assistant | None = Field(None, description="Draft model for speculative decoding.")
     notes: tuple[str, ...] = Field((), description="What a reader should know before choosing it.")
@@ -110,7 +112,7 @@ class Profile(BaseModel):
 
     @property
     def default_context(self) -> int:
-        """Tokens of context served unless a service says otherwise."""
+        """Tokens of context served unless a service has its own."""
         return self.features.max_model_len or self.geometry.max_context
 
     def source_of(self, fact: str) -> str:
@@ -122,10 +124,10 @@ UNSOURCED = {"name", "title", "extends", "sources", "notes", "engine", "model_gi
 """Keys that are choices of this project or prose, not facts."""
 
 
-def _facts(said: dict[str, Any]) -> set[str]:
+def _facts(written: dict[str, Any]) -> set[str]:
     """The facts a file states: each top-level key, and each entry of environment and features apart."""
     facts: set[str] = set()
-    for key, value in said.items():
+    for key, value in written.items():
         if key in UNSOURCED:
             continue
         if key in ("environment", "features") and isinstance(value, dict):
@@ -136,32 +138,32 @@ def _facts(said: dict[str, Any]) -> set[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """One file as it is written, its sources checked against the facts it states."""
+    """One file, its sources checked against the facts it states."""
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ProfileError(f"{path.name}: not YAML: {error}") from None
-    if not isinstance(said, dict):
-        raise ProfileError(f"{path.name}: found {type(said).__name__}, expected a mapping of keys")
-    sources = said.get("sources") or {}
+    if not isinstance(written, dict):
+        raise ProfileError(f"{path.name}: found {type(written).__name__}, expected a mapping of keys")
+    sources = written.get("sources") or {}
     if not isinstance(sources, dict):
         raise ProfileError(f"{path.name}: sources: found {sources!r}, expected a mapping of fact to source")
-    faults = [
+    errors = [
         f"{path.name}: sources.{fact}: found nothing, expected where {fact} is from"
-        for fact in sorted(_facts(said))
+        for fact in sorted(_facts(written))
         if not str(sources.get(fact) or "").strip()
     ]
-    faults += [
+    errors += [
         f"{path.name}: sources.{fact}: a source for something this file does not state"
-        for fact in sorted(set(sources) - _facts(said))
+        for fact in sorted(set(sources) - _facts(written))
     ]
-    if faults:
-        raise ProfileError("\n".join(faults))
-    return said
+    if errors:
+        raise ProfileError("\n".join(errors))
+    return written
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``over`` laid on ``base``, mappings key by key; ``None`` takes a key away."""
+    """``over`` merged into ``base``, mappings key by key; ``None`` removes a key."""
     merged = dict(base)
     for key, value in over.items():
         if value is None and key != "bytes_read_per_token":
@@ -174,21 +176,21 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolve(name: str, directory: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The file ``name`` with all that it extends."""
+    """The file ``name`` merged over what it extends."""
     path = directory / f"{name}.yaml"
     if name in seen:
-        raise ProfileError(f"{path.name}: extends: goes round in a circle: {' -> '.join((*seen, name))}")
+        raise ProfileError(f"{path.name}: extends: is circular: {' -> '.join((*seen, name))}")
     if not path.is_file():
         asked = f"{seen[-1]}.yaml: extends: found {name!r}, expected" if seen else f"no profile {name!r}, expected"
         raise ProfileError(f"{asked} a file {path.name} in {directory}")
-    said = _read(path)
-    parent = said.pop("extends", None)
+    written = _read(path)
+    parent = written.pop("extends", None)
     if parent is None:
-        return said
+        return written
     inherited = _resolve(str(parent), directory, (*seen, name))
     for key in ("notes", "title"):
         inherited.pop(key, None)
-    return _merge(inherited, said)
+    return _merge(inherited, written)
 
 
 def names(directory: Path = resources.PROFILES) -> tuple[str, ...]:
@@ -209,36 +211,24 @@ def load(name: str, directory: Path = resources.PROFILES) -> Profile:
 def _load(name: str, directory: Path) -> Profile:
     known = names(directory)
     if name not in known:
-        near = [longer for longer in known if longer.startswith(name)] or difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(name, known)
+        hint = f"; did you mean {near!r}?" if near else ""
         raise ProfileError(f"no profile {name!r}{hint} (known: {', '.join(known) or 'none'})")
-    said = _resolve(name, directory)
+    written = _resolve(name, directory)
     file = f"{name}.yaml"
-    if said.get("name") != name:
-        raise ProfileError(f"{file}: name: found {said.get('name')!r}, expected {name!r}, as the file is called")
+    if written.get("name") != name:
+        raise ProfileError(f"{file}: name: found {written.get('name')!r}, expected {name!r}, as the file is called")
     try:
-        profile = Profile.model_validate(said)
+        profile = Profile.model_validate(written)
     except ValidationError as error:
-        raise ProfileError("\n".join(_fault(file, fault) for fault in error.errors())) from None
+        found = field_errors(error, Profile, written, listed="docs/reference/profiles.md")
+        raise ProfileError("\n".join(f"{file}: {one}" for one in found)) from None
     if profile.default_context > profile.geometry.max_context:
         raise ProfileError(
             f"{file}: features.max_model_len: found {profile.default_context}, "
             f"expected at most geometry.max_context {profile.geometry.max_context}"
         )
     return profile
-
-
-def _fault(file: str, fault: Any) -> str:
-    """One of pydantic's errors in the words file, key, found, expected."""
-    key = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
-    if fault["type"] == "missing":
-        return f"{file}: {key}: found nothing, expected it stated"
-    if fault["type"] == "extra_forbidden":
-        fields = [*Profile.model_fields, *Features.model_fields]
-        near = difflib.get_close_matches(str(fault["loc"][-1]), fields, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"{file}: {key}: found an unknown key, expected a known one{hint}"
-    return f"{file}: {key}: found {fault['input']!r}, expected: {fault['msg']}"
 
 
 def effective(profile: Profile, features: Features | None = None) -> Features:
@@ -251,7 +241,7 @@ def effective(profile: Profile, features: Features | None = None) -> Features:
     if merged.thinking and not merged.reasoning:
         raise ProfileError(
             f"{profile.name}: thinking: found true without reasoning, expected reasoning: true beside it "
-            "(without it the thoughts stand in the answer)"
+            "(without it the thoughts are part of the answer)"
         )
     if merged.speculative is True:
         if profile.assistant is None:

@@ -1,13 +1,15 @@
-"""A deploy that only asks: prints each host's report in a line of JSON (see ojai/survey.py)."""
+"""A deploy that only asks: prints each host's report in a line of JSON (see collect.py)."""
 
 import sys
 
-from pyinfra import host
+from pyinfra import config, host
 
 from ojai.facts.report import HostReport
-from ojai.pyinfra_runs.collect import fact_arguments, line
+from ojai.preflight.host import fact_arguments
+from ojai.pyinfra_runs.collect import line
 from ojai.settings.inventory import settings_of
 
+config.SUDO = True  # the login is an ordinary user
 report = host.get_fact(HostReport, **fact_arguments(settings_of(host)))
 if report is not None:
     sys.stdout.write(line(host.name, report) + "\n")

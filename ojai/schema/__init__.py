@@ -1,1 +1,1 @@
-"""What a value may be, in words, and what is said of one that is not."""
+"""What a value may be, and how an error in one is worded."""

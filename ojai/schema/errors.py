@@ -1,47 +1,66 @@
-"""From pydantic's errors to what a person reads: where, what was found, what is expected, the nearest known name."""
+"""Validation errors: where, what was found, what is expected, the nearest known name. One wording for all of them."""
 
 from __future__ import annotations
 
 import datetime
-import difflib
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, ValidationInfo
 from pydantic.fields import FieldInfo
 
 from ojai.schema.expected import allowed, kinds, models, phrase
+from ojai.schema.nearest import nearest
 
 Path = tuple[str | int, ...]
 
-#: A fault that a model found by itself may begin with the place it means: ``services[0].port: …``.
-_PLACE = re.compile(r"(?P<place>[a-z_]\w*(?:\[\d+\]|\.\w+)*)(?P<who> \([^)]*\))?: (?P<text>.*)", re.DOTALL)
-_STEP = re.compile(r"\w+")
 _LONGEST = 80
-
-#: Where a reader finds every setting.
-SEE = "docs/reference/settings.md lists them all"
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong: ``path`` to the value, ``text`` with the rest.
+class FieldError:
+    """One error: the ``path`` to the value and the ``text`` that follows it.
 
-    ``contradiction``: no value is wrong by itself, but two of them together are. ``who``: a name for the place
-    that says more than the path, such as a service's.
+    ``contradiction``: no value is wrong by itself, but two of them together are. ``label``: a name for the place
+    that is clearer than the path, such as a service's.
     """
 
     path: Path
     text: str
     contradiction: bool = False
-    who: str = ""
+    label: str = ""
 
     def __str__(self) -> str:
-        place = location(self.path) + (f" ({self.who})" if self.who else "")
+        place = location(self.path) + (f" ({self.label})" if self.label else "")
         return f"{place}: {self.text}" if place else self.text
+
+    def under(self, path: Path) -> FieldError:
+        """The same error, seen from a model that has this one's at ``path``."""
+        return replace(self, path=(*path, *self.path))
+
+
+class FieldErrors(ValueError):
+    """Errors that a validator found by itself; the paths begin at the value that it looks at.
+
+    The text of a plain ``ValueError`` is completed with the value that was found and what is expected instead.
+    """
+
+    def __init__(self, *errors: FieldError) -> None:
+        self.errors = errors
+        super().__init__("\n".join(map(str, errors)))
+
+
+def complete(text: str) -> FieldErrors:
+    """Raised by a validator for its own value, with the complete text."""
+    return FieldErrors(FieldError((), text))
+
+
+def contradiction(field: str, text: str) -> FieldErrors:
+    """Raised by a validator for a field that contradicts another."""
+    return FieldErrors(FieldError((field,), text, contradiction=True))
 
 
 def location(path: Path) -> str:
@@ -50,11 +69,6 @@ def location(path: Path) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant, if one is near."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
 
 
 def shown(value: Any) -> str:
@@ -68,27 +82,51 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def faults_of(error: ValidationError, model: type[BaseModel], data: Any) -> list[Fault]:
-    """Every fault in ``error``, which came of giving ``data`` to ``model``."""
+def refuse_flag_for_number(cls: type[BaseModel], value: Any, info: ValidationInfo) -> Any:
+    """A validator for every field: YAML's true is not a number, although Python takes it for 1."""
+    field = cls.model_fields[str(info.field_name)]
+    if isinstance(value, bool) and not kinds(field.annotation) & {bool, Any}:
+        raise complete(f"found {shown(value)}; expected {allowed(field)}")
+    return value
+
+
+def field_errors(
+    error: ValidationError,
+    model: type[BaseModel],
+    data: Any,
+    *,
+    listed: str = "docs/reference/settings.md",
+    renamed: Mapping[str, str] | None = None,
+) -> list[FieldError]:
+    """Every error in ``error``, which came of giving ``data`` to ``model``.
+
+    ``listed``: the page that lists all names. ``renamed``: old to new names, as paths without positions
+    (``services.port``).
+    """
     found: dict[Path, list[Any]] = {}
-    faults: list[Fault] = []
+    errors: list[FieldError] = []
     for one in error.errors(include_url=False):
         path = _path(one, data)
-        if one["type"] == "value_error" and isinstance(one["input"], Mapping):
-            message = one["msg"].removeprefix("Value error, ")
-            name, _, text = message.partition(": ")
-            if name in one["input"] and _mapping(path, model):
-                faults.append(Fault((*path, name), text))
-            else:
-                faults += _contradictions(path, message)
+        raised = one.get("ctx", {}).get("error")
+        if isinstance(raised, FieldErrors):
+            errors += [inner.under(path) for inner in raised.errors]
+        elif raised is not None and isinstance(one["input"], Mapping):
+            errors.append(FieldError(path, str(raised), contradiction=True))
         else:
             found.setdefault(path, []).append(one)
-    # A union tells of each of its kinds; where one of them got further into the value, the others are noise.
+    # A union reports an error for each of its types; where one type got further into the value, the others are noise.
     for path, ones in found.items():
         if any(other[: len(path)] == path and len(other) > len(path) for other in found) and _union(path, model):
             continue
-        faults.append(Fault(path, _text(path, ones, model)))
-    return faults
+        old = ".".join(str(part) for part in path if isinstance(part, str))
+        if ones[0]["type"] != "extra_forbidden":
+            text = _text(ones[0], path, model)
+        elif renamed and old in renamed:
+            text = f"was renamed; write {renamed[old].rpartition('.')[2]}"
+        else:
+            text = _unknown(path, model, listed)
+        errors.append(FieldError(path, text))
+    return errors
 
 
 def _path(one: Any, data: Any) -> Path:
@@ -106,16 +144,6 @@ def _path(one: Any, data: Any) -> Path:
         elif position == last and one["type"] == "missing":
             path.append(part)
     return tuple(path)
-
-
-def _contradictions(path: Path, message: str) -> Iterator[Fault]:
-    for line in message.splitlines():
-        place = _PLACE.fullmatch(line)
-        if place is None:
-            yield Fault(path, line, contradiction=True)
-            continue
-        steps: Path = tuple(int(step) if step.isdigit() else step for step in _STEP.findall(place["place"]))
-        yield Fault((*path, *steps), place["text"], contradiction=True, who=(place["who"] or "").strip(" ()"))
 
 
 def _field(path: Path, model: type[BaseModel]) -> tuple[type[BaseModel], FieldInfo | None, int]:
@@ -139,28 +167,14 @@ def _union(path: Path, model: type[BaseModel]) -> bool:
     return field is not None and beyond == 0 and len(kinds(field.annotation) - {type(None)}) > 1
 
 
-def _mapping(path: Path, model: type[BaseModel]) -> bool:
-    """Whether a place holds names of the user's own, as `sysctl` does, and no settings."""
-    _, field, beyond = _field(path, model)
-    return field is not None and beyond == 0 and dict in kinds(field.annotation)
-
-
-def _text(path: Path, ones: list[Any], model: type[BaseModel]) -> str:
-    one = ones[0]
-    if one["type"] == "extra_forbidden":
-        return _unknown(path, model)
+def _text(one: Any, path: Path, model: type[BaseModel]) -> str:
     _, field, beyond = _field(path, model)
     if one["type"] == "missing":
         return f"is missing; expected {allowed(field) if field else 'a value'}"
-    if one["type"] in ("value_error", "assertion_error"):
-        message = one["msg"].removeprefix("Value error, ")
-        lines = [message[0].lower() + message[1:]] if message else []
-        said = "; ".join(line for text in lines for line in text.splitlines())
-        if field and not re.search(r"\b(expected|known|write|put)\b", said):
-            said += f"; expected {_inner(field, beyond)}"
-        return (
-            said if said.startswith("found ") or repr(one["input"]) in said else f"found {shown(one['input'])}; {said}"
-        )
+    if one["type"] == "value_error":
+        reason = str(one["ctx"]["error"])
+        text = f"{reason[:1].lower()}{reason[1:]}; expected {_inner(field, beyond)}"
+        return text if repr(one["input"]) in text else f"found {shown(one['input'])}; {text}"
     if one["loc"] and one["loc"][-1] == "[key]":
         return f"found the name {one['input']!r}; expected {_inner(field, 1, key=True)}"
     expected = _inner(field, beyond) if field else one["msg"]
@@ -200,16 +214,21 @@ def _containers(annotation: Any) -> Iterator[Any]:
         yield from _containers(argument)
 
 
-def _unknown(path: Path, model: type[BaseModel]) -> str:
+def _unknown(path: Path, model: type[BaseModel], listed: str) -> str:
     name = str(path[-1])
     here, _, _ = _field(path, model)
-    if near := nearest(name, here.model_fields):
+    at_top = nearest(name, model.model_fields) if here is not model else None
+    in_entries = {
+        near: field
+        for field, info in model.model_fields.items()
+        for inner in models(info.annotation)
+        if inner is not here and (near := nearest(name, inner.model_fields))
+    }
+    if name not in (at_top, *in_entries) and (near := nearest(name, here.model_fields)):
         return f"no such setting; the nearest is {near}"
-    if here is not model and (near := nearest(name, model.model_fields)):
-        return f"no such setting here; the host has {near}, at the top"
-    for field, info in model.model_fields.items():
-        for inner in models(info.annotation):
-            if inner is not here and (near := nearest(name, inner.model_fields)):
-                return f"no such setting here; an entry of {field} has {near}"
+    if at_top:
+        return f"no such setting here; {at_top} belongs at the top level"
+    for near, field in in_entries.items():
+        return f"no such setting here; an entry of {field} has {near}"
     few = len(here.model_fields) < 4
-    return f"no such setting; {'known: ' + ', '.join(here.model_fields) if few else SEE}"
+    return f"no such setting; {'known: ' + ', '.join(here.model_fields) if few else f'{listed} lists them all'}"

@@ -1,8 +1,8 @@
-"""What a setting may be, in words: one phrase for the error, the reference page and the schema.
+"""What a setting may be, as a phrase: one for the error, the reference page and the schema.
 
-The phrase is read from the declaration (type, bounds, choices). Two marks help where a type cannot say it:
+The phrase is read from the declaration (type, bounds, choices). Two marks help where a type does not tell:
 
-    Name = Annotated[str, Field(pattern=r"^[a-z]+$"), Wanted("lower-case letters")]
+    Name = Annotated[str, Field(pattern=r"^[a-z]+$"), Expected("lower-case letters")]
     profile: Annotated[str, Choice(profiles.names)]
 """
 
@@ -23,14 +23,14 @@ from pydantic_core import CoreSchema
 
 @dataclass(frozen=True)
 class Expected:
-    """What is allowed, said by a person: for patterns, and for values that are converted."""
+    """The phrase itself: for patterns, and for values that are converted."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Names that are only known when they are asked for, such as the files in a folder."""
+    """Names that are only known at run time, such as the files in a folder."""
 
     names: Callable[[], Iterable[str]]
 
@@ -52,9 +52,9 @@ def phrase(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return phrase(arguments[0], (*metadata, *_flat(arguments[1:])))
-    said = next((mark.text for mark in reversed(metadata) if isinstance(mark, Expected)), None)
-    if said:
-        return said + _bounds(metadata)
+    text = next((mark.text for mark in reversed(metadata) if isinstance(mark, Expected)), None)
+    if text:
+        return text + _bounds(metadata)
     choice = next((mark for mark in metadata if isinstance(mark, Choice)), None)
     if choice:
         return f"one of {', '.join(choice.names())}"
@@ -132,5 +132,5 @@ def _bounds(metadata: tuple[Any, ...]) -> str:
     low = f"at least {least}" if least is not None else f"above {above}" if above is not None else ""
     high = f"at most {most}" if most is not None else f"below {below}" if below is not None else ""
     step = next((f"a multiple of {m.multiple_of}" for m in metadata if isinstance(m, annotated_types.MultipleOf)), "")
-    said = " and ".join(part for part in (step, low, high) if part)
-    return f", {said}" if said else ""
+    bounds = " and ".join(part for part in (step, low, high) if part)
+    return f", {bounds}" if bounds else ""

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ojai.schema.errors import Fault, nearest, shown
+from ojai.pyinfra_internals import FakeConnector, SSHConnector, all_global_arguments
+from ojai.schema.errors import FieldError, shown
+from ojai.schema.nearest import nearest
 
 #: What is pyinfra's and not a setting of ours.
 OWN = re.compile(r"^(_|ssh_|fake_)")
 
-_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a mapping"}
+_TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a mapping"}
 
 
 @dataclass(frozen=True)
@@ -32,47 +34,41 @@ class Item:
 
 @cache
 def ssh() -> Mapping[str, Item]:
-    """Everything that may be said of how a host is reached."""
-    from pyinfra.connectors.ssh import SSHConnector
-
+    """All data of how a host is reached."""
     return _items(SSHConnector)
 
 
 @cache
 def global_arguments() -> frozenset[str]:
     """Names of pyinfra's global arguments, which host data may give a default: ``_sudo``, ``_retries`` …"""
-    from pyinfra.api.arguments import all_global_arguments
-
     return frozenset(name for name, _ in all_global_arguments())
 
 
-def faults(data: Mapping[str, Any]) -> Iterable[Fault]:
+def errors(data: Mapping[str, Any]) -> Iterable[FieldError]:
     """What is wrong with pyinfra's part of a host's data; the rest of it is passed over.
 
-    A name with an underscore that is nothing like a global argument may be a helper of a group_data file: it passes.
+    A name with an underscore that is unlike any global argument may be a helper of a group_data file: it passes.
     """
     for name in (name for name in data if isinstance(name, str) and OWN.match(name)):
         if name.startswith("_"):
-            if name not in global_arguments() and (near := nearest(name, global_arguments())):
-                yield Fault((name,), f"pyinfra has no such argument; the nearest is {near}")
+            if name not in global_arguments() and (near := nearest(name, global_arguments(), parts=False)):
+                yield FieldError((name,), f"pyinfra has no such argument; the nearest is {near}")
             continue
         known = ssh() if name.startswith("ssh_") else _fake()
         if name not in known:
             near = nearest(name, known)
             hint = f"the nearest is {near}" if near else f"known: {', '.join(known)}"
-            yield Fault((name,), f"pyinfra has no such data; {hint}")
-        elif (expected := _WORDS.get(known[name].kind)) and not _is(data[name], known[name].kind):
+            yield FieldError((name,), f"pyinfra has no such data; {hint}")
+        elif (expected := _TYPES.get(known[name].kind)) and not _is(data[name], known[name].kind):
             # A password in digits is still a password.
             seen = "another kind of value" if "password" in name else shown(data[name])
-            yield Fault(
+            yield FieldError(
                 (name,), f"found {seen}; expected {expected}{'; put it in quotes' if expected == 'text' else ''}"
             )
 
 
 @cache
 def _fake() -> Mapping[str, Item]:
-    from pyinfra.connectors.fake import FakeConnector
-
     return _items(FakeConnector)
 
 

@@ -1,11 +1,13 @@
-"""A fleet in one YAML file: defaults, groups and hosts, every fault in it told with its line.
+"""A fleet in one YAML file: defaults, groups and hosts; every error in it is reported with its line.
 
-The file's shape, and how a host's data comes of it (as pyinfra merges: key by key, never into a value):
+The file's shape, and how a host's data is merged from it (as pyinfra merges: key by key, never into a value):
 
+    x-NAME:   ANYTHING                                  passed over: a place for YAML anchors
     defaults: {KEY: VALUE}                              for every host
-    groups:   {NAME: {KEY: VALUE}}                      over the defaults, for the hosts that name the group
+    groups:   {NAME: {groups: [NAME], KEY: VALUE}}      over the defaults and the groups that it is in itself
     hosts:    {NAME: {groups: [NAME], KEY: VALUE}}      over its groups, of which the last one named wins
 
+A host's NAME may be a range, ``mini-[01:50]``; a host that is also listed by itself has its own entry over the range's.
 A KEY is a setting (docs/reference/settings.md) or data of pyinfra's (``ssh_hostname``, ``_sudo_password``).
 """
 
@@ -21,8 +23,9 @@ from typing import Any
 import yaml
 from pyinfra.api.exceptions import InventoryError
 
-from ojai.schema.errors import Fault, nearest, shown
+from ojai.schema.errors import FieldError, shown
 from ojai.schema.errors import Path as Place
+from ojai.schema.nearest import nearest
 from ojai.settings.host import TOGETHER, SettingsError, parse
 
 SECTIONS = ("defaults", "groups", "hosts")
@@ -32,18 +35,24 @@ RESERVED = ("all", "fleet")
 
 GROUP = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 HOST = re.compile(r"[^\s,]+")
+RANGE = re.compile(r"([^\[\]]*)\[(\d+):(\d+)\]([^\[\]]*)")
+
+#: Top-level keys that are passed over.
+EXTENSION = "x-"
+
+_MOST_HOSTS = 10_000
 
 _MERGE = "tag:yaml.org,2002:merge"
 _NAMED_HOSTS = 8
 
 
 class FleetError(InventoryError):
-    """What is wrong with a fleet file: pyinfra prints it and ends with status 1. ``faults`` has the lines."""
+    """What is wrong with a fleet file: pyinfra prints it and exits with status 1. ``errors`` has the lines."""
 
-    def __init__(self, file: str, faults: list[str]) -> None:
-        self.faults = tuple(faults)
-        many = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
-        super().__init__("\n".join([f"{file} has {many}; nothing was connected to.", *faults]))
+    def __init__(self, file: str, errors: list[str]) -> None:
+        self.errors = tuple(errors)
+        many = f"{len(errors)} errors" if len(errors) > 1 else "1 error"
+        super().__init__("\n".join([f"{file} has {many}; no host was connected to.", *errors]))
 
 
 @dataclass(frozen=True)
@@ -57,66 +66,70 @@ class Fleet:
 def load(path: str | os.PathLike[str]) -> Fleet:
     """Read a fleet file.
 
-    Raises :class:`FleetError` with all its faults: file, line, host or group, key, value, what is expected.
+    Raises :class:`FleetError` with all its errors: file, line, host or group, key, value, what is expected.
     """
     file = _relative(Path(path))
     document = _read(Path(path), file)
     found = _Findings(document.lines, {(line, "", text): [] for line, text in document.twice})
     sections = _sections(document.data, found)
     groups, hosts = sections["groups"], sections["hosts"]
-    _check_names(groups, hosts, found)
+    entries_of = _expanded(hosts, found)
+    _check_names(groups, hosts, entries_of, found)
     for place, data in _parts(sections):
         _check(place, data, found)
+    groups_of = {("groups", name): _membership(("groups", name), data, groups, found) for name, data in groups.items()}
+    groups_of |= {("hosts", name): _membership(("hosts", name), data, groups, found) for name, data in hosts.items()}
+    _check_circles(groups_of, found)
     fleet = Fleet([], {name: [] for name in groups})
-    for name, own in hosts.items():
-        member = _membership(name, own, groups, found)
-        layers = [("defaults",), *(("groups", group) for group in member), ("hosts", name)]
+    for name, entries in entries_of.items():
+        naming = [entry for entry in entries if "groups" in hosts[entry]] or entries
+        member = _with_parents(groups_of["hosts", naming[-1]], groups_of)
+        layers = [("defaults",), *(("groups", group) for group in member), *(("hosts", entry) for entry in entries)]
         merged: dict[str, Any] = {}
         origin: dict[str, Place] = {}
         for place in layers:
             for key, value in _at(sections, place).items():
-                if place[0] == "hosts" and key == "groups":
-                    continue
-                merged[key] = value
-                origin[key] = place
-        _check_host(name, merged, origin, found)
+                if key != "groups":
+                    merged[key] = value
+                    origin[key] = place
+        _check_host(name, merged, origin, ("hosts", entries[-1]), found)
         fleet.hosts.append((name, merged))
         for group in member:
             fleet.groups[group].append(name)
-    if found.faults:
+    if found.errors:
         raise FleetError(file, found.lines_for(file))
     return fleet
 
 
 @dataclass
 class _Findings:
-    """Faults by line, place and text, each with the hosts that it touches."""
+    """Errors by line, place and text, each with the hosts that it affects."""
 
     lines: Mapping[Place, int]
-    faults: dict[tuple[int, str, str], list[str]] = field(default_factory=dict)
+    errors: dict[tuple[int, str, str], list[str]] = field(default_factory=dict)
 
     def add(self, place: Place, text: str, *, label: str | None = None, host: str | None = None) -> None:
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
-        hosts = self.faults.setdefault((line, _label(place) if label is None else label, text), [])
+        hosts = self.errors.setdefault((line, _label(place) if label is None else label, text), [])
         if host is not None and host not in hosts:
             hosts.append(host)
 
     def lines_for(self, file: str) -> list[str]:
-        told = []
-        for (line, label, text), hosts in sorted(self.faults.items(), key=lambda entry: entry[0]):
+        lines = []
+        for (line, label, text), hosts in sorted(self.errors.items(), key=lambda entry: entry[0]):
             named = ", ".join(hosts[:_NAMED_HOSTS])
             more = f" and {len(hosts) - _NAMED_HOSTS} more" if len(hosts) > _NAMED_HOSTS else ""
-            word = "hosts" if len(hosts) > 1 else "host"
-            whose = "" if not hosts or label == f"host {hosts[0]}" else f" ({word} {named}{more})"
-            told.append(f"{file}:{line}: {label}: {text}{whose}" if label else f"{file}:{line}: {text}{whose}")
-        return told
+            noun = "hosts" if len(hosts) > 1 else "host"
+            whose = "" if not hosts or label == f"host {hosts[0]}" else f" ({noun} {named}{more})"
+            lines.append(f"{file}:{line}: {label}: {text}{whose}" if label else f"{file}:{line}: {text}{whose}")
+        return lines
 
 
 @dataclass(frozen=True)
 class _Document:
     """A YAML file's data, and the line of every key and entry in it (a name as text, a position as a number).
 
-    ``twice``: line and text for each key that stands twice in one mapping.
+    ``twice``: line and text for each key that is in one mapping twice.
     """
 
     data: Any
@@ -131,8 +144,8 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep=deep)
         except ValueError as error:
-            said = f"found a value that cannot be read ({str(error).partition(':')[0]}); text wants quotes"
-            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from None
+            problem = f"found a value that cannot be read ({str(error).partition(':')[0]}); put text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def _relative(path: Path) -> str:
@@ -161,9 +174,9 @@ def _read(path: Path, file: str) -> _Document:
         return _Document(data, dict(_lines(loader, node, ())), twice)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = ", ".join(part for part in (error.context, error.problem) if part)
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
         place = f"{file}:{mark.line + 1}" if mark else file
-        raise FleetError(file, [f"{place}: not YAML: {said}"]) from None
+        raise FleetError(file, [f"{place}: not YAML: {problem}"]) from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise FleetError(file, [f"{file}:{line}: not YAML: found a character that YAML does not allow"]) from None
@@ -172,7 +185,7 @@ def _read(path: Path, file: str) -> _Document:
 
 
 def _duplicates(node: yaml.Node) -> Iterator[tuple[int, str]]:
-    """Keys that stand twice in one mapping: YAML forbids it, PyYAML takes the last."""
+    """Keys that are in one mapping twice: YAML forbids it, PyYAML takes the last."""
     waiting, seen = [node], set()
     while waiting:
         node = waiting.pop()
@@ -190,7 +203,7 @@ def _duplicates(node: yaml.Node) -> Iterator[tuple[int, str]]:
                 line = key.start_mark.line + 1
                 before = first.setdefault((key.tag, key.value), line)
                 if before != line:
-                    yield line, f"{key.value}: stands here and on line {before}; expected it once"
+                    yield line, f"{key.value}: found here and on line {before}; expected it once"
 
 
 def _lines(loader: _Loader, node: yaml.Node, place: Place, above: tuple[int, ...] = ()) -> Iterator[tuple[Place, int]]:
@@ -209,12 +222,14 @@ def _lines(loader: _Loader, node: yaml.Node, place: Place, above: tuple[int, ...
 
 
 def _sections(data: Any, found: _Findings) -> dict[str, Any]:
-    """The three sections as mappings of text, what is not one left out and told."""
+    """The three sections as mappings of text; what is not one is left out and reported."""
     sections: dict[str, Any] = {name: {} for name in SECTIONS}
     if not isinstance(data, Mapping):
         found.add((), f"found {shown(data)}; expected a mapping with {', '.join(SECTIONS)}", label="")
         return sections
     for key, value in data.items():
+        if str(key).startswith(EXTENSION):
+            continue
         if key not in SECTIONS:
             near = nearest(str(key), SECTIONS)
             hint = f"the nearest is {near}" if near else f"expected {', '.join(SECTIONS)}"
@@ -223,7 +238,7 @@ def _sections(data: Any, found: _Findings) -> dict[str, Any]:
             sections[key] = _named(key, value, found)
         elif value is not None:
             found.add((key,), f"{key}: found {shown(value)}; expected a mapping", label="")
-    if not sections["hosts"] and not found.faults:
+    if not sections["hosts"] and not found.errors:
         found.add(("hosts",), "hosts: found none; expected one at least", label="")
     for section in ("groups", "hosts"):
         for name, value in sections[section].items():
@@ -242,7 +257,9 @@ def _named(section: str, value: Mapping[Any, Any], found: _Findings) -> dict[str
     return {str(name): entry for name, entry in value.items()}
 
 
-def _check_names(groups: Mapping[str, Any], hosts: Mapping[str, Any], found: _Findings) -> None:
+def _check_names(
+    groups: Mapping[str, Any], entries: Mapping[str, Any], hosts: Mapping[str, Any], found: _Findings
+) -> None:
     for name in groups:
         if name in RESERVED:
             found.add(("groups", name), "pyinfra has a group of that name with every host in it; expected another name")
@@ -250,7 +267,7 @@ def _check_names(groups: Mapping[str, Any], hosts: Mapping[str, Any], found: _Fi
             found.add(("groups", name), "a host has that name too; expected another, since --limit takes either")
         elif not GROUP.fullmatch(name):
             found.add(("groups", name), f"found the name {name!r}; expected letters, digits, - and _, a letter first")
-    for name in hosts:
+    for name in entries:
         if not HOST.fullmatch(name):
             found.add(("hosts", name), f"found the name {name!r}; expected one without spaces and commas")
 
@@ -263,30 +280,29 @@ def _parts(sections: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, An
 
 def _check(place: Place, data: Mapping[str, Any], found: _Findings) -> None:
     """A part by itself, so that what no host uses, or what a host overrides, is right too."""
-    if "groups" in data:
-        found.add(
-            (*place, "groups"), ("groups: found here; expected in an entry of hosts, which says what it belongs to")
-        )
+    if place == ("defaults",) and "groups" in data:
+        found.add((*place, "groups"), "groups: found here; expected in an entry of groups or hosts")
     try:
         parse(_label(place), {key: value for key, value in data.items() if key != "groups"})
     except SettingsError as error:
-        for fault in error.found:
-            if not fault.contradiction:  # another part may resolve it
-                found.add((*place, *fault.path), str(fault))
+        for one in error.errors:
+            if not one.contradiction:  # another part may resolve it
+                found.add((*place, *one.path), str(one))
 
 
-def _membership(name: str, data: Mapping[str, Any], groups: Mapping[str, Any], found: _Findings) -> list[str]:
-    said = data.get("groups")
-    if said is None:
+def _membership(place: Place, data: Mapping[str, Any], groups: Mapping[str, Any], found: _Findings) -> list[str]:
+    """The groups that a host or a group is in, as its entry has them."""
+    value = data.get("groups")
+    if value is None:
         return []
-    place: Place = ("hosts", name, "groups")
+    place = (*place, "groups")
     known = ", ".join(groups) or "none is declared"
-    if not isinstance(said, list):
-        hint = f"; write [{said}]" if isinstance(said, str) else ""
-        found.add(place, f"groups: found {shown(said)}; expected a list of group names{hint}")
+    if not isinstance(value, list):
+        hint = f"; write [{value}]" if isinstance(value, str) else ""
+        found.add(place, f"groups: found {shown(value)}; expected a list of group names{hint}")
         return []
     member: list[str] = []
-    for index, group in enumerate(said):
+    for index, group in enumerate(value):
         at = f"groups[{index}]: "
         if not isinstance(group, str) or group not in groups:
             near = nearest(str(group), groups)
@@ -299,21 +315,72 @@ def _membership(name: str, data: Mapping[str, Any], groups: Mapping[str, Any], f
     return member
 
 
-def _check_host(name: str, merged: Mapping[str, Any], origin: Mapping[str, Place], found: _Findings) -> None:
+def _check_circles(groups_of: dict[tuple[str, str], list[str]], found: _Findings) -> None:
+    for place in [place for place in groups_of if place[0] == "groups"]:
+        name = place[1]
+        for index, parent in enumerate(groups_of[place]):
+            if name in _with_parents([parent], groups_of):
+                text = f"groups[{index}]: found {parent}, which is {name} or in it; expected another group"
+                found.add((*place, "groups", index), text)
+
+
+def _with_parents(names: list[str], groups_of: Mapping[tuple[str, str], list[str]]) -> list[str]:
+    """The groups, each after those that it is in itself."""
+    ordered: list[str] = []
+
+    def visit(name: str, above: tuple[str, ...] = ()) -> None:
+        for parent in groups_of["groups", name]:
+            if parent not in (*above, name):
+                visit(parent, (*above, name))
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in names:
+        visit(name)
+    return ordered
+
+
+def _expanded(hosts: Mapping[str, Any], found: _Findings) -> dict[str, list[str]]:
+    """Each host's name with its entries of the file, ranges before its own."""
+    entries: dict[str, list[str]] = {}
+    for name in hosts:
+        span = RANGE.fullmatch(name)
+        if span is None:
+            if "[" in name or "]" in name:
+                found.add(("hosts", name), f"found the name {name!r}; expected a range such as mini-[01:50]")
+            entries.setdefault(name, []).append(name)
+            continue
+        before, first, last, after = span.groups()
+        if not 0 <= int(last) - int(first) < _MOST_HOSTS:
+            text = f"found the range {first}:{last}; expected it to rise, to {_MOST_HOSTS} hosts at most"
+            found.add(("hosts", name), text)
+            continue
+        for number in range(int(first), int(last) + 1):
+            host = f"{before}{number:0{len(first)}}{after}"
+            own = entries.setdefault(host, [])
+            if own and own[0] != host:
+                found.add(("hosts", name), f"{host} is in {own[0]} too; expected each host in one range")
+            own.insert(0, name)
+    return entries
+
+
+def _check_host(
+    name: str, merged: Mapping[str, Any], origin: Mapping[str, Place], entry: Place, found: _Findings
+) -> None:
     try:
-        parse(name, {key: value for key, value in merged.items() if key != "groups"})
+        parse(name, merged)
     except SettingsError as error:
-        for fault in error.found:
-            found.add(_whence(name, fault, origin), str(fault), host=name)
+        for one in error.errors:
+            found.add(_source(one, origin, entry), str(one), host=name)
 
 
-def _whence(name: str, fault: Fault, origin: Mapping[str, Place]) -> Place:
-    """Where in the file the value is that a host's fault is about; the host itself where it is about none."""
-    key = str(fault.path[0]) if fault.path else ""
+def _source(error: FieldError, origin: Mapping[str, Place], entry: Place) -> Place:
+    """Where in the file the value is that a host's error is about; the host's ``entry`` where it is about none."""
+    key = str(error.path[0]) if error.path else ""
     if key not in origin:  # what is missing is missing beside another
         key = next((other for pair in TOGETHER if key in pair for other in pair if other in origin), key)
-        return (*origin[key], key) if key in origin else ("hosts", name)
-    return (*origin[key], *fault.path)
+        return (*origin[key], key) if key in origin else entry
+    return (*origin[key], *error.path)
 
 
 def _at(sections: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
@@ -324,7 +391,7 @@ def _at(sections: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
 
 
 def _label(place: Place) -> str:
-    """Whose a place is: ``defaults``, ``group NAME``, ``host NAME``."""
+    """What a place belongs to: ``defaults``, ``group NAME``, ``host NAME``."""
     if place[:1] == ("defaults",) or len(place) < 2:
         return str(place[0]) if place else ""
     return f"{str(place[0]).removesuffix('s')} {place[1]}"

@@ -1,79 +1,30 @@
 """Every setting of a host, declared once: name, type, default, meaning, example.
 
-Inventory data is parsed here into frozen settings, and everything else (roles, checks, reference page, schema)
-is read from them. Unknown keys are refused with the nearest known one; all faults of a host are reported together.
+Inventory data is parsed here into frozen settings with every service resolved, and everything else (roles, checks,
+reference page, schema) reads from them. Unknown keys are refused with the nearest known one; all errors of a host are
+reported together.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Iterable, Mapping
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from ojai import accelerators, kernels, profiles, resources
-from ojai import sizes as sizes
-from ojai.engines import vllm
-from ojai.engines.vllm import Command
-from ojai.memory.budget import DEFAULT_UTILIZATION
-from ojai.paths import ServicePaths
+from ojai import accelerators, engines, kernels, resources
+from ojai.engines import ResolvedService
+from ojai.memory import DEFAULT_UTILIZATION, over_reserved
 from ojai.profiles import Features
 from ojai.profiles.features import OneLine
-from ojai.schema.errors import Fault, faults_of, nearest, shown
-from ojai.schema.errors import Path as FaultPath
-from ojai.schema.expected import Choice, Expected, allowed, kinds
-from ojai.settings import connection_data as connection_data
-
-Fingerprint = Annotated[
-    str,
-    Field(pattern=r"^([0-9A-Fa-f]{40}|([0-9A-Fa-f]{4} +){9}[0-9A-Fa-f]{4})$"),
-    Expected("a key's whole fingerprint: 40 hexadecimal digits, spaces between groups of four allowed"),
-]
-Url = Annotated[
-    str,
-    Field(pattern=r"^https?://[^\s\"']+[^\s\"'/]$"),
-    Expected("an address with http:// or https://, without a slash at its end"),
-]
-UnixName = Annotated[
-    str,
-    Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$"),
-    Expected("a Linux account: small letters, digits, - and _, at most 32, no digit first"),
-]
-Package = Annotated[
-    str,
-    Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$"),
-    Expected("a Debian package's name: small letters, digits, +, - and ."),
-]
-AbsolutePath = Annotated[
-    str,
-    Field(pattern=r"^/[A-Za-z0-9._/-]*[A-Za-z0-9._-]$"),
-    Expected("an absolute path of letters, digits, ., _ and -, without a slash at its end"),
-]
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$"), Expected("sha256: and 64 hexadecimal digits")]
-Bytes = Annotated[
-    int,
-    BeforeValidator(lambda value: sizes.parse_bytes(value) if isinstance(value, str) else value),
-    Expected("an amount of memory or disk such as 64GiB, or a number of bytes"),
-]
-KernelParameter = Annotated[
-    str,
-    Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$"),
-    Expected("a kernel parameter with its dots, such as vm.swappiness"),
-]
+from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, refuse_flag_for_number, shown
+from ojai.schema.expected import Choice, Expected
+from ojai.settings import connection_data
+from ojai.settings.service import ServiceSettings
+from ojai.settings.types import AbsolutePath, Amount, Fingerprint, KernelParameter, Memory, Package, UnixName, Url
+from ojai.sizes import GIB
 
 
 class Channel(BaseModel):
@@ -99,112 +50,9 @@ def channels() -> dict[str, Channel]:
     return {name: Channel.model_validate(entry) for name, entry in resources.data("rocm-channels").items()}
 
 
-def _refuse_flag_for_number(cls: type[BaseModel], value: Any, info: ValidationInfo) -> Any:
-    """YAML's true is no number, though Python takes it for 1."""
-    field = cls.model_fields[str(info.field_name)]
-    if isinstance(value, bool) and not kinds(field.annotation) & {bool, Any}:
-        raise ValueError(f"found {shown(value)}; expected {allowed(field)}")
-    return value
-
-
-#: Units that hosts have anyway, and that a service must not be named like.
-SYSTEM_UNITS = frozenset(
-    {"containerd", "cron", "dbus", "docker", "networking", "rsyslog", "ssh", "sshd", "udev", "ufw"}
-)
-
-
 #: Where no data folder may be: its owner and mode are set, and removal takes it away.
 SYSTEM_FOLDERS = frozenset({"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "usr"})
 SYSTEM_STATE = frozenset({"apt", "containerd", "docker", "dpkg", "ojai", "systemd"})
-
-
-class Service(ServicePaths, Features):
-    """One inference server: a profile, a port, and the choices in which it differs from the profile."""
-
-    name: Annotated[str, Expected("small letters, digits and -, a letter first, at most 63")] = Field(
-        "vllm-gemma4",
-        pattern=r"^[a-z][a-z0-9-]{0,62}$",
-        description="Name of the systemd unit and of the container.",
-        examples=["vllm-gemma4"],
-    )
-    engine: Literal["vllm"] = Field("vllm", description="The engine that serves the model.", examples=["vllm"])
-    profile: Annotated[str, Choice(profiles.names)] = Field(
-        "gemma-4-e4b", description="Name of a file in `profiles/`.", examples=["gemma-4-26b-a4b"]
-    )
-    port: int = Field(8000, ge=1, le=65535, description="TCP port of the API.", examples=[8000])
-    host: Annotated[str, Expected("an IP address")] = Field(
-        "0.0.0.0",
-        description="Address to listen on, as in the guides. `127.0.0.1` keeps it off the network: vLLM's API key "
-        "guards only part of its endpoints, so put a proxy in front of it before others can reach it.",
-        examples=["127.0.0.1"],
-    )
-    model: OneLine | None = Field(
-        None, description="Model id instead of the profile's.", examples=["google/gemma-4-E4B-it"]
-    )
-    image: Annotated[str | None, Expected("repository:tag, without a digest")] = Field(
-        None,
-        pattern=r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$",
-        description="Container image instead of the profile's, `repository:tag`.",
-        examples=["vllm/vllm-openai-rocm:v0.20.1"],
-    )
-    image_digest: Digest | None = Field(
-        None, description="Digest that the image must have; pulled by it.", examples=["sha256:" + "0" * 64]
-    )
-    start_timeout: int = Field(
-        1800,
-        ge=1,
-        le=86400,
-        description="Seconds that the model may take to load, compile and answer /health.",
-        examples=[600],
-    )
-    stop_timeout: int = Field(
-        120, ge=1, le=3600, description="Seconds to stop in: TunableOp writes its file only at exit.", examples=[300]
-    )
-
-    _no_flags = field_validator("*", mode="before")(_refuse_flag_for_number)
-
-    @field_validator("host")
-    @classmethod
-    def _an_address(cls, value: str) -> str:
-        return str(ipaddress.ip_address(value))
-
-    @property
-    def own_address(self) -> str:
-        """Where the host itself reaches the server, as a URL has it."""
-        address = ipaddress.ip_address(self.host)
-        if address.is_unspecified:
-            return "127.0.0.1"
-        return f"[{address}]" if address.version == 6 else str(address)
-
-    @field_validator("name")
-    @classmethod
-    def _not_a_system_unit(cls, value: str) -> str:
-        if value in SYSTEM_UNITS or value.startswith("systemd-"):
-            raise ValueError(
-                f"{value}.service is a unit of the system, which this one would override; take another name"
-            )
-        return value
-
-    @field_validator("allow")
-    @classmethod
-    def _known_codes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        faults = [code for code in value or () if code not in profiles.CODES]
-        if faults:
-            near = nearest(faults[0], profiles.CODES)
-            hint = f"the nearest is {near}; " if near else ""
-            raise ValueError(f"there is no refusal {faults[0]!r} to allow; {hint}known: {', '.join(profiles.CODES)}")
-        return value
-
-    @field_validator("profile")
-    @classmethod
-    def _known_profile(cls, value: str) -> str:
-        profiles.load(value)
-        return value
-
-    @property
-    def features(self) -> Features:
-        """The choices alone, without what makes it a service."""
-        return Features.model_validate({name: getattr(self, name) for name in Features.model_fields})
 
 
 def _default_sysctl() -> dict[str, int | str]:
@@ -216,15 +64,15 @@ class HostSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    removed: bool = Field(False, description="Take away what the roles added to this host.", examples=[True])
+    removed: bool = Field(False, description="Remove what the roles added to this host.", examples=[True])
     removed_data: bool = Field(
         False,
-        description="With `removed`: the data folders (models, caches) too. They can be tens of GB to load again.",
+        description="With `removed`: the data folders (models, caches) too. They can be tens of GB to download again.",
         examples=[True],
     )
 
     accelerator: Annotated[str, Choice(accelerators.names)] = Field(
-        "gfx1150", description="The GPU, by LLVM name.", examples=["gfx1151"]
+        accelerators.DEFAULT, description="The GPU, by LLVM name.", examples=["gfx1151"]
     )
 
     kernel_package: Package = Field(
@@ -245,7 +93,7 @@ class HostSettings(BaseModel):
     )
     kernel_reboot: Literal["if-required", "never"] = Field(
         "if-required",
-        description="Whether the deploy reboots into the kernel; `never` only reports that it is needed.",
+        description="Whether the deploy reboots into the kernel; `never` only reports that a reboot is needed.",
         examples=["never"],
     )
     kernel_reboot_timeout: int = Field(600, ge=30, le=7200, description="Seconds a reboot may take.", examples=[900])
@@ -272,9 +120,8 @@ class HostSettings(BaseModel):
         "(AMD's advice).",
         examples=["gtt"],
     )
-    gtt_limit: Bytes | None = Field(
+    gtt_limit: Memory | None = Field(
         None,
-        gt=0,
         description="With `gtt`: most memory the GPU may take, never more than the system has.",
         examples=["100GiB"],
     )
@@ -326,9 +173,9 @@ class HostSettings(BaseModel):
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
     docker_log_max_size: Annotated[str, Expected("a number and k, m or g")] = Field(
-        "50m", pattern=r"^[1-9]\d*[kmg]$", description="Size at which a container's log turns.", examples=["10m"]
+        "50m", pattern=r"^[1-9]\d*[kmg]$", description="Size at which a container's log is rotated.", examples=["10m"]
     )
-    docker_log_max_file: int = Field(5, ge=1, le=100, description="Turned logs kept for a container.", examples=[3])
+    docker_log_max_file: int = Field(5, ge=1, le=100, description="Rotated logs kept for each container.", examples=[3])
 
     data_directory: AbsolutePath = Field(
         "/srv/ojai",
@@ -343,27 +190,34 @@ class HostSettings(BaseModel):
         "755", pattern=r"^[0-7]{3,4}$", description="Mode of the cache folders.", examples=["2775"]
     )
 
-    image_bytes: Bytes = Field(
-        40 * 1024**3,
-        ge=0,
-        description="Disk space that the image is taken to need, unpacked, when it is not there yet.",
+    image_bytes: Amount = Field(
+        40 * GIB,
+        description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet.",
         examples=["50GiB"],
     )
 
-    services: tuple[Service, ...] = Field(
-        default_factory=lambda: (Service(),),
+    vars: Annotated[dict[str, Any], Expected("a mapping of your own names to any values")] = Field(
+        default_factory=dict,
+        description="Your own data, for roles of your own: not checked, and read as `host.data.vars`.",
+        examples=[{"site": "berlin", "backup": {"keep": 7}}],
+    )
+
+    services: tuple[ServiceSettings, ...] = Field(
+        default_factory=lambda: (ServiceSettings(),),
         description="The inference servers of the host.",
         examples=[[{"profile": "gemma-4-26b-a4b", "max_model_len": 32768}]],
     )
 
-    _no_flags = field_validator("*", mode="before")(_refuse_flag_for_number)
+    _resolved: tuple[ResolvedService, ...] = PrivateAttr(())
+
+    _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
 
     @field_validator("sysctl")
     @classmethod
     def _known_overcommit(cls, value: dict[str, int | str]) -> dict[str, int | str]:
         mode = value.get("vm.overcommit_memory")
         if mode is not None and str(mode) not in ("0", "1", "2"):
-            raise ValueError(f"vm.overcommit_memory: found {shown(mode)}; expected 0, 1 or 2")
+            raise FieldErrors(FieldError(("vm.overcommit_memory",), f"found {shown(mode)}; expected 0, 1 or 2"))
         return value
 
     @field_validator("data_directory")
@@ -375,21 +229,23 @@ class HostSettings(BaseModel):
         shallow = len(parts) < least
         taken = parts[1] in SYSTEM_FOLDERS or (parts[1:3] == ("var", "lib") and parts[3:4] and parts[3] in SYSTEM_STATE)
         if ".." in parts or shallow or taken:
-            raise ValueError(f"{value} is not a folder of its own; name one, such as /srv/ojai or /mnt/big/ojai")
-        return value
+            raise complete(f"{value} is not a folder of its own; name one, such as /srv/ojai or /mnt/big/ojai")
+        return str(PurePosixPath(value))
 
     @field_validator("accelerator")
     @classmethod
     def _known_accelerator(cls, value: str) -> str:
-        accelerators.load(value)
-        return value
+        try:
+            return accelerators.load(value).name
+        except accelerators.UnknownAcceleratorError as error:
+            raise complete(str(error)) from None
 
     @field_validator("rocm_channel", mode="before")
     @classmethod
     def _known_channel(cls, value: Any) -> str:
         name = str(value)
         if name not in channels():
-            raise ValueError(f"there is no ROCm channel {name!r}; known are {', '.join(channels())}")
+            raise complete(f"there is no ROCm channel {name!r}; known are {', '.join(channels())}")
         return name
 
     @field_validator("kernel_floor")
@@ -400,76 +256,24 @@ class HostSettings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> HostSettings:
-        faults = []
-        for key in ("name", "port"):
-            first: dict[str, int] = {}
-            for index, service in enumerate(self.services):
-                value = getattr(service, key)
-                before = first.setdefault(str(value), index)
-                if before != index:
-                    faults.append(
-                        f"services[{index}].{key}: found {value!r}, as in services[{before}]; expected its own"
-                    )
+    def _resolve(self) -> HostSettings:
+        wrong = {}
         if self.memory_regime == "gtt" and self.gtt_limit is None:
-            faults.append("gtt_limit: memory_regime is gtt, so say how much memory the GPU may take, such as 100GiB")
+            wrong["gtt_limit"] = "memory_regime is gtt, so set how much memory the GPU may take, such as 100GiB"
         if self.memory_regime == "carveout" and self.gtt_limit is not None:
-            faults.append(
-                "gtt_limit: has no use with memory_regime carveout; leave it out, or set memory_regime to gtt"
-            )
+            wrong["gtt_limit"] = "has no use with memory_regime carveout; leave it out, or set memory_regime to gtt"
         if self.removed_data and not self.removed:
-            faults.append("removed_data: means nothing without `removed: true`")
-        shares: list[tuple[str, Fraction]] = []
-        for index, service in enumerate(self.services):
-            try:
-                self.command(service)
-                # The decimal that a person wrote: 0.45 + 0.55 is 1, not a hair more.
-                shares.append((service.name, Fraction(str(self.share(service)))))
-            except ValidationError as error:  # a choice that contradicts one of the profile's
-                lines = [str(fault) for fault in faults_of(error, Service, {})]
-                faults.extend(f"services[{index}] ({service.name}): {line}" for line in lines)
-            except ValueError as error:
-                faults.extend(f"services[{index}] ({service.name}): {line}" for line in str(error).splitlines())
-        total = sum(share for _, share in shares)
-        if total > 1:
-            said = ", ".join(f"{name} {float(share):g}" for name, share in shares)
-            faults.append(
-                f"services: together they reserve {float(total):g} of the GPU's memory ({said}); expected 1 at most. "
-                "Set gpu_memory_utilization of each"
-            )
-        if faults:
-            raise ValueError("\n".join(faults))
+            wrong["removed_data"] = "means nothing without `removed: true`"
+        self._resolved, found = resolve_services(dict(enumerate(self.services)), self.accelerator, self.data_directory)
+        found = [*(FieldError((name,), text, contradiction=True) for name, text in wrong.items()), *found]
+        if found:
+            raise FieldErrors(*found)
         return self
 
-    @staticmethod
-    def share(service: Service) -> float:
-        """The share of the GPU's memory that a service reserves (vLLM's own default where none is said)."""
-        chosen = profiles.effective(profiles.load(service.profile), service.features)
-        return chosen.gpu_memory_utilization or DEFAULT_UTILIZATION
-
-    def command(
-        self, service: Service, *, group_ids: Mapping[str, int] | None = None, image_key: str | None = None
-    ) -> Command:
-        """The command of one of the services; the guides' one, where nothing is overridden.
-
-        ``group_ids``: the host's numbers of the groups that own the GPU. ``image_key``: files TunableOp's results
-        under that name instead of the image's tag. Raises ``ProfileError`` when something in it cannot work.
-        """
-        command = vllm.render(
-            profiles.load(service.profile),
-            name=service.name,
-            features=service.features,
-            port=service.port,
-            host=service.host,
-            image=service.image,
-            image_digest=service.image_digest,
-            model=service.model,
-            base_directory=self.data_directory,
-            env_file=service.env_file,
-            group_ids=group_ids,
-            accelerator=self.accelerator,
-        )
-        return _filed_under(command, image_key) if image_key else command
+    @property
+    def resolved(self) -> tuple[ResolvedService, ...]:
+        """The services, each resolved once."""
+        return self._resolved
 
     @property
     def channel(self) -> Channel:
@@ -488,95 +292,114 @@ class HostSettings(BaseModel):
         floors: Mapping[str, str] = accelerators.load(self.accelerator).kernel_floors  # type: ignore[assignment]
         return self.kernel_floor or floors.get(self.kernel_flavour) or floors["other"]
 
-    def cache(self, name: str) -> str:
-        """Path of one of the cache folders."""
-        return str(PurePosixPath(self.data_directory) / name)
+    @property
+    def cache_directories(self) -> list[str]:
+        """The folders that outlive a container."""
+        names = dict.fromkeys(name for engine in engines.NAMES for name in engines.get(engine).mounts)
+        return [f"{self.data_directory}/{name}" for name in names]
 
 
-def _filed_under(command: Command, key: str) -> Command:
-    """``command`` with the last part of TunableOp's folder replaced by ``key``."""
-    mounts: dict[str, str] = {}
-    argv = command.docker_argv
-    for outside, inside in command.mounts.items():
-        place = outside
-        if inside == vllm.MOUNTS["tunableop"]:
-            place = str(PurePosixPath(outside).parent / key)
-            argv = tuple(word.replace(f"{outside}:{inside}", f"{place}:{inside}") for word in argv)
-        mounts[place] = inside
-    return command.model_copy(update={"docker_argv": argv, "mounts": mounts})
+def resolve_services(
+    services: Mapping[int, ServiceSettings], accelerator: str, data_directory: str
+) -> tuple[tuple[ResolvedService, ...], list[FieldError]]:
+    """The services of a host by their position, resolved; and what is wrong with one of them or with all together."""
+    resolved: list[ResolvedService] = []
+    errors: list[FieldError] = []
+    for key in ("name", "port"):
+        first: dict[object, int] = {}
+        for index, service in services.items():
+            value = getattr(service, key)
+            before = first.setdefault(value, index)
+            if before != index:
+                text = f"found {value!r}, as in services[{before}]; expected its own"
+                errors.append(FieldError(("services", index, key), text, contradiction=True))
+    for index, service in services.items():
+        texts: list[str]
+        try:
+            found = service.resolve(accelerator=accelerator, data_directory=data_directory)
+        except ValidationError as error:  # a choice that contradicts one of the profile's
+            texts = [str(one) for one in field_errors(error, Features, {})]
+        except ValueError as error:
+            texts = [str(error)]
+        else:
+            texts = [str(refusal) for refusal in found.standing]
+            resolved.append(found)
+        errors += [FieldError(("services", index), text, True, service.name) for text in texts]
+    shares = {found.name: found.features.gpu_memory_utilization or DEFAULT_UTILIZATION for found in resolved}
+    if reserved := over_reserved(shares):
+        errors.append(FieldError(("services",), reserved, contradiction=True))
+    return tuple(resolved), errors
 
 
 class SettingsError(ValueError):
-    """What is wrong with a host's data: ``found`` has each fault with its place, ``faults`` the same as lines."""
+    """What is wrong with a host's data: ``errors`` has each error with its path."""
 
-    def __init__(self, host: str, found: Iterable[Fault]) -> None:
+    def __init__(self, host: str, errors: Iterable[FieldError]) -> None:
         self.host = host
-        self.found = tuple(found)
-        self.faults = tuple(str(fault) for fault in self.found)
-        super().__init__("\n".join(f"{host}: {fault}" for fault in self.faults))
+        self.errors = tuple(errors)
+        super().__init__("\n".join(f"{host}: {error}" for error in self.errors))
+
+
+#: Settings that were renamed: the old name to the new one, each with ``services.`` before it in a service.
+RENAMED: dict[str, str] = {}
 
 
 def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
-    """Settings from a host's inventory data, of which pyinfra's own keys are only checked.
+    """Settings from a host's inventory data; pyinfra's own keys in it are only checked.
 
-    Raises :class:`SettingsError` with every fault found: the key, the value, what is allowed.
+    Raises :class:`SettingsError` with every error found: the key, the value, what is expected.
     """
     ours = {str(key): value for key, value in data.items() if not connection_data.OWN.match(str(key))}
-    found = list(connection_data.faults(data))
+    errors = list(connection_data.errors(data))
     try:
         settings = HostSettings.model_validate(ours)
     except ValidationError as error:
-        first = faults_of(error, HostSettings, ours)
-        found += first
-        # A fault without a place is the host's as a whole: its contradictions have been looked for.
-        if all(fault["loc"] for fault in error.errors()):
-            found += _contradictions_beside(first, ours)
-    if found:
-        raise SettingsError(host, found)
+        found = field_errors(error, HostSettings, ours, renamed=RENAMED)
+        errors += found
+        # pydantic runs a model's own validator, which finds contradictions, only where every value is right.
+        if all(one["loc"] for one in error.errors()):
+            errors += _contradictions_beside(found, ours)
+    if errors:
+        raise SettingsError(host, errors)
     return settings
 
 
-#: Settings that belong together: where one is faulty, what the other would contradict cannot be said.
+#: Settings that belong together: where one has an error, contradictions of the other are not looked for.
 TOGETHER = (("memory_regime", "gtt_limit"), ("removed", "removed_data"))
 
 
-def _contradictions_beside(found: Iterable[Fault], data: Mapping[str, Any]) -> list[Fault]:
-    """Contradictions among the values that are not faulty: pydantic looks for none once any value is.
+def _contradictions_beside(found: Iterable[FieldError], data: Mapping[str, Any]) -> Iterator[FieldError]:
+    """Contradictions among the values that are right, beside those that are ``found`` wrong.
 
-    First within each service without its faulty keys, then over the host without its faulty services.
+    Those within each service without its wrong values, then those of the host and between its sound services.
     """
-    faults = list(found)
+    wrong: dict[Any, set[Any]] = {}
+    for error in found:
+        if error.path[:1] == ("services",) and len(error.path) > 1:
+            wrong.setdefault(error.path[1], set()).add(error.path[2] if len(error.path) > 2 else None)
     entries = data.get("services")
-    entries = list(entries) if isinstance(entries, list | tuple) else []
-    more: list[Fault] = []
-    for index, entry in enumerate(entries):
-        bad = {fault.path[2] for fault in faults if fault.path[:2] == ("services", index) and len(fault.path) > 2}
-        if bad and isinstance(entry, Mapping):
-            rest = {key: value for key, value in entry.items() if key not in bad}
-            place: FaultPath = ("services", index)
-            more += [
-                Fault((*place, *fault.path), fault.text, True, fault.who) for fault in _contradictions(Service, rest)
-            ]
-    faulty = {fault.path[1] for fault in [*faults, *more] if fault.path[:1] == ("services",) and len(fault.path) > 1}
-    kept = [index for index in range(len(entries)) if index not in faulty]
-    absent = {fault.path[0] for fault in faults if fault.path}
+    services: dict[int, ServiceSettings] = {}
+    for index, entry in enumerate(entries if isinstance(entries, list | tuple) else ()):
+        if index not in wrong:
+            services[index] = ServiceSettings.model_validate(entry)
+        elif None not in wrong[index]:
+            rest = {key: value for key, value in entry.items() if key not in wrong[index]}
+            yield from (one.under(("services", index)) for one in _contradictions(ServiceSettings, rest))
+    absent = {error.path[0] for error in found if error.path} | {"services"}
     absent |= {key for pair in TOGETHER if absent & set(pair) for key in pair}
     rest = {key: value for key, value in data.items() if key not in absent}
-    rest["services"] = [entries[index] for index in kept]
-    for fault in _contradictions(HostSettings, rest):
-        if len(fault.path) > 1:
-            if "accelerator" in absent:
-                continue
-            at = kept[int(fault.path[1])]
-            again = re.sub(r"\bservices\[(\d+)\]", lambda number: f"services[{kept[int(number[1])]}]", fault.text)
-            fault = Fault(("services", at, *fault.path[2:]), again, True, fault.who)
-        more.append(fault)
-    return more
+    yield from _contradictions(HostSettings, {**rest, "services": []})
+    defaults = HostSettings.model_fields
+    where = {name: rest.get(name, defaults[name].default) for name in ("accelerator", "data_directory")}
+    for error in resolve_services(services, **where)[1]:
+        # What cannot work depends on the accelerator, which is not known then.
+        if "accelerator" not in absent or not error.label:
+            yield error
 
 
-def _contradictions(model: type[BaseModel], data: Mapping[str, Any]) -> list[Fault]:
+def _contradictions(model: type[BaseModel], data: Mapping[str, Any]) -> list[FieldError]:
     try:
         model.model_validate(data)
     except ValidationError as error:
-        return [fault for fault in faults_of(error, model, data) if fault.contradiction]
+        return [one for one in field_errors(error, model, data) if one.contradiction]
     return []

@@ -16,65 +16,74 @@ import click
 from pyinfra.api import Host
 from pyinfra.api.exceptions import InventoryError
 
+from ojai.pyinfra_internals import make_inventory, parse_cli_arg
 from ojai.settings import HostSettings, SettingsError, parse
 
 
 def settings_of(host: Host) -> HostSettings:
-    """The settings of a pyinfra host. Raises ``InventoryError`` with all their faults."""
+    """The settings of a pyinfra host. Raises ``InventoryError`` with all their errors."""
     try:
-        return parse(host.name, host.data.dict())
+        return _parse_once(host.name, host.data.dict())
     except SettingsError as error:
         raise InventoryError(f"\n{error}") from None
 
 
-def refuse_faulty_data() -> None:
-    """Called by ``config.py``, before pyinfra connects: refuse the run if any host's data is faulty.
+#: Data and settings by host: parsed before the first connection, and needed again when the host's turn comes.
+_parsed: dict[str, tuple[Mapping[str, Any], HostSettings]] = {}
 
-    Reads the inventory just as pyinfra is about to, ``--data`` and ``--group-data`` included. All faults of all
+
+def _parse_once(name: str, data: Mapping[str, Any]) -> HostSettings:
+    known = _parsed.get(name)
+    if known is None or known[0] != data:
+        known = _parsed[name] = data, parse(name, data)
+    return known[1]
+
+
+def refuse_faulty_data() -> None:
+    """Called by ``config.py``, before pyinfra connects: refuse the run if any host's data has errors.
+
+    Reads the inventory just as pyinfra is about to, ``--data`` and ``--group-data`` included. All errors of all
     hosts are in one ``InventoryError``. Does nothing outside of pyinfra's command line, or for a run that deploys
     nothing of ours (``exec``, ``fact``, ``debug-inventory``).
     """
     context = click.get_current_context(silent=True)
-    if context is None or not any(str(word).endswith(".py") for word in context.params.get("operations") or ()):
+    if context is None or not any(str(pair).endswith(".py") for pair in context.params.get("operations") or ()):
         return
-    from pyinfra_cli.inventory import make_inventory
-    from pyinfra_cli.util import parse_cli_arg
-
-    words = context.params
-    for word in words.get("data") or ():
-        if not word.partition("=")[0] or "=" not in word:
-            raise InventoryError(f"--data {word}: found no key; expected KEY=VALUE, such as kernel_reboot=never.")
-    override = {key: parse_cli_arg(value) for key, value in (word.split("=", 1) for word in words.get("data") or ())}
+    params = context.params
+    for pair in params.get("data") or ():
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise InventoryError(f"--data {pair}: found no key; expected KEY=VALUE, such as kernel_reboot=never.")
+    override = {key: parse_cli_arg(value) for key, value in (pair.split("=", 1) for pair in params.get("data") or ())}
     inventory = make_inventory(
-        words["inventory"],
+        params["inventory"],
         cwd=str(Path.cwd()),
         override_data=override,
-        group_data_directories=words.get("group_data"),
+        group_data_directories=params.get("group_data"),
     )
-    chosen = [host for host in inventory if within(host.name, host.groups, tuple(words.get("limit") or ()))]
+    chosen = [host for host in inventory if within(host.name, host.groups, tuple(params.get("limit") or ()))]
     if not chosen:
         # pyinfra itself would end with an empty plan and status 0.
-        limit = f" that matches --limit {' '.join(words['limit'])}" if words.get("limit") else ""
-        raise InventoryError(f"{words['inventory']}: found no host{limit}. Is the name right?")
+        limit = f" that matches --limit {' '.join(params['limit'])}" if params.get("limit") else ""
+        raise InventoryError(f"{params['inventory']}: found no host{limit}. Is the name right?")
     refuse((host.name, host.data.dict()) for host in inventory)
 
 
 def refuse(hosts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    """Raise one ``InventoryError`` with every fault in the data of the hosts, each line with host and key."""
-    faults: list[str] = []
+    """Raise one ``InventoryError`` with every error in the data of the hosts, each line with host and key."""
+    errors: list[str] = []
     for name, data in hosts:
         try:
-            parse(name, data)
+            _parse_once(name, data)
         except SettingsError as error:
-            faults.extend(str(error).splitlines())
-    if faults:
+            errors.extend(str(error).splitlines())
+    if errors:
         known = "docs/reference/settings.md"
         raise InventoryError(
-            "\n".join(["the inventory is faulty; nothing was connected to.", *faults, f"See {known}."])
+            "\n".join(["the inventory has errors; no host was connected to.", *errors, f"See {known}."])
         )
 
 
-#: What pyinfra says of its progress, on the way to an error.
+#: pyinfra's progress messages before an error.
 _CHATTER = re.compile(r"--> (Loading|Disconnecting)|\s*$")
 
 #: Before an error, where in the code it was raised.
@@ -100,7 +109,7 @@ class Entry:
 
 
 class InventoryUnreadableError(Exception):
-    """pyinfra could not read the inventory, or its data is faulty; the message says why."""
+    """pyinfra could not read the inventory, or its data has errors; the message has them."""
 
 
 def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
@@ -113,21 +122,21 @@ def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
     try:
         listing = json.loads(done.stdout)
     except ValueError:
-        said = "\n".join(line for line in done.stderr.splitlines() if not _CHATTER.match(line)).strip()
-        said = _PREFIX.sub("", said)
-        raise InventoryUnreadableError(f"{inventory}: pyinfra cannot read it.\n{said}") from None
-    entries, faults = [], []
+        message = "\n".join(line for line in done.stderr.splitlines() if not _CHATTER.match(line)).strip()
+        message = _PREFIX.sub("", message)
+        raise InventoryUnreadableError(f"{inventory}: pyinfra cannot read it.\n{message}") from None
+    entries, errors = [], []
     for found in listing:
         if not within(found["name"], found["groups"], limit):
             continue
         try:
             settings = parse(found["name"], found["data"])
         except SettingsError as error:
-            faults.append(str(error))
+            errors.append(str(error))
             continue
         entries.append(Entry(found["name"], tuple(found["groups"]), found["data"], settings))
-    if faults:
-        raise InventoryUnreadableError("\n".join(faults))
+    if errors:
+        raise InventoryUnreadableError("\n".join(errors))
     if not entries:
         raise InventoryUnreadableError(f"{inventory}: found no host{' that matches --limit' if limit else ''}.")
     return entries

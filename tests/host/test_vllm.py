@@ -94,15 +94,17 @@ def test_server_has_read_its_files(services):
 
 def test_container_runs_what_the_inventory_asks_for(services):
     for served in services:
-        command = served.mini.settings.command(served.service)
+        command = served.service.command
         config = json.loads(served.inspect("{{json .Config}}"))
-        assert config["Image"] == command.image
+        assert config["Image"] == served.service.image
         assert config["Cmd"] == list(command.engine_argv)
         assert config["Tty"] is False
         missing = {f"{name}={value}" for name, value in command.environment.items()} - set(config["Env"])
         assert not missing
         running = served.inspect("{{.Image}}")
-        assert running == served.mini.text(f"timeout 20 docker image inspect --format '{{{{.Id}}}}' {command.image}")
+        assert running == served.mini.text(
+            f"timeout 20 docker image inspect --format '{{{{.Id}}}}' {served.service.image}"
+        )
 
 
 def test_container_has_the_rights_of_the_guides_command(services):
@@ -153,7 +155,7 @@ def test_forbidden_variables_are_absent(services):
             f"timeout 20 docker container inspect -f '{{{{json .Config.Env}}}}' {shlex.quote(served.service.name)}"
         )
         names += [entry.split("=", 1)[0] for entry in json.loads(shown.stdout or "[]")] if shown.rc == 0 else []
-        if not set(served.service.allow or ()) & {"aiter"}:
+        if not set(served.service.features.allow or ()) & {"aiter"}:
             assert [name for name in names if name.startswith("VLLM_ROCM_USE_AITER")] == []
         assert [name for name in names if name in ("PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")] == []
 

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import manifest
+from tests.lab.cases import INTERRUPTIONS, Interruption, named
 from tests.lab.cutting import Cut, interrupt, probe, using
-from tests.lab.interruptions import Point, named
 from tests.lab.machine import ROOT, Deploy, Guest, Lab
+
+#: A place, how the deploy was cut off there, and what that left on the guest.
+CutOff = tuple[Interruption, Cut, list[str]]
 
 LAB = Lab(ROOT / ".lab-test")
 ojai, deploy = LAB.ojai, LAB.deploy
@@ -20,9 +23,9 @@ KEEP = bool(os.environ.get("OJAI_LAB_KEEP"))
 
 #: Where the first deploy is cut off, one after the other. `make chaos` does many more, each on its own.
 FIRST_CUTS = (
-    named("kernel: dpkg unpacks it"),
-    named("image: it is pulled (killed)"),
-    named("service: it is waited for (network)"),
+    named(INTERRUPTIONS, "kernel: dpkg unpacks it"),
+    named(INTERRUPTIONS, "image: it is pulled (killed)"),
+    named(INTERRUPTIONS, "service: it is waited for (network)"),
 )
 
 
@@ -61,18 +64,16 @@ def untouched(stock: Guest) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def cut_off(stock: Guest, before: tuple[str, str], untouched: dict[str, str]) -> list[tuple[Point, Cut, list[str]]]:
+def cut_off(stock: Guest, before: tuple[str, str], untouched: dict[str, str]) -> list[CutOff]:
     """The first deploy, cut off three times: where, how, and what each cut left on the guest."""
     if KEEP and stock.run("command -v dockerd || test -e /usr/sbin/dockerd").returncode == 0:
         return []
     with using(LAB):
-        return [(point, interrupt(point, LAB), probe(stock)) for point in FIRST_CUTS]
+        return [(case, interrupt(case, LAB), probe(stock)) for case in FIRST_CUTS]
 
 
 @pytest.fixture(scope="session")
-def first(
-    stock: Guest, before: tuple[str, str], cut_off: list[tuple[Point, Cut, list[str]]]
-) -> tuple[Deploy, str, str]:
+def first(stock: Guest, before: tuple[str, str], cut_off: list[CutOff]) -> tuple[Deploy, str, str]:
     """The first deploy to reach its end; with the guest's kernel release and boot id from before all of them."""
     return deploy(), *before
 

@@ -15,13 +15,28 @@ from dataclasses import dataclass
 
 from ojai.lab import state, vm
 from ojai.lab.errors import LabError
-from tests.lab.interruptions import PROBE, Point
+from tests.lab.cases import Interruption
 from tests.lab.machine import ROOT, Guest, Lab
 
-#: Seconds that a point may take to be reached, and that a deploy whose host is back may take to end.
+#: Seconds that a place may take to be reached, and that a deploy whose host is back may take to end.
 REACHING, ENDING = 900, 600
 #: Seconds for which power or network stay away when the deploy does not end before.
 OUTAGE = {"power": 20, "network": 100}
+
+#: Shell (as root): what a cut left behind, a line each.
+PROBE = r"""
+uname -r | sed 's/^/kernel /'
+dpkg-query -W -f 'dpkg: ${db:Status-Status} ${Package}\n' | grep -Ev ': (installed|config-files|not-installed) '
+find /etc /var/lib/ojai /boot -xdev \( -name '*.ojai-new' -o -name '*.new' \) -printf 'left over: %p, %s bytes\n'
+find /etc/apt/keyrings -name 'ojai-*.gpg' -printf 'key: %p, %s bytes\n'
+find /var/lib/apt/lists/partial -type f -printf 'apt: partial list, %s bytes\n' | sort | uniq -c | head -n 3
+pgrep -a 'apt-get|dpkg|mkinitramfs|curl|ldconfig|dockerd' | cut -c -100 | sed 's/^[0-9]* /at work: /' | sort -u
+pgrep -af '[d]ocker (pull|run)' | grep -v 'sh -c' | cut -c -80 | sed 's/^[0-9]* /at work: /' | sort -u
+if systemctl -q is-active docker; then docker image ls --format 'image {{.Repository}}:{{.Tag}}'; fi
+if test -e /etc/systemd/system/vllm-gemma4.service; then
+  echo "unit: $(systemctl is-enabled vllm-gemma4), $(systemctl is-active vllm-gemma4)"
+fi
+"""
 
 
 class NotReachedError(Exception):
@@ -121,15 +136,15 @@ class Waiter:
     """A shell on the guest that looks for a condition once it is told to; over a connection of its own, which dies with
     the guest."""
 
-    def __init__(self, point: Point) -> None:
-        met = point.when
-        if point.hold:
-            met = f"pkill -STOP -f {shlex.quote(point.hold)}"
+    def __init__(self, case: Interruption) -> None:
+        met = case.when
+        if case.hold:
+            met = f"pkill -STOP -f {shlex.quote(case.hold)}"
         # A builtin that pauses without a process: under emulation, starting one takes longer than the pause.
         pause = "read -rt 0.03 <> <(:) || true"
         script = f"read -r; until {met}; do {pause}; done; echo reached; "
-        if point.hold:
-            script += f"(sleep 5; pkill -CONT -f {shlex.quote(point.hold)}) >/dev/null 2>&1 &"
+        if case.hold:
+            script += f"(sleep 5; pkill -CONT -f {shlex.quote(case.hold)}) >/dev/null 2>&1 &"
         argv = [*vm.ssh_argv("lab", *vm.ALONE), f"sudo timeout {REACHING} bash -c {shlex.quote(script)}"]
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -196,45 +211,45 @@ def cut_power() -> None:
         state.write(records.model_copy(update={"hosts": {**records.hosts, "lab": host}}))
 
 
-def back(point: Point, lab: Lab) -> None:
+def back(case: Interruption, lab: Lab) -> None:
     """What was taken away is there again."""
-    if point.cut == "network":
+    if case.cut == "network":
         must(lab.ojai("lab", "network-mend", "lab"))
-    elif point.cut == "power" or not vm.answers("lab"):
+    elif case.cut == "power" or not vm.answers("lab"):
         must(lab.ojai("lab", "up"))
 
 
-def reach(point: Point, deploy: Running, waiter: Waiter | None) -> None:
+def reach(case: Interruption, deploy: Running, waiter: Waiter | None) -> None:
     """Return when the deploy and the guest are where the cut should be; :class:`NotReachedError` if they never are."""
-    deploy.wait_for(point.awaited, REACHING)
-    before = len(console()) if point.console else 0
+    deploy.wait_for(case.awaited, REACHING)
+    before = len(console()) if case.console else 0
     if waiter:
         waiter.wait(deploy)
     end = time.monotonic() + REACHING
-    while point.console and not re.search(point.console, console()[before:]):
+    while case.console and not re.search(case.console, console()[before:]):
         if time.monotonic() > end or deploy.process.poll() is not None:
-            raise NotReachedError(f"the console never said {point.console!r}: {deploy.tail()}")
+            raise NotReachedError(f"the console never said {case.console!r}: {deploy.tail()}")
         time.sleep(0.1)
-    if deploy.wait(point.delay) is not None:
+    if deploy.wait(case.delay) is not None:
         raise NotReachedError(f"the deploy ended before the cut: {deploy.tail()}")
 
 
-def interrupt(point: Point, lab: Lab, *words: str) -> Cut:
-    """Run the deploy, cut it at the point, wait for its end, and bring back what was taken away."""
-    waiter = Waiter(point) if point.when or point.hold else None
+def interrupt(case: Interruption, lab: Lab, *words: str) -> Cut:
+    """Run the deploy, cut it off as the case says, wait for its end, and bring back what was taken away."""
+    waiter = Waiter(case) if case.when or case.hold else None
     deploy = Running(lab, *words)
     try:
-        reach(point, deploy, waiter)
+        reach(case, deploy, waiter)
         cut = Cut(operation=deploy.operation)
         started = time.monotonic()
-        if point.cut == "kill":
+        if case.cut == "kill":
             deploy.kill()
-        elif point.cut == "power":
+        elif case.cut == "power":
             cut_power()
         else:
             vm.set_network("lab", up=False)
-        if point.cut != "kill":
-            cut.status = deploy.wait(OUTAGE[point.cut])
+        if case.cut != "kill":
+            cut.status = deploy.wait(OUTAGE[case.cut])
         cut.ended_after = time.monotonic() - started
     except BaseException:
         deploy.kill()
@@ -242,8 +257,8 @@ def interrupt(point: Point, lab: Lab, *words: str) -> Cut:
     finally:
         if waiter:
             waiter.end()
-    back(point, lab)
-    if point.cut != "kill" and cut.status is None:
+    back(case, lab)
+    if case.cut != "kill" and cut.status is None:
         cut.status = deploy.wait(ENDING)
         cut.ended_after = time.monotonic() - started
         if cut.status is None:
@@ -251,8 +266,8 @@ def interrupt(point: Point, lab: Lab, *words: str) -> Cut:
             cut.said = f"it still ran {ENDING} s after the host was back: {deploy.tail()}"
     cut.said = cut.said or next((line.strip() for line in reversed(deploy.lines) if "connection: " in line), "")
     cut.output = "\n".join(deploy.lines) + deploy.stdout
-    if cut.operation != point.operation:
-        raise NotReachedError(f"cut in {cut.operation!r}; expected {point.operation!r}")
+    if cut.operation != case.operation:
+        raise NotReachedError(f"cut in {cut.operation!r}; expected {case.operation!r}")
     return cut
 
 

@@ -1,23 +1,30 @@
-"""The places at which a first deploy is cut off, and how each is reached.
+"""Cut a first deploy off, run it again, and see that it comes to its end.
 
-A point begins from a snapshot that lies before it, runs the deploy, waits until the deploy says a ``line`` or the
-guest meets the condition ``when``, and cuts: kills the controller, pulls the network cable, or cuts the power.
-What was really under way is looked at and written down; see ``tests/lab/chaos.py``.
+The cases are in cases/interruptions.yaml. On the virtual machine each begins from a snapshot that lies before its cut,
+in a container from a new one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
-Cut = Literal["kill", "network", "power"]
+from ojai.lab.errors import LabError
+from tests.lab import results
+from tests.lab.backends import Container, TestHost, VirtualMachine, say
+from tests.lab.cases import Cut, Interruption
+from tests.lab.cutting import Cut as CutOff
+from tests.lab.cutting import NotReachedError, interrupt, probe, using
+from tests.lab.machine import Deploy
+from tests.operation_names import KEYS
 
 #: Snapshots in the order in which they are made: a stock machine; the kernel installed and not booted; booted;
 #: ROCm and Docker there and the service still to come.
 STAGES = ("stock", "installed", "booted", "engine")
-
-#: In place of a snapshot: a container, for cuts that need no kernel and no power.
-CONTAINER = "container"
 
 #: What each way of cutting is called.
 CUTS: dict[Cut, str] = {
@@ -26,348 +33,165 @@ CUTS: dict[Cut, str] = {
     "power": "power cut",
 }
 
+#: Times that a case is tried when the cut came too late or too early.
+TRIES = 3
 
-@dataclass(frozen=True)
-class Point:
-    """One place of a deploy, and one way to cut it there.
 
-    ``operation``: the one that must be under way, as the deploy names it. ``line``: what the deploy must have said
-    (default: that it starts the operation). ``when``: a condition in shell (as root) that the guest must meet after
-    that. ``console``: what the guest's console must have said after the line. ``hold``: processes of the guest,
-    by their command lines (a regular expression that does not match itself), that are stopped as soon as they are
-    there, where it would be over too soon, and go on after some seconds. ``delay``:
-    seconds from there to the cut. ``left``: what the guest must show of it afterwards, a regular expression over
-    what :data:`PROBE` says.
-    """
+@dataclass
+class Outcome:
+    """What became of one case. Times in seconds. ``failures``: empty when the run after the cut ended well, all checks
+    passed, and a further run changed nothing."""
 
-    name: str
-    start: str
-    cut: Cut
+    cut: str
     operation: str
-    line: str = ""
-    when: str = ""
-    console: str = ""
-    delay: float = 0.0
-    hold: str = ""
-    left: str = ""
+    started_from: str
+    commit: str
+    deploy_ended: str = ""
+    left: list[str] = field(default_factory=list)
+    rerun_status: int = -1
+    rerun_seconds: float = 0.0
+    verify: str = ""
+    again: list[str] = field(default_factory=list)
+    again_status: int = -1
+    seconds: float = 0.0
+    tries: int = 1
+    failures: list[str] = field(default_factory=list)
 
-    @property
-    def awaited(self) -> str:
-        """The words that the deploy must have said."""
-        return self.line or f"Starting operation: {self.operation}"
+    @classmethod
+    def of(cls, case: Interruption) -> Outcome:
+        """Nothing is known yet."""
+        return cls(case.cut, KEYS[case.operation], case.start, results.commit())
 
-
-def dpkg_has(status: str, packages: str) -> str:
-    """Shell: dpkg has one of ``packages`` (a pattern of its own) in this state."""
-    return f"dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\\n' '{packages}' 2>/dev/null | grep -q '^{status} '"
-
-
-def process(name: str) -> str:
-    """Shell: a process of this name runs."""
-    return f"pgrep -x {name} >/dev/null"
-
-
-def argument(pattern: str) -> str:
-    """Shell: a process whose command line has ``pattern`` runs."""
-    # The brackets keep the search from finding itself.
-    return f"pgrep -f '[{pattern[0]}]{pattern[1:]}' >/dev/null"
+    def record(self) -> results.Record:
+        """As it is kept in the results."""
+        return {"passed": not self.failures, **asdict(self)}
 
 
-#: Shell: dpkg is unpacking, or configuring; not the dpkg that answers a question.
-UNPACKS, CONFIGURES = argument("dpkg .*--unpack"), argument("dpkg .*--configure")
+def fits_container(case: Interruption) -> bool:
+    """Whether it is run in a container."""
+    return case.start == "container"
 
 
-#: Shell (as root): what a cut left behind, a line each.
-PROBE = r"""
-uname -r | sed 's/^/kernel /'
-dpkg-query -W -f 'dpkg: ${db:Status-Status} ${Package}\n' | grep -Ev ': (installed|config-files|not-installed) '
-find /etc /var/lib/ojai /boot -xdev \( -name '*.ojai-new' -o -name '*.new' \) -printf 'left over: %p, %s bytes\n'
-find /etc/apt/keyrings -name 'ojai-*.gpg' -printf 'key: %p, %s bytes\n'
-find /var/lib/apt/lists/partial -type f -printf 'apt: partial list, %s bytes\n' | sort | uniq -c | head -n 3
-pgrep -a 'apt-get|dpkg|mkinitramfs|curl|ldconfig|dockerd' | cut -c -100 | sed 's/^[0-9]* /at work: /' | sort -u
-pgrep -af '[d]ocker (pull|run)' | grep -v 'sh -c' | cut -c -80 | sed 's/^[0-9]* /at work: /' | sort -u
-if systemctl -q is-active docker; then docker image ls --format 'image {{.Repository}}:{{.Tag}}'; fi
-if test -e /etc/systemd/system/vllm-gemma4.service; then
-  echo "unit: $(systemctl is-enabled vllm-gemma4), $(systemctl is-active vllm-gemma4)"
-fi
-"""
+def keep_log(host: TestHost, case: Interruption, what: str, text: str) -> None:
+    """Put a run's output beside the lab's own logs."""
+    folder = host.lab.folder / "logs" / "interruptions"
+    folder.mkdir(parents=True, exist_ok=True)
+    slug = re.sub(r"[^a-z0-9]+", "-", case.name.lower()).strip("-")
+    (folder / f"{slug}.{what}.log").write_text(text)
 
 
-KERNEL = "Kernel | Install the kernel metapackage"
-REBOOT = "Kernel | Reboot into the newest kernel, if required"
-KEY = "ROCm | Install AMD's signing key"
-LISTS = "ROCm | Update the package lists"
-ENGINE = "Docker | Install Docker Engine"
-IMAGE = "vLLM | vllm-gemma4: pull the image"
-UNIT = "vLLM | vllm-gemma4: write the systemd unit"
-RUN = "vLLM | vllm-gemma4: start the service"
-WAIT = "vLLM | vllm-gemma4: wait until it is healthy"
-KEEP = "vLLM | Save the healthy release for rollback"
-WANTS = "/etc/systemd/system/multi-user.target.wants/vllm-gemma4.service"
-
-POINTS = (
-    Point(
-        "kernel: dpkg unpacks it",
-        start="stock",
-        cut="power",
-        operation=KERNEL,
-        when=f"{dpkg_has('half-installed', 'linux-image-6*')} && {UNPACKS}",
-        left="half-installed linux-image-6",
-    ),
-    Point(
-        "kernel: apt is at work and nobody listens",
-        start="stock",
-        cut="network",
-        operation=KERNEL,
-        when=f"{dpkg_has('half-[a-z]*', 'linux-image-6*')} && {{ {UNPACKS} || {CONFIGURES}; }}",
-        left="half-(installed|configured) linux-image-6|at work: .*(apt-get|dpkg) ",
-    ),
-    Point(
-        "kernel: dpkg configures it",
-        start="stock",
-        cut="kill",
-        operation=KERNEL,
-        when=f"{dpkg_has('half-configured', 'linux-image-6*')} && {CONFIGURES}",
-        left="half-configured linux-image-6",
-    ),
-    Point(
-        "kernel: its initramfs is made",
-        start="stock",
-        cut="power",
-        operation=KERNEL,
-        when=process("mkinitramfs"),
-        delay=4,
-        left="half-configured linux-image",
-    ),
-    Point(
-        "kernel: GRUB's menu is written",
-        start="stock",
-        cut="power",
-        operation=KERNEL,
-        when="test -e /boot/grub/grub.cfg.new",
-        left="half-configured linux-image",
-    ),
-    Point(
-        "kernel: installed, not yet booted",
-        start="installed",
-        cut="kill",
-        operation="Kernel | Set the TTM page limit",
-        left="kernel .*cloud",
-    ),
-    Point(
-        "reboot: the machine goes down",
-        start="installed",
-        cut="power",
-        operation=REBOOT,
-        line="rebooting from",
-        console="Stopped|System Shutdown",
-    ),
-    Point(
-        "ROCm: the key is fetched",
-        start=CONTAINER,
-        cut="kill",
-        operation=KEY,
-        hold="[c]url --fail",
-        left="at work: .*curl ",
-    ),
-    Point(
-        "groups: the named users are put into them",
-        start=CONTAINER,
-        cut="kill",
-        operation="Groups | Add users to the GPU groups",
-    ),
-    Point(
-        "ROCm: the source is written",
-        start=CONTAINER,
-        cut="kill",
-        operation="ROCm | Add the ROCm apt source",
-        when="test -e /etc/apt/sources.list.d/ojai-rocm.sources.ojai-new",
-        left="ojai-new",
-    ),
-    Point(
-        "ROCm: apt-get update",
-        start="booted",
-        cut="power",
-        operation=LISTS,
-        when=argument("apt-get .*update"),
-        delay=3,
-    ),
-    Point(
-        "ROCm: apt-get update has just ended",
-        start="booted",
-        cut="power",
-        operation="ROCm | Install ROCm packages",
-    ),
-    Point(
-        "ROCm: the pin is written",
-        start=CONTAINER,
-        cut="kill",
-        operation="ROCm | Pin AMD's packages above Ubuntu's",
-    ),
-    Point(
-        "ROCm: apt-get update (killed)",
-        start=CONTAINER,
-        cut="kill",
-        operation=LISTS,
-        when=argument("apt-get .*update"),
-    ),
-    Point(
-        "ROCm: its packages are installed",
-        start=CONTAINER,
-        cut="kill",
-        operation="ROCm | Install ROCm packages",
-        hold="[d]pkg .*--(unpack|configure)",
-        left="dpkg: |at work: .*(apt-get|dpkg) ",
-    ),
-    Point(
-        "ROCm: the tree is linked",
-        start=CONTAINER,
-        cut="kill",
-        operation="ROCm | Point /opt/rocm to the release",
-    ),
-    Point(
-        "ROCm: the loader's drop-in is written",
-        start=CONTAINER,
-        cut="kill",
-        operation="ROCm | Add ROCm libraries to the loader path",
-        when="test -e /etc/ld.so.conf.d/ojai-rocm.conf.ojai-new",
-    ),
-    Point(
-        "ROCm: the loader's cache is made anew",
-        start=CONTAINER,
-        cut="kill",
-        operation="ROCm | Refresh the loader cache",
-    ),
-    Point(
-        "Docker: its settings are written",
-        start=CONTAINER,
-        cut="kill",
-        operation="Docker | Configure the Docker daemon",
-        when="test -e /etc/docker/daemon.json.ojai-new",
-    ),
-    Point(
-        "Docker: dpkg unpacks it",
-        start=CONTAINER,
-        cut="kill",
-        operation=ENGINE,
-        when=f"{dpkg_has('half-installed', 'docker.io')} && {UNPACKS}",
-        left="(half-installed|unpacked) docker|at work: .*(apt-get|dpkg) ",
-    ),
-    Point(
-        "Docker: dpkg configures it",
-        start=CONTAINER,
-        cut="kill",
-        operation=ENGINE,
-        when=f"{dpkg_has('half-configured', 'docker.io')} && {CONFIGURES}",
-        left="half-configured docker|at work: .*(apt-get|dpkg) ",
-    ),
-    Point(
-        "Docker: dpkg unpacks it (power)",
-        start="booted",
-        cut="power",
-        operation=ENGINE,
-        when=f"{dpkg_has('half-installed', 'docker.io')} && {UNPACKS}",
-        left="half-installed docker.io",
-    ),
-    Point(
-        "Docker: it is seen to run",
-        start=CONTAINER,
-        cut="kill",
-        operation="Docker | Start Docker",
-    ),
-    Point(
-        "caches: the folders are made",
-        start="engine",
-        cut="kill",
-        operation="Caches | Create cache directories",
-    ),
-    Point(
-        "image: it is pulled (killed)",
-        start="engine",
-        cut="kill",
-        operation=IMAGE,
-        line="Pulling fs layer",
-    ),
-    Point(
-        "image: it is pulled (network)",
-        start="engine",
-        cut="network",
-        operation=IMAGE,
-        line="Pulling fs layer",
-    ),
-    Point(
-        "image: it is unpacked",
-        start="engine",
-        cut="power",
-        operation=IMAGE,
-        when="compgen -G '/var/lib/docker/overlay2/*/diff/usr' >/dev/null",
-    ),
-    Point(
-        "service: the environment file is written",
-        start="engine",
-        cut="kill",
-        operation="vLLM | vllm-gemma4: write the environment file",
-        when="test -e /etc/ojai/vllm-gemma4.env.ojai-new",
-    ),
-    Point(
-        "service: the unit is written",
-        start="engine",
-        cut="kill",
-        operation=UNIT,
-        when="test -e /etc/systemd/system/vllm-gemma4.service.ojai-new",
-    ),
-    Point(
-        "service: the unit is there, not started",
-        start="engine",
-        cut="kill",
-        operation=RUN,
-        left="unit: disabled",
-    ),
-    Point(
-        "service: systemd knows it, not started",
-        start="engine",
-        cut="kill",
-        operation=RUN,
-        when=f"test -e {WANTS}",
-        left="unit: enabled",
-    ),
-    Point(
-        "service: it is waited for (killed)",
-        start="engine",
-        cut="kill",
-        operation=WAIT,
-        line="waiting for /health",
-        delay=1,
-        left="unit: enabled",
-    ),
-    Point(
-        "service: it is waited for (network)",
-        start="engine",
-        cut="network",
-        operation=WAIT,
-        line="waiting for /health",
-        delay=1,
-        left="unit: enabled",
-    ),
-    Point(
-        "service: it is waited for (power)",
-        start="engine",
-        cut="power",
-        operation=WAIT,
-        line="waiting for /health",
-        delay=1,
-        left="unit: enabled",
-    ),
-    Point(
-        "service: the healthy release is kept",
-        start="engine",
-        cut="kill",
-        operation=KEEP,
-        left="unit: enabled",
-    ),
-)
+def ended(cut: CutOff) -> str:
+    """How the deploy that was cut off ended, in words."""
+    if cut.status is None:
+        return cut.said or "killed"
+    if cut.status == 0:
+        return f"went on by itself, status 0 after {cut.ended_after:.0f} s"
+    return f"status {cut.status} after {cut.ended_after:.0f} s"
 
 
-def named(name: str) -> Point:
-    """The point of this name."""
-    return next(point for point in POINTS if point.name == name)
+def cut_off(case: Interruption, host: TestHost) -> Outcome:
+    """Cut the deploy off and see what that left; :class:`NotReachedError` where the place was missed."""
+    outcome = Outcome.of(case)
+    cut = interrupt(case, host.lab)
+    keep_log(host, case, "cut", cut.output)
+    outcome.deploy_ended = ended(cut)
+    outcome.left = probe(host.guest)
+    if fits_container(case):  # its kernel is the outer machine's
+        outcome.left = [line for line in outcome.left if not line.startswith("kernel ")]
+    say(f"  cut in {cut.operation!r}; deploy: {outcome.deploy_ended}; left: {'; '.join(outcome.left)}")
+    if case.left and not any(re.search(case.left, line) for line in outcome.left):
+        raise NotReachedError(f"nothing to be seen of {case.left!r} in: {'; '.join(outcome.left)}")
+    if "Traceback" in cut.output:
+        outcome.failures = ["a traceback when it was cut off"]
+    elif "it still ran" in cut.said:
+        outcome.failures = [cut.said]
+    return outcome
+
+
+def run_again(case: Interruption, host: TestHost, outcome: Outcome) -> None:
+    """Run the deploy after the cut, the checks, and the deploy once more; add what was wrong with them."""
+    began = time.monotonic()
+    rerun = host.deploy()
+    outcome.rerun_status, outcome.rerun_seconds = rerun.status, round(time.monotonic() - began, 1)
+    keep_log(host, case, "rerun", rerun.output)
+    if rerun.status != 0:
+        outcome.failures.append(f"the rerun ended with status {rerun.status}: {last_error(rerun)}")
+        return
+    verified = host.verify()
+    outcome.verify = f"{verified.passed} passed, {len(verified.failed)} failed"
+    if not verified.ok:
+        outcome.failures.append(f"verify: {verified.error or '; '.join(verified.failed)}")
+    further = host.deploy()
+    keep_log(host, case, "again", further.output)
+    outcome.again, outcome.again_status = further.changed, further.status
+    if further.status != 0 or further.changed:
+        outcome.failures.append(f"a further run: status {further.status}, changed {further.changed}")
+
+
+def last_error(run: Deploy) -> str:
+    """The last lines of a run that may be its cause."""
+    lines = [line.strip() for line in run.output.splitlines() if "] " in line]
+    return " | ".join(lines[-4:])
+
+
+def survive(case: Interruption, host: TestHost, renew: Callable[[], None]) -> Outcome:
+    """Cut the deploy off on a host that ``renew`` makes, run it again, and look at what came of it.
+
+    Tried again, from the beginning, when the cut came too late or too early.
+    """
+    started = time.monotonic()
+    say(f"{case.name}: {CUTS[case.cut]}")
+    tries = 0
+    while True:
+        tries += 1
+        renew()
+        try:
+            outcome = cut_off(case, host)
+        except NotReachedError as missed:
+            say(f"  not reached: {missed}")
+            outcome = replace(Outcome.of(case), failures=[f"not reached: {missed}"])
+            if tries < TRIES:
+                continue
+        else:
+            run_again(case, host, outcome)
+        break
+    outcome.tries = tries
+    outcome.seconds = round(time.monotonic() - started, 1)
+    say(f"  {outcome.seconds:.0f} s")
+    return outcome
+
+
+def make_snapshots(host: VirtualMachine, last: int) -> None:
+    """Make the first ``last`` of the snapshots to start from, once, each with the memory of the running machine."""
+    known = host.snapshots()
+    before = ""
+    for stage in STAGES[:last]:
+        if stage not in known:
+            started = time.monotonic()
+            if before:
+                host.restore(before)
+            if stage != "stock":
+                argv = [sys.executable, "-m", "pyinfra", "-y", host.lab.inventory, "tests/lab/until_deploy.py"]
+                done = host.lab.run(*argv, env={"OJAI_LAB_UNTIL": stage})
+                if done.returncode != 0:
+                    raise LabError(f"the deploy up to {stage!r} failed:\n{done.stderr[-3000:]}")
+            host.guest.root("sync")
+            host.keep(stage)
+            say(f"snapshot {stage!r} after {time.monotonic() - started:.0f} s")
+        before = stage
+
+
+def on_vm(host: VirtualMachine, cases: Sequence[Interruption]) -> Iterator[tuple[str, results.Record]]:
+    """Run them on the virtual machine; yields each case's name and record."""
+    host.start()
+    make_snapshots(host, 1 + max(STAGES.index(case.start) for case in cases))
+    with using(host.lab):
+        for case in cases:
+            yield case.name, survive(case, host, partial(host.restore, case.start)).record()
+
+
+def on_container(host: Container, cases: Sequence[Interruption]) -> Iterator[tuple[str, results.Record]]:
+    """Run them in containers; yields each case's name and record."""
+    with using(host.lab):
+        for case in cases:
+            yield case.name, survive(case, host, host.renew).record()

@@ -1,4 +1,4 @@
-"""A lab of one's own, and the two commands a person would type at it."""
+"""A lab of one's own, and the two commands a person would type at it. What tests.lab uses of ojai is imported here."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ import os
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ojai.pyinfra_runs.converge import changes, failures
+from ojai.pyinfra_runs.verification import CHECKS, read_junit
+
+__all__ = ["CHECKS", "INVENTORY", "ROOT", "Deploy", "Guest", "Lab", "read_junit", "renamed"]
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = "inventory/lab.py"
 
 #: Longest that one command may take (seconds); a first deploy under emulation needs a few minutes.
 TIMEOUT = 1500
+
+
+def renamed(values: Mapping[str, Any], name: str, former: str) -> Any:
+    """A value of ``ojai verify --json`` by its name, or by the name that it had up to 0.1.0."""
+    return values[name] if name in values else values[former]
 
 
 @dataclass(frozen=True)
@@ -43,13 +53,19 @@ class Deploy:
 
 @dataclass(frozen=True)
 class Lab:
-    """The lab whose state is in ``folder``, with one host called ``lab``."""
+    """The lab whose state is in ``folder``, with one host called ``lab``, and what is deployed to it.
+
+    ``env``: the environment that the inventory wants.
+    """
 
     folder: Path
+    inventory: str = INVENTORY
+    deploy_file: str = "deploy.py"
+    env: dict[str, str] = field(default_factory=dict)
 
     def environment(self, env: dict[str, str] | None = None) -> dict[str, str]:
         """The environment of a command that is to use this lab."""
-        return {**os.environ, "OJAI_LAB_DIR": str(self.folder), "NO_COLOR": "1", **(env or {})}
+        return {**os.environ, "OJAI_LAB_DIR": str(self.folder), "NO_COLOR": "1", **self.env, **(env or {})}
 
     def run(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """A command of the project, in the project's folder."""
@@ -63,7 +79,7 @@ class Lab:
 
     def deploy_argv(self, *words: str) -> list[str]:
         """The deploy's command line, ``words`` before the inventory."""
-        return [sys.executable, "-m", "pyinfra", "-y", "--json", *words, INVENTORY, "deploy.py"]
+        return [sys.executable, "-m", "pyinfra", "-y", "--json", *words, self.inventory, self.deploy_file]
 
     def deploy(self, *words: str, env: dict[str, str] | None = None) -> Deploy:
         """The deploy, to its end."""
@@ -73,7 +89,7 @@ class Lab:
 
 @dataclass(frozen=True)
 class Guest:
-    """The lab's virtual machine, over the lab's own ssh."""
+    """The lab's host, over the lab's own ssh."""
 
     lab: Lab
 

@@ -60,7 +60,7 @@ def build(lab: Lab, top: Path) -> None:
     (dist / "Release").write_text(run(["apt-ftparchive", *options, "release", "."], what="writing Release", cwd=dist))
     gnupg = work / "gnupg"
     fingerprint = archive.make_key(gnupg)
-    sign = ["gpg", "--batch", "--yes", "--homedir", gnupg]
+    sign: list[str | Path] = ["gpg", "--batch", "--yes", "--homedir", gnupg]
     try:
         run([*sign, "--clearsign", "-o", dist / "InRelease", dist / "Release"], what="signing")
         (top / "gpg").write_text(run([*sign, "--armor", "--export", fingerprint], what="exporting the key"))

@@ -12,14 +12,17 @@ from tests.lab.machine import ROOT
 FOLDER = Path(__file__).with_name("results")
 REFERENCE = ROOT / "docs" / "reference"
 
+#: What is kept of one case. Every kind has ``passed``, ``failures``, ``seconds`` and ``commit``.
+Record = dict[str, Any]
 
-def load(kind: str) -> dict[str, dict[str, Any]]:
-    """The results of a kind (``drift``, ``chaos``, ``upgrades``) by name; none when it was never run."""
+
+def load(kind: str) -> dict[str, Record]:
+    """The results of a kind (``drift``, ``interruptions``, ``upgrades``) by name; none when it was never run."""
     path = FOLDER / f"{kind}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def save(kind: str, results: dict[str, dict[str, Any]]) -> None:
+def save(kind: str, results: dict[str, Record]) -> None:
     """Write them, one rename: a run that is cut short loses nothing."""
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{kind}.json"

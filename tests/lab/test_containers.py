@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -107,19 +110,106 @@ def test_verify_looks_at_all_hosts_at_once_and_one_that_is_gone_hides_none(pair,
     verdicts = {host["host"]: host for host in json.loads(done.stdout)["hosts"]}
     assert list(verdicts) == ["one", "gone", "two"]
     outcomes = {name: [check["outcome"] for check in verdict["checks"]] for name, verdict in verdicts.items()}
-    assert not verdicts["gone"]["good"]
-    assert "passed" not in outcomes["gone"] and "failed" in outcomes["gone"]
-    # Nothing was deployed to the others, so much fails there; but each was looked at, to the end.
+    assert (verdicts["gone"]["ok"], verdicts["gone"]["state"], outcomes["gone"]) == (False, "unreachable", [])
+    assert "Connection refused" in verdicts["gone"]["error"] and "ssh_port (1)" in verdicts["gone"]["error"]
+    # Nothing was deployed to the others, so much fails there; but each was looked at, to the end, for drift too.
     for name in pair:
         assert "passed" in outcomes[name] and "failed" in outcomes[name]
-        assert len(outcomes[name]) == len(outcomes["gone"]) > 35
-    spans = {}
-    for suite in ElementTree.parse(junit).iter("testsuite"):
-        began = datetime.fromisoformat(suite.get("timestamp"))
-        spans.setdefault(suite.get("name"), []).append((began, began + timedelta(seconds=float(suite.get("time")))))
-    assert set(spans) == {"one", "gone", "two"}
-    first, second = ((min(b for b, _ in spans[name]), max(e for _, e in spans[name])) for name in pair)
+        assert len(outcomes[name]) > 35
+        (drift,) = [check for check in verdicts[name]["checks"] if check["area"] == "drift"]
+        assert "preflight: " in drift["message"]
+    suites = {suite.get("name"): suite for suite in ElementTree.parse(junit).iter("testsuite")}
+    assert list(suites) == ["one", "gone", "two"]
+    assert len(suites["gone"].findall("testcase")) == len(suites["gone"].findall("testcase/error")) == 1
+    spans = []
+    for name in pair:
+        assert len(suites[name].findall("testcase")) == int(suites[name].get("tests")) == len(outcomes[name])
+        began = datetime.fromisoformat(suites[name].get("timestamp"))
+        spans.append((began, began + timedelta(seconds=float(suites[name].get("time")))))
+    first, second = spans
     assert max(first[0], second[0]) < min(first[1], second[1]), f"one after the other: {first}, {second}"
+
+
+#: The first container as another account, or with a known_hosts of its own.
+CHANGED = """
+from runpy import run_path
+
+_name, _data = run_path({molecule!r})["molecule"][0]
+hosts = [(_name, {{**_data, **{data!r}}})]
+"""
+
+
+def changed(tmp_path: Path, **data: object) -> Path:
+    inventory = tmp_path / "changed.py"
+    molecule = str(ROOT / "molecule" / "default" / "inventory.py")
+    inventory.write_text(CHANGED.format(molecule=molecule, data=data))
+    return inventory
+
+
+def run_facts(inventory: Path) -> subprocess.CompletedProcess[str]:
+    """pyinfra's own connection to the host."""
+    return LAB.run(sys.executable, "-m", "pyinfra", str(inventory), "fact", "server.Hostname")
+
+
+def test_deploy_and_verify_take_a_host_of_unknown_key_and_refuse_one_whose_key_changed(pair, tmp_path):
+    known = tmp_path / "known_hosts"
+    known.touch()
+    inventory = changed(tmp_path, ssh_known_hosts_file=str(known), ssh_strict_host_key_checking="accept-new")
+    only = ["--only", "apt", "--json"]
+    for connect in (lambda: LAB.ojai("verify", str(inventory), *only), lambda: run_facts(inventory)):
+        known.write_text("")
+        done = connect()
+        assert "unreachable" not in done.stdout and "Could not" not in done.stderr, done.stdout + done.stderr
+        assert known.read_text().count("ssh-") + known.read_text().count("ecdsa-") > 0, "the key was not kept"
+    kind, _ = known.read_text().split()[1:3]
+    key = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    host = known.read_text().split()[0]
+    known.write_text(f"{host} {' '.join(key.with_suffix('.pub').read_text().split()[:2])}\n")
+    done = LAB.ojai("verify", str(inventory), *only)
+    (verdict,) = json.loads(done.stdout)["hosts"]
+    assert (verdict["state"], verdict["checks"]) == ("unreachable", []) and "key" in verdict["error"], kind
+    assert run_facts(inventory).returncode == 1
+
+
+def test_verify_becomes_root_with_a_password_that_nobody_else_sees(pair, tmp_path):
+    """On the host: sudo's own rules for the account. Here and there, all command lines are read meanwhile."""
+    password = "S3cret-of-the-tests"
+    script = (
+        "useradd -m -s /bin/bash asked && install -d -o asked -m 700 ~asked/.ssh && "
+        "install -o asked -m 600 ~ojai/.ssh/authorized_keys ~asked/.ssh/ && "
+        f"echo asked:{password} | chpasswd && echo 'asked ALL=(ALL) ALL' > /etc/sudoers.d/asked"
+    )
+    made = LAB.ojai("lab", "ssh", "one", "--", f"sudo sh -c {shlex.quote(script)}")
+    assert made.returncode == 0, made.stderr
+    inventory = changed(tmp_path, ssh_user="asked")
+    argv = [sys.executable, "-m", "ojai", "verify", str(inventory), "--only", "apt", "--only", "docker"]
+    without = LAB.run(*argv)
+    assert without.returncode == 1 and len(without.stdout.splitlines()) == 1
+    assert "cannot be read as root: sudo: a password is required" in without.stdout
+    assert "--use-sudo-password" in without.stdout
+    seen: list[str] = []
+    with subprocess.Popen(
+        [*argv, "--use-sudo-password", "--json"],
+        cwd=ROOT, env=LAB.environment(), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as verify:  # fmt: skip
+        verify.stdin.write(f"{password}\n")
+        verify.stdin.close()
+        while verify.poll() is None:
+            for place in Path("/proc").glob("[0-9]*/cmdline"):  # the container's processes are among this machine's
+                with suppress(OSError):
+                    seen.append(place.read_text(errors="replace"))
+        output = verify.stdout.read() + verify.stderr.read()
+    (verdict,) = json.loads(output)["hosts"]
+    assert sum(check["outcome"] == "passed" for check in verdict["checks"]) >= 2, output
+    assert any("sudo\0-k\0-S" in line for line in seen), "nothing was seen of sudo itself"
+    assert not any(password in line for line in seen) and password not in output
+    wrong = subprocess.run(
+        [*argv, "--use-sudo-password"],
+        cwd=ROOT, env=LAB.environment(), input="wrong\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert wrong.returncode == 1 and len(wrong.stdout.splitlines()) == 1 and "cannot be read as root" in wrong.stdout
 
 
 @pytest.mark.parametrize("others", [True, False])
@@ -144,7 +234,7 @@ def test_monitoring_reads_one_line_that_names_the_host(pair, tmp_path):
     done = LAB.ojai("verify", str(inventory), "--nagios", "--limit", "gone")
     assert done.returncode == 2
     assert len(done.stdout.splitlines()) == 1
-    assert done.stdout.startswith("OJAI CRITICAL - 1 hosts") and done.stdout.rstrip().endswith(": gone")
+    assert done.stdout.startswith("OJAI CRITICAL - 1 hosts") and done.stdout.rstrip().endswith("unreachable: gone")
 
 
 def test_a_container_whose_supervisor_was_killed_is_replaced(pair):

@@ -11,6 +11,7 @@ import pytest
 from tests.lab import manifest
 from tests.lab.conftest import deploy, ojai
 from tests.lab.machine import INVENTORY
+from tests.operation_names import NAMES
 
 MOE = "gemma-4-26b-a4b"
 
@@ -44,10 +45,10 @@ def test_a_small_carve_out_is_refused_before_anything_is_changed(stock):
 def test_the_first_deploy_is_cut_off_three_times_where_it_should_be(cut_off):
     if not cut_off:
         pytest.skip("a guest that was kept has been deployed to before")
-    assert [point.cut for point, _, _ in cut_off] == ["power", "kill", "network"]
-    for point, cut, left in cut_off:
-        assert cut.operation == point.operation
-        assert not point.left or any(re.search(point.left, line) for line in left), left
+    assert [case.cut for case, _, _ in cut_off] == ["power", "kill", "network"]
+    for case, cut, left in cut_off:
+        assert cut.operation == case.operation
+        assert not case.left or any(re.search(case.left, line) for line in left), left
         assert "Traceback" not in cut.output
     power, kill, network = (cut for _, cut, _ in cut_off)
     assert (power.status, kill.status, network.status) == (1, None, 1)
@@ -78,14 +79,14 @@ def test_every_check_passes_also_after_kills_and_a_reboot(guest, tmp_path):
     assert report.read_text().count("<testcase") > 35
 
 
-def test_a_value_changed_by_hand_is_found_and_just_that_is_mended(guest):
+def test_a_value_changed_by_hand_is_found_and_just_that_is_fixed(guest):
     guest.root("sysctl -w vm.overcommit_memory=0")
     found = ojai("verify", INVENTORY, "--json")
     assert found.returncode == 1
     failed = {check["area"] for check in json.loads(found.stdout)["hosts"][0]["checks"] if check["outcome"] == "failed"}
     assert failed == {"sysctl", "drift"}
-    mended = deploy()
-    assert (mended.status, mended.changed) == (0, ["Sysctl | Set kernel parameters"])
+    fixed = deploy()
+    assert (fixed.status, fixed.changed) == (0, [NAMES["sysctl"]])
     assert guest.root("sysctl -n vm.overcommit_memory") == "1"
     assert ojai("verify", INVENTORY, "--nagios").stdout.startswith("OJAI OK")
 
@@ -94,10 +95,10 @@ def test_switching_the_model_changes_what_it_must_and_nothing_else(guest):
     there = deploy(*services({"profile": MOE}))
     assert there.status == 0, there.output[-4000:]
     assert there.changed == [
-        "vLLM | vllm-gemma4: write the systemd unit",
-        "vLLM | vllm-gemma4: start the service",
-        "vLLM | vllm-gemma4: wait until it is healthy",
-        "vLLM | Save the healthy release for rollback",
+        NAMES["vllm-unit"],
+        NAMES["vllm-running"],
+        NAMES["vllm-serves"],
+        NAMES["vllm-snapshot"],
     ]
     listed = json.loads(guest.text("curl -s http://127.0.0.1:8000/v1/models"))
     assert [model["id"] for model in listed["data"]] == ["google/gemma-4-26B-A4B-it"]
@@ -117,10 +118,10 @@ def test_a_secret_stands_in_its_file_and_nowhere_else(guest):
     told = deploy("-vvv", "--diff", env={"HF_TOKEN": secret})
     assert told.status == 0, told.output[-4000:].replace(secret, "***")
     assert told.changed == [
-        "vLLM | vllm-gemma4: write the environment file",
-        "vLLM | vllm-gemma4: start the service",
-        "vLLM | vllm-gemma4: wait until it is healthy",
-        "vLLM | Save the healthy release for rollback",
+        NAMES["vllm-env"],
+        NAMES["vllm-running"],
+        NAMES["vllm-serves"],
+        NAMES["vllm-snapshot"],
     ]
     # With -vvv pyinfra prints what facts are told; in base64 a secret has three forms, by where it begins.
     for form in (secret, *(base64.b64encode(b"x" * n + secret.encode()).decode()[4:-4] for n in range(3))):
@@ -163,7 +164,7 @@ def test_others_settings_of_the_docker_daemon_stay(guest):
     )
     done = deploy()
     assert done.status == 0, done.output[-3000:]
-    assert "Docker | Configure the Docker daemon" in done.changed
+    assert NAMES["docker-config"] in done.changed
     daemon = json.loads(guest.root("cat /etc/docker/daemon.json"))
     assert daemon["features"] == {"buildkit": True}
     assert daemon["log-opts"]["max-size"] == "50m"

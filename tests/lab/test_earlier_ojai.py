@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from ojai.lab import state
-from ojai.pyinfra_runs.verification import CHECKS, read_junit
 from tests.lab import manifest
-from tests.lab.machine import ROOT, TIMEOUT, Deploy, Guest, Lab
+from tests.lab.machine import CHECKS, ROOT, TIMEOUT, Deploy, Guest, Lab
+from tests.operation_names import NAMES
 
 LAB = Lab(ROOT / ".lab-earlier")
 EARLIER = "e5f0d01"
@@ -53,8 +53,8 @@ REMOVAL = """
 from pyinfra import host
 
 from ojai.connection import configure_connection
-from ojai.settings.inventory import settings_of
 from ojai.roles import caches, docker, groups, ledger, preflight, rocm
+from ojai.settings.inventory import settings_of
 
 configure_connection(host)
 settings = settings_of(host)
@@ -115,18 +115,13 @@ def test_a_host_of_an_earlier_ojai_is_converged_verified_and_removed(earlier, gu
     assert guest.root("ls /var/lib/ojai/added") and guest.run("test -e /var/lib/ojai/schema").returncode != 0
 
     converged = deploy(INVENTORY, DEPLOY)
-    assert (converged.status, converged.changed) == (0, ["Ledger | Write the ledger's schema version"]), (
-        converged.output
-    )
+    assert (converged.status, converged.changed) == (0, [NAMES["ledger-version"]]), converged.output
     again = deploy(INVENTORY, DEPLOY)
     assert (again.status, again.changed) == (0, []), again.output
 
-    report = tmp_path / "junit.xml"
     argv = [sys.executable, "-m", "pytest", str(CHECKS), "--rootdir", str(ROOT), "-q", "-p", "no:cacheprovider"]
-    argv += [f"--inventory={INVENTORY}", f"--deploy={DEPLOY}", "-m", "not silicon", "--junitxml", str(report)]
-    checked = LAB.run(*argv, "-o", "junit_family=xunit2")
-    verdict = read_junit("lab", report.read_text())
-    assert verdict.ok and verdict.count("passed") > 20, checked.stdout
+    checked = LAB.run(*argv, f"--inventory={INVENTORY}", f"--deploy={DEPLOY}", "-m", "not silicon")
+    assert checked.returncode == 0 and " passed" in checked.stdout, checked.stdout
 
     (tmp_path / "removal.py").write_text(REMOVAL)
     removal = ("--data", "removed=true", "--data", "removed_data=true", INVENTORY, str(tmp_path / "removal.py"))

@@ -8,6 +8,7 @@ from ojai.connection import configure_connection
 from ojai.operations import apt
 from ojai.roles import docker, groups, kernel, preflight, rocm, sysctl
 from ojai.settings.inventory import settings_of
+from tests.operation_names import NAMES
 
 configure_connection(host)
 settings = settings_of(host)
@@ -15,7 +16,7 @@ until = os.environ["OJAI_LAB_UNTIL"]
 
 if preflight.passes(settings=settings):
     if until == "installed":
-        apt.packages(name="Kernel | Install the kernel metapackage", names=[settings.kernel_package])
+        apt.packages(name=NAMES["kernel-metapackage"], names=[settings.kernel_package])
     elif until in ("booted", "engine"):
         kernel.apply(settings=settings)
         if until == "engine":

@@ -1,10 +1,8 @@
 """Functions that fixtures name by ``!python sample:…``: a server that tunes, a short unit, a judge of memory."""
 
-from collections.abc import Mapping
-
 from pyinfra.api import Host, State
 
-from ojai.engines.vllm import Command
+from ojai.engines import ResolvedService
 from ojai.facts.report import Report
 from ojai.preflight import host as preflight
 from ojai.releases import Serving
@@ -13,21 +11,20 @@ from ojai.settings import parse
 _SETTINGS = parse("mini", {"services": [{"tunableop": "tune"}]})
 
 
-def build_command(numbers: Mapping[str, int], key: str | None) -> Command:
-    """The command with this host's group numbers, and TunableOp's folder filed under the image's key."""
-    return _SETTINGS.command(_SETTINGS.services[0], group_ids=numbers or None, image_key=key)
+#: A service that tunes.
+SERVICE = _SETTINGS.resolved[0]
 
 
-def render_unit(command: Command) -> str:
+def render_unit(service: ResolvedService) -> str:
     """Of the unit only what a host's answers decide."""
-    words = [word for word in command.docker_argv if "group-add" in word or "tunableop" in word]
+    words = [word for word in service.command.docker_argv if "group-add" in word or "tunableop" in word]
     return "\n".join(words) + "\n"
 
 
 def check(report: Report) -> list[str]:
     """What preflight has against the host's memory when it is to serve the larger model."""
-    found = preflight.refusals(parse("mini", {"services": [{"profile": "gemma-4-26b-a4b"}]}), report)
-    return [f"preflight: {refusal}" for refusal in found if refusal.check.startswith("memory")]
+    found = preflight.failed_checks(parse("mini", {"services": [{"profile": "gemma-4-26b-a4b"}]}), report)
+    return [f"preflight: {failed}" for failed in found if failed.check.startswith("memory")]
 
 
 #: A service as a release has it, and the same with the next image.

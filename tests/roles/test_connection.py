@@ -39,8 +39,8 @@ class Transport:
 
 @pytest.fixture
 def said(monkeypatch):
-    monkeypatch.setattr(connection, "EVERY", 0.001)
-    monkeypatch.setattr(connection, "LOOK", 0.0005)
+    monkeypatch.setattr(connection, "INTERVAL", 0.001)
+    monkeypatch.setattr(connection, "POLL", 0.0005)
     monkeypatch.setattr(connection, "TIMEOUT", 0.05)
     lines: list[str] = []
     monkeypatch.setattr(connection.logger, "error", lines.append)
@@ -53,7 +53,7 @@ def test_a_host_that_falls_silent_is_hung_up_on(said):
         connection.watch("[mini] ", transport)
     assert transport.closed
     assert len(said) == 1
-    for word in ("[mini] connection: found it lost", "no sign of life", "expected", "run the deploy again"):
+    for word in ("[mini] connection: found it lost", "no answer", "expected", "run the deploy again"):
         assert word in said[0]
 
 

@@ -6,12 +6,10 @@ from pydantic import ValidationError
 from ojai.accelerators import (
     Accelerator,
     UnknownAcceleratorError,
-    by_gfx_target_version,
     by_pci_id,
     load,
     names,
 )
-from ojai.sizes import GIB
 
 
 def test_both_are_known() -> None:
@@ -25,14 +23,13 @@ def test_both_are_known() -> None:
 def test_a_host_s_answers_lead_to_it(name: str, pci: str, version: int, override: str) -> None:
     found = load(name)
     assert by_pci_id(pci) is found and by_pci_id(pci.upper()) is found
-    assert by_gfx_target_version(version) is found
+    assert found.gfx_target_version == version
     assert found.hsa_override_gfx_version == override
     assert not found.hsa_override_needed and not found.supports_fp8 and not found.supports_aiter
 
 
 def test_what_is_not_known_is_none() -> None:
     assert by_pci_id("10de:2204") is None
-    assert by_gfx_target_version(0) is None
 
 
 @pytest.mark.parametrize(("name", "near"), [("gfx1105", "gfx115"), ("gfx-1151", "gfx1151")])
@@ -53,13 +50,6 @@ def test_bandwidths_and_their_contradiction() -> None:
     assert load("gfx1151").memory().gb_per_s == 256
     with pytest.raises(ValueError, match="known are ddr5-5600, lpddr5x-8000"):
         load("gfx1150").memory("hbm3")
-
-
-def test_the_next_carve_out() -> None:
-    gpu = load("gfx1150")
-    assert gpu.next_carve_out(56 * GIB) == gpu.next_carve_out(64 * GIB) == 64 * GIB
-    assert gpu.next_carve_out(64 * GIB + 1) == 96 * GIB
-    assert gpu.next_carve_out(97 * GIB) is None
 
 
 @pytest.mark.parametrize(

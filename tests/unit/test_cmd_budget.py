@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from ojai import profiles
 from ojai.cli import main
 from ojai.memory import HostMemory
-from ojai.memory import services as budgets
+from ojai.profiles import budgets
 from ojai.sizes import GB, GIB
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,3 +214,32 @@ def test_the_reference_page_is_fresh() -> None:
     spec.loader.exec_module(tool)
     written = (ROOT / "docs" / "reference" / "budget.md").read_text(encoding="utf-8")
     assert written == tool.page(), "stale: run python tools/budget_table.py"
+
+
+def test_what_is_assumed_and_the_least_that_would_do_are_shown() -> None:
+    status, output = run("gemma-4-e4b")
+    assert status == 0
+    assert "Assumed: 64 GiB of GPU memory. Give your own with --gpu-memory." in output
+    assert "Least GPU memory: 22 GiB, a BIOS carve-out of 32 GB." in output
+    status, output = run("gemma-4-e4b", "--gpu-memory", "64GiB")
+    assert "Assumed" not in output and "Least GPU memory: 22 GiB, a BIOS carve-out of 32 GB." in output
+    assert "Least GPU memory: 22 GiB.\n" in run("gemma-4-e4b", "--regime", "gtt", "--gpu-memory", "40GiB")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--gpu-memory", "16"], "16 bytes is too small for a machine's memory; did you mean 16GiB?"),
+        (["--gpu-memory", "512MiB"], "expected 1 GiB or more"),
+        (["--os-memory", "62"], "did you mean 62GiB?"),
+    ],
+)
+def test_an_amount_that_lacks_its_unit_is_refused_with_what_was_meant(arguments: list[str], text: str) -> None:
+    status, output = run("gemma-4-e4b", *arguments)
+    assert status == 2 and text in " ".join(output.split())
+
+
+@pytest.mark.parametrize("name", ["26B", "gemma4-26b"])
+def test_a_part_of_a_profile_s_name_finds_it(name: str) -> None:
+    status, output = run(name)
+    assert status == 2 and "did you mean 'gemma-4-26b-a4b'?" in output

@@ -11,13 +11,17 @@ from click.testing import CliRunner, Result
 from ojai.cli import main
 from ojai.facts.report import Report
 from ojai.plan import plan
-from ojai.pyinfra_runs.collect import collect_facts, fact_arguments, line
+from ojai.preflight.host import fact_arguments
+from ojai.pyinfra_runs.collect import collect_facts, line
 from ojai.settings import parse
 from ojai.settings.inventory import Entry, within
 from ojai.sizes import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
-FAKE = (ROOT / "inventory" / "fake.py").read_text()
+SMALL = """
+from ojai.fake import fake_host
+fake = [fake_host("mini-01", {"services": [{"profile": "gemma-4-26b-a4b"}]}, gpu_memory="16GiB")]
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +75,7 @@ def test_a_carve_out_that_is_too_small_is_in_the_way() -> None:
 
 def test_the_command_is_the_settings_own() -> None:
     asked = entry(**BIG)
-    assert plan(asked).services[0].command == asked.settings.command(asked.settings.services[0])
+    assert plan(asked).services[0].service is asked.settings.resolved[0]
 
 
 def test_what_no_carve_out_holds_is_told() -> None:
@@ -198,11 +202,11 @@ def test_facts_are_the_host_s_and_nothing_is_changed() -> None:
 
 def test_facts_of_a_host_with_too_small_a_carve_out(tmp_path: Path) -> None:
     inventory = tmp_path / "fake.py"
-    inventory.write_text(FAKE.replace("mem_info_vram_total\\t68719476736", f"mem_info_vram_total\\t{16 * GIB}"))
+    inventory.write_text(SMALL)
     done = run(str(inventory), "--facts", "--limit", "@fake/mini-01")
     assert done.exit_code == 1
     assert "16 GiB (as the host reports)" in done.stdout
-    assert "In the way: preflight: memory for vllm-gemma4: found 16 GiB of GPU memory" in done.stdout
+    assert "Blocked by: preflight: memory for vllm-gemma4: found 16 GiB of GPU memory" in done.stdout
 
 
 def test_only_facts_connect_and_a_host_that_does_not_answer_is_told(tmp_path: Path) -> None:
@@ -218,7 +222,7 @@ def test_only_facts_connect_and_a_host_that_does_not_answer_is_told(tmp_path: Pa
     # Nobody listens any more: the connection is refused.
     done = run(str(inventory), "--facts")
     assert done.exit_code == 1
-    assert re.search(rf"In the way: host: Could not connect .*port {port}", done.stdout)
+    assert re.search(rf"Blocked by: host: Could not connect .*port {port}", done.stdout)
     found = collect_facts(str(inventory), ["mini"])["mini"]
     assert found.report is None and "Could not connect" in found.failure
 
@@ -232,7 +236,7 @@ def test_only_facts_connect_and_a_host_that_does_not_answer_is_told(tmp_path: Pa
         (["inventory/fleet.py", "--gpu-memory", "lots"], 2, "'lots' is not an amount of memory"),
         (["inventory/fleet.py", "--fact"], 2, "No such option"),
         ([], 2, "Missing argument 'INVENTORY'"),
-        (["inventory/fleet.py", "--limit", "nobody"], 1, "found no host that matches --limit"),
+        (["inventory/fleet.py", "--limit", "nobody"], 2, "found no host that matches --limit"),
     ],
 )
 def test_what_is_not_understood(words: list[str], status: int, text: str) -> None:
@@ -244,7 +248,7 @@ def test_a_faulty_inventory_is_one_clean_error(tmp_path: Path) -> None:
     (tmp_path / "fleet.py").write_text((ROOT / "inventory" / "fleet.py").read_text())
     (tmp_path / "fleet.yaml").write_text("hosts:\n  a: {removd: true}\n  b: {kernel_reboot: later}\n")
     done = run(str(tmp_path / "fleet.py"), "--json")
-    assert done.exit_code == 1 and done.stdout == ""
+    assert done.exit_code == 2 and done.stdout == ""
     assert f"{tmp_path}/fleet.yaml:2: host a: removd: no such setting; the nearest is removed" in done.stderr
     assert f"{tmp_path}/fleet.yaml:3: host b: kernel_reboot: found 'later'" in done.stderr
     assert "pyinfra error" not in done.stderr and "Loading" not in done.stderr
@@ -270,3 +274,51 @@ def test_help_is_for_a_newcomer() -> None:
         "ojai plan inventory/ojai.py",
     ):
         assert word in done.stdout
+
+
+def many(tmp_path: Path) -> str:
+    (tmp_path / "fleet.py").write_text((ROOT / "inventory" / "fleet.py").read_text())
+    (tmp_path / "fleet.yaml").write_text(
+        """
+defaults: {ssh_user: ojai}
+hosts:
+  mini-[01:48]: {}
+  mini-07: {services: []}
+  big-[1:2]: {services: [{profile: gemma-4-26b-a4b, image: "vllm/vllm-openai-rocm:latest"}]}
+"""
+    )
+    return str(tmp_path / "fleet.py")
+
+
+def test_many_hosts_are_a_line_each(tmp_path: Path) -> None:
+    done = run(many(tmp_path), "--gpu-memory", "32GiB")
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert len(lines) < 65, done.stdout
+    rows = [line.split() for line in lines if re.match(r"(mini|big)-\d", line)]
+    assert len(rows) == 50
+    assert rows[0] == ["mini-01", "gemma-4-e4b:8000", "32", "GiB", "*", "22", "GiB", "yes"]
+    assert rows[6] == ["mini-07", "nothing", "yes"]
+    assert rows[-1][0] == "big-2" and rows[-1][-1] == "no"
+    assert "50 hosts, 2 blocked. --details shows commands and budgets." in done.stdout
+    assert "Blocked by: vllm-gemma4 does not fit" in done.stdout and "(big-1, big-2)" in done.stdout
+    assert "docker run" not in done.stdout
+    details = run(many(tmp_path), "--gpu-memory", "32GiB", "--details")
+    assert details.stdout.startswith(done.stdout.rstrip()) and details.stdout.count("docker run") == 49
+
+
+def test_a_tag_that_moves_and_a_foreign_model_get_a_sentence(tmp_path: Path) -> None:
+    assert "Warning: image vllm/vllm-openai-rocm:latest: the tag latest moves" in run(many(tmp_path)).stdout
+    inventory = tmp_path / "one.py"
+    inventory.write_text("one = [('mini', {'services': [{'model': 'Qwen/Qwen3-8B'}]})]\n")
+    done = run(str(inventory))
+    assert done.exit_code == 0
+    assert "vllm-gemma4.service, Qwen/Qwen3-8B as " in done.stdout
+    assert "Warning: model Qwen/Qwen3-8B is not the profile's (google/gemma-4-E4B-it)" in done.stdout
+    (host,) = json.loads(run(str(inventory), "--json").stdout)["hosts"]
+    assert len(host["services"][0]["warnings"]) == 1
+
+
+def test_gpu_memory_without_a_unit_is_refused_with_what_was_meant() -> None:
+    done = run("inventory/fleet.py", "--gpu-memory", "64")
+    assert done.exit_code == 2 and "did you mean 64GiB?" in done.stderr

@@ -33,9 +33,9 @@ def told(write: Any) -> Any:
         path = write(text)
         with pytest.raises(FleetError) as caught:
             load(path)
-        for fault in caught.value.faults:
+        for fault in caught.value.errors:
             assert fault.startswith(f"{path}:") and fault in str(caught.value)
-        return [fault.removeprefix(f"{path}:") for fault in caught.value.faults]
+        return [fault.removeprefix(f"{path}:") for fault in caught.value.errors]
 
     return _told
 
@@ -119,7 +119,7 @@ def test_every_fault_has_its_line_and_all_are_told_together(told: Any) -> None:
         f"3: defaults: kernel_flor: no such setting; the nearest is kernel_floor {hosts}",
         "5: group all: pyinfra has a group of that name with every host in it; expected another name",
         "6: group edge: data_mode: found 755; expected three or four octal digits; put it in quotes (host mini-01)",
-        "6: group edge: groups: found here; expected in an entry of hosts, which says what it belongs to",
+        "6: group edge: groups[0]: there is no group 'x'; known: all, edge, idle, b d, mini-01",
         "7: group idle: gpu_user: no such setting; the nearest is gpu_users",
         "8: group b d: found 5; expected a mapping of settings",
         "8: group b d: found the name 'b d'; expected letters, digits, - and _, a letter first",
@@ -133,7 +133,7 @@ def test_every_fault_has_its_line_and_all_are_told_together(told: Any) -> None:
         "19: host mini-03: groups: found 'edge'; expected a list of group names; write [edge]",
         "20: host mini-04: found [1]; expected a mapping of settings",
         "21: host a b: found the name 'a b'; expected one without spaces and commas",
-        "21: host a b: gtt_limit: memory_regime is gtt, so say how much memory the GPU may take, such as 100GiB",
+        "21: host a b: gtt_limit: memory_regime is gtt, so set how much memory the GPU may take, such as 100GiB",
     ]
     assert found == expected
 
@@ -170,8 +170,8 @@ def test_a_key_that_stands_twice_is_told_beside_other_faults(told: Any) -> None:
     found = told("hosts:\n  a: {removed: maybe}\n  b:\n    data_mode: '700'\n    data_mode: '755'\n  b: {}\n")
     assert found == [
         "2: host a: removed: found 'maybe'; expected true or false",
-        "5: data_mode: stands here and on line 4; expected it once",
-        "6: b: stands here and on line 3; expected it once",
+        "5: data_mode: found here and on line 4; expected it once",
+        "6: b: found here and on line 3; expected it once",
     ]
 
 
@@ -232,3 +232,73 @@ def test_pyinfra_prints_one_clean_error(tmp_path: Path) -> None:
     assert f"{tmp_path}/fleet.yaml:3: host a: removd: no such setting; the nearest is removed" in done.stderr
     assert f"{tmp_path}/fleet.yaml:5: host b: data_mode: found 7" in done.stderr
     assert "Connecting" not in done.stderr
+
+
+def test_a_range_is_many_hosts_and_a_host_s_own_entry_is_over_it(write: Any) -> None:
+    found = load(
+        write(
+            """
+groups: {a: {}, b: {}}
+hosts:
+  mini-02: {data_mode: "700"}
+  mini-[01:12]: {groups: [a], data_mode: "750", ssh_user: x}
+  mini-03: {groups: [b]}
+  rack[8:10]-gpu.example.net:
+"""
+        )
+    )
+    data = dict(found.hosts)
+    assert sorted(data) == [
+        *(f"mini-{n:02d}" for n in range(1, 13)),
+        *(f"rack{n}-gpu.example.net" for n in (10, 8, 9)),
+    ]
+    assert data["mini-01"] == {"data_mode": "750", "ssh_user": "x"}
+    assert data["mini-02"] == {"data_mode": "700", "ssh_user": "x"}
+    assert len(found.groups["a"]) == 11 and found.groups["b"] == ["mini-03"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("hosts: {'mini-[5:1]': }", "1: host mini-[5:1]: found the range 5:1; expected it to rise"),
+        ("hosts: {'mini-[1:99999999999]': }", "1: host mini-[1:99999999999]: found the range"),
+        (
+            "hosts: {'mini-[a:b]': }",
+            "1: host mini-[a:b]: found the name 'mini-[a:b]'; expected a range such as mini-[01:50]",
+        ),
+        ("hosts:\n  m[1:3]:\n  m[3:4]:\n", "3: host m[3:4]: m3 is in m[1:3] too; expected each host in one range"),
+        ("groups: {m2: }\nhosts: {'m[1:3]': }", "1: group m2: a host has that name too"),
+        ("defaults: {groups: [a]}\nhosts: {a: }", "1: defaults: groups: found here; expected in an entry of"),
+        ("hosts:\n  m[1:2]: {data_mode: 7}", "2: host m[1:2]: data_mode: found 7; expected three or four octal digits"),
+        (
+            "groups:\n  a: {groups: [b]}\n  b: {groups: [a]}\nhosts: {m: {groups: [a]}}",
+            "2: group a: groups[0]: found b",
+        ),
+        ("groups: {a: {groups: [a]}}\nhosts: {m: }", "1: group a: groups[0]: found a, which is a or in it"),
+        ("groups: {a: {groups: [c]}, b: }\nhosts: {m: }", "1: group a: groups[0]: there is no group 'c'"),
+    ],
+)
+def test_what_is_wrong_with_ranges_and_nested_groups(told: Any, text: str, line: str) -> None:
+    assert any(found.startswith(line) for found in told(text)), told(text)
+
+
+def test_a_group_in_a_group_is_over_it_and_its_hosts_are_in_both(write: Any) -> None:
+    found = load(
+        write(
+            """
+groups:
+  berlin: {groups: [europe], data_mode: "750"}
+  europe: {data_mode: "700", docker_log_max_size: 1m}
+hosts:
+  m: {groups: [berlin]}
+  n: {groups: [europe]}
+"""
+        )
+    )
+    assert dict(found.hosts)["m"] == {"data_mode": "750", "docker_log_max_size": "1m"}
+    assert found.groups == {"berlin": ["m"], "europe": ["m", "n"]}
+
+
+def test_top_level_keys_that_begin_with_x_are_a_place_for_anchors(write: Any) -> None:
+    text = "x-small: &small {docker_log_max_size: 1m}\nx-anything: [1]\nhosts: {m: {<<: *small}}\n"
+    assert dict(load(write(text)).hosts)["m"] == {"docker_log_max_size": "1m"}

@@ -1,57 +1,48 @@
-"""The points at which a deploy is cut: what each names is really there, and the page is made of what was measured."""
+"""The places at which a deploy is cut off, and how a deploy under way is followed; the page has what was measured."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from tests.lab import pages, results
+from tests.lab.cases import INTERRUPTIONS, Interruption, named
+from tests.lab.cutting import PROBE, NotReachedError, Running
+from tests.lab.interruptions import CUTS, STAGES
+from tests.lab.machine import Lab
+from tests.lab.run import KINDS
+from tests.operation_names import collected
 
-from tests.lab import chaos, results  # noqa: E402
-from tests.lab.cutting import NotReachedError, Running  # noqa: E402
-from tests.lab.interruptions import CONTAINER, CUTS, POINTS, PROBE, STAGES, Point, named  # noqa: E402
-from tests.lab.machine import Lab  # noqa: E402
-
-#: What an interruption has to be tried at, by the issue: words of an operation or a name.
+#: Where an interruption does most harm: words of a case's name.
 MUST = ("dpkg configures", "image: it is pulled", "not yet booted", "waited for", "apt-get update", "initramfs")
 
 
-def titles() -> set[str]:
-    """Every title of a role and of an operation, as they stand in the roles."""
-    text = "\n".join(path.read_text() for path in (ROOT / "roles").glob("*.py"))
-    return {name.removeprefix("{server.name}: ") for name in re.findall(r'(?:name=|@deploy\()f?"([^"]+)"', text)}
-
-
 def test_there_are_enough_of_them_in_each_of_the_three_ways():
-    assert len(POINTS) >= 25
-    assert Counter(point.cut for point in POINTS).keys() == set(CUTS)
+    assert len(INTERRUPTIONS) >= 25
+    assert Counter(case.cut for case in INTERRUPTIONS).keys() == set(CUTS)
     for words in MUST:
-        assert any(words in point.name for point in POINTS), words
+        assert any(words in case.name for case in INTERRUPTIONS), words
 
 
 def test_names_are_told_apart():
-    assert len({point.name for point in POINTS}) == len(POINTS)
-    assert all(named(point.name) is point for point in POINTS)
+    assert len({case.name for case in INTERRUPTIONS}) == len(INTERRUPTIONS)
+    assert all(named(INTERRUPTIONS, case.name) is case for case in INTERRUPTIONS)
 
 
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
-def test_a_point_is_at_an_operation_that_there_is(point: Point):
-    role, _, operation = point.operation.partition(" | ")
-    assert role in titles()
-    assert operation.removeprefix("vllm-gemma4: ") in titles()
-    assert point.start in (*STAGES, CONTAINER)
-    re.compile(point.left)
-    re.compile(point.console)
+@pytest.mark.parametrize("case", INTERRUPTIONS, ids=lambda case: case.name)
+def test_a_case_is_at_an_operation_that_there_is(case: Interruption):
+    assert case.operation in collected()
+    assert case.start in (*STAGES, "container")
+    re.compile(case.left)
+    re.compile(case.console)
 
 
-@pytest.mark.parametrize("text", [PROBE, *(point.when for point in POINTS if point.when)])
+@pytest.mark.parametrize("text", [PROBE, *(case.when for case in INTERRUPTIONS if case.when)])
 def test_what_the_guest_is_asked_is_shell(text: str):
     subprocess.run(["bash", "-n", "-c", f"until {text}\ndo :; done" if text != PROBE else text], check=True)
 
@@ -99,7 +90,7 @@ def running_still(process: Path) -> bool:
         return False
 
 
-def test_a_point_that_is_missed_is_told(running):
+def test_a_place_that_is_missed_is_told(running):
     deploy = running("echo other >&2; exit 3")
     with pytest.raises(NotReachedError, match=r"ended before 'Starting'.*other"):
         deploy.wait_for("Starting", 10)
@@ -117,23 +108,24 @@ def result(**values: object) -> dict[str, object]:
         "again": [],
         "left": ["dpkg: half-installed x"],
         "deploy_ended": "killed",
-        "fault": "",
+        "failures": [],
         **values,
+        "passed": not values.get("failures"),
     }
 
 
-def test_the_page_counts_what_was_survived_and_hides_nothing():
-    one, two = POINTS[0].name, POINTS[1].name
-    page = chaos.page({one: result(), two: result(fault="a further run changed A|B", again=["A|B"])})
-    assert f"Survived: 1 of 2 that were run; {len(POINTS) - 2} were not run." in page
+def test_the_page_counts_what_passed_and_hides_nothing():
+    one, two = INTERRUPTIONS[0].name, INTERRUPTIONS[1].name
+    page = pages.interruptions({one: result(), two: result(failures=["a further run changed A|B"], again=["A|B"])})
+    assert f"Passed: 1 of 2 that were run; {len(INTERRUPTIONS) - 2} not run." in page
     rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == len(POINTS)
+    assert len(rows) == len(INTERRUPTIONS)
     assert "44 passed, 0 failed | 0 changes" in rows[0]
     assert "**a further run changed A\\|B**" in rows[1]
-    assert all("not run yet" in row for row in rows[2:])
+    assert all("not run" in row for row in rows[2:])
 
 
 def test_the_committed_page_is_made_from_the_committed_results():
-    kept = results.load(chaos.KIND)
-    assert chaos.PAGE.read_text() == chaos.page(kept)
-    assert [name for name, result in kept.items() if result["fault"]] == [], "what was not survived is a defect"
+    kept = results.load("interruptions")
+    assert KINDS["interruptions"].path.read_text() == pages.interruptions(kept)
+    assert [name for name, record in kept.items() if not record["passed"]] == [], "a failure is a defect"

@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import InventoryError
 
 from ojai.schema.expected import kinds
-from ojai.settings import HostSettings, Service
+from ojai.settings import HostSettings, ServiceSettings
 from ojai.settings.fleet import FleetError, load
 from ojai.settings.inventory import refuse
 
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Every known name, so that a misspelled one is none of them.
-KNOWN = {*HostSettings.model_fields, *Service.model_fields}
+KNOWN = {*HostSettings.model_fields, *ServiceSettings.model_fields}
 
 #: Settings that belong together get one fault, or the one would hide the other.
 TOGETHER = {"gtt_limit": "memory_regime", "removed_data": "removed"}
@@ -50,7 +50,7 @@ class Host:
     places: list[str] = field(default_factory=list)
 
 
-def wrong_types(model: type[HostSettings] | type[Service], name: str) -> list[Any]:
+def wrong_types(model: type[HostSettings] | type[ServiceSettings], name: str) -> list[Any]:
     """Values of kinds that a setting does not take."""
     annotation = model.model_fields[name].annotation
     expected = kinds(annotation)
@@ -197,11 +197,11 @@ def host_faults(draw: st.DrawFn) -> Fault:
 def service_faults(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
     kind = draw(st.sampled_from(["name", "type", "listed"]))
     if kind == "name":
-        key = draw(misspelled(list(Service.model_fields)))
+        key = draw(misspelled(list(ServiceSettings.model_fields)))
         return {key: draw(st.sampled_from([1, "x", None, []]))}, f".{key}"
     if kind == "type":
-        key = draw(st.sampled_from(sorted(Service.model_fields)))
-        return {key: draw(st.sampled_from(wrong_types(Service, key)))}, f".{key}"
+        key = draw(st.sampled_from(sorted(ServiceSettings.model_fields)))
+        return {key: draw(st.sampled_from(wrong_types(ServiceSettings, key)))}, f".{key}"
     return draw(st.sampled_from(IN_A_SERVICE))
 
 
@@ -262,7 +262,7 @@ def test_a_faulty_inventory_is_refused_with_every_fault_of_every_host(inventory:
     text = str(caught.value)
     check_words(text)
     lines = text.splitlines()
-    assert lines[0] == "the inventory is faulty; nothing was connected to."
+    assert lines[0] == "the inventory has errors; no host was connected to."
     for name, host in inventory.items():
         mine = [line.removeprefix(f"{name}: ") for line in lines[1:-1] if line.startswith(f"{name}: ")]
         for place in host.places:
@@ -284,8 +284,8 @@ def test_a_faulty_fleet_file_is_refused_with_the_line_of_every_fault(inventory: 
         with pytest.raises(FleetError) as caught:
             load(path)
     check_words(str(caught.value))
-    told = [re.fullmatch(r".*fleet\.yaml:(\d+): host (mini-\d\d): (.*)", fault) for fault in caught.value.faults]
-    assert all(told), caught.value.faults
+    told = [re.fullmatch(r".*fleet\.yaml:(\d+): host (mini-\d\d): (.*)", fault) for fault in caught.value.errors]
+    assert all(told), caught.value.errors
     lines = text.splitlines()
     for name, host in inventory.items():
         mine = [(int(found[1]), found[3]) for found in told if found and found[2] == name]
@@ -313,7 +313,7 @@ def check_line(fault: str, line: str) -> None:
 
 @pytest.mark.parametrize("field_name", sorted(KNOWN))
 def test_no_setting_takes_a_value_of_the_wrong_kind(field_name: str) -> None:
-    model: Any = HostSettings if field_name in HostSettings.model_fields else Service
+    model: Any = HostSettings if field_name in HostSettings.model_fields else ServiceSettings
     wrong = wrong_types(model, field_name)
     assert wrong
     for value in wrong:
@@ -396,7 +396,7 @@ def test_pyinfra_connects_to_no_host_of_a_faulty_inventory(
         done = pyinfra(write_inventory(tmp_path, port, hosts), *words)
     assert not came
     assert done.returncode == 1
-    assert done.stderr.count("pyinfra error") == 1 and "nothing was connected to" in done.stderr
+    assert done.stderr.count("pyinfra error") == 1 and "no host was connected to" in done.stderr
     assert "Traceback" not in done.stderr and "Connecting" not in done.stderr
     for line in lines:
         assert line in done.stderr

@@ -33,7 +33,7 @@ def test_a_container_has_the_packages_of_the_machine_but_for_its_kernel_and_boot
 def test_it_needs_no_qemu(monkeypatch):
     monkeypatch.setattr(packages, "find", lambda program: None)
     monkeypatch.setattr(packages, "qemu_version", lambda: 0)
-    expected = packages.missing(containers=True)
+    expected = packages.missing(packages.CONTAINER_PROGRAMS)
     assert {"systemd-container", "slirp4netns", "mmdebstrap"} <= set(expected)
     assert not [name for name in expected if "qemu" in name]
     assert "qemu-system-x86" in packages.missing()
@@ -159,7 +159,7 @@ def test_guests_are_machines_and_containers_and_a_lab_is_idle_when_none_runs(lab
 
 
 def test_a_container_and_a_machine_cannot_share_a_name(lab_dir, monkeypatch):
-    monkeypatch.setattr(packages, "ensure", lambda **_: None)
+    monkeypatch.setattr(packages, "ensure", lambda *_: None)
     monkeypatch.setattr(vm, "make_key", lambda *_: None)
     monkeypatch.setattr("ojai.lab.upstreams.start_archive", lambda records: records)
     monkeypatch.setattr("ojai.lab.upstreams.start_registry", lambda records: records)

@@ -3,7 +3,6 @@
 import base64
 import itertools
 import json
-import shutil
 import socket
 import subprocess
 import threading
@@ -75,8 +74,6 @@ def test_free_port_can_be_listened_on_and_a_taken_one_is_seen():
 
 @pytest.fixture
 def keys(lab_dir):
-    if shutil.which("ssh-keygen") is None:
-        pytest.skip("no ssh-keygen here")
     vm.make_key(lab_dir / "keys" / "login", "login")
     for name in ("lab", "b"):
         vm.make_key(vm.home(name) / "ssh_host_ed25519_key", name)
@@ -216,7 +213,6 @@ def test_a_machine_that_is_gone_has_no_network(lab_dir):
         vm.set_network("lab", up=True)
 
 
-@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="no qemu-img here")
 def test_a_snapshot_of_the_disk_alone_is_told_from_one_with_memory(lab_dir):
     disk = vm.home("lab") / "disk.qcow2"
     disk.parent.mkdir(parents=True)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ojai.memory import Bands, Geometry, bands, cache_read_bytes, decode
+from ojai.memory import Bands, bands, decode
 from ojai.sizes import GB
 
 
@@ -28,19 +28,19 @@ def test_the_guides_ceilings() -> None:
     ],
 )
 def test_the_guides_table_at_the_guides_ceiling(speed: float, verdict: str) -> None:
-    assert bands().judge(speed, 12.8).verdict == verdict
+    assert bands().rate(speed, 12.8).verdict == verdict
 
 
 def test_both_guides_measurements_are_healthy_at_the_real_bandwidth() -> None:
-    assert bands().judge(6.85, decode(10 * GB, 89.6).ceiling_tok_per_s).verdict == "healthy"
-    assert bands().judge(7, decode(8 * GB, 89.6).ceiling_tok_per_s).verdict == "healthy"
+    assert bands().rate(6.85, decode(10 * GB, 89.6).ceiling_tok_per_s).verdict == "healthy"
+    assert bands().rate(7, decode(8 * GB, 89.6).ceiling_tok_per_s).verdict == "healthy"
 
 
 def test_a_band_s_span_is_where_it_is_judged() -> None:
     start, end = bands().span("healthy", 11.2)
     assert end is not None
-    assert bands().judge(start, 11.2).verdict == bands().judge(end - 0.001, 11.2).verdict == "healthy"
-    assert bands().judge(end, 11.2).verdict == "excellent"
+    assert bands().rate(start, 11.2).verdict == bands().rate(end - 0.001, 11.2).verdict == "healthy"
+    assert bands().rate(end, 11.2).verdict == "excellent"
     assert bands().span("suspicious", 11.2)[1] is None
     assert bands().span("broken", 11.2)[0] == 0
 
@@ -51,22 +51,6 @@ def test_a_longer_cache_is_never_faster(weights: int, bandwidth: float, cache: i
     loaded = decode(weights, bandwidth, cache_bytes_per_token=cache)
     assert loaded.ceiling_tok_per_s <= alone.ceiling_tok_per_s
     assert loaded.expected_tok_per_s[0] < loaded.expected_tok_per_s[1] == loaded.ceiling_tok_per_s
-
-
-def test_cache_read_counts_every_layer_and_stops_at_the_window() -> None:
-    geometry = Geometry(
-        layers=6,
-        pattern="5:1",
-        kv_heads_sliding=2,
-        kv_heads_full=2,
-        sliding_window=512,
-        shared_kv_layers=3,
-        max_context=131072,
-    )
-    a_token = 2 * 2 * (5 * 2 * 256 + 1 * 2 * 512)
-    assert cache_read_bytes(geometry, 100) == 100 * a_token
-    assert cache_read_bytes(geometry, 1024) - cache_read_bytes(geometry, 1023) == 2 * 2 * 2 * 512
-    assert cache_read_bytes(geometry, 100, "fp8") * 2 == cache_read_bytes(geometry, 100)
 
 
 @pytest.mark.parametrize("wrong", [(0, 89.6), (GB, 0), (-1, 1)])

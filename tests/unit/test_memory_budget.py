@@ -232,7 +232,7 @@ def test_two_services_may_not_share_more_memory_than_there_is() -> None:
     assert fit_together(both, host) == ()
     three = both | {"more": small.model_copy(update={"gpu_memory_utilization": 0.4})}
     (reason,) = fit_together(three, host)
-    assert "adds up to 1.4 (chat 0.55 + code 0.45 + more 0.4)" in reason
+    assert "reserve 1.4 of the GPU's memory (chat 0.55, code 0.45, more 0.4)" in reason
 
 
 def test_ten_shares_of_a_tenth_are_one() -> None:

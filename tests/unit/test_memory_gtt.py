@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ojai.memory import advise_pages_limit, check_pages_limit, pages_bytes, ttm_pages
+from ojai.memory import check_pages_limit, pages_bytes, ttm_pages
 from ojai.sizes import GIB
 
 
@@ -33,9 +33,3 @@ def test_a_cap_beyond_ram_says_what_is_allowed() -> None:
     assert "allows 124 GiB" in fault
     assert "at most 16252928 (62 GiB)" in fault
     assert check_pages_limit(ttm_pages(62), 62 * GIB) == []
-
-
-def test_a_cap_of_nearly_all_ram_is_worth_a_word() -> None:
-    assert advise_pages_limit(ttm_pages(60), 62 * GIB)
-    assert advise_pages_limit(ttm_pages(48), 62 * GIB) == []
-    assert advise_pages_limit(ttm_pages(64), 62 * GIB) == []

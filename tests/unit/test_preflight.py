@@ -11,7 +11,7 @@ import pytest
 from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.paths import SCHEMA
-from ojai.preflight.host import DISK_RESERVE, ROCM_SOURCE, budgets, memory_of, refusals
+from ojai.preflight.host import DISK_RESERVE, ROCM_SOURCE, budgets, failed_checks, memory_of
 from ojai.settings import HostSettings, parse
 from ojai.sizes import GIB
 
@@ -47,7 +47,7 @@ def settings(**data: Any) -> HostSettings:
 
 
 def found(report: Report, **data: Any) -> list[str]:
-    return [refusal.check for refusal in refusals(settings(**data), report)]
+    return [failed.check for failed in failed_checks(settings(**data), report)]
 
 
 GOOD_ONES = {
@@ -101,7 +101,7 @@ GOOD_ONES = {
 
 @pytest.mark.parametrize(("report", "data"), GOOD_ONES.values(), ids=GOOD_ONES.keys())
 def test_a_good_host_passes(report, data):
-    assert refusals(settings(**data), report, now=NOW) == []
+    assert failed_checks(settings(**data), report, now=NOW) == []
 
 
 BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -184,6 +184,7 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"vram_total": GIB // 2, "memory_total": 62 * GIB},
         {"memory_regime": "gtt", "gtt_limit": "100GiB"},
     ),
+    "a cache format of unknown size": ("memory budget", {}, {"services": [{"kv_cache_dtype": "turboquant_k8v4"}]}),
     "no overcommit, and a shard larger than memory": (
         "memory for vllm-gemma4",
         {"memory_total": 30 * GIB, "swap_total": 0},
@@ -195,8 +196,8 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize(("check", "changes", "data"), BAD_ONES.values(), ids=BAD_ONES.keys())
 def test_one_fault_is_found_and_nothing_else(check, changes, data):
     report = replace(GOOD, **changes)
-    result = refusals(settings(**data), report)
-    assert [refusal.check for refusal in result] == [check]
+    result = failed_checks(settings(**data), report)
+    assert [failed.check for failed in result] == [check]
     text = str(result[0])
     assert re.fullmatch(rf"{re.escape(check)}: found \S.*; expected \S.*\. What to do: \S.*\.", text), text
     assert "\n" not in text
@@ -204,13 +205,13 @@ def test_one_fault_is_found_and_nothing_else(check, changes, data):
 
 
 def test_every_check_is_in_the_table():
-    """A check that is added to ojai/preflight.py wants a line here."""
+    """A check that is added to ojai/preflight/host.py wants a line here."""
     import inspect
 
     from ojai.preflight import host as preflight
 
-    names = set(re.findall(r'Refusal\(\s*f?"([^"]+)"', inspect.getsource(preflight)))
-    tried = {check.replace("vllm-gemma4", "{name}") for check, _, _ in BAD_ONES.values()}
+    names = set(re.findall(r'FailedCheck\(\s*f?"([^"]+)"', inspect.getsource(preflight)))
+    tried = {check.replace("vllm-gemma4", "{service.name}") for check, _, _ in BAD_ONES.values()}
     assert names - {"memory for all services"} == tried
 
 
@@ -238,26 +239,26 @@ def test_all_faults_are_told_at_once_in_the_order_a_person_would_look():
 
 
 def test_the_other_apu_is_named_with_what_to_set():
-    (refusal,) = refusals(settings(), replace(GOOD, gpus={"0000:c5:00.0": "0x1002:0x1586"}))
-    assert refusal.todo == "set accelerator to gfx1151"
+    (failed,) = failed_checks(settings(), replace(GOOD, gpus={"0000:c5:00.0": "0x1002:0x1586"}))
+    assert failed.todo == "set accelerator to gfx1151"
 
 
 def test_the_carve_out_that_would_do_is_named():
-    (refusal,) = refusals(settings(**LARGE), replace(GOOD, vram_total=16 * GIB))
-    assert "16 GiB" in refusal.found
-    assert "at least 56 GiB: set 64 GB in the BIOS" in refusal.todo
+    (failed,) = failed_checks(settings(**LARGE), replace(GOOD, vram_total=16 * GIB))
+    assert "16 GiB" in failed.found
+    assert "at least 56 GiB: set 64 GB in the BIOS" in failed.todo
 
 
 def test_a_wrong_clock_is_told_with_both_times():
     behind = replace(GOOD, clock=1_700_000_000)
-    (refusal,) = refusals(settings(), behind, now=1_700_000_000 + 90_061)
-    assert refusal.found == "2023-11-14 22:13:20 UTC, 1 day, 1:01:01 behind this machine's clock"
-    assert refusal.expected.startswith("2023-11-15 23:14:21 UTC, give or take 5 minutes")
-    assert "in the future" in refusal.expected and "timedatectl set-ntp true" in refusal.todo
-    (refusal,) = refusals(settings(), behind, now=1_700_000_000 - 301)
-    assert "0:05:01 ahead of" in refusal.found and "too long ago" in refusal.expected
-    assert refusals(settings(), behind, now=1_700_000_000 - 300) == []
-    assert refusals(settings(), behind, now=1_700_000_000 + 300.0) == []
+    (failed,) = failed_checks(settings(), behind, now=1_700_000_000 + 90_061)
+    assert failed.found == "2023-11-14 22:13:20 UTC, 1 day, 1:01:01 behind this machine's clock"
+    assert failed.expected.startswith("2023-11-15 23:14:21 UTC, give or take 5 minutes")
+    assert "in the future" in failed.expected and "timedatectl set-ntp true" in failed.todo
+    (failed,) = failed_checks(settings(), behind, now=1_700_000_000 - 301)
+    assert "0:05:01 ahead of" in failed.found and "too long ago" in failed.expected
+    assert failed_checks(settings(), behind, now=1_700_000_000 - 300) == []
+    assert failed_checks(settings(), behind, now=1_700_000_000 + 300.0) == []
 
 
 def test_disk_space_is_added_up_by_file_system():
@@ -265,7 +266,7 @@ def test_disk_space_is_added_up_by_file_system():
     need = next(
         size
         for size in range(40, 120)
-        if not refusals(
+        if not failed_checks(
             both, replace(GOOD, disks={"/var/lib/docker": (size * GIB, "/"), "/srv/ojai": (size * GIB, "/")})
         )
     )
@@ -289,9 +290,9 @@ def test_two_services_need_their_image_once_and_their_weights_each():
         ],
     }
     tight = {"/var/lib/docker": (46 * GIB, "/"), "/srv/ojai": (17 * GIB, "/srv")}
-    (refusal,) = refusals(settings(**two), replace(GOOD, disks=tight))
-    assert refusal.expected.count("weights of") == 2
-    assert "image" not in refusal.expected
+    (failed,) = failed_checks(settings(**two), replace(GOOD, disks=tight))
+    assert failed.expected.count("weights of") == 2
+    assert "image" not in failed.expected
 
 
 def test_budgets_are_of_the_host_as_it_will_be():

@@ -4,10 +4,10 @@ import re
 import textwrap
 
 import pytest
+from resolving import resolve
 
 from ojai.engines.vllm import cli as vllm_cli
-from ojai.engines.vllm import refusals, render
-from ojai.profiles import CODES, Features, ProfileError, load, names
+from ojai.profiles import Features, ProfileError, load, names
 from ojai.profiles.model import Profile
 
 NAMES = {
@@ -43,9 +43,10 @@ def test_the_catalogue_is_complete():
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_profile_loads_and_its_arguments_are_known_to_vllm(name):
     profile = load(name)
-    command = render(profile, features=Features(allow=tuple(CODES)))
+    service = resolve(profile)
+    command = service.command
     assert vllm_cli.check(command.engine_argv) == []
-    assert [refusal.code for refusal in refusals(profile)] == REFUSED.get(name, [])
+    assert [refusal.code for refusal in service.standing] == REFUSED.get(name, [])
     assert command.engine_argv[0] == profile.model
     assert "--max-model-len" in command.engine_argv
 
@@ -183,22 +184,22 @@ BAD = {
     ),
     "wrong type": (
         "extends: base\nname: bad\ntitle: t\nweights_bytes: many\nsources: {weights_bytes: 'decision: x'}",
-        r"bad\.yaml: weights_bytes: found 'many', expected: .*integer",
+        r"bad\.yaml: weights_bytes: found 'many'; expected a whole number, above 0",
     ),
     "unknown feature": (
         "extends: base\nname: bad\ntitle: t\nfeatures: {max_num_seq: 3}\n"
         "sources: {features.max_num_seq: 'decision: x'}",
-        r"bad\.yaml: features\.max_num_seq: found an unknown key, .*did you mean 'max_num_seqs'",
+        r"bad\.yaml: features\.max_num_seq: no such setting; the nearest is max_num_seqs",
     ),
     "name": ("extends: base\nname: other\ntitle: t", r"bad\.yaml: name: found 'other', expected 'bad'"),
-    "missing": ("name: bad\ntitle: t", r"bad\.yaml: model: found nothing, expected it stated"),
+    "missing": ("name: bad\ntitle: t", r"bad\.yaml: model: is missing; expected text, not empty"),
     "parent": ("extends: nobody\nname: bad\ntitle: t", r"bad\.yaml: extends: found 'nobody', expected a file"),
-    "circle": ("extends: bad\nname: bad\ntitle: t", r"circle: bad -> bad"),
+    "circle": ("extends: bad\nname: bad\ntitle: t", r"extends: is circular: bad -> bad"),
     "not yaml": ("a: [", r"bad\.yaml: not YAML"),
     "not a mapping": ("- a", r"bad\.yaml: found list, expected a mapping"),
     "yaml boolean": (
         "extends: base\nname: bad\ntitle: t\nenvironment: {A: true}\nsources: {environment.A: 'decision: x'}",
-        r"bad\.yaml: environment\.A: found True, expected: .*in quotes",
+        r"bad\.yaml: environment\.A: found true; true is a YAML boolean; put the value in quotes",
     ),
     "context": (
         "extends: base\nname: bad\ntitle: t\nfeatures: {max_model_len: 9000}\n"
@@ -231,12 +232,18 @@ def test_all_faults_of_a_file_are_told_at_once(folder):
     with pytest.raises(ProfileError) as error:
         load("bad", directory)
     assert "weights_bytes: found -1" in str(error.value)
-    assert "modalities.0: found 'smell'" in str(error.value)
+    assert "modalities[0]: found 'smell'; expected one of text, image, audio, video" in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("asked", "near"),
-    [("gemma-4-e4", "gemma-4-e4b"), ("gemma-4-26b", "gemma-4-26b-a4b"), ("gemma4-e2b", "gemma-4-e2b")],
+    [
+        ("gemma-4-e4", "gemma-4-e4b"),
+        ("gemma-4-26b", "gemma-4-26b-a4b"),
+        ("gemma4-e2b", "gemma-4-e2b"),
+        ("gemma4-26b", "gemma-4-26b-a4b"),
+        ("26B", "gemma-4-26b-a4b"),
+    ],
 )
 def test_an_unknown_name_is_told_the_nearest(asked, near):
     with pytest.raises(ProfileError, match=f"no profile '{asked}'; did you mean '{near}'"):
@@ -256,5 +263,5 @@ def test_profiles_are_frozen():
 
 def test_unknown_refusal_codes_are_told_the_nearest():
     Features(allow=("aiter",))
-    with pytest.raises(ValueError, match="found 'fp8-kvcache', did you mean 'fp8-kv'"):
+    with pytest.raises(ValueError, match=r"there is no refusal 'fp8-kvcache' to allow; the nearest is fp8-kv;"):
         Features(allow=("fp8-kvcache",))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from resolving import resolve
 
 from ojai.cli import main
-from ojai.engines.vllm import render
 from ojai.profiles import load, names
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def test_json_has_what_was_asked_for():
 
 def test_json_is_the_units_command():
     (found,) = json.loads(run("--json", "gemma-4-26b-a4b").stdout)["profiles"]
-    assert found["docker_argv"] == list(render(load("gemma-4-26b-a4b")).docker_argv)
+    assert found["docker_argv"] == list(resolve(load("gemma-4-26b-a4b")).command.docker_argv)
     assert found["refusals"] == []
 
 

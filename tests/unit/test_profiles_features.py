@@ -5,16 +5,16 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resolving import resolve
 
 from ojai.engines.vllm import cli as vllm_cli
-from ojai.engines.vllm import render
 from ojai.profiles import CODES, Features, ProfileError, Speculative, effective, load
 
 E4B = load("gemma-4-e4b")
 
 
 def argv(**choices):
-    return list(render(E4B, features=Features(**choices)).engine_argv)
+    return list(resolve(E4B, features=Features(**choices)).command.engine_argv)
 
 
 def value(tokens, flag):
@@ -68,18 +68,23 @@ def test_nothing_said_is_as_the_profile_says():
 
 
 def test_host_and_port_come_last():
-    command = render(E4B, port=9001, host="127.0.0.1", features=Features(engine_args=["--seed", "1"]))
+    command = resolve(E4B, port=9001, host="127.0.0.1", features=Features(engine_args=["--seed", "1"])).command
     assert command.engine_argv[-6:] == ("--seed", "1", "--host", "127.0.0.1", "--port", "9001")
 
 
 def test_quantization_none_takes_the_profiles_away():
     awq = load("gemma-4-e4b-awq")
-    assert "--quantization" in render(awq, model="someone/awq").engine_argv
-    assert "--quantization" not in render(awq, model="someone/ct", features=Features(quantization="none")).engine_argv
+    assert "--quantization" in resolve(awq, model="someone/awq").command.engine_argv
+    assert (
+        "--quantization"
+        not in resolve(awq, model="someone/ct", features=Features(quantization="none")).command.engine_argv
+    )
 
 
 def test_speculative_takes_the_profiles_assistant():
-    tokens = render(E4B, image="vllm/vllm-openai-rocm:v0.24.0", features=Features(speculative=True)).engine_argv
+    tokens = resolve(
+        E4B, image="vllm/vllm-openai-rocm:v0.24.0", features=Features(speculative=True)
+    ).command.engine_argv
     assert json.loads(value(list(tokens), "--speculative-config")) == {
         "model": "google/gemma-4-E4B-it-assistant",
         "num_speculative_tokens": 4,
@@ -88,7 +93,7 @@ def test_speculative_takes_the_profiles_assistant():
 
 def test_speculative_count_can_be_said():
     choice = Features(speculative=Speculative(model="google/gemma-4-E4B-it-assistant", tokens=2))
-    tokens = render(E4B, image="vllm/vllm-openai-rocm:v0.24.0", features=choice).engine_argv
+    tokens = resolve(E4B, image="vllm/vllm-openai-rocm:v0.24.0", features=choice).command.engine_argv
     assert json.loads(value(list(tokens), "--speculative-config"))["num_speculative_tokens"] == 2
 
 
@@ -111,7 +116,7 @@ def test_thinking_without_its_parser_is_told_so():
     ],
 )
 def test_tunableop(mode, expected):
-    command = render(E4B, features=Features(tunableop=mode))
+    command = resolve(E4B, features=Features(tunableop=mode)).command
     prefix = "PYTORCH_TUNABLEOP_"
     found = {name.removeprefix(prefix): text for name, text in command.environment.items() if name.startswith(prefix)}
     filename = found.pop("FILENAME", None)
@@ -122,7 +127,7 @@ def test_tunableop(mode, expected):
 
 def test_environment_and_arguments_add_to_the_profiles():
     diffusion = load("diffusiongemma-26b-a4b")
-    command = render(diffusion, features=Features(engine_args=["--seed", "1"], environment={"A": 1}))
+    command = resolve(diffusion, features=Features(engine_args=["--seed", "1"], environment={"A": 1})).command
     assert "--generation-config" in command.engine_argv
     assert "--seed" in command.engine_argv
     assert command.environment["A"] == "1"
@@ -136,7 +141,7 @@ def test_environment_and_arguments_add_to_the_profiles():
         ({"text_only": True, "vision_tokens": 280}, "text_only: true contradicts vision_tokens: 280"),
         ({"images": 0, "videos": 0, "vision_tokens": 280}, "vision_tokens: 280 has no use"),
         ({"vision_tokens": 300}, "70, 140, 280, 560 or 1120"),
-        ({"thinking": True, "reasoning": False}, "thinking: true wants reasoning: true"),
+        ({"thinking": True, "reasoning": False}, "thinking: true needs reasoning: true"),
         ({"max_num_batched_tokens": 2, "max_num_seqs": 4}, "less than max_num_seqs"),
         ({"gpu_memory_utilization": 1.5}, "less than or equal to 1"),
         ({"gpu_memory_utilization": 0}, "greater than 0"),
@@ -197,7 +202,7 @@ CHOICES = st.fixed_dictionaries(
 @settings(max_examples=60, deadline=None)
 @given(CHOICES)
 def test_any_choices_make_arguments_that_vllm_takes(choices):
-    tokens = render(E4B, image="vllm/vllm-openai-rocm:v0.24.0", features=Features(**choices)).engine_argv
+    tokens = resolve(E4B, image="vllm/vllm-openai-rocm:v0.24.0", features=Features(**choices)).command.engine_argv
     assert vllm_cli.check(tokens) == []
     for flag in ("--limit-mm-per-prompt", "--mm-processor-kwargs", "--speculative-config"):
         if flag in tokens:

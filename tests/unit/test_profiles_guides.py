@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+from resolving import resolve
 
-from ojai.engines.vllm import render
 from ojai.profiles import Features, load
 from ojai.profiles import deviations as written
 
@@ -46,7 +46,7 @@ def test_the_listing_is_read_whole(guide):
 @pytest.mark.parametrize("guide", GUIDES)
 def test_our_command_is_the_guides_but_for_the_written_deviations(guide, groups):
     _, docker = listing(guide)
-    ours = render(load(GUIDES[guide]), group_ids=groups).docker_argv
+    ours = resolve(load(GUIDES[guide]), group_ids=groups).command.docker_argv
     assert list(ours) == written.apply(docker, guide, written.load(), groups)
 
 
@@ -60,7 +60,7 @@ def test_commands_before_docker_run_are_written_as_done_elsewhere(guide):
 def test_no_deviation_can_be_left_out(guide):
     """Each entry is used: without it the commands differ (so a superfluous one would be found here)."""
     _, docker = listing(guide)
-    ours = list(render(load(GUIDES[guide]), group_ids=GROUPS).docker_argv)
+    ours = list(resolve(load(GUIDES[guide]), group_ids=GROUPS).command.docker_argv)
     for deviation in written.load():
         if guide in deviation.guides and not all(change.command for change in deviation.changes):
             others = [other for other in written.load() if other != deviation]
@@ -108,4 +108,4 @@ def test_the_26b_guides_own_command_is_refused_for_its_log_flag():
 
 def test_a_service_that_says_nothing_gets_the_guides_command():
     profile = load("gemma-4-e4b")
-    assert render(profile, features=Features()) == render(profile)
+    assert resolve(profile, features=Features()) == resolve(profile)

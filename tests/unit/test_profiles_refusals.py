@@ -1,9 +1,10 @@
 """What cannot work: found however it is said, with reason and source, and overridden by its code alone."""
 
 import pytest
+from resolving import resolve
 
-from ojai.engines.vllm import RefusedError, refusals, render
 from ojai.profiles import CODES, Features, load
+from ojai.settings import SettingsError, parse
 
 IMAGE = "vllm/vllm-openai-rocm:v0.24.0"
 
@@ -56,7 +57,7 @@ CASES = [
 
 
 def codes(name, choices, given, **more):
-    return [found.code for found in refusals(load(name), Features(**choices), **given, **more)]
+    return [found.code for found in resolve(load(name), features=Features(**choices), **given, **more).standing]
 
 
 @pytest.mark.parametrize(("code", "name", "choices", "given"), CASES)
@@ -65,10 +66,9 @@ def test_it_is_refused_and_can_be_allowed_by_its_code(code, name, choices, given
     assert code in found
     assert code not in codes(name, {**choices, "allow": (code,)}, given)
     assert codes(name, {**choices, "allow": tuple(CODES)}, given) == []
-    with pytest.raises(RefusedError) as error:
-        render(load(name), features=Features(**choices), **given)
-    assert code in [refusal.code for refusal in error.value.refusals]
-    for refusal in error.value.refusals:
+    with pytest.raises(SettingsError, match=rf"services\[0\] \(vllm-gemma4\): {code}: "):
+        parse("mini", {"services": [{"profile": name, **choices, **given}]})
+    for refusal in resolve(load(name), features=Features(**choices), **given).standing:
         assert len(refusal.reason) > 20
         assert refusal.source
 
@@ -91,7 +91,7 @@ def test_every_code_has_a_case():
 def test_a_raw_argument_for_a_named_choice_is_refused(arguments, choice):
     found = [
         refusal
-        for refusal in refusals(load("gemma-4-e4b"), Features(engine_args=arguments))
+        for refusal in resolve(load("gemma-4-e4b"), features=Features(engine_args=arguments)).standing
         if refusal.code == "named-choice"
     ]
     assert len(found) == 1
@@ -129,8 +129,8 @@ def test_the_override_is_the_accelerators():
 
 
 def test_all_that_stands_is_told_at_once():
-    choices = Features(kv_cache_dtype="fp8", max_model_len=200000, environment={"VLLM_ROCM_USE_AITER": "1"})
-    with pytest.raises(RefusedError) as error:
-        render(load("gemma-4-e4b"), features=choices)
-    assert [refusal.code for refusal in error.value.refusals] == ["aiter", "fp8-kv", "context-beyond-model"]
+    choices = {"kv_cache_dtype": "fp8", "max_model_len": 200000, "environment": {"VLLM_ROCM_USE_AITER": "1"}}
+    assert codes("gemma-4-e4b", choices, {}) == ["aiter", "fp8-kv", "context-beyond-model"]
+    with pytest.raises(SettingsError) as error:
+        parse("mini", {"services": [choices]})
     assert len(str(error.value).splitlines()) == 3

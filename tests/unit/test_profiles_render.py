@@ -1,8 +1,10 @@
 """The rendered command: names, paths, image, groups, secrets."""
 
 import pytest
+from resolving import resolve
 
-from ojai.engines.vllm import RefusedError, directories, image_key, reasons, render
+from ojai.engines.vllm import reasons
+from ojai.engines.vllm.command import directories, image_key
 from ojai.profiles import Features, ProfileError, load, names
 from ojai.profiles.deviations import load as deviations
 
@@ -16,74 +18,77 @@ def after(argv, flag):
 
 
 def test_name_port_and_model_are_the_services():
-    command = render(E4B, name="chat", port=8080, host="127.0.0.1", model="me/mine")
+    service = resolve(E4B, name="chat", port=8080, host="127.0.0.1", model="me/mine")
+    command = service.command
     assert after(command.docker_argv, "--name") == ["chat"]
     assert "--env-file=/etc/ojai/chat.env" in command.docker_argv
-    assert command.engine_argv[0] == command.model == command.served_model_name == "me/mine"
+    assert command.engine_argv[0] == service.model == command.served_model_name == "me/mine"
     assert after(command.engine_argv, "--port") == ["8080"]
-    assert (command.name, command.port, command.host) == ("chat", 8080, "127.0.0.1")
+    assert (service.name, service.port, service.host) == ("chat", 8080, "127.0.0.1")
     assert command.docker_argv[-len(command.engine_argv) :] == command.engine_argv
 
 
 @pytest.mark.parametrize("argument", [["--served-model-name", "gemma"], ["--served-model-name=gemma"]])
 def test_served_name_follows_the_argument(argument):
-    assert render(E4B, features=Features(engine_args=argument)).served_model_name == "gemma"
+    assert resolve(E4B, features=Features(engine_args=argument)).command.served_model_name == "gemma"
 
 
 def test_a_digest_pins_image_and_tuning_folder():
-    command = render(B26, image_digest=DIGEST)
-    assert command.image == f"vllm/vllm-openai-rocm:v0.20.1@{DIGEST}"
-    assert command.image in command.docker_argv
-    assert "/srv/ojai/tunableop/0123456789ab" in command.mounts
+    service = resolve(B26, image_digest=DIGEST)
+    assert service.image == f"vllm/vllm-openai-rocm:v0.20.1@{DIGEST}"
+    assert service.image in service.command.docker_argv
+    assert "/srv/ojai/tunableop/0123456789ab" in service.command.mounts
+    assert service.command.image_directories == ("/srv/ojai/tunableop/0123456789ab",)
 
 
 @pytest.mark.parametrize(
-    ("image", "digest", "key"),
+    ("image", "key"),
     [
-        ("vllm/vllm-openai-rocm:v0.20.1", None, "v0.20.1"),
-        ("registry.local:5000/vllm", None, "latest"),
-        ("registry.local:5000/vllm:a_b", None, "a_b"),
-        ("vllm:v1", DIGEST, "0123456789ab"),
-        (f"vllm:v1@{DIGEST}", None, "0123456789ab"),
+        ("vllm/vllm-openai-rocm:v0.20.1", "v0.20.1"),
+        ("registry.local:5000/vllm", "latest"),
+        ("registry.local:5000/vllm:a_b", "a_b"),
+        (f"vllm:v1@{DIGEST}", "0123456789ab"),
     ],
 )
-def test_image_key(image, digest, key):
-    assert image_key(image, digest) == key
+def test_image_key(image, key):
+    assert image_key(image) == key
 
 
-def test_directories_are_settings():
-    places = directories("/data", image="x:1", given={"models": "/mnt/models", "tunableop": "/mnt/tune"})
-    assert places == {
+def test_the_data_directory_has_the_caches_and_the_image_s_key_is_the_host_s():
+    service = resolve(B26, data_directory="/data", image="x:1")
+    assert directories(service) == {
         "huggingface": "/data/huggingface",
         "vllm": "/data/vllm",
-        "tunableop": "/mnt/tune/1",
-        "models": "/mnt/models",
+        "tunableop": "/data/tunableop/1",
+        "models": "/data/models",
         "workspace": "/data/workspace",
     }
-    command = render(E4B, base_directory="/data", given_directories={"models": "/mnt/models"})
-    assert "/mnt/models:/app/models" in after(command.docker_argv, "-v")
-    with pytest.raises(ProfileError, match="directories: found 'cache', expected one of huggingface"):
-        directories(image="x:1", given={"cache": "/x"})
+    assert "/data/models:/app/models" in after(service.command.docker_argv, "-v")
+    placed = service.on_host({"video": 44, "render": 992}, "abababababab")
+    assert "/data/tunableop/abababababab:/root/.cache/tunableop" in after(placed.command.docker_argv, "-v")
+    assert placed.command.image_directories == ("/data/tunableop/abababababab",)
+    assert placed is service.on_host({"render": 992, "video": 44}, "abababababab"), "built anew"
+    assert "--group-add=44" not in service.command.docker_argv
 
 
 def test_groups_are_numbers_on_a_host():
-    argv = render(E4B, group_ids={"video": 44, "render": 992}).docker_argv
+    argv = resolve(E4B, group_ids={"video": 44, "render": 992}).command.docker_argv
     assert [token for token in argv if token.startswith("--group-add")] == ["--group-add=44", "--group-add=992"]
     with pytest.raises(ProfileError, match=r"group_ids: found \{'video': 44\}, expected a number for render"):
-        render(E4B, group_ids={"video": 44})
-    with pytest.raises(ProfileError, match="expected a number for video, render"):
-        render(E4B, group_ids={})
+        _ = resolve(E4B, group_ids={"video": 44}).command
+    none = resolve(E4B, group_ids={}).command.docker_argv
+    assert [token for token in none if token.startswith("--group-add")] == ["--group-add=video", "--group-add=render"]
 
 
 def test_strix_halo_is_data():
-    command = render(B26, accelerator="gfx1151")
+    command = resolve(B26, accelerator="gfx1151").command
     assert command.environment["HSA_OVERRIDE_GFX_VERSION"] == "11.5.1"
     assert command.environment["PYTORCH_TUNABLEOP_FILENAME"].endswith("gemma4_gfx1151.csv")
 
 
 @pytest.mark.parametrize("name", names())
 def test_nothing_rendered_needs_a_shell_a_terminal_or_a_secret(name):
-    command = render(load(name), model="someone/else", features=Features(allow=("quantization-not-on-rocm",)))
+    command = resolve(load(name), model="someone/else").command
     text = " ".join(command.docker_argv)
     assert command.docker_argv[:3] == ("docker", "run", "--pull=never")
     assert not {"-it", "-i", "-t", "-d"} & set(command.docker_argv)
@@ -94,11 +99,11 @@ def test_nothing_rendered_needs_a_shell_a_terminal_or_a_secret(name):
 @pytest.mark.parametrize("name", names())
 def test_everything_rendered_has_a_reason(name):
     profile = load(name)
-    command = render(profile, model="someone/else", features=Features(allow=("quantization-not-on-rocm",)))
-    parts = list(reasons.parts(command))
-    assert [token for part, _ in parts for token in part] == list(command.docker_argv)
-    bare = {("docker", "run"), (command.image,), (command.model,)}
-    assert {part for part, reason in parts if reason is None} == bare
+    service = resolve(profile, model="someone/else")
+    parts = list(reasons.parts(service))
+    assert [token for part, _ in parts for token in part] == list(service.command.docker_argv)
+    bare = {("docker", "run"), (service.image,), (service.model,)}
+    assert {part for part, why in parts if not why} == bare
 
 
 def test_no_reason_is_for_nothing():
@@ -118,10 +123,10 @@ def test_no_reason_is_for_nothing():
         tunableop="tune",
         engine_args=["--generation-config", "vllm", "--enable-chunked-prefill"],
     )
-    one = render(E4B, image="x/y:v0.24.0", features=everything)
-    other = render(B26, features=Features(prefix_caching=False, async_scheduling=False))
-    used = {part[0].partition("=")[0] for command in (one, other) for part, _ in reasons.parts(command)}
-    used |= set(one.environment) | set(other.environment)
+    one = resolve(E4B, image="x/y:v0.24.0", features=everything)
+    other = resolve(B26, features=Features(prefix_caching=False, async_scheduling=False))
+    used = {part[0].partition("=")[0] for service in (one, other) for part, _ in reasons.parts(service)}
+    used |= set(one.command.environment) | set(other.command.environment)
     written = {name for group in reasons.load().values() for name in group}
     assert written - used == set()
     assert deviations()
@@ -129,15 +134,14 @@ def test_no_reason_is_for_nothing():
 
 def test_a_profile_digest_does_not_follow_to_another_image():
     pinned = E4B.model_copy(update={"image_digest": DIGEST})
-    assert render(pinned).image.endswith(DIGEST)
-    assert render(pinned, image="vllm/vllm-openai-rocm:v0.24.0").image == "vllm/vllm-openai-rocm:v0.24.0"
+    assert resolve(pinned).image.endswith(DIGEST)
+    assert resolve(pinned, image="vllm/vllm-openai-rocm:v0.24.0").image == "vllm/vllm-openai-rocm:v0.24.0"
 
 
 def test_what_is_allowed_is_recorded():
-    choice = Features(kv_cache_dtype="fp8")
-    with pytest.raises(RefusedError, match="fp8-kv"):
-        render(E4B, features=choice)
-    command = render(E4B, features=Features(kv_cache_dtype="fp8", allow=("fp8-kv",)))
-    assert [refusal.code for refusal in command.allowed] == ["fp8-kv"]
-    assert after(command.engine_argv, "--kv-cache-dtype") == ["fp8"]
-    assert render(E4B, features=Features(allow=("fp8-kv",))).allowed == ()
+    refused = resolve(E4B, features=Features(kv_cache_dtype="fp8"))
+    assert [refusal.code for refusal in refused.standing] == ["fp8-kv"] and refused.allowed == []
+    service = resolve(E4B, features=Features(kv_cache_dtype="fp8", allow=("fp8-kv",)))
+    assert [refusal.code for refusal in service.allowed] == ["fp8-kv"] and service.standing == []
+    assert after(service.command.engine_argv, "--kv-cache-dtype") == ["fp8"]
+    assert resolve(E4B, features=Features(allow=("fp8-kv",))).allowed == []

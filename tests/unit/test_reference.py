@@ -9,7 +9,7 @@ import yaml
 
 from ojai import profiles
 from ojai.profiles import Features
-from ojai.settings import HostSettings, Service, parse
+from ojai.settings import HostSettings, ServiceSettings, parse
 from ojai.settings import connection_data as connection_data
 from ojai.settings.fleet import FleetError, load
 
@@ -47,7 +47,7 @@ def test_a_stale_reference_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert tool.main(["--chekc"]) == 2
 
 
-@pytest.mark.parametrize("model", [HostSettings, Service])
+@pytest.mark.parametrize("model", [HostSettings, ServiceSettings])
 def test_every_setting_is_explained_with_an_example_that_holds(model: Any, validator: Any) -> None:
     beside: dict[str, dict[str, Any]] = {
         "gtt_limit": {"memory_regime": "gtt"},
@@ -70,10 +70,10 @@ def test_every_setting_is_explained_with_an_example_that_holds(model: Any, valid
 
 def test_the_page_has_every_setting_once_under_a_role() -> None:
     page = (REFERENCE / "settings.md").read_text()
-    for name in {*HostSettings.model_fields, *Service.model_fields, *profiles.CODES, *connection_data.ssh()}:
+    for name in {*HostSettings.model_fields, *ServiceSettings.model_fields, *profiles.CODES, *connection_data.ssh()}:
         assert page.count(f"\n| `{name}` |") == 1, name
     assert "\n## Other\n" not in page
-    assert "`vllm-gemma4`" in page and set(Features.model_fields) < set(Service.model_fields)
+    assert "`vllm-gemma4`" in page and set(Features.model_fields) < set(ServiceSettings.model_fields)
 
 
 def test_the_example_fleet_satisfies_the_schema(validator: Any) -> None:
@@ -82,6 +82,9 @@ def test_the_example_fleet_satisfies_the_schema(validator: Any) -> None:
 
 
 SOUND: list[dict[str, Any]] = [
+    {"x-anchors": [1], "hosts": {"mini-[01:50]": None}},
+    {"groups": {"g": {"groups": ["h"]}, "h": None}, "hosts": {"a": {"groups": ["g"]}}},
+    {"hosts": {"a": {"vars": {"site": "berlin", "any": [1]}}}},
     {"hosts": {"a": None}},
     {"hosts": {"a": {"rocm_channel": 7.2}}},
     {"hosts": {"a": {"image_bytes": 5}}},
@@ -101,7 +104,10 @@ FAULTY: list[dict[str, Any]] = [
     {"hosts": {"a b": {}}},
     {"groups": {"all": {}}, "hosts": {"a": {}}},
     {"groups": {"1": {}}, "hosts": {"a": {}}},
-    {"groups": {"g": {"groups": ["g"]}}, "hosts": {"a": {}}},
+    {"groups": {"g": {"groups": "g"}}, "hosts": {"a": {}}},
+    {"y-anchors": [1], "hosts": {"a": None}},
+    {"defaults": {"groups": ["g"]}, "groups": {"g": {}}, "hosts": {"a": {}}},
+    {"hosts": {"a": {"vars": 1}}},
     {"hosts": {"a": {"groups": "g"}}},
     {"hosts": {"a": {"kernel_flor": "x"}}},
     {"hosts": {"a": {"ssh_usr": "x"}}},

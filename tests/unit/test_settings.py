@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ojai.settings import HostSettings, Service, SettingsError, parse
+from ojai.settings import HostSettings, ServiceSettings, SettingsError, parse
 from ojai.settings import connection_data as connection_data
 from ojai.sizes import GIB
 
@@ -14,7 +14,7 @@ def faults(data: dict[str, Any]) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         parse("mini", data)
     assert all(line.startswith("mini: ") for line in str(caught.value).splitlines())
-    return list(caught.value.faults)
+    return list(map(str, caught.value.errors))
 
 
 def service(**choices: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def test_settings_do_not_change() -> None:
 
 def test_what_is_said_of_a_service_is_over_its_profile_and_nothing_else_changes() -> None:
     plain, other = parse("a", {}), parse("b", service(max_model_len=4096))
-    before, after = plain.command(plain.services[0]), other.command(other.services[0])
+    before, after = plain.resolved[0].command, other.resolved[0].command
     assert [word for word in after.docker_argv if word not in before.docker_argv] == ["4096"]
     assert len(after.docker_argv) == len(before.docker_argv)
     assert parse("b", service(port=9000)).services[0].profile == MINE
@@ -77,7 +77,7 @@ def test_pyinfra_s_data_passes() -> None:
         ({"port": 1}, "port: no such setting here; an entry of services has port"),
         ({1: 2}, "1: no such setting; docs/reference/settings.md lists them all"),
         (service(prot=1), "services[0].prot: no such setting; the nearest is port"),
-        (service(sysctl={}), "services[0].sysctl: no such setting here; the host has sysctl, at the top"),
+        (service(sysctl={}), "services[0].sysctl: no such setting here; sysctl belongs at the top level"),
         (service(port=70000), "services[0].port: found 70000; expected a whole number from 1 to 65535"),
         (service(port=True), "services[0].port: found true; expected a whole number from 1 to 65535"),
         (service(gpu_memory_utilization=float("nan")), "found nan; expected a number, above 0 and at most 1"),
@@ -101,7 +101,7 @@ def test_pyinfra_s_data_passes() -> None:
         ({"image_bytes": True}, "image_bytes: found true; expected an amount of memory or disk such as 64GiB"),
         ({"image_bytes": "4 flops"}, "image_bytes: 'flops' in '4 flops' is not a unit of memory; expected an amount"),
         ({"data_mode": 755}, "data_mode: found 755; expected three or four octal digits; put it in quotes"),
-        ({"kernel_floor": "six"}, "kernel_floor: 'six' is no kernel release"),
+        ({"kernel_floor": "six"}, "kernel_floor: 'six' is not a kernel release"),
         ({"kernel_floor": 6.14}, "found 6.14; expected a kernel release such as 6.14.0-1018; put it in quotes"),
         ({"gpu_users": "ada"}, "gpu_users: found 'ada'; expected a list"),
         ({"gpu_users": ["ada", "A B"]}, "gpu_users[1]: found 'A B'; expected a Linux account"),
@@ -134,7 +134,7 @@ def test_a_fault_says_where_what_and_what_instead(data: dict[str, Any], line: st
         (service(max_model_len=10**6), "services[0] (vllm-gemma4): context-beyond-model"),
         (service(profile="diffusiongemma-26b-a4b", speculative=True), "services[0] (vllm-gemma4): "),
         (service(environment={"HF_TOKEN": "x"}), "services[0] (vllm-gemma4): secret-in-argv"),
-        ({"memory_regime": "gtt"}, "gtt_limit: memory_regime is gtt, so say how much"),
+        ({"memory_regime": "gtt"}, "gtt_limit: memory_regime is gtt, so set how much"),
         ({"gtt_limit": "8GiB"}, "gtt_limit: has no use with memory_regime carveout"),
         ({"removed_data": True}, "removed_data: means nothing without"),
     ],
@@ -215,11 +215,11 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_a_helper_of_a_group_data_file_is_no_fault() -> None:
-    assert not list(connection_data.faults({"_HOME": "/x", "_releases": []}))
+    assert not list(connection_data.errors({"_HOME": "/x", "_releases": []}))
 
 
 def test_every_service_has_its_own_secrets_file() -> None:
-    assert Service(name="chat").env_file == "/etc/ojai/chat.env"
+    assert ServiceSettings(name="chat").env_file == "/etc/ojai/chat.env"
 
 
 def test_a_mirror_with_its_own_key_replaces_amd_s() -> None:
@@ -228,3 +228,78 @@ def test_a_mirror_with_its_own_key_replaces_amd_s() -> None:
     assert found.channel.mirror == "https://mirror.example.net"
     assert found.channel.key_fingerprint == "A" * 40
     assert parse("mini", {}).channel.key_fingerprint != "A" * 40
+
+
+def test_own_data_is_passed_on_unchecked() -> None:
+    own = {"site": "berlin", "kernel_flor": 1, "nested": {"list": [1, {"a": None}]}}
+    assert parse("mini", {"vars": own}).vars == own
+    (only,) = faults({"vars": ["site"]})
+    assert only.startswith("vars: found ['site']; expected a mapping of your own names")
+
+
+def test_a_renamed_setting_is_refused_with_its_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"kernel_version_min": "kernel_floor", "services.context": "services.max_model_len"}
+    monkeypatch.setattr("ojai.settings.host.RENAMED", table)
+    found = faults({"kernel_version_min": "6.14", "services": [{"context": 4096}], "context": 1})
+    assert found[:2] == [
+        "services[0].context: was renamed; write max_model_len",
+        "kernel_version_min: was renamed; write kernel_floor",
+    ]
+    assert found[2].startswith("context: no such setting"), "only where it was a setting"
+
+
+def test_every_new_name_of_a_renamed_setting_exists_and_no_old_one_does() -> None:
+    from ojai.settings.host import RENAMED
+
+    for old, new in RENAMED.items():
+        for name, known in ((old, False), (new, True)):
+            section, _, field = name.rpartition(".")
+            assert (field in (ServiceSettings if section else HostSettings).model_fields) is known
+
+
+def test_gpu_memory_without_a_unit_is_refused_with_what_was_meant() -> None:
+    (only,) = faults({"memory_regime": "gtt", "gtt_limit": 100})
+    assert "100 bytes is too small for a machine's memory; did you mean 100GiB?" in only
+
+
+def test_errors_have_their_path_as_data() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse("mini", {"services": [{"text_only": True, "images": 1}, {"name": "b", "port": 1, "allow": ["x", "y"]}]})
+    assert [error.path for error in caught.value.errors] == [
+        ("services", 0, "text_only"),
+        ("services", 1, "allow", 0),
+        ("services", 1, "allow", 1),
+    ]
+
+
+def test_contradictions_of_one_service_are_all_reported() -> None:
+    both = {"text_only": True, "images": 2, "max_num_batched_tokens": 2, "max_num_seqs": 4}
+    assert len(faults(service(**both))) == 2
+
+
+def test_a_service_is_resolved_once_with_all_that_others_read() -> None:
+    found = parse("mini", {"data_directory": "/data/ojai", **service(name="chat", host="::1", max_model_len=4096)})
+    (only,) = found.resolved
+    assert only is found.resolved[0] and only.command is only.command
+    assert (only.unit_file, only.env_file) == ("/etc/systemd/system/chat.service", "/etc/ojai/chat.env")
+    assert (only.address, only.port, only.model) == ("[::1]", 8000, "google/gemma-4-E4B-it")
+    assert only.model_directory == "/data/ojai/huggingface/hub/models--google--gemma-4-E4B-it"
+    assert only.features.max_model_len == 4096 and only.features.tool_calling == only.profile.features.tool_calling
+    assert only.demand.max_model_len == 4096
+    assert only.warnings == [] and only.title == only.profile.title
+
+
+def test_another_model_on_a_profile_is_named_and_warned_of() -> None:
+    (only,) = parse("mini", service(model="Qwen/Qwen3-8B")).resolved
+    assert only.title.startswith("Qwen/Qwen3-8B as ")
+    (warning,) = only.warnings
+    assert "model Qwen/Qwen3-8B is not the profile's (google/gemma-4-E4B-it)" in warning
+    given = parse("mini", service(profile="gemma-4-e4b-awq", model="someone/awq")).resolved[0]
+    assert given.warnings == [], "its profile has no model of its own"
+
+
+def test_an_image_whose_tag_moves_is_warned_of() -> None:
+    (warning,) = parse("mini", service(image="vllm/vllm-openai-rocm:latest")).resolved[0].warnings
+    assert "the tag latest moves" in warning and "image_digest" in warning
+    pinned = service(image="vllm/vllm-openai-rocm:latest", image_digest="sha256:" + "0" * 64)
+    assert parse("mini", pinned).resolved[0].warnings == []

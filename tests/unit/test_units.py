@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from ojai.sizes import GB, GIB, Bytes, format_bytes, format_gb, format_gib, parse_bytes
+from ojai.sizes import GB, GIB, Bytes, format_gb, format_gib, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -61,21 +61,6 @@ def test_any_text_gives_bytes_or_a_value_error(text: str) -> None:
         assert parse_bytes(text) >= 0
     except ValueError as error:
         assert str(error)
-
-
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (65536, "64 KiB"),
-        (3 << 19, "1.5 MiB"),
-        (64 * GIB, "64 GiB"),
-        (-64 * GIB, "-64 GiB"),
-    ],
-)
-def test_amounts_people_read(amount: int, text: str) -> None:
-    assert format_bytes(amount) == text
 
 
 def test_rounding_is_to_the_nearest_and_leaves_whole_numbers_alone() -> None:

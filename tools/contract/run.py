@@ -115,7 +115,7 @@ def compare(judge: Judge, argv: list[str], want: int, says: str) -> tuple[str, s
         return "FAIL: ojai differs", "; ".join(ours) or "ojai takes it"
     if want == -1:
         return "accepted, not by ojai", ours[0]
-    if real.accepted and (later := vllm_cli.rocm_faults(argv)):
+    if real.accepted and (later := vllm_cli.rocm_errors(argv)):
         return "accepted, not on ROCm", later[0]
     return answer, real.message
 

@@ -1,33 +1,38 @@
 """vLLM: its command line, the container that runs it, and what cannot work.
 
-- `cli`: the flags of its parser, by release;
+- `flags`: the named choices as arguments and variables;
 - `command`: the `docker run` list;
 - `refusals`: what cannot work, with reason and source;
-- `render`: all of it together;
-- `reasons`: what each option is for.
+- `reasons`: what each option is for;
+- `cli` and `arguments`: the flags of its parser, by release, and how it reads them.
 """
 
-from ojai.engines.vllm.command import (
-    BASE_DIRECTORY,
-    MOUNTS,
-    Command,
-    Refusal,
-    RefusedError,
-    directories,
-    image_key,
-)
-from ojai.engines.vllm.refusals import findings, refusals
-from ojai.engines.vllm.render import render
+from __future__ import annotations
 
-__all__ = [
-    "BASE_DIRECTORY",
-    "MOUNTS",
-    "Command",
-    "Refusal",
-    "RefusedError",
-    "directories",
-    "findings",
-    "image_key",
-    "refusals",
-    "render",
-]
+from collections.abc import Iterator
+
+from ojai.engines import Command, Refusal, ResolvedService
+from ojai.engines.vllm import command, reasons, refusals
+
+
+class _Vllm:
+    mounts = command.MOUNTS
+
+    def command(self, service: ResolvedService) -> Command:
+        return command.build(service)
+
+    def refusals(self, service: ResolvedService) -> Iterator[Refusal]:
+        return refusals.find(service)
+
+    def forbidden(self, variable: str, accelerator: str) -> Refusal | None:
+        return refusals.forbidden(variable, accelerator)
+
+    def model_directory(self, model: str) -> str:
+        # As huggingface_hub names it.
+        return f"huggingface/hub/models--{model.replace('/', '--')}"
+
+    def explain(self, service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
+        return reasons.parts(service)
+
+
+ENGINE = _Vllm()

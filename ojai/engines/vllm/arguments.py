@@ -1,4 +1,4 @@
-"""How vLLM reads the words of its command line, before and after argparse.
+"""How vLLM reads its command line, before and after argparse.
 
 Written from the behaviour of ``vllm.utils.argparse_utils`` and ``vllm.engine.arg_utils`` of release 0.20.1;
 ``make contract`` compares the two.
@@ -18,31 +18,31 @@ _BARE_SUFFIXED = re.compile(r"\b\d+(?:\.\d+)?[kKmMgGtT]\b")
 _QUOTED = re.compile(r'("(?:[^"\\]|\\.)*")')
 
 
-def fold_dashes(word: str) -> str:
-    """The word with ``_`` as ``-`` in a long flag's name: not after the first ``.``, nor in a value after ``=``."""
-    if not word.startswith("--"):
-        return word
-    name, equals, value = word.partition("=")
+def fold_dashes(token: str) -> str:
+    """The token with ``_`` as ``-`` in a long flag's name: not after the first ``.``, nor in a value after ``=``."""
+    if not token.startswith("--"):
+        return token
+    name, equals, value = token.partition("=")
     head, dot, keys = name.partition(".")
     return head.replace("_", "-") + dot + keys + equals + value
 
 
-def plain_words(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """The words as argparse gets them, and a fault, if one keeps vLLM from getting so far.
+def plain_tokens(tokens: Sequence[str]) -> tuple[list[str], str | None]:
+    """The tokens as argparse gets them, and an error, if vLLM stops before that.
 
     Folds ``_``, spells ``-O2`` out, and joins ``--flag.key value`` into one JSON object a flag, put last.
     """
     plain: list[str] = []
     objects: dict[str, dict[str, Any]] = {}
-    spelt = _spell_out(words)
+    spelt = _spell_out(tokens)
     skip = False
-    for index, word in enumerate(spelt):
+    for index, token in enumerate(spelt):
         if skip:
             skip = False
             continue
-        name, equals, value = word.partition("=")
-        if not (word.startswith("-") and "." in name):
-            plain.append(word)
+        name, equals, value = token.partition("=")
+        if not (token.startswith("-") and "." in name):
+            plain.append(token)
             continue
         if not equals:
             if index + 1 == len(spelt):
@@ -60,7 +60,7 @@ def plain_words(words: Sequence[str]) -> tuple[list[str], str | None]:
 def human_int(text: str) -> int:
     """``32768``, ``32k`` (1000s), ``32K`` (1024s), ``25.6k``; also m, g, t and M, G, T.
 
-    Raises `ValueError`: fractions go with the small letters only.
+    Raises `ValueError`; fractions are for the small letters only.
     """
     if match := _SUFFIXED.fullmatch(text.strip()):
         number, suffix = match.groups()
@@ -126,15 +126,15 @@ def _number(kind: Callable[[str], Any], text: str, expected: str) -> Any:
         raise ValueError(f"{text!r} is not {expected}") from None
 
 
-def _spell_out(words: Sequence[str]) -> list[str]:
+def _spell_out(tokens: Sequence[str]) -> list[str]:
     spelt: list[str] = []
-    for index, word in enumerate(words):
-        if word == "-O" and index + 1 < len(words) and words[index + 1] in {"0", "1", "2", "3"}:
+    for index, token in enumerate(tokens):
+        if token == "-O" and index + 1 < len(tokens) and tokens[index + 1] in {"0", "1", "2", "3"}:
             spelt.append("--optimization-level")
-        elif word.startswith("-O") and word != "-O":
-            spelt += ["--optimization-level", word[3:] if word[2] == "=" else word[2:]]
+        elif token.startswith("-O") and token != "-O":
+            spelt += ["--optimization-level", token[3:] if token[2] == "=" else token[2:]]
         else:
-            spelt.append(fold_dashes(word))
+            spelt.append(fold_dashes(token))
     return spelt
 
 

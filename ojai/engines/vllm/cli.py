@@ -1,4 +1,4 @@
-"""Says, without vLLM, whether vLLM 0.20.1 would take a command line.
+"""Tells, without vLLM, whether vLLM 0.20.1 would accept a command line.
 
 The flags come from ``ojai/engines/vllm/vllm-0.20.1.json``, which ``tools/contract/extract.py`` wrote from vLLM's own
 ``vllm serve`` parser. ``make contract`` holds this module's verdicts against that parser.
@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
-from ojai.engines.vllm.arguments import CONVERT, fold_dashes, plain_words
+from ojai.engines.vllm.arguments import CONVERT, fold_dashes, plain_tokens
+from ojai.schema.nearest import nearest
 
 VERSION = "0.20.1"
 
@@ -67,7 +67,7 @@ class Argument(BaseModel):
 
 
 class Contract(BaseModel):
-    """Everything the data file says about the command line of one vLLM release."""
+    """The command line of one vLLM release, from the data file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -90,7 +90,7 @@ class Contract(BaseModel):
         return frozenset(flag for argument in self.arguments for flag in argument.flags)
 
 
-# Flags of older releases that guides still show: why 0.20.1 does not know them, and where that is said.
+# Flags of older releases that guides still show: why 0.20.1 does not know them, and the source.
 # Where no pull request is named, the source is the parser itself (`make contract` feeds it each of these).
 REMOVED: Mapping[str, str] = {
     "--device": "removed: the build decides; vllm#21349",
@@ -124,57 +124,52 @@ def load() -> Contract:
     return Contract.model_validate_json(text)
 
 
-def known_flag(name: str) -> bool:
-    """Whether vLLM has this flag; ``_`` and ``-`` are the same, ``--flag=value`` and ``--flag.key`` count as it."""
-    return fold_dashes(name).split("=", 1)[0].split(".", 1)[0] in load().flags
-
-
 def check(engine_argv: Sequence[str]) -> list[str]:
-    """What vLLM would refuse in a command line, in words; empty when it takes it.
+    """What vLLM would refuse in a command line, a sentence each; empty when it accepts it.
 
     ``engine_argv`` is what follows ``vllm serve``: the model, then flags. Stricter than vLLM in four things: the
     model must come first, not as ``--model``; ``--config FILE`` hides flags and is refused; a tool-call parser
     must exist even where ``--enable-auto-tool-choice`` is not given; JSON has the shape its flag needs. Values
     inside a JSON object, and files, are not looked into.
     """
-    words = list(engine_argv)
-    faults: list[str] = []
-    if not words or words[0].startswith("-"):
-        faults.append("model: missing; it must be the first argument, without a flag")
+    tokens = list(engine_argv)
+    errors: list[str] = []
+    if not tokens or tokens[0].startswith("-"):
+        errors.append("model: missing; it must be the first argument, without a flag")
     else:
-        words = words[1:]
-    for word in words:
-        if fold_dashes(word).split("=", 1)[0] in ("--model", "--config"):
-            faults.append(
+        tokens = tokens[1:]
+    for token in tokens:
+        if fold_dashes(token).split("=", 1)[0] in ("--model", "--config"):
+            errors.append(
                 "--model: give the model as the first argument; vLLM will drop this flag"
-                if word.startswith("--model")
+                if token.startswith("--model")
                 else "--config: its file's flags cannot be checked; give them as arguments"
             )
-    words, error = plain_words(words)
+    tokens, error = plain_tokens(tokens)
     if error:
-        return [*faults, error]
+        return [*errors, error]
 
-    parser = _Parser(faults)
+    parser = _Parser(errors)
     try:
-        given, rest = parser.parse_known_args(words)
+        given, rest = parser.parse_known_args(tokens)
     except _Refused as refused:
-        unknown = [word for word in words if word.startswith("--") and not _could_mean(word)]
-        return [*faults, str(refused), *map(_unknown, unknown)]
+        unknown = [token for token in tokens if token.startswith("--") and not _could_mean(token)]
+        return [*errors, str(refused), *map(_unknown, unknown)]
     if given.help:
-        faults.append("--help: prints help and ends")
-    return [*faults, *_leftovers(words, rest), *_together(given)]
+        errors.append("--help: prints help and ends")
+    return [*errors, *_leftovers(tokens, rest), *_together(given)]
 
 
-def rocm_faults(engine_argv: Sequence[str]) -> list[str]:
+def rocm_errors(engine_argv: Sequence[str]) -> list[str]:
     """What vLLM's parser takes but its ROCm platform refuses at start: a quantization method not on its list.
 
     Source: ``RocmPlatform.supported_quantization`` and ``ModelConfig._verify_quantization`` of vLLM 0.20.1.
     """
-    words, _ = plain_words(list(engine_argv)[1:])
+    tokens, _ = plain_tokens(list(engine_argv)[1:])
     try:
-        given, _ = _Parser([]).parse_known_args(words)
+        given, _ = _Parser([]).parse_known_args(tokens)
     except _Refused:
-        return []  # check() says what is wrong
+        return []  # check() reports what is wrong
     allowed = load().rocm_quantization_methods
     if not given.quantization or given.quantization in allowed:
         return []
@@ -189,9 +184,9 @@ class _Refused(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser with vLLM's arguments; values that do not fit are noted in ``faults`` and do not stop it."""
+    """A parser with vLLM's arguments; values that do not fit are noted in ``errors`` and do not stop it."""
 
-    def __init__(self, faults: list[str]) -> None:
+    def __init__(self, errors: list[str]) -> None:
         super().__init__(add_help=False)
         self.add_argument("-h", "--help", action="store_true")
         for argument in load().arguments:
@@ -206,7 +201,7 @@ class _Parser(argparse.ArgumentParser):
                     dest=argument.dest,
                     nargs=argument.nargs,
                     const=argument.const,
-                    type=_Reader(argument, faults),
+                    type=_Reader(argument, errors),
                 )
 
     def error(self, message: str) -> NoReturn:
@@ -217,15 +212,15 @@ class _Parser(argparse.ArgumentParser):
 class _Reader:
     """Reads one value as vLLM does; argparse calls it for each."""
 
-    def __init__(self, argument: Argument, faults: list[str]) -> None:
+    def __init__(self, argument: Argument, errors: list[str]) -> None:
         self.argument = argument
-        self.faults = faults
+        self.errors = errors
 
     def __call__(self, text: str) -> Any:
         try:
             return read(self.argument, text)
         except ValueError as refused:
-            self.faults.append(f"{self.argument.flags[0]}: {refused}")
+            self.errors.append(f"{self.argument.flags[0]}: {refused}")
             return None
 
 
@@ -252,68 +247,68 @@ _WITHIN = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operat
 _SIGN = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
-def _could_mean(word: str) -> bool:
-    """Whether argparse finds a flag for this word: whole, or as a beginning."""
-    name = word.split("=", 1)[0]
+def _could_mean(token: str) -> bool:
+    """Whether argparse finds a flag for this token: whole, or as a beginning."""
+    name = token.split("=", 1)[0]
     return any(flag.startswith(name) for flag in load().flags)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, sorted(known), n=3)
-    return f"; nearest: {', '.join(near)}" if near else ""
+    near = nearest(name, sorted(known))
+    return f"; the nearest is {near}" if near else ""
 
 
-def _unknown(word: str) -> str:
-    name = word.split("=", 1)[0]
+def _unknown(token: str) -> str:
+    name = token.split("=", 1)[0]
     why = f" ({REMOVED[name]})" if name in REMOVED else ""
     return f"{name}: vLLM {VERSION} does not know it{why}{_nearest(name, load().flags)}"
 
 
-def _leftovers(words: Sequence[str], rest: Sequence[str]) -> list[str]:
+def _leftovers(tokens: Sequence[str], rest: Sequence[str]) -> list[str]:
     """What argparse could not place: unknown flags (their values go unmentioned) and values nobody takes."""
-    faults: list[str] = []
+    errors: list[str] = []
     unknown: set[int] = set()
     start = 0
-    for word in rest:
-        if word not in words[start:]:  # argparse may name one letter of a joined short flag
-            faults.append(_unknown(word))
+    for token in rest:
+        if token not in tokens[start:]:  # argparse may name one letter of a joined short flag
+            errors.append(_unknown(token))
             continue
-        index = words.index(word, start)
+        index = tokens.index(token, start)
         start = index + 1
-        before = words[index - 1] if index else ""
-        if word.startswith("-"):
-            faults.append(_unknown(word))
+        before = tokens[index - 1] if index else ""
+        if token.startswith("-"):
+            errors.append(_unknown(token))
             unknown.add(index)
         elif index - 1 in unknown:
             unknown.add(index)
         elif before.startswith("-"):
-            faults.append(f"{before}: takes no value, but {word!r} follows it")
+            errors.append(f"{before}: takes no value, but {token!r} follows it")
         else:
-            faults.append(f"{word!r}: nothing takes this value" + (f"; it follows {before!r}" if before else ""))
-    return faults
+            errors.append(f"{token!r}: nothing takes this value" + (f"; it follows {before!r}" if before else ""))
+    return errors
 
 
 def _together(given: argparse.Namespace) -> list[str]:
     """What vLLM checks once all arguments are read: names in its registries, and flags that need each other."""
     contract = load()
-    faults: list[str] = []
+    errors: list[str] = []
     if given.enable_auto_tool_choice and not given.tool_call_parser:
-        faults.append("--enable-auto-tool-choice: needs --tool-call-parser")
+        errors.append("--enable-auto-tool-choice: needs --tool-call-parser")
     if given.enable_log_outputs and not given.enable_log_requests:
-        faults.append("--enable-log-outputs: needs --enable-log-requests")
+        errors.append("--enable-log-outputs: needs --enable-log-requests")
     plugins = {"tool_call_parsers": given.tool_parser_plugin, "reasoning_parsers": given.reasoning_parser_plugin}
     for argument in contract.arguments:
         if argument.names is None or plugins.get(argument.names):
             continue  # a plugin may bring the name
         name, names = getattr(given, argument.dest), getattr(contract, argument.names)
         if name and name not in names:
-            faults.append(
+            errors.append(
                 f"{argument.flags[0]}: {name!r} is not one of vLLM {VERSION}'s "
                 f"{argument.names.replace('_', ' ')}{_nearest(name, names)}"
             )
     if given.quantization in contract.deprecated_quantization_methods and not given.allow_deprecated_quantization:
-        faults.append(f"--quantization: {given.quantization!r} is deprecated: --allow-deprecated-quantization")
+        errors.append(f"--quantization: {given.quantization!r} is deprecated: --allow-deprecated-quantization")
     for modality, limit in (given.limit_mm_per_prompt or {}).items():
         if not isinstance(limit, dict) and not (isinstance(limit, int) and limit >= 0):
-            faults.append(f"--limit-mm-per-prompt: {modality}: {limit!r} is not a count (0 or more)")
-    return faults
+            errors.append(f"--limit-mm-per-prompt: {modality}: {limit!r} is not a count (0 or more)")
+    return errors

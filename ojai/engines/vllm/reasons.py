@@ -8,7 +8,7 @@ from functools import cache
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ojai import resources
-from ojai.engines.vllm.command import Command
+from ojai.engines import ResolvedService
 
 
 class Reason(BaseModel):
@@ -26,21 +26,25 @@ def load() -> dict[str, dict[str, Reason]]:
     return TypeAdapter(dict[str, dict[str, Reason]]).validate_python(resources.data("reasons"))
 
 
-def parts(command: Command) -> Iterator[tuple[tuple[str, ...], Reason | None]]:
-    """The command cut into what belongs together (``--ulimit memlock=-1``), each with its reason.
+def parts(service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The command in parts (``--ulimit memlock=-1``), each with its reason.
 
     The head ``docker run``, the image and the model have none.
     """
     known = load()
-    docker = command.docker_argv[2 : len(command.docker_argv) - len(command.engine_argv) - 1]
-    yield ("docker", "run"), None
-    for part in _cut(docker):
+    command = service.command
+
+    def why(kind: str, name: str) -> str:
+        return known[kind][name].why if name in known[kind] else ""
+
+    yield ("docker", "run"), ""
+    for part in _cut(command.docker_argv[2 : len(command.docker_argv) - len(command.engine_argv) - 1]):
         variable = part[1].partition("=")[0] if part[0] == "-e" else ""
-        yield part, known["environment"].get(variable) if variable else known["docker"].get(_option(part))
-    yield (command.image,), None
-    yield command.engine_argv[:1], None
+        yield part, why("environment", variable) if variable else why("docker", _option(part))
+    yield (service.image,), ""
+    yield command.engine_argv[:1], ""
     for part in _cut(command.engine_argv[1:]):
-        yield part, known["engine"].get(_option(part))
+        yield part, why("engine", _option(part))
 
 
 def _option(part: tuple[str, ...]) -> str:

@@ -1,19 +1,17 @@
 """One host for each reason to refuse it, and two that are good."""
 
-import runpy
-from pathlib import Path
-
-_fake = runpy.run_path(str(Path(__file__).resolve().parents[3] / "inventory" / "fake.py"))
+from ojai.fake import fake_host
 
 
 def _host(name, *changes, more="", **data):
-    report = _fake["REPORT"]
+    name, answering = fake_host(name, data)
+    report = "\n".join(answering["fake_responses"]["ojai-host-report"])
     for old, new in changes:
         if old not in report:
-            raise LookupError(f"{old!r} is not in the report of inventory/fake.py")
+            raise LookupError(f"{old!r} is not in the report of ojai/fake.py")
         report = report.replace(old, new)
-    answers = {**_fake["ANSWERS"], "ojai-host-report": f"{report}\n{more}".strip().splitlines()}
-    return f"@fake/{name}", {**_fake["INSTANT"], "fake_responses": answers, **data}
+    answers = {**answering["fake_responses"], "ojai-host-report": f"{report}\n{more}".strip().splitlines()}
+    return name, {**answering, "fake_responses": answers}
 
 
 refused = [
@@ -39,6 +37,6 @@ refused = [
     _host("account", more="missing_user\tbob", gpu_users=["bob"]),
     _host("newer", more="schema\t1\nschema\t2"),
     _host("newer-removed", more="schema\t2", removed=True),
-    ("@fake/silent", {**_fake["INSTANT"], "fake_responses": {}}),
+    ("@fake/silent", {**fake_host("silent", {})[1], "fake_responses": {}}),
     _host("good-01"),
 ]

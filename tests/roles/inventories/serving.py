@@ -4,12 +4,12 @@ One of them has the token of the tests in its environment file already.
 """
 
 import hashlib
-import runpy
-from pathlib import Path
 
-_fake = runpy.run_path(str(Path(__file__).resolve().parents[3] / "inventory" / "fake.py"))
+from ojai.fake import fake_host
+
+_bare = fake_host("serving", {"gpu_users": ["ada"]})[1]
 _answers = {
-    **_fake["ANSWERS"],
+    **_bare["fake_responses"],
     "/boot/vmlinuz-*": ["6.17.0-1012-oem", "6.17.0-1012-oem"],
     "/v1/models": ["health=200", 'models={"data": [{"id": "google/gemma-4-E4B-it"}]} 200'],
 }
@@ -18,6 +18,6 @@ _sum = hashlib.sha256(b"HF_TOKEN=hf_SENTINEL_of_the_tests\n").hexdigest()
 _has_token = {"then stat -c '%U %G %a' /etc/ojai/vllm-gemma4.env": ["root root 600", f"HF_TOKEN {_sum}  -"]}
 
 serving = [
-    (name, {**_fake["INSTANT"], "fake_responses": {**answers, **_answers}, "gpu_users": ["ada"]})
+    (name, {**_bare, "fake_responses": {**answers, **_answers}})
     for name, answers in (("@fake/serving", {}), ("@fake/has-token", _has_token))
 ]

@@ -1,0 +1,19 @@
+"""The whole machine: what ojai makes of it, then your own roles.
+
+pyinfra --dry inventory/fake.py deploy.py       # without a machine
+pyinfra --dry inventory/fleet.py deploy.py      # what would change on yours
+pyinfra inventory/fleet.py deploy.py            # do it
+"""
+
+from pyinfra import config, host
+
+from ojai.deploy import provision
+from roles import open_webui
+
+config.SUDO = True  # the login is an ordinary user
+config.ENV = {"LC_ALL": "C.UTF-8"}  # what is read from a host must not depend on its language
+
+if host.data.get("removed"):
+    open_webui.remove()  # before ojai removes Docker
+if provision(host):  # False for a host that is refused, or that is being removed
+    open_webui.apply()

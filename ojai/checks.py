@@ -1,0 +1,292 @@
+"""pytest plugin: a host as its inventory says it should be (``mini.settings``) and as it answers (``mini.run``).
+
+The checks in ``tests/host`` use it, and so can a folder of your own:
+
+    ojai verify inventory/fleet.py --checks my-checks
+    pytest -p ojai.checks my-checks --inventory=inventory/fleet.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from testinfra.backend.base import BaseBackend, CommandResult  # type: ignore[import-untyped]
+from testinfra.backend.local import LocalBackend  # type: ignore[import-untyped]
+from testinfra.backend.ssh import SshBackend  # type: ignore[import-untyped]
+from testinfra.host import Host  # type: ignore[import-untyped]
+
+from ojai.engines import ResolvedService
+from ojai.parameters import find_deploy
+from ojai.profiles import Profile
+from ojai.pyinfra_runs.drift import UNREACHABLE
+from ojai.settings import HostSettings, connection_data, parse
+from ojai.settings.inventory import Entry, InventoryUnreadableError, read
+
+#: A word of ssh's complaint, and what to look at. ``{x}`` is the value in the host's data.
+_LIKELY = (
+    ("Identity file", "ssh_key ({ssh_key}): there is no such file"),
+    ("Could not resolve", "ssh_hostname ({ssh_hostname})"),
+    ("IDENTIFICATION HAS CHANGED", "its host key, which changed; if that is expected: ssh-keygen -R {ssh_hostname}"),
+    ("Host key verification failed", "ssh_known_hosts_file, which has no key of it; ssh_strict_host_key_checking"),
+    ("Permission denied", "ssh_user ({ssh_user}), ssh_key ({ssh_key})"),
+    ("", "ssh_hostname ({ssh_hostname}), ssh_port ({ssh_port}); is it switched on?"),
+)
+
+#: Answers ssh's prompts from files that only this account can read.
+_ASKPASS = '#!/bin/sh\ncd "$(dirname "$0")" || exit 1\ncase $1 in *assphrase*) cat key ;; *) cat password ;; esac\n'
+
+
+class ConnectionLostError(RuntimeError):
+    """The host gave no answer any more."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the checks."""
+    group = parser.getgroup("ojai")
+    group.addoption(
+        "--inventory",
+        default="inventory/ojai.py",
+        help="inventory whose hosts are checked; FILE.json: what pyinfra's `debug-inventory --json` printed",
+    )
+    group.addoption("--deploy", help="the deploy that must find nothing to change (default: as for `ojai verify`)")
+    group.addoption("--limit", action="append", default=[], help="only these hosts or groups, as for pyinfra")
+    group.addoption(
+        "--disruptive", action="store_true", help="also kill the container and reboot, to see the service come back"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers."""
+    config.addinivalue_line("markers", "disruptive: interrupts the service; runs only with --disruptive")
+    config.addinivalue_line(
+        "markers", "silicon: needs the host's own kernel, its GPU or a running service, which a container has not"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs the machine itself; skip what interrupts the service, unless asked for."""
+    skip = pytest.mark.skip(reason="interrupts the service; --disruptive runs it")
+    for item in items:
+        if "services" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.silicon)
+        if item.get_closest_marker("disruptive") and not config.getoption("--disruptive"):
+            item.add_marker(skip)
+
+
+@dataclass(frozen=True)
+class Mini:
+    """One host. Commands run as root, over one SSH connection that stays open."""
+
+    entry: Entry
+    host: Host
+
+    @property
+    def settings(self) -> HostSettings:
+        """What the inventory says of it."""
+        return self.entry.settings
+
+    def run(self, command: str) -> CommandResult:
+        """A command as root. Raises :class:`ConnectionLostError` when the host gives no answer."""
+        return self.host.run(command)
+
+    def text(self, command: str) -> str:
+        """What a command prints; the check fails, with its error, when the command does."""
+        done = self.run(command)
+        if done.rc != 0:
+            raise AssertionError(f"`{command}` exited {done.rc}: {done.stderr.strip() or done.stdout.strip()}")
+        return str(done.stdout.strip())
+
+    def as_user(self, user: str, command: str) -> CommandResult:
+        """A command in a fresh login of ``user``, with the groups that such a login has."""
+        return self.run(f"runuser -l {shlex.quote(user)} -c {shlex.quote(command)}")
+
+
+class _Backend:
+    """testinfra's, with sudo's password on standard input: every account can read a command line."""
+
+    def __init__(self, *args: Any, password: str | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.password = password
+        self.environment: dict[str, str] = {}
+
+    def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
+        if self.password is None:
+            return f"sudo -n /bin/sh -c {shlex.quote(command)}"
+        # -k: sudo asks each time; where it does not (NOPASSWD), the command still cannot read the line.
+        return f"sudo -k -S -p '' /bin/sh -c {shlex.quote(f'exec </dev/null; {command}')}"
+
+    def run_local(self, command: str, *args: str) -> CommandResult:
+        line = command % tuple(shlex.quote(arg) for arg in args) if args else command
+        given = b"" if self.password is None else f"{self.password}\n".encode()
+        environment = {**os.environ, **self.environment}
+        done = subprocess.run(line, shell=True, input=given, env=environment, capture_output=True, check=False)
+        return CommandResult(cast("BaseBackend", self), done.returncode, line.encode(), done.stdout, done.stderr)
+
+
+class _Ssh(_Backend, SshBackend):  # type: ignore[misc]
+    def run_ssh(self, command: str) -> CommandResult:
+        try:
+            return super().run_ssh(command)
+        except RuntimeError as error:
+            (done,) = error.args
+            raise ConnectionLostError(done.stderr.strip()) from None
+
+
+class _Local(_Backend, LocalBackend):  # type: ignore[misc]
+    pass
+
+
+def ssh_options(data: Mapping[str, Any], folder: Path) -> list[str]:
+    """OpenSSH's options for what pyinfra reads from a host's data, so that both reach it by the same rules."""
+    # One connection for all checks: 7 ms a command instead of 200 (testinfra sets no ControlPath of its own).
+    # A host that goes silent after the login ends the checks, by name, after a minute.
+    options = ["ServerAliveInterval=15", "ServerAliveCountMax=4", "ConnectTimeout=30"]
+    options += ["ControlMaster=auto", "ControlPersist=60s", f"ControlPath={folder}/%C"]
+    if not data.get("ssh_password") and not data.get("ssh_key_password"):
+        options.append("BatchMode=yes")
+    default = connection_data.ssh()["ssh_strict_host_key_checking"].default
+    options.append(f"StrictHostKeyChecking={data.get('ssh_strict_host_key_checking') or default}")
+    if data.get("ssh_known_hosts_file"):
+        options.append(f"UserKnownHostsFile={data['ssh_known_hosts_file']}")
+    if data.get("ssh_key"):
+        options.append("IdentitiesOnly=yes")
+    if data.get("ssh_port"):
+        options.append(f"Port={data['ssh_port']}")
+    return options
+
+
+def _connect(entry: Entry, folder: Path) -> Host:
+    data = entry.data
+    password = data.get("_sudo_password") or None
+    if entry.name == "@local" or entry.name.startswith("@local/"):
+        return Host(_Local(sudo=True, password=password))
+    if entry.name.startswith("@") and not entry.name.startswith("@ssh/"):
+        pytest.fail(f"{entry.name}: cannot be checked: the checks go over SSH, or run on @local", pytrace=False)
+    user = f"{data['ssh_user']}@" if data.get("ssh_user") else ""
+    backend = _Ssh(
+        f"{user}{data.get('ssh_hostname') or entry.name}",
+        sudo=True,
+        password=password,
+        ssh_config=data.get("ssh_config_file"),
+        ssh_identity_file=data.get("ssh_key"),
+        ssh_extra_args=" ".join(f"-o {shlex.quote(option)}" for option in ssh_options(data, folder)),
+    )
+    secrets = {"password": data.get("ssh_password"), "key": data.get("ssh_key_password")}
+    if any(secrets.values()):
+        own = Path(tempfile.mkdtemp(dir=folder))
+        for name, secret in {**secrets, "askpass": _ASKPASS}.items():
+            (own / name).write_text(f"{secret or ''}\n")
+        (own / "askpass").chmod(0o700)
+        backend.environment = {"SSH_ASKPASS": str(own / "askpass"), "SSH_ASKPASS_REQUIRE": "force"}
+    return Host(backend)
+
+
+def _likely(entry: Entry, stderr: str) -> str:
+    shown = {"ssh_hostname": entry.name, "ssh_port": 22, "ssh_user": "yours", "ssh_key": "yours"}
+    shown |= {name: value for name, value in entry.data.items() if name in shown and value}
+    return next(hint for word, hint in _LIKELY if word in stderr).format(**shown)
+
+
+@pytest.fixture(scope="session")
+def sockets() -> Iterator[Path]:
+    """A folder of this account's own."""
+    with tempfile.TemporaryDirectory(prefix="ojai-") as folder:
+        yield Path(folder)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every check for every host."""
+    if "entry" not in metafunc.fixturenames:
+        return
+    try:
+        entries = _entries(metafunc.config)
+    except InventoryUnreadableError as error:
+        raise pytest.UsageError(str(error)) from None
+    metafunc.parametrize("entry", entries, ids=[entry.name for entry in entries], scope="session")
+
+
+def _entries(config: pytest.Config) -> list[Entry]:
+    found: list[Entry] | None = getattr(config, "_ojai_entries", None)
+    if found is None:
+        inventory = config.getoption("--inventory")
+        if inventory.endswith(".json"):
+            listing = json.loads(Path(inventory).read_text(encoding="utf-8"))
+            found = [
+                Entry(one["name"], tuple(one["groups"]), one["data"], parse(one["name"], one["data"]))
+                for one in listing
+            ]
+        else:
+            found = read(inventory, tuple(config.getoption("--limit")))
+        config._ojai_entries = found  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture(scope="session")
+def deploy(pytestconfig: pytest.Config) -> Path:
+    """The deploy file that belongs to the inventory."""
+    return Path(pytestconfig.getoption("--deploy") or find_deploy(pytestconfig.getoption("--inventory")))
+
+
+@pytest.fixture(scope="session")
+def mini(entry: Entry, sockets: Path, request: pytest.FixtureRequest) -> Mini:
+    """The host, reached and read as root; where that fails and there is no other host, the run ends."""
+    if entry.settings.removed:
+        pytest.skip("the inventory says `removed`: nothing is served here")
+    try:
+        found = Mini(entry, _connect(entry, sockets))
+        answer = found.run("id -u")
+    except ConnectionLostError as error:
+        lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Warning: Perm")]
+        fault = f"{UNREACHABLE}: {lines[-1]}. Look in the inventory at {_likely(entry, str(error))}"
+    else:
+        if answer.rc == 0 and answer.stdout.strip() == "0":
+            return found
+        fault = (
+            f"cannot be read as root: {answer.stderr.strip() or f'exit status {answer.rc}'}. What to do: give sudo's "
+            "password with --use-sudo-password (or as _sudo_password in the data), or give the account sudo without one"
+        )
+    if len(_entries(request.config)) == 1:
+        request.session.shouldfail = fault
+    pytest.fail(f"{entry.name}: {fault}", pytrace=False)
+
+
+@dataclass(frozen=True)
+class Served:
+    """One service of the host and the profile it serves."""
+
+    mini: Mini
+    service: ResolvedService
+    profile: Profile
+
+    @property
+    def url(self) -> str:
+        """Where its API answers, on the host itself."""
+        return f"http://127.0.0.1:{self.service.port}"
+
+    @property
+    def model(self) -> str:
+        """The name that its API gives the model."""
+        return self.service.command.served_model_name
+
+    def inspect(self, template: str) -> str:
+        """What Docker says of its container."""
+        name = shlex.quote(self.service.name)
+        return self.mini.text(f"timeout 20 docker container inspect --format {shlex.quote(template)} {name}")
+
+
+@pytest.fixture(scope="session")
+def services(mini: Mini) -> list[Served]:
+    """What the host serves. A check that asks for it is skipped where that is nothing."""
+    if not mini.settings.services:
+        pytest.skip("the inventory names no service")
+    return [Served(mini, service, service.profile) for service in mini.settings.resolved]

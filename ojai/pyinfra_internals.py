@@ -1,0 +1,62 @@
+"""Every name of pyinfra's and paramiko's insides that ojai uses: what their documentation does not promise.
+
+Import these from here, nowhere else (tests/unit/test_pyinfra_internals.py), so that a release that moves one fails in
+one place. pyinfra's command line patches the process that imports it (gevent); its names are imported when called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+try:
+    from paramiko import SSHException, Transport
+    from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, all_global_arguments, pop_global_arguments
+    from pyinfra.api.command import PyinfraCommand
+    from pyinfra.api.state import BaseStateCallback, StateStage
+    from pyinfra.connectors import ssh_util, util
+    from pyinfra.connectors.fake import FakeConnector
+    from pyinfra.connectors.local import LocalConnector
+    from pyinfra.connectors.ssh import SSHConnector
+    from pyinfra.connectors.util import CommandOutput, clear_askpass_cache, remove_any_sudo_askpass_file
+    from pyinfra.context import ctx_state
+except ImportError as error:  # pragma: no cover
+    raise ImportError(f"ojai needs pyinfra 3.10: {error}. What to do: install the release that ojai names.") from error
+
+__all__ = [
+    "CONNECTOR_ARGUMENT_KEYS",
+    "BaseStateCallback",
+    "CommandOutput",
+    "FakeConnector",
+    "LocalConnector",
+    "PyinfraCommand",
+    "SSHConnector",
+    "SSHException",
+    "StateStage",
+    "Transport",
+    "all_global_arguments",
+    "clear_askpass_cache",
+    "cli_module",
+    "ctx_state",
+    "make_inventory",
+    "parse_cli_arg",
+    "pop_global_arguments",
+    "remove_any_sudo_askpass_file",
+    "ssh_util",
+    "util",
+]
+
+
+def make_inventory(*args: Any, **kwargs: Any) -> Any:
+    """pyinfra's inventory from a file, as its command line reads it."""
+    return importlib.import_module("pyinfra_cli.inventory").make_inventory(*args, **kwargs)
+
+
+def parse_cli_arg(arg: str) -> Any:
+    """A value of ``--data``, as its command line reads it."""
+    return importlib.import_module("pyinfra_cli.util").parse_cli_arg(arg)
+
+
+def cli_module() -> Any:
+    """The module of its command line, which asks for passwords."""
+    return importlib.import_module("pyinfra_cli.cli")

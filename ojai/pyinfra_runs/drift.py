@@ -1,0 +1,49 @@
+"""Would the deploy change a host? A dry run that has to find nothing, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ojai.settings.inventory import Entry
+
+#: How the message of a host that gave no answer begins.
+UNREACHABLE = "cannot be reached"
+
+#: In place of the config.py beside the deploy, or in the current folder, where there is none.
+_CONFIG = {"_sudo": True, "_env": {"LC_ALL": "C.UTF-8"}}
+
+
+def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None) -> str | None:
+    """What the deploy would change on the host, or why it would refuse it; None when it finds nothing to do.
+
+    The host is handed over as data: the inventory is not read again. Raises ``subprocess.TimeoutExpired``.
+    """
+    deploy = deploy.resolve()
+    folder = next((place for place in (deploy.parent, Path.cwd()) if (place / "config.py").is_file()), None)
+    data = dict(entry.data) if folder else {**_CONFIG, **entry.data}
+    # Without -y this only looks; the plan names what a run would change.
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinfra", "--json", f"{__package__}.given_host.inventory", str(deploy)],
+        cwd=folder or deploy.parent,
+        input=json.dumps({"name": entry.name, "groups": entry.groups, "data": data}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_seconds,
+    )
+    if done.returncode != 0 and f"[{entry.name}] Connected" not in done.stderr:
+        return f"{UNREACHABLE} by pyinfra: {_reason(done.stderr, f'[{entry.name}] ').replace(f'[{entry.name}] ', '')}"
+    if done.returncode != 0:
+        return f"the next deploy would refuse: {_reason(done.stderr, 'preflight')}"
+    plan = json.loads(done.stdout)["plan"]
+    pending = [operation["name"] for operation in plan if entry.name in operation["hosts_with_change"]]
+    return f"the next deploy would: {'; '.join(pending)}" if pending else None
+
+
+def _reason(stderr: str, mark: str) -> str:
+    """The lines with this mark, from there on; else the last ones. All in one line."""
+    lines = [line.strip() for line in stderr.partition("--> Recap")[0].splitlines() if line.strip()]
+    return " ".join([line[line.index(mark) :] for line in lines if mark in line] or lines[-5:])

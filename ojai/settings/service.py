@@ -1,0 +1,120 @@
+"""The settings of one service: what it serves, where, and the choices in which it differs from its profile."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from ojai import engines, profiles
+from ojai.engines import ResolvedService
+from ojai.paths import ServicePaths
+from ojai.profiles import Features, Profile, ProfileError
+from ojai.profiles.features import OneLine
+from ojai.schema.errors import complete, refuse_flag_for_number
+from ojai.schema.expected import Choice, Expected
+from ojai.settings.types import Digest
+
+#: Units that hosts have anyway, and that a service must not be named like.
+SYSTEM_UNITS = frozenset(
+    {"containerd", "cron", "dbus", "docker", "networking", "rsyslog", "ssh", "sshd", "udev", "ufw"}
+)
+
+
+class ServiceSettings(ServicePaths, Features):
+    """One inference server: a profile, a port, and the choices in which it differs from the profile."""
+
+    name: Annotated[str, Expected("small letters, digits and -, a letter first, at most 63")] = Field(
+        "vllm-gemma4",
+        pattern=r"^[a-z][a-z0-9-]{0,62}$",
+        description="Name of the systemd unit and of the container.",
+        examples=["vllm-gemma4"],
+    )
+    engine: Literal["vllm"] = Field("vllm", description="The engine that serves the model.", examples=["vllm"])
+    profile: Annotated[str, Choice(profiles.names)] = Field(
+        "gemma-4-e4b", description="Name of a file in `profiles/`.", examples=["gemma-4-26b-a4b"]
+    )
+    port: int = Field(8000, ge=1, le=65535, description="TCP port of the API.", examples=[8000])
+    host: Annotated[str, Expected("an IP address")] = Field(
+        "0.0.0.0",
+        description="Address to listen on, as in the guides. `127.0.0.1` keeps it off the network: vLLM's API key "
+        "protects only part of its endpoints, so put a proxy in front of it before others can reach it.",
+        examples=["127.0.0.1"],
+    )
+    model: OneLine | None = Field(
+        None,
+        description="Model id instead of the profile's: a variant of the same model, since limits, parsers and memory "
+        "budget stay the profile's.",
+        examples=["google/gemma-4-E4B-it"],
+    )
+    image: Annotated[str | None, Expected("repository:tag, without a digest")] = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$",
+        description="Container image instead of the profile's, `repository:tag`.",
+        examples=["vllm/vllm-openai-rocm:v0.20.1"],
+    )
+    image_digest: Digest | None = Field(
+        None, description="Digest that the image must have; pulled by it.", examples=["sha256:" + "0" * 64]
+    )
+    start_timeout: int = Field(
+        1800,
+        ge=1,
+        le=86400,
+        description="Seconds that the model may take to load, compile and answer /health.",
+        examples=[600],
+    )
+    stop_timeout: int = Field(
+        120, ge=1, le=3600, description="Seconds to stop in: TunableOp writes its file only at exit.", examples=[300]
+    )
+
+    _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
+
+    @field_validator("host")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        return str(ipaddress.ip_address(value))
+
+    @field_validator("name")
+    @classmethod
+    def _not_a_system_unit(cls, value: str) -> str:
+        if value in SYSTEM_UNITS or value.startswith("systemd-"):
+            raise complete(
+                f"{value}.service is a unit of the system, which this one would override; choose another name"
+            )
+        return value
+
+    @field_validator("profile")
+    @classmethod
+    def _known_profile(cls, value: str) -> str:
+        try:
+            profiles.load(value)
+        except ProfileError as error:
+            raise complete(str(error)) from None
+        return value
+
+    @property
+    def features(self) -> Features:
+        """The choices alone, without what makes it a service."""
+        return Features.model_validate({name: getattr(self, name) for name in Features.model_fields})
+
+    def resolve(self, *, accelerator: str, data_directory: str, profile: Profile | None = None) -> ResolvedService:
+        """The service with its profile's facts and choices; what cannot work is in its ``refusals``.
+
+        ``profile``: in place of the one that it names. Raises ``ProfileError`` or ``ValidationError`` where a choice
+        contradicts one of the profile's.
+        """
+        profile = profile or profiles.load(self.profile)
+        # Another image than the profile's does not have the profile's digest.
+        digest = self.image_digest or (profile.image_digest if self.image is None else None)
+        return ResolvedService(
+            engine=engines.get(self.engine),
+            profile=profile,
+            features=profiles.effective(profile, self.features),
+            accelerator=accelerator,
+            data_directory=data_directory,
+            image=(self.image or profile.image) + (f"@{digest}" if digest else ""),
+            model=self.model or profile.model,
+            model_named=self.model is not None,
+            **{name: getattr(self, name) for name in ("name", "host", "port", "start_timeout", "stop_timeout")},
+        )

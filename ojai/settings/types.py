@@ -1,0 +1,44 @@
+"""Types of single values that several settings have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from ojai.schema.expected import Expected
+from ojai.sizes import Bytes, parse_memory
+
+Fingerprint = Annotated[
+    str,
+    Field(pattern=r"^([0-9A-Fa-f]{40}|([0-9A-Fa-f]{4} +){9}[0-9A-Fa-f]{4})$"),
+    Expected("a key's whole fingerprint: 40 hexadecimal digits, spaces between groups of four allowed"),
+]
+Url = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s\"']+[^\s\"'/]$"),
+    Expected("an address with http:// or https://, without a slash at its end"),
+]
+UnixName = Annotated[
+    str,
+    Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$"),
+    Expected("a Linux account: small letters, digits, - and _, at most 32, no digit first"),
+]
+Package = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$"),
+    Expected("a Debian package's name: small letters, digits, +, - and ."),
+]
+AbsolutePath = Annotated[
+    str,
+    Field(pattern=r"^/[A-Za-z0-9._/-]*[A-Za-z0-9._-]$"),
+    Expected("an absolute path of letters, digits, ., _ and -, without a slash at its end"),
+]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$"), Expected("sha256: and 64 hexadecimal digits")]
+Amount = Annotated[Bytes, Expected("an amount of memory or disk such as 64GiB, or a number of bytes")]
+Memory = Annotated[int, BeforeValidator(parse_memory), Expected("an amount of memory such as 64GiB, 1 GiB at least")]
+KernelParameter = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$"),
+    Expected("a kernel parameter with its dots, such as vm.swappiness"),
+]

@@ -1,0 +1,191 @@
+"""Run failure tests in the lab, and write what came of them to docs/reference.
+
+    python -m tests.lab.run drift|interruptions|upgrades [--on vm|container] [--only NAME …] [--resume]
+
+The cases are in tests/lab/cases. Each result is kept in tests/lab/results as soon as it is there, and the page is
+written from all of them. Exit status 1 when a case failed, 2 for a wrong call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ojai.lab.errors import LabError
+from tests.lab import backends, drift, interruptions, pages, results, upgrades
+from tests.lab.backends import say
+from tests.lab.cases import DRIFT, INTERRUPTIONS, UPGRADES
+from tests.lab.machine import ROOT
+
+Found = Generator[tuple[str, results.Record], None, None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of failure test. ``page``: what writes the page ``page_name``."""
+
+    cases: Sequence[Any]
+    page: Callable[[pages.Records], str]
+    page_name: str
+
+    @property
+    def path(self) -> Path:
+        """The page."""
+        return results.REFERENCE / self.page_name
+
+
+KINDS = {
+    "drift": Kind(DRIFT, pages.drift, "drift.md"),
+    "interruptions": Kind(INTERRUPTIONS, pages.interruptions, "interruptions.md"),
+    "upgrades": Kind(UPGRADES, pages.upgrades, "failed-upgrades.md"),
+}
+
+
+def fits(kind: str, case: Any, on: str) -> bool:
+    """Whether a case can be run on a machine of this kind."""
+    if kind == "interruptions":
+        return interruptions.fits_container(case) == (on == "container")
+    return on == "vm" or (kind == "drift" and drift.fits_container(case))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.lab.run", description=(__doc__ or "").splitlines()[0])
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--only", nargs="+", action="extend", default=[], metavar="NAME", help="only these cases")
+    common.add_argument("--resume", action="store_true", help="leave out the cases that passed before")
+    common.add_argument("--list", action="store_true", help="list the cases and exit")
+    common.add_argument("--page", action="store_true", help="write the page from the results and exit")
+    common.add_argument("--fresh", action="store_true", help="make the virtual machine and its snapshots anew")
+    common.add_argument("--keep", action="store_true", help="leave the machine running at the end")
+    kinds = made.add_subparsers(dest="kind", required=True)
+    one = kinds.add_parser("drift", parents=[common], help="break what the deploy manages")
+    one.add_argument("--on", choices=["vm", "container"], default="vm", help="the machine (default: vm)")
+    one.add_argument("--role", nargs="+", action="extend", default=[], help="only cases of these roles")
+    one.add_argument("--solo", action="store_true", help="run each case by itself")
+    one.add_argument(
+        "--chain", type=int, default=1, metavar="N", help="run N batches before the whole is checked; faster"
+    )
+    two = kinds.add_parser("interruptions", parents=[common], help="cut a first deploy off")
+    two.add_argument("--on", choices=["vm", "container"], help="the machine (default: each case where it belongs)")
+    three = kinds.add_parser("upgrades", parents=[common], help="upgrade a service in ways that fail")
+    three.add_argument("--on", choices=["vm"], default="vm", help="the machine: a service needs a GPU")
+    return made
+
+
+def choose(options: argparse.Namespace, records: pages.Records) -> list[Any]:
+    """The cases that the options ask for. ValueError for a name or a role that there is not."""
+    cases = KINDS[options.kind].cases
+    names = {case.name for case in cases}
+    roles = set(getattr(options, "role", []))
+    for word in options.only:
+        if word not in names:
+            raise ValueError(f"no case is called {word!r}; --list shows their names")
+    unknown = roles - {getattr(case, "role", "") for case in cases}
+    if unknown:
+        raise ValueError(f"no case is of the role {', '.join(sorted(unknown))}")
+    return [
+        case
+        for case in cases
+        if (not options.only or case.name in options.only)
+        and (not roles or case.role in roles)
+        and not (options.resume and records.get(case.name, {"passed": False})["passed"])
+    ]
+
+
+def run(options: argparse.Namespace, cases: Sequence[Any], on: str) -> Found:
+    """Run the cases on one kind of machine; yields each case's name and record."""
+    folder = Path(os.environ.get("OJAI_LAB_DIR") or ROOT / f".lab-{options.kind}").resolve()
+    if on == "container":
+        contained = backends.container(folder.with_name(f"{folder.name}-container"))
+        try:
+            if options.kind == "drift":
+                yield from drift.on_container(contained, drift.plan(cases, options.solo), options.chain)
+            else:
+                yield from interruptions.on_container(contained, cases)
+        finally:
+            if not options.keep:
+                contained.stop()
+        return
+    host = backends.virtual_machine(folder)
+    if options.fresh:
+        host.stop(destroy=True)
+    try:
+        if options.kind == "drift":
+            yield from drift.on_vm(host, drift.plan(cases, options.solo), options.chain)
+        elif options.kind == "interruptions":
+            yield from interruptions.on_vm(host, cases)
+        else:
+            yield from upgrades.on_vm(host, cases)
+    finally:
+        if not options.keep:
+            # Failed upgrades start from no snapshot, so nothing of their machine is worth keeping.
+            host.stop(destroy=options.kind == "upgrades")
+
+
+def remember(kind: str, name: str, record: results.Record) -> None:
+    """Keep a case's record, drop those of cases that there are no more, and write the page."""
+    found = {**results.load(kind), name: record}
+    kept = {case.name: found[case.name] for case in KINDS[kind].cases if case.name in found}
+    results.save(kind, kept)
+    KINDS[kind].path.write_text(KINDS[kind].page(kept))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the chosen cases; 0 when all of them passed."""
+    options = parser().parse_args(argv)
+    kind = KINDS[options.kind]
+    records = results.load(options.kind)
+    if options.page:
+        kind.path.write_text(kind.page(records))
+        return 0
+    try:
+        chosen = choose(options, records)
+    except ValueError as error:
+        print(f"{options.kind}: {error}", file=sys.stderr)
+        return 2
+    machines = [options.on] if options.on else ["container", "vm"]
+    planned = {on: [case for case in chosen if fits(options.kind, case, on)] for on in machines}
+    unfit = [case.name for case in chosen if not any(case in cases for cases in planned.values())]
+    if options.only and unfit:
+        print(f"{options.kind}: not on a {options.on}: {'; '.join(unfit)}", file=sys.stderr)
+        return 2
+    if options.list:
+        for on, cases in planned.items():
+            for case in cases:
+                print(f"{on:10} {case.name}")
+        return 0
+    started = time.monotonic()
+    failed: dict[str, list[str]] = {}
+    done = 0
+    try:
+        for on, cases in planned.items():
+            if not cases:
+                continue
+            say(f"{len(cases)} cases on a {on}, commit {results.commit()}")
+            with closing(run(options, cases, on)) as found:
+                for name, record in found:
+                    remember(options.kind, name, record)
+                    done += 1
+                    say(f"  {'passed' if record['passed'] else 'FAILED'}: {name}")
+                    for failure in record["failures"]:
+                        failed.setdefault(name, []).append(failure)
+                        say(f"    {failure}")
+    except (LabError, TimeoutError) as error:
+        print(f"{options.kind}: {error}", file=sys.stderr)
+        return 1
+    say(f"{done - len(failed)} of {done} passed in {(time.monotonic() - started) / 60:.0f} min")
+    for name, failures in failed.items():
+        say(f"FAILED: {name}: {failures[0]}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
