@@ -27,7 +27,7 @@ lab-down: setup ## stop the lab; nothing is left running
 	$(BIN)/ojai lab down
 
 test: ## everything: style, types, unit, roles, and the deploy on a real virtual machine
-	@MAKE='$(MAKE)' tools/suites.sh lint unit molecule lab-test
+	@MAKE='$(MAKE)' tools/suites.sh lint unit package molecule lab-test
 
 lint: setup ## ruff, mypy and shellcheck
 	$(BIN)/ruff check .

@@ -19,14 +19,15 @@ def provision(host: Host) -> bool:
     configure_connection(host)
     settings = settings_of(host)
     if settings.removed:
-        vllm.remove(settings=settings)
-        caches.remove(settings=settings)
-        docker.remove(settings=settings)
-        rocm.remove(settings=settings)
-        sysctl.remove(settings=settings)
-        groups.remove(settings=settings)
-        kernel.remove(settings=settings)
-        ledger.remove()  # what the others read, so last
+        if preflight.understands():  # refuses what a newer ojai wrote
+            vllm.remove(settings=settings)
+            caches.remove(settings=settings)
+            docker.remove(settings=settings)
+            rocm.remove(settings=settings)
+            sysctl.remove(settings=settings)
+            groups.remove(settings=settings)
+            kernel.remove(settings=settings)
+            ledger.remove()  # what the others read, so last
         return False
     if not preflight.passes(settings=settings):  # refuses before anything is changed
         return False

@@ -1,5 +1,5 @@
 """``python -m ojai``: the same as the ``ojai`` command."""
 
-from ojai.cli import main
+from ojai.cli import run
 
-main(prog_name="ojai")
+run()

@@ -42,5 +42,10 @@ class LazyGroup(click.Group):
 @click.version_option(ojai.__version__)
 def main() -> None:
     """Provision, check and run Gemma 4 inference hosts on AMD Ryzen AI mini-PCs."""
+
+
+def run() -> None:
+    """The ``ojai`` command as it is installed."""
     # The processes that commands start import nothing from the folder they run in: an inventory may be called ojai.py.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
+    main(prog_name="ojai")

@@ -1,4 +1,4 @@
-"""Catalogues of failures: what a line in a journal, or of a command that failed, means, and what mends it."""
+"""Known failures: what a line in a journal, or in the output of a failed command, means, and how to fix it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ojai import resources
 
 
 class Finding(BaseModel):
-    """One known failure. ``pattern`` is a regular expression that is looked for in every line."""
+    """One known failure. ``pattern`` is a regular expression that is searched for in each line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,7 +23,7 @@ class Finding(BaseModel):
     source: str
 
 
-#: ``failures``: of a server that starts, from the guides. ``failures-installing``: of what fetches and installs.
+#: ``failures``: of a server that starts, from the guides. ``failures-installing``: of downloads and installations.
 Catalogue = Literal["failures", "failures-installing"]
 
 
@@ -34,6 +34,6 @@ def catalogue(name: Catalogue = "failures") -> tuple[Finding, ...]:
 
 
 def explain(lines: Iterable[str], name: Catalogue = "failures") -> list[Finding]:
-    """The findings whose pattern is in one of ``lines``, each once, in the catalogue's order; at most three."""
+    """The findings whose pattern matches one of ``lines``, each once, in the order of the catalogue; at most three."""
     text = "\n".join(lines)
     return [finding for finding in catalogue(name) if re.search(finding.pattern, text)][:3]

@@ -75,6 +75,21 @@ def resolved(inventory: str, limit: tuple[str, ...]) -> tuple[str, list[Entry]]:
         raise click.UsageError(str(error)) from None
 
 
+def find_deploy(inventory: str) -> Path:
+    """The deploy.py beside the inventory, in the folder above, or in the current folder; else ojai's own."""
+    folder = Path(inventory).resolve().parent if Path(inventory).is_file() else Path.cwd()
+    found = (place / "deploy.py" for place in (folder, folder.parent, Path.cwd()))
+    return next((path for path in found if path.is_file()), resources.DEPLOY).resolve()
+
+
+def sudo_password() -> str:
+    """Ask for sudo's password; where there is no terminal, read it from standard input."""
+    given = getpass("sudo password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    if not given:
+        raise click.UsageError("--use-sudo-password: found neither a terminal to ask on nor a line on standard input")
+    return given
+
+
 class Amount(click.ParamType[int]):
     """An amount of memory on the command line: "64GiB", "16 GB"; with ``parse``, see `ojai.sizes`."""
 
@@ -123,18 +138,3 @@ class AcceleratorName(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The accelerators that begin so."""
         return [CompletionItem(name) for name in accelerators.names() if name.startswith(incomplete)]
-
-
-def find_deploy(inventory: str) -> Path:
-    """The deploy.py beside the inventory, in the folder above, or in the current folder; else ojai's own."""
-    folder = Path(inventory).resolve().parent if Path(inventory).is_file() else Path.cwd()
-    found = (place / "deploy.py" for place in (folder, folder.parent, Path.cwd()))
-    return next((path for path in found if path.is_file()), resources.DEPLOY).resolve()
-
-
-def sudo_password() -> str:
-    """Ask for sudo's password; where there is no terminal, read it from standard input."""
-    given = getpass("sudo password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-    if not given:
-        raise click.UsageError("--use-sudo-password: found neither a terminal to ask on nor a line on standard input")
-    return given

@@ -7,6 +7,10 @@ from typing import Protocol
 UNITS = "/etc/systemd/system"
 SECRETS = "/etc/ojai"
 
+#: Version of the format of what a host keeps under /var/lib/ojai: the ledger and the releases. Version 0 is the same
+#: format from before it had a number.
+SCHEMA = 1
+
 
 def unit_file(name: str) -> str:
     """The systemd unit of the service of this name."""

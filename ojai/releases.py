@@ -1,8 +1,8 @@
-"""A release: all that a host served at the end of a deploy, as it was kept on the host to go back to.
+"""A release: everything that a host served at the end of a deploy, saved on the host to roll back to.
 
-Two are kept under :data:`FOLDER`: ``healthy``, the last that was seen to serve, and ``previous``, the one before it.
-Each is a folder (root only: it holds the environment files) with every service's unit and environment file and a
-``release.json``; its images have a tag of their own, so that ``docker image prune`` leaves them.
+There are two under :data:`FOLDER`: ``healthy``, the last one in which every service became ready, and ``previous``, the
+one before it. Each is a folder (only for root: it contains the environment files) with the unit and environment file of
+every service and a ``release.json``. Its images have tags of their own, so that ``docker image prune`` leaves them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ojai.paths import ServicePaths
 
 FOLDER = "/var/lib/ojai/releases"
 
-#: Says which release (its ``kept``) the host is on its way back to, from before the first change until it serves.
+#: Holds the ``kept`` of the release that a rollback restores, from before the first change until it serves.
 PENDING_ROLLBACK = f"{FOLDER}/going"
 
-#: Name of a kept release.
+#: Name of a saved release.
 Slot = Literal["healthy", "previous"]
 SLOTS: tuple[Slot, ...] = ("healthy", "previous")
 
@@ -52,8 +52,12 @@ def serving_of(service: ResolvedService) -> Serving:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a service consists of: SHA-256 of its two files (empty for one that is not there), its image's id and one
-    digest by which a registry knows it (empty for an image that came from none)."""
+    """What a service consists of.
+
+    + unit, env: SHA-256 of its two files, empty for one that does not exist
+    + image_id: id of its image
+    + digest: a registry digest of the image, empty for one that came from no registry
+    """
 
     unit: str = ""
     env: str = ""
@@ -76,17 +80,22 @@ class Released:
 
 @dataclass(frozen=True)
 class Release:
-    """Everything a host served; ``kept`` is the time (UTC, ISO 8601) at which it was seen to be healthy."""
+    """Everything that a host served.
+
+    + kept: when it was saved (UTC, ISO 8601)
+    + schema: version of the format (see :data:`ojai.paths.SCHEMA`)
+    """
 
     kept: str
     services: tuple[Released, ...]
+    schema: int = 0
 
     def same_as(self, services: Sequence[Released]) -> bool:
-        """Whether these are the services of this release. How long one may take to start is no part of it."""
+        """Whether these are the services of this release; how long one may take to start does not matter."""
         mine = {replace(released.serving, timeout=0): released.contents.same_as for released in self.services}
         return mine == {replace(released.serving, timeout=0): released.contents.same_as for released in services}
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """One line for a person."""
         parts = [f"{r.serving.name} ({r.serving.model} on port {r.serving.port})" for r in self.services]
         return f"the release of {self.kept}: {', '.join(parts) or 'no service'}"
@@ -109,5 +118,5 @@ def from_json(text: bytes | str) -> Release | None:
 
 
 def tag(name: str, slot: Slot) -> str:
-    """The tag by which a kept release holds on to a service's image."""
+    """The tag with which a saved release holds a service's image."""
     return f"ojai-release:{name}-{slot}"

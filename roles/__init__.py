@@ -1,1 +1,1 @@
-"""One module per role: what a part of the machine should be, and how it is removed. `deploy.py` has their order."""
+"""One module per role: ``apply`` sets up a part of the machine, ``remove`` takes it away. deploy.py has their order."""

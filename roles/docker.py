@@ -1,4 +1,4 @@
-"""Docker Engine, from Ubuntu's archive or Docker's own, and the few daemon settings that an inference host needs."""
+"""Docker Engine. Owns its packages, apt source and key, and our settings in daemon.json (logs, registry mirrors)."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
 SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
 DAEMON = "/etc/docker/daemon.json"
 LOG_DRIVER = "json-file"
-#: What the engine makes and its packages leave: state of a program that nothing else reads, folders, groups.
+#: What the packages leave behind: data of a program that nothing else reads, folders, groups.
 STATE = ["containerd:/var/lib/containerd", "containerd:/etc/cni"]
 FOLDERS = ["/var/lib/docker"]
 GROUPS = ["docker"]
-#: Units that docker.service pulls in by itself, unless they are masked.
+#: Units that docker.service starts, unless they are masked.
 NEEDED = ["containerd.service", "docker.socket"]
 PACKAGES = {
     "ubuntu": ["docker.io"],
@@ -24,7 +24,7 @@ PACKAGES = {
 
 
 def daemon_values(settings: HostSettings) -> dict[str, Any]:
-    """Our part of daemon.json: logs that turn, and mirrors where there are any."""
+    """Our part of daemon.json: log rotation, and registry mirrors if there are any."""
     values: dict[str, Any] = {
         "log-driver": LOG_DRIVER,
         "log-opts": {
@@ -38,22 +38,22 @@ def daemon_values(settings: HostSettings) -> dict[str, Any]:
 
 
 def package_names(settings: HostSettings) -> list[str]:
-    """The engine's packages: as set, else those of the chosen archive."""
+    """The engine's packages: those of the settings, else those of the chosen archive."""
     return list(settings.docker_packages or PACKAGES[settings.docker_source])
 
 
 @deploy("Docker")
 def tidy(*, settings: HostSettings) -> None:
-    """What an earlier choice of archive left is gone before anything reads the package lists: it may not answer."""
+    """Remove the source of an earlier choice of archive before apt reads it: that archive may not answer."""
     if settings.docker_source != "docker":
         files.absent(name="Remove Docker's own apt source", paths=[SOURCE, KEYRING])
 
 
 @deploy("Docker")
 def apply(*, settings: HostSettings) -> None:
-    """Packages, configuration, then the daemon."""
+    """Configure, install and start Docker, and check that it runs with our settings."""
     if settings.docker_source == "docker":
-        apt.packages(name="Install key download tools", names=["ca-certificates", "curl", "gpg"])
+        apt.packages(name="Install curl, gpg and CA certificates", names=["ca-certificates", "curl", "gpg"])
         apt.keyring(
             name="Install Docker's signing key",
             path=KEYRING,
@@ -69,7 +69,7 @@ def apply(*, settings: HostSettings) -> None:
             ),
         )
         apt.refreshed(name="Update Docker's package lists", inputs=[SOURCE, KEYRING])
-    # Before the packages, so that the daemon's first start already reads it. Other people's keys in it stay.
+    # Before the packages, so that the first start of the daemon reads it. Settings of others in it stay.
     files.json_merged(name="Configure the Docker daemon", path=DAEMON, values=daemon_values(settings))
     apt.packages(
         name="Install Docker Engine", names=package_names(settings), state=STATE, folders=FOLDERS, groups=GROUPS
@@ -85,7 +85,7 @@ def apply(*, settings: HostSettings) -> None:
 
 @deploy("Docker: removal")
 def remove(*, settings: HostSettings) -> None:
-    """Our keys in daemon.json, the packages that were installed, source and key."""
+    """Remove our settings in daemon.json, the packages that were installed, source and key."""
     files.json_unmerged(name="Remove our settings from daemon.json", path=DAEMON)
     apt.packages_removed(
         name="Remove Docker Engine", names=[*package_names(settings), *PACKAGES["ubuntu"], *PACKAGES["docker"]]

@@ -1,17 +1,17 @@
-"""Who may use the GPU: the groups that own /dev/kfd and /dev/dri, and their members."""
+"""Who may use the GPU. Owns the groups of /dev/kfd and /dev/dri, and the membership of ``gpu_users`` in them."""
 
 from pyinfra.api.deploy import deploy
 
 from ojai.operations import groups
 from ojai.settings import HostSettings
 
-#: udev gives /dev/kfd and renderD* to `render`, card* to `video`. Their numbers differ from host to host.
+#: udev's rules: `render` for /dev/kfd and renderD*, `video` for card*. Their numbers differ from host to host.
 GROUPS = ["video", "render"]
 
 
 @deploy("Groups")
 def apply(*, settings: HostSettings) -> None:
-    """The groups exist and the named users are in them."""
+    """Create the groups, set the group of the devices, add the users."""
     groups.system_groups(
         name="Create the groups video and render",
         names=GROUPS,
@@ -28,5 +28,5 @@ def apply(*, settings: HostSettings) -> None:
 
 @deploy("Groups: removal")
 def remove(*, settings: HostSettings) -> None:
-    """Memberships and groups that were added are gone."""
+    """Remove the memberships and groups that were added."""
     groups.memberships_removed(name="Remove added group memberships and groups")

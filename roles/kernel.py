@@ -1,4 +1,4 @@
-"""The kernel that AMD's ROCm page asks for on Ryzen APUs, running and not only installed; and its TTM limit."""
+"""The kernel that AMD requires for ROCm on Ryzen APUs, installed and running. Owns its package and the TTM limit."""
 
 from pyinfra.api.deploy import deploy
 
@@ -6,20 +6,20 @@ from ojai.operations import apt, kernel
 from ojai.settings import HostSettings
 from ojai.sizes import PAGE_BYTES
 
-#: In /run, so that a reboot takes it away.
+#: In /run, so that a reboot deletes it.
 REBOOT_MARKER = "/run/ojai-reboot-required"
 
 TTM_OPTIONS = "/etc/modprobe.d/ojai-ttm.conf"
 
 
 def pages_of(settings: HostSettings) -> int | None:
-    """The limit in pages of 4096 bytes with the regime `gtt`; None with `carveout`."""
+    """The TTM limit in pages of 4096 bytes with the regime `gtt`; None with `carveout`."""
     return settings.gtt_limit // PAGE_BYTES if settings.memory_regime == "gtt" and settings.gtt_limit else None
 
 
 @deploy("Kernel")
 def apply(*, settings: HostSettings) -> None:
-    """Install the kernel metapackage, reboot into it when another runs, and see that it is new enough."""
+    """Install the kernel metapackage, reboot if another kernel runs, and check that it is new enough."""
     apt.packages(
         name="Install the kernel metapackage",
         names=[settings.kernel_package],
@@ -46,12 +46,12 @@ def apply(*, settings: HostSettings) -> None:
         flavour=settings.kernel_flavour,
         floor=settings.floor,
         why="ROCm's page on RDNA 3.5: older ones lack KFD's queue and memory checks",
-        # `never` reports and carries on: the operator has said that the reboot is theirs.
+        # With `never` the operator reboots, so an old kernel is only reported.
         strict=settings.kernel_reboot != "never",
     )
 
 
 @deploy("Kernel: removal")
 def remove(*, settings: HostSettings) -> None:
-    """The TTM limit goes; the kernel stays, since taking away the one that runs could leave a host without one."""
+    """Remove the TTM limit. The kernel stays: without the one that runs, the host might have none."""
     kernel.ttm_limit_removed(name="Remove the TTM page limit", path=TTM_OPTIONS, marker=REBOOT_MARKER)

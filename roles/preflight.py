@@ -7,9 +7,9 @@ from pyinfra.api.exceptions import DeployError
 
 from ojai.connection import refused_by_sudo
 from ojai.connection.recap import note_refusal
-from ojai.facts.report import HostReport
+from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight.host import budgets, fact_arguments, failed_checks
+from ojai.preflight.host import budgets, fact_arguments, failed_checks, newer
 from ojai.settings import HostSettings
 
 #: Hosts whose GPU memory could not be read yet.
@@ -43,6 +43,12 @@ def passes(*, settings: HostSettings) -> bool:
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
     return True
+
+
+def understands() -> bool:
+    """Whether ojai's notes on the host can be read: all that removal and rollback ask before they change anything."""
+    found = list(newer(host.get_fact(HostReport) or Report()))
+    return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
 
 
 def once_booted(*, settings: HostSettings) -> None:

@@ -1,4 +1,7 @@
-"""AMD's ROCm packages: key by fingerprint, one source, one pin; no installer script and no DKMS driver."""
+"""ROCm from AMD's apt repository, without installer script or DKMS driver.
+
+Owns the signing key, one source, one pin, the packages, and the loader path.
+"""
 
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
@@ -14,9 +17,9 @@ TOOLS = ["ca-certificates", "curl", "gpg"]
 
 
 def source_text(settings: HostSettings) -> str:
-    """The deb822 source: one stanza for each of AMD's repositories.
+    """The deb822 source, a stanza for each of AMD's repositories.
 
-    amdgpu/7.2/ubuntu, which some guides add, does not exist; the driver is the kernel's own.
+    amdgpu/7.2/ubuntu, which some guides add, does not exist: the driver is part of the kernel.
     """
     channel = settings.channel
     paths = [channel.rocm_path, *([channel.graphics_path] if settings.rocm_graphics else [])]
@@ -30,9 +33,9 @@ def source_text(settings: HostSettings) -> str:
 
 @deploy("ROCm")
 def apply(*, settings: HostSettings) -> None:
-    """The source that AMD's page describes, verified, and the packages that a Docker host needs."""
+    """Add the source from AMD's page, verify its key, and install the packages that a Docker host needs."""
     channel = settings.channel
-    apt.packages(name="Install key download tools", names=TOOLS)
+    apt.packages(name="Install curl, gpg and CA certificates", names=TOOLS)
     apt.keyring(
         name="Install AMD's signing key",
         path=KEYRING,
@@ -43,7 +46,7 @@ def apply(*, settings: HostSettings) -> None:
     files.text_file(
         name="Pin AMD's packages above Ubuntu's",
         path=PIN,
-        # AMD's page: without it ROCm packages of Ubuntu's universe can mix in.
+        # From AMD's page: without it, ROCm packages of Ubuntu's universe can be mixed in.
         text=f"# Made by ojai.\nPackage: *\nPin: release o={channel.origin}\nPin-Priority: 600\n",
     )
     apt.refreshed(name="Update the package lists", inputs=[ROCM_SOURCE, PIN, KEYRING])
@@ -63,8 +66,8 @@ def apply(*, settings: HostSettings) -> None:
         output="/etc/ld.so.cache",
         inputs=[LOADER],
         command="ldconfig",
-        # A cache that is newer can still be cut short, or made while the drop-in was not there.
-        # With an empty one `ldconfig -p` ends well and names nothing.
+        # A newer cache can still be truncated, or made without the drop-in. With an empty cache `ldconfig -p` succeeds
+        # and prints nothing.
         sound=f"ldconfig -p | grep -qF '=> /' && for lib in {channel.tree}/lib/*.so.*; do "
         '[ ! -e "$lib" ] || ldconfig -p | grep -qF "=> ${lib%/*}/"; done',
     )
@@ -72,9 +75,9 @@ def apply(*, settings: HostSettings) -> None:
 
 @deploy("ROCm: removal")
 def remove(*, settings: HostSettings) -> None:
-    """Packages, then loader path, pin, source and key."""
+    """Remove the packages, then loader path, pin, source and key."""
     apt.packages_removed(name="Remove ROCm packages", names=[*settings.rocm_packages, "migraphx"])
     gone = files.absent(name="Remove source, pin, key and loader path", paths=[LOADER, PIN, ROCM_SOURCE, KEYRING])
     server.shell(name="Refresh the loader cache", commands=["ldconfig"], _if=gone.did_change)
-    apt.packages_removed(name="Remove key download tools", names=TOOLS)
+    apt.packages_removed(name="Remove curl, gpg and CA certificates", names=TOOLS)
     apt.lists_removed(name="Remove the package lists", uris=[settings.channel.mirror])

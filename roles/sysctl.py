@@ -1,11 +1,14 @@
-"""Kernel parameters: above all vm.overcommit_memory, without which a 46.5 GB shard cannot be mapped."""
+"""Kernel parameters, above all vm.overcommit_memory, without which a 46.5 GB shard cannot be mapped.
+
+Owns one drop-in.
+"""
 
 from pyinfra.api.deploy import deploy
 
 from ojai.operations import files, sysctl
 from ojai.settings import HostSettings
 
-# Sorts after 99-sysctl.conf (which is /etc/sysctl.conf on Ubuntu) and after other people's 99- files.
+#: Sorts after 99-sysctl.conf (/etc/sysctl.conf on Ubuntu) and other 99- files.
 DROP_IN = "/etc/sysctl.d/99-zz-ojai.conf"
 HEADER = """\
 # Made by ojai: kernel parameters of an inference host.
@@ -16,7 +19,7 @@ HEADER = """\
 
 @deploy("Sysctl")
 def apply(*, settings: HostSettings) -> None:
-    """One drop-in, in force now and after the next boot."""
+    """Set the parameters, now and after every boot."""
     sysctl.drop_in(
         name="Set kernel parameters",
         path=DROP_IN,
@@ -27,6 +30,6 @@ def apply(*, settings: HostSettings) -> None:
 
 @deploy("Sysctl: removal")
 def remove(*, settings: HostSettings) -> None:
-    """The drop-in is gone, and the values that were in force before it are in force again."""
+    """Remove the drop-in and restore the values from before it."""
     files.absent(name="Remove the sysctl drop-in", paths=[DROP_IN])
     sysctl.restored(name="Restore previous kernel parameters")

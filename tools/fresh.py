@@ -35,19 +35,7 @@ HANDED_IN = (
 """Where this machine says how its registries are reached. ca-certificates takes the last up when it is installed."""
 APT_SETTING = re.compile(r"Acquire::(https?|Check-|Retries)", re.IGNORECASE)
 VARIABLE = re.compile(r"PIP_|.*_proxy$", re.IGNORECASE)
-ENTER = """
-set -eu
-mount --bind "$1" "$1"
-cd "$1"
-mount --rbind /dev dev
-mount --rbind /sys sys
-mount -t proc proc proc
-mount -t tmpfs tmpfs run
-mount --move . /
-chroot . make -C /root/ojai "$2" || exit
-"""
-"""Shell program, in new namespaces: make the first argument the root directory and run make there. It is the
-namespace's first process, so it stays and collects what others leave."""
+ENTER = Path(__file__).with_name("enter.sh")
 
 
 def remove(release: str) -> None:
@@ -89,9 +77,10 @@ def make(release: str, target: str) -> None:
     log = PLACE / f"{release}-{target}.log"
     log.unlink(missing_ok=True)
     words = [f"{name}={value}" for name, value in {**given, **home}.items()]
-    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    # If this program is killed, all that runs in the root ends too.
+    namespaces = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
     run(
-        as_root(["env", "-i", *words, *namespaces, "sh", "-c", ENTER, "enter", str(PLACE / release), target]),
+        as_root(["env", "-i", *words, *namespaces, str(ENTER), str(PLACE / release), target]),
         what=f"make {target} on a bare {release}",
         log=log,
     )

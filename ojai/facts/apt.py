@@ -1,4 +1,4 @@
-"""What apt and dpkg say."""
+"""What apt and dpkg report."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
+from ojai.facts import Lines, Yes, script
+
 
 @dataclass(frozen=True)
 class Packages:
     """State of the packages that were asked about.
 
-    ``installed``: name -> version, fully installed ones only. ``left``: those that are neither that nor wholly gone
-    (removed but for their configuration, or in the middle of it). ``broken``: packages that dpkg left half done, and
-    ``unmet``: what installed packages depend on and nothing installed provides (any package, not only those asked
-    about). ``held``: those that are on hold. ``altered``: name -> its files that are gone or not as they were
-    installed (configuration files, and documentation that was left out, do not count). ``lists_age``: seconds since
-    the last ``apt-get update`` that reached its end, None when there was none.
+    + installed: name -> version of those that are fully installed
+    + left: names of those that are neither that nor purged
+    + broken: packages, of all, that dpkg left half done
+    + unmet: dependencies of installed packages, of all, that nothing installed provides
+    + held: names of those that are on hold
+    + altered: name -> its files that are gone or changed (not configuration, nor documentation that was left out)
+    + lists_age: seconds since the last complete ``apt-get update``, None without one
     """
 
     installed: dict[str, str] = field(default_factory=dict)
@@ -30,29 +33,57 @@ class Packages:
     lists_age: int | None = None
 
 
-#: Prints what installed packages depend on and nothing installed provides. Versions are left to apt: this is asked
-#: on every run, and `apt-get check` takes seconds on a slow machine.
-_UNMET = r"""
-dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Provides}\t${Pre-Depends}, ${Depends}\n' | awk -F '\t' '
-function plain(text) { sub(/\(.*/, "", text); sub(/:[a-z0-9]+ *$/, "", text); gsub(/ /, "", text); return text }
-$1 == "installed" || $1 ~ /^triggers-/ {
-  have[$2]; n = split($3, given, ","); for (i = 1; i <= n; i++) have[plain(given[i])]; wants[$2] = $4 }
-END { for (name in wants) { n = split(wants[name], needs, ","); for (i = 1; i <= n; i++) {
-  met = 0; m = split(needs[i], ways, "|")
-  for (j = 1; j <= m; j++) { way = plain(ways[j]); if (way == "" || way in have) met = 1 }
-  if (m && !met) print "unmet\t" plain(ways[1]) } } }' | sort -u
-"""
-
-#: Prints the files of package $1 that are gone or were changed.
+#: Prints the files of package $1 that are gone or changed.
 ALTERED = (
     'dpkg --verify "$1" 2>/dev/null | '
     "sed -n 's,^missing  *\\(/.*\\)$,\\1,p; "
     "s,^..5......  *\\(/.*\\)$,\\1,p' | grep -v ^/usr/share/"
 )
 
+_PACKAGES = r"""
+dpkg-query -W -f 'package\t${Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
+
+dpkg-query -W -f '${db:Status-Status}\t${Package}\n' |
+  sed -nE '/^(unpacked|half-configured|half-installed|triggers-awaited|triggers-pending)/s/^/broken\t/p'
+
+# Dependencies without their versions, which apt checks when it installs. `apt-get check` knows more, but takes twenty
+# times as long on every run, writes its cache, and says nothing while a list or a source cannot be read.
+dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Provides}\t${Pre-Depends}, ${Depends}\n' | awk -F '\t' '
+  function plain(name) { sub(/\(.*/, "", name); sub(/:[a-z0-9]+ *$/, "", name); gsub(/ /, "", name); return name }
+  $1 == "installed" || $1 ~ /^triggers-/ {
+    there[$2]
+    count = split($3, provided, ",")
+    for (i = 1; i <= count; i++) there[plain(provided[i])]
+    depends[$2] = $4
+  }
+  END {
+    for (name in depends) {
+      count = split(depends[name], needed, ",")
+      for (i = 1; i <= count; i++) {
+        alternatives = split(needed[i], one, "|")
+        met = alternatives == 0
+        for (j = 1; j <= alternatives; j++) if (plain(one[j]) == "" || plain(one[j]) in there) met = 1
+        if (!met) print "unmet\t" plain(one[1])
+      }
+    }
+  }' | sort -u
+
+altered() { %ALTERED%; }
+for name in "$@"; do altered "$name" | sed "s,^,altered\t$name\t,"; done
+
+stamp=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
+# Lists that a power cut emptied look fresh, and are as good as none.
+empty=$(find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock 2>/dev/null | head -n 1)
+[ -z "$stamp" ] || [ -n "$empty" ] || printf 'age\t%s\n' "$(($(date +%s) - stamp))"
+printf 'end\n'
+""".replace("%ALTERED%", ALTERED)
+
 
 class AptPackages(FactBase[Packages]):
-    """:class:`Packages` for ``names``."""
+    """The state of packages: :class:`Packages`.
+
+    + names: the packages
+    """
 
     @staticmethod
     def default() -> Packages:
@@ -60,20 +91,8 @@ class AptPackages(FactBase[Packages]):
         return Packages()
 
     def command(self, names: tuple[str, ...]) -> str:
-        """One dpkg query, one look for half-done packages, the age of the package lists."""
-        return (
-            "dpkg-query -W -f 'package\\t${Status}\\t${Package}\\t${Version}\\n' "
-            f"{shlex.join(names)} 2>/dev/null; "
-            "dpkg-query -W -f '${db:Status-Status}\\t${Package}\\n' "
-            "| grep -E '^(unpacked|half-configured|half-installed|triggers-awaited|triggers-pending)' "
-            f"| sed 's/^/broken\\t/'; {_UNMET.strip()}; altered() {{ {ALTERED}; }}; "
-            f'for name in {shlex.join(names)}; do altered "$name" | sed "s,^,altered\\t$name\\t,"; done; '
-            "stamp=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null "
-            "| sort -n | tail -n 1); "
-            # Emptied by a power cut, however fresh they look: as good as none.
-            "empty=$(find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock 2>/dev/null | head -n 1); "
-            '[ -z "$stamp" ] || [ -n "$empty" ] || printf "age\\t%s\\n" "$(( $(date +%s) - stamp ))"; printf "end\\n"'
-        )
+        """What dpkg knows of them and of all packages, and the age of the package lists."""
+        return script(_PACKAGES, *names)
 
     def process(self, output: list[str]) -> Packages:
         """Read the answer."""
@@ -113,16 +132,31 @@ class AptPackages(FactBase[Packages]):
 
 @dataclass(frozen=True)
 class Offers:
-    """``newest``: name -> the newest version that the repository asked about offers. ``candidates``: name -> what apt
-    would install of its own accord. ``pins``: files of preferences that name one of the packages."""
+    """What a repository offers.
+
+    + newest: name -> the newest version in it
+    + candidates: name -> the version that apt would install
+    + pins: preference files that name one of the packages
+    """
 
     newest: dict[str, str] = field(default_factory=dict)
     candidates: dict[str, str] = field(default_factory=dict)
     pins: tuple[str, ...] = ()
 
 
+_OFFERS = r"""
+grep -slE "^Package:(.* )?(src:)?($pattern)( |$)" /etc/apt/preferences /etc/apt/preferences.d/* | sed 's/^/pin\t/'
+printf 'origin\t%s\n' "$origin"
+LC_ALL=C apt-cache policy "$@"
+"""
+
+
 class AptOffers(FactBase[Offers]):
-    """:class:`Offers` of the repository at ``origin`` (a URL) for ``names``."""
+    """The :class:`Offers` of a repository.
+
+    + names: the packages
+    + origin: URL of the repository
+    """
 
     @staticmethod
     def default() -> Offers:
@@ -130,16 +164,11 @@ class AptOffers(FactBase[Offers]):
         return Offers()
 
     def command(self, names: tuple[str, ...], origin: str) -> str:
-        """The preferences that name one of them, whose offers are asked for, and ``apt-cache policy``."""
-        words = shlex.quote("|".join(re.escape(name) for name in names))
-        return (
-            f'names={words}; grep -slE "^Package:(.* )?(src:)?($names)( |$)" /etc/apt/preferences '
-            "/etc/apt/preferences.d/* | sed 's/^/pin\\t/'; "
-            f"printf 'origin\\t%s\\n' {shlex.quote(origin)}; LC_ALL=C apt-cache policy {shlex.join(names)}"
-        )
+        """The preferences that name the packages, and ``apt-cache policy``."""
+        return script(_OFFERS, *names, pattern="|".join(re.escape(name) for name in names), origin=origin)
 
     def process(self, output: list[str]) -> Offers:
-        """Read the version tables: a version's line, then where it is to be had, newest version first."""
+        """Read the version tables: a line for each version, newest first, followed by its sources."""
         offers: dict[str, str] = {}
         candidates: dict[str, str] = {}
         pins: list[str] = []
@@ -161,22 +190,21 @@ class AptOffers(FactBase[Offers]):
         return Offers(newest=offers, candidates=candidates, pins=tuple(pins))
 
 
-class KeyringFingerprints(FactBase[tuple[str, ...]]):
-    """Primary-key fingerprints (40 upper-case hex digits) in a keyring file; empty when there is no such file."""
+_FINGERPRINTS = r"""
+[ -e "$path" ] || exit 0
+# A home of its own, so that root's keyring is neither read nor created.
+home=$(mktemp -d)
+gpg --homedir "$home" --batch --quiet --with-colons --show-keys "$path" 2>/dev/null
+rm -rf "$home"
+"""
 
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        """No file, or no key in it."""
-        return ()
+
+class KeyringFingerprints(Lines):
+    """Fingerprints (40 upper-case hex digits) of the primary keys in the keyring file at ``path``."""
 
     def command(self, path: str) -> str:
-        """Ask gpg, with a home of its own so that root's keyring is neither read nor made."""
-        file = shlex.quote(path)
-        return (
-            f"! test -e {file} || ( home=$(mktemp -d); "
-            f'gpg --homedir "$home" --batch --quiet --with-colons --show-keys {file} 2>/dev/null || true; '
-            'rm -rf "$home" )'
-        )
+        """gpg's listing, for programs."""
+        return script(_FINGERPRINTS, path=path)
 
     def process(self, output: list[str]) -> tuple[str, ...]:
         """The ``fpr`` record that follows each ``pub`` record."""
@@ -192,70 +220,57 @@ class KeyringFingerprints(FactBase[tuple[str, ...]]):
         return tuple(fingerprints)
 
 
-class SourceRefreshed(FactBase[bool]):
-    """Whether ``apt-get update`` has succeeded since the newest of ``inputs`` (sources, keys, pins) was changed, and
-    what it read of the sources among them is still there."""
+_REFRESHED = r"""
+[ -e "$stamp" ] || { echo no; exit 0; }
+for input in "$@"; do
+  [ ! "$input" -nt "$stamp" ] || echo no
+  # apt names a list after its URL: without scheme and user, _ for each slash.
+  case $input in *.sources)
+    sed -n 's/^URIs: *//p' "$input" 2>/dev/null |
+      sed 's,^[a-z]*://,,; s,^[^/]*@,,; s,/*$,,; s,_,%5f,g; s,/,_,g' |
+      while read -r name; do ls /var/lib/apt/lists/"$name"_dists_*Release >/dev/null 2>&1 || echo no; done;;
+  esac
+done
+echo yes
+"""
 
-    @staticmethod
-    def default() -> bool:
-        """Not refreshed."""
-        return False
+
+class SourceRefreshed(Yes):
+    """Whether apt has read its sources since they were last changed, and still has their lists.
+
+    + stamp: file that our own ``apt-get update`` writes
+    + inputs: sources, keys and pins
+    """
 
     def command(self, stamp: str, inputs: tuple[str, ...]) -> str:
-        """Compare the stamp that our own update leaves with the files that it read; look for each source's list.
-
-        apt names a list for its URL: without scheme and user, ``_`` for each slash.
-        """
-        mark = shlex.quote(stamp)
-        older = " && ".join(f"! test {shlex.quote(path)} -nt {mark}" for path in inputs)
-        script = f"if test -e {mark} && {older}; then echo yes; else echo no; fi; "
-        sources = [path for path in inputs if path.endswith(".sources")]
-        if sources:
-            script += (
-                f"sed -n 's/^URIs: *//p' {shlex.join(sources)} 2>/dev/null | "
-                "sed 's,^[a-z]*://,,; s,^[^/]*@,,; s,/*$,,; s,_,%5f,g; s,/,_,g' | while read -r name; do "
-                'ls /var/lib/apt/lists/"$name"_dists_*Release >/dev/null 2>&1 || echo no; done'
-            )
-        return script
-
-    def process(self, output: list[str]) -> bool:
-        """``yes``, and no ``no``."""
-        return output == ["yes"]
+        """Prints ``no`` for each reason against it, then ``yes``."""
+        return script(_REFRESHED, *inputs, stamp=stamp)
 
 
 class Alternative(FactBase[bool]):
-    """Whether ``link`` leads to the best of the alternatives of ``group``; True too where there is no such group."""
+    """Whether ``link`` points to the best alternative of ``group``. True if there is no such group."""
 
     @staticmethod
     def default() -> bool:
-        """Nothing to be turned."""
+        """Nothing to change."""
         return True
 
     def command(self, group: str, link: str) -> str:
-        """Prints ``elsewhere`` when it does not."""
+        """Prints ``elsewhere`` if it does not."""
         return (
             f"best=$(update-alternatives --query {shlex.quote(group)} 2>/dev/null | sed -n 's/^Best: //p'); "
             f'[ -z "$best" ] || [ "$(readlink -f {shlex.quote(link)})" = "$best" ] || echo elsewhere'
         )
 
     def process(self, output: list[str]) -> bool:
-        """The word, or nothing."""
+        """Anything but ``elsewhere``."""
         return output != ["elsewhere"]
 
 
-class AptLists(FactBase[tuple[str, ...]]):
+class AptLists(Lines):
     """Names of apt's list files that begin with one of ``prefixes``."""
 
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        """None."""
-        return ()
-
     def command(self, prefixes: tuple[str, ...]) -> str:
-        """One name a line; an archive's address stands in its lists' names, with _ for /."""
+        """One name per line. An archive's URL is part of its lists' names, with _ for /."""
         begins = " ".join(f"-o -name {shlex.quote(prefix + '*')}" for prefix in prefixes).removeprefix("-o ")
         return f"find /var/lib/apt/lists -maxdepth 1 -type f \\( {begins} \\) -printf '%f\\n' | sort"
-
-    def process(self, output: list[str]) -> tuple[str, ...]:
-        """The names."""
-        return tuple(line for line in output if line)

@@ -1,4 +1,4 @@
-"""What the Docker Engine answers."""
+"""What the Docker Engine reports: images, containers, the daemon itself."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
-#: The client, to be asked in facts: a daemon that hangs gives no answer, and is no reason to wait for ever.
+from ojai.facts import script
+
+#: The client as facts call it: a daemon that hangs is no reason to wait forever.
 DOCKER = "timeout 20 docker"
+
+#: Seconds that Docker may take to create a unit's container.
+CREATION = 120
 
 
 @dataclass(frozen=True)
 class Image:
-    """``id`` is the image id (``sha256:…``), ``digests`` the registry digests it is known by (``name@sha256:…``)."""
+    """``id`` is the image id (``sha256:…``), ``digests`` are its registry digests (``name@sha256:…``)."""
 
     id: str
     digests: tuple[str, ...]
 
     @property
     def key(self) -> str:
-        """Twelve hex digits that change with the image: what caches made by it are filed under."""
+        """Twelve hex digits that change with the image: the directory name of caches that depend on it."""
         digest = self.digests[0].rsplit("@", 1)[-1] if self.digests else self.id
         return digest.removeprefix("sha256:")[:12]
 
 
 class DockerImage(FactBase[Image | None]):
-    """The local image of this reference; None where there is no image, or no Docker yet."""
-
-    @staticmethod
-    def default() -> Image | None:
-        """No image."""
-        return None
+    """The local :class:`Image` called ``reference``; None without one, or without Docker."""
 
     def command(self, reference: str) -> str:
-        """``docker image inspect``, whose failure is an answer."""
+        """``docker image inspect``; its failure is an answer too."""
         return f"{DOCKER} image inspect --format '{{{{json .}}}}' {shlex.quote(reference)} 2>/dev/null || true"
 
     def process(self, output: list[str]) -> Image | None:
-        """Read the JSON; for an image that is not there docker prints an empty line."""
+        """Read the JSON. Docker prints an empty line for an image that does not exist."""
         text = "".join(output).strip()
         if not text:
             return None
@@ -48,9 +48,82 @@ class DockerImage(FactBase[Image | None]):
 
 
 @dataclass(frozen=True)
+class ContainerState:
+    """A container.
+
+    + image, argv: image name and arguments that it was created with
+    + image_retagged: that name is another image by now
+    + paused: it is paused
+    + auto_remove: it was created with ``--rm``
+    + created: when (seconds since 1970)
+    + stale_mounts: host directories that were replaced after they were mounted
+    """
+
+    image: str
+    argv: tuple[str, ...] = ()
+    image_retagged: bool = False
+    paused: bool = False
+    auto_remove: bool = False
+    created: float | None = None
+    stale_mounts: tuple[str, ...] = ()
+
+    def created_by_unit(self, started: float | None) -> bool:
+        """Whether the ``docker run --rm`` of a unit that started at ``started`` created it."""
+        since = started or 0.0
+        return self.created is None or (self.auto_remove and since - 1 <= self.created <= since + CREATION)
+
+
+_CONTAINER = r"""
+shown=$(%DOCKER% container inspect "$container" --format 'Container={{json .Config}}
+Name={{.Config.Image}}
+Runs={{.State.Status}} {{.Image}} {{.HostConfig.AutoRemove}} {{.Created}}
+{{range .Mounts}}Mount={{$.State.Pid}} {{.Destination}} {{.Source}}{{println}}{{end}}' 2>/dev/null)
+[ -n "$shown" ] || exit 0
+printf '%s\n' "$shown"
+image=$(printf '%s\n' "$shown" | sed -n 's/^Name=//p')
+printf 'Has=%s\n' "$(%DOCKER% image inspect --format '{{.Id}}' "$image" 2>/dev/null)"
+printf '%s\n' "$shown" | sed -n 's/^Mount=//p' | while read -r pid inside outside; do
+  [ "$(stat -L -c %d:%i "/proc/$pid/root$inside" 2>/dev/null)" = "$(stat -L -c %d:%i "$outside" 2>/dev/null)" ] ||
+    echo "Stale=$outside"
+done
+made=$(printf '%s\n' "$shown" | sed -n 's/^Runs=[^ ]* [^ ]* [^ ]* //p')
+[ -z "$made" ] || printf 'Made=%s\n' "$(date -d "$made" +%s.%6N)"
+""".replace("%DOCKER%", DOCKER)
+
+
+class DockerContainer(FactBase[ContainerState | None]):
+    """The :class:`ContainerState` of the container of this name; None without one."""
+
+    def command(self, container: str) -> str:
+        """``Key=value`` lines; the mounts are compared with what is at their paths now."""
+        return script(_CONTAINER, container=container)
+
+    def process(self, output: list[str]) -> ContainerState | None:
+        """Read the lines."""
+        values = dict(line.split("=", 1) for line in output if "=" in line)
+        if not values.get("Container"):
+            return None
+        config = json.loads(values["Container"])
+        status, image_id, removes = (*values.get("Runs", "").split(), "", "", "")[:3]
+        return ContainerState(
+            image=config["Image"],
+            argv=tuple(config["Cmd"] or ()),
+            image_retagged=bool(image_id and values.get("Has") != image_id),
+            paused=status == "paused",
+            auto_remove=removes == "true",
+            created=float(values["Made"]) if values.get("Made") else None,
+            stale_mounts=tuple(line.removeprefix("Stale=") for line in output if line.startswith("Stale=")),
+        )
+
+
+@dataclass(frozen=True)
 class Pulled:
-    """Our note of one image: ``id`` that it had once it was on the disk, empty without one. ``begun``: a pull was
-    begun and never noted as ended; ``booted``: the machine has been booted since, so that data may be lost."""
+    """Our record of one image.
+
+    + id: its id when the pull had ended and was on disk, empty without a record
+    + begun: a pull was started and never recorded as complete
+    + booted: the host has rebooted since, so data may be lost
+    """
 
     id: str = ""
     begun: bool = False
@@ -58,22 +131,22 @@ class Pulled:
 
 
 class PulledImage(FactBase[Pulled]):
-    """:class:`Pulled` for what was pulled as ``reference``, by the note in ``file``."""
+    """What the record in ``file`` says about the image that was pulled as ``reference``: :class:`Pulled`."""
 
     @staticmethod
     def default() -> Pulled:
-        """No note."""
+        """No record."""
         return Pulled()
 
     def command(self, file: str, reference: str) -> str:
-        """The note has a line for each image: reference, blank, id; or ``pulling:`` and the boot in which it began."""
+        """Each line is a reference, a blank, and the id; or ``pulling:`` and the boot in which the pull started."""
         return (
             "cat /proc/sys/kernel/random/boot_id; "
             f"awk -v name={shlex.quote(reference)} '$1 == name {{print $2}}' {shlex.quote(file)} 2>/dev/null || true"
         )
 
     def process(self, output: list[str]) -> Pulled:
-        """This boot's id, then the note; its last line counts."""
+        """This boot's id, then the record; its last line counts."""
         boot, *notes = (line.strip() for line in output)
         word, _, since = (notes[-1] if notes else "").partition(":")
         if word == "pulling":
@@ -83,9 +156,14 @@ class PulledImage(FactBase[Pulled]):
 
 @dataclass(frozen=True)
 class Daemon:
-    """``there``: Docker is installed. ``answers``: its daemon does, within 20 seconds. ``driver``: where containers'
-    logs go by default; ``mirrors``: the registry mirrors that it asks, as it writes them (with a slash at the end).
-    ``overrides``: drop-ins of its unit."""
+    """The Docker daemon.
+
+    + there: Docker is installed
+    + answers: the daemon answers within 20 seconds
+    + driver: the default logging driver
+    + mirrors: its registry mirrors, as it prints them (with a trailing slash)
+    + overrides: drop-ins of its unit
+    """
 
     there: bool = False
     answers: bool = False
@@ -95,7 +173,7 @@ class Daemon:
 
 
 class DockerDaemon(FactBase[Daemon]):
-    """:class:`Daemon`: what it does, not what its file says."""
+    """The :class:`Daemon` as it runs, whatever its configuration file says."""
 
     @staticmethod
     def default() -> Daemon:
@@ -103,7 +181,7 @@ class DockerDaemon(FactBase[Daemon]):
         return Daemon()
 
     def command(self) -> str:
-        """``docker info``, and systemd's word about drop-ins."""
+        """``docker info``, and the drop-ins that systemd knows."""
         return (
             "! command -v docker >/dev/null || { echo there; systemctl show docker.service -p DropInPaths; "
             f"{DOCKER} info --format '{{{{json .LoggingDriver}}}} {{{{json .RegistryConfig.Mirrors}}}}' 2>/dev/null "
@@ -111,7 +189,7 @@ class DockerDaemon(FactBase[Daemon]):
         )
 
     def process(self, output: list[str]) -> Daemon:
-        """Read the answer: ``there``, the drop-ins, and a line of JSON values where the daemon answers."""
+        """Read ``there``, the drop-ins, and a line of JSON values if the daemon answers."""
         overrides: tuple[str, ...] = ()
         for line in output:
             if line.startswith("DropInPaths="):

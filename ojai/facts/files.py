@@ -1,4 +1,4 @@
-"""Whole files, small ones: their text, owner and mode."""
+"""Files and folders: text, owner and mode."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
+
+from ojai.facts import Lines, Yes
 
 
 @dataclass(frozen=True)
@@ -21,15 +23,10 @@ class File:
 
 
 class SmallFile(FactBase[File | None]):
-    """A :class:`File`, or None where there is none. Links count as absent: what is owned is a file."""
-
-    @staticmethod
-    def default() -> File | None:
-        """No file."""
-        return None
+    """The :class:`File` at ``path``; None without one. A link counts as none: only a file can be ours."""
 
     def command(self, path: str) -> str:
-        """Owner and mode, then the content in base64, so that no byte of it can be taken for an answer of ours."""
+        """Owner and mode, then the content in base64, so that it cannot be mistaken for the first line."""
         file = shlex.quote(path)
         return f"if test -f {file} && ! test -L {file}; then stat -c '%U %G %a' {file} && base64 -w 0 {file}; fi"
 
@@ -42,8 +39,7 @@ class SmallFile(FactBase[File | None]):
 
 @dataclass(frozen=True)
 class Secrets:
-    """An environment file, but not what is in it: ``sums`` are SHA-256 of the lines that set a name, all of them
-    together, by that name."""
+    """An environment file without its content. ``sums``: name -> SHA-256 of all the lines that set it."""
 
     user: str
     group: str
@@ -52,18 +48,16 @@ class Secrets:
 
 
 class SecretFile(FactBase[Secrets | None]):
-    """:class:`Secrets` of the regular file at ``path`` for ``names``; None where there is none.
+    """The :class:`Secrets` in a regular file; None without one.
 
-    Its content stays on the host: with ``-vvv`` pyinfra shows what a fact is told.
+    The content stays on the host, because pyinfra prints the output of a fact with ``-vvv``.
+
+    + path: the file
+    + names: variables whose sums are read
     """
 
-    @staticmethod
-    def default() -> Secrets | None:
-        """No file."""
-        return None
-
     def command(self, path: str, names: tuple[str, ...]) -> str:
-        """Owner and mode, then a sum for each name."""
+        """Owner and mode, then a line with the sum for each name."""
         file = shlex.quote(path)
         sums = "".join(
             f" && printf '%s %s\\n' {shlex.quote(name)} "
@@ -83,27 +77,18 @@ def setting(names: Iterable[str]) -> str:
     return f"^[[:space:]]*({'|'.join(names)})[[:space:]]*(=|$)"
 
 
-class Existing(FactBase[tuple[str, ...]]):
+class Existing(Lines):
     """Those of ``paths`` that exist, dangling links included."""
 
-    @staticmethod
-    def default() -> tuple[str, ...]:
-        """None of them."""
-        return ()
-
     def command(self, paths: tuple[str, ...]) -> str:
-        """One line for each that is there."""
+        """One line for each that exists."""
         there = '[ -e "$path" ] || [ -L "$path" ]'
         return f'for path in {shlex.join(paths)}; do if {there}; then printf "%s\\n" "$path"; fi; done'
-
-    def process(self, output: list[str]) -> tuple[str, ...]:
-        """The lines."""
-        return tuple(output)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is at a path: ``kind`` as stat names it (``directory``, ``symbolic link``, …), owner and mode."""
+    """What is at a path: its ``kind`` as stat names it (``directory``, ``symbolic link``, …), owner and mode."""
 
     kind: str
     user: str
@@ -112,7 +97,7 @@ class Entry:
 
 
 class Places(FactBase[dict[str, Entry]]):
-    """The :class:`Entry` at each of ``paths`` itself (links are not followed), where there is one."""
+    """Path -> :class:`Entry`, for those of ``paths`` that exist. Links are not followed."""
 
     @staticmethod
     def default() -> dict[str, Entry]:
@@ -120,7 +105,7 @@ class Places(FactBase[dict[str, Entry]]):
         return {}
 
     def command(self, paths: tuple[str, ...]) -> str:
-        """``stat`` of the things themselves."""
+        """``stat``, which does not follow links."""
         return f"LC_ALL=C stat -c '%U:%G:%a:%F:%n' {shlex.join(paths)} 2>/dev/null || true"
 
     def process(self, output: list[str]) -> dict[str, Entry]:
@@ -132,39 +117,25 @@ class Places(FactBase[dict[str, Entry]]):
         return found
 
 
-class EmptyFolder(FactBase[bool]):
-    """Whether there is a folder at ``path`` with nothing in it."""
-
-    @staticmethod
-    def default() -> bool:
-        """No."""
-        return False
+class EmptyFolder(Yes):
+    """Whether there is an empty folder at ``path``."""
 
     def command(self, path: str) -> str:
-        """Prints ``empty`` for an empty folder."""
+        """Prints ``yes`` for an empty folder."""
         place = shlex.quote(path)
-        return f'if test -d {place} && test -z "$(ls -A {place})"; then echo empty; fi'
-
-    def process(self, output: list[str]) -> bool:
-        """The word, or nothing."""
-        return output == ["empty"]
+        return f'if test -d {place} && test -z "$(ls -A {place})"; then echo yes; fi'
 
 
-class NewerThan(FactBase[bool]):
-    """Whether the file at ``path`` is there and newer than every one of ``inputs`` that exists, and ``sound`` (shell)
-    succeeds."""
+class NewerThan(Yes):
+    """Whether a file exists, is newer than its inputs, and is sound.
 
-    @staticmethod
-    def default() -> bool:
-        """No."""
-        return False
+    + path: the file
+    + inputs: files; those that do not exist do not count
+    + sound: shell that succeeds if the file is sound
+    """
 
     def command(self, path: str, inputs: tuple[str, ...], sound: str = "true") -> str:
-        """Prints ``newer`` when it is."""
+        """Prints ``yes`` if it is."""
         file = shlex.quote(path)
         older = " && ".join(f"! test {shlex.quote(name)} -nt {file}" for name in inputs)
-        return f"if test -e {file} && {older} && ( {sound} ) >/dev/null 2>&1; then echo newer; fi"
-
-    def process(self, output: list[str]) -> bool:
-        """The word, or nothing."""
-        return output == ["newer"]
+        return f"if test -e {file} && {older} && ( {sound} ) >/dev/null 2>&1; then echo yes; fi"

@@ -1,4 +1,4 @@
-"""Unix groups."""
+"""Unix groups, and the devices that belong to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyinfra.api import FactBase
 
 @dataclass(frozen=True)
 class Group:
-    """A group's number and its members by name (supplementary ones, as ``getent group`` lists them)."""
+    """A group's number and its supplementary members by name."""
 
     gid: int
     members: tuple[str, ...]
@@ -25,7 +25,7 @@ class Groups(FactBase[dict[str, Group]]):
         return {}
 
     def command(self, names: tuple[str, ...]) -> str:
-        """``getent`` exits 2 when one is missing, which is an answer here."""
+        """``getent`` fails if one is missing, which is an answer here."""
         return f"getent group {shlex.join(names)} || true"
 
     def process(self, output: list[str]) -> dict[str, Group]:
@@ -37,17 +37,23 @@ class Groups(FactBase[dict[str, Group]]):
         return groups
 
 
+#: What stat calls a device node of a GPU.
+DEVICE = "character special file"
+
+
 @dataclass(frozen=True)
 class Node:
-    """A device node. ``uid``: its owner's number; ``mode``: octal digits."""
+    """What is at the path of a device. ``uid`` is its owner's number, ``mode`` octal digits, ``kind`` as stat names
+    it."""
 
     uid: int
     group: str
     mode: str
+    kind: str = DEVICE
 
 
 class GpuDevices(FactBase[dict[str, Node]]):
-    """The GPU's device nodes: path -> :class:`Node`. None where no driver is up."""
+    """The GPU devices: path -> :class:`Node`. Empty while no driver is loaded."""
 
     @staticmethod
     def default() -> dict[str, Node]:
@@ -55,13 +61,13 @@ class GpuDevices(FactBase[dict[str, Node]]):
         return {}
 
     def command(self) -> str:
-        """One line a node; patterns that match nothing are passed over."""
-        return "LC_ALL=C stat -c '%n:%u:%G:%a' /dev/kfd /dev/dri/card* /dev/dri/renderD* 2>/dev/null || true"
+        """One line per device; patterns that match nothing are skipped."""
+        return "LC_ALL=C stat -c '%n:%u:%G:%a:%F' /dev/kfd /dev/dri/card* /dev/dri/renderD* 2>/dev/null || true"
 
     def process(self, output: list[str]) -> dict[str, Node]:
         """Read the lines."""
         found = {}
         for line in output:
-            path, uid, group, mode = line.rsplit(":", 3)
-            found[path] = Node(uid=int(uid), group=group, mode=mode)
+            path, uid, group, mode, kind = line.rsplit(":", 4)
+            found[path] = Node(uid=int(uid), group=group, mode=mode, kind=kind)
         return found

@@ -1,42 +1,48 @@
-"""The kernel that runs and those that are installed."""
+"""The running kernel, the installed ones, and the TTM limit."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
+from ojai.facts import script
+
 
 @dataclass(frozen=True)
 class Kernels:
-    """``running``: ``uname -r``. ``installed``: every release with both an image in /boot and its modules.
-    ``fresh``: those whose image, or GRUB's menu, is newer than this boot: a reboot may bring them up."""
+    """Kernel releases.
+
+    + running: ``uname -r``
+    + installed: those with both an image in /boot and modules
+    + fresh: those whose image, or GRUB's menu, is newer than this boot, so a reboot may start them
+    """
 
     running: str
     installed: tuple[str, ...]
     fresh: tuple[str, ...] = ()
 
 
-class KernelState(FactBase[Kernels | None]):
-    """:class:`Kernels` of the host; None when it gave no answer."""
+_KERNELS = r"""
+uname -r
+boot=$(sed -n 's/^btime //p' /proc/stat)
+menu=$(stat -c %Y /boot/grub/grub.cfg 2>/dev/null || echo 0)
+for image in /boot/vmlinuz-*; do
+  release=${image#/boot/vmlinuz-}
+  [ -d "/lib/modules/$release" ] || continue
+  if [ "$(stat -c %Z "$image")" -ge "$boot" ] || [ "$menu" -ge "$boot" ]; then release="$release fresh"; fi
+  echo "$release"
+done
+"""
 
-    @staticmethod
-    def default() -> Kernels | None:
-        """No answer."""
-        return None
+
+class KernelState(FactBase[Kernels | None]):
+    """The :class:`Kernels` of the host; None if it did not answer."""
 
     def command(self) -> str:
-        """The running release first, then one line for each installed."""
-        return (
-            "uname -r; boot=$(sed -n 's/^btime //p' /proc/stat); "
-            "menu=$(stat -c %Y /boot/grub/grub.cfg 2>/dev/null || echo 0); "
-            "for image in /boot/vmlinuz-*; do release=${image#/boot/vmlinuz-}; "
-            'test -d "/lib/modules/$release" || continue; '
-            'if test "$(stat -c %Z "$image")" -ge "$boot" || test "$menu" -ge "$boot"; '
-            'then echo "$release fresh"; else echo "$release"; fi; done'
-        )
+        """The running release, then a line for each that is installed."""
+        return _KERNELS.strip()
 
     def process(self, output: list[str]) -> Kernels:
         """Read the answer."""
@@ -50,10 +56,14 @@ class KernelState(FactBase[Kernels | None]):
 
 @dataclass(frozen=True)
 class Ttm:
-    """``live``: the limit in force in pages of 4096 bytes, None while ttm is not loaded. ``settled``: the options
-    file at ``path`` is older than this boot and than the ``stamp`` of the last look at the initramfs, so that all
-    that reads it has. ``others``: what else sets the limit, as ``file:line``. ``file``: that file is there. ``memory``:
-    the system's memory in the same pages, 0 when it is not known."""
+    """The TTM limit: how much system memory the GPU may use, in pages of 4096 bytes.
+
+    + live: the limit in force, None while ttm is not loaded
+    + settled: the options file is older than this boot and than the last update of the initramfs, so ttm has read it
+    + others: what else sets the limit, as ``file:line``
+    + file: the options file exists
+    + memory: the system's memory in pages, 0 if unknown
+    """
 
     live: int | None = None
     settled: bool = False
@@ -63,13 +73,33 @@ class Ttm:
 
     @property
     def excess(self) -> tuple[str, ...]:
-        """Those of ``others`` that let the GPU borrow more than there is."""
+        """Those of ``others`` that are larger than the memory."""
         limits = {entry: re.findall(r"pages_limit=(\d+)", entry) for entry in self.others}
         return tuple(entry for entry, found in limits.items() if found and int(found[-1]) > self.memory > 0)
 
 
+_TTM = r"""
+sed 's/^/live\t/' /sys/module/ttm/parameters/pages_limit 2>/dev/null
+boot=$(sed -n 's/^btime //p' /proc/stat)
+if [ -e "$file" ]; then
+  printf 'file\tyes\n'
+  if [ "$(stat -c %Y "$file")" -lt "$boot" ] && [ -e "$stamp" ] && ! [ "$file" -nt "$stamp" ]; then
+    printf 'settled\tyes\n'
+  fi
+fi
+grep -sHn pages_limit /etc/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf /proc/cmdline |
+  grep -v -F "$file:" | sed 's/^/other\t/'
+sed -n 's/^MemTotal: *\([0-9]*\) kB/memory\t\1/p' /proc/meminfo 2>/dev/null
+:
+"""
+
+
 class TtmLimit(FactBase[Ttm]):
-    """:class:`Ttm` with regard to the options file at ``path``."""
+    """The TTM limit: :class:`Ttm`.
+
+    + path: our options file
+    + stamp: file that is written when the initramfs has been updated
+    """
 
     @staticmethod
     def default() -> Ttm:
@@ -77,18 +107,8 @@ class TtmLimit(FactBase[Ttm]):
         return Ttm()
 
     def command(self, path: str, stamp: str) -> str:
-        """The live value, the three times, and every other place that names the limit."""
-        file, mark = shlex.quote(path), shlex.quote(stamp)
-        return (
-            "cat /sys/module/ttm/parameters/pages_limit 2>/dev/null | sed 's/^/live\\t/'; "
-            "boot=$(sed -n 's/^btime //p' /proc/stat); "
-            f'if test -e {file} && test "$(stat -c %Y {file})" -lt "$boot" && '
-            f'test -e {mark} && ! test {file} -nt {mark}; then printf "settled\\tyes\\n"; fi; '
-            f"grep -sHn pages_limit /etc/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf /proc/cmdline "
-            f"| grep -v -F {file}: | sed 's/^/other\\t/'; "
-            f"! test -e {file} || printf 'file\\tyes\\n'; "
-            "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/memory\\t\\1/p' /proc/meminfo 2>/dev/null; :"
-        )
+        """The live value, the three times, and everything else that sets the limit."""
+        return script(_TTM, file=path, stamp=stamp)
 
     def process(self, output: list[str]) -> Ttm:
         """Read the answer."""
@@ -105,17 +125,41 @@ class TtmLimit(FactBase[Ttm]):
 
 @dataclass(frozen=True)
 class Lacking:
-    """What a kernel that dpkg says is installed has not on the disk. ``packages``: whose image or GPU driver (which
-    stands for the modules) is gone. ``initrd``, ``menu``: its initramfs and its entry in GRUB's menu are not there,
-    on a host that makes such."""
+    """What is missing on disk of a kernel that dpkg has as installed.
+
+    + packages: packages whose image or GPU driver (which stands for all modules) is gone
+    + initrd: its initramfs, on a host that makes one
+    + menu: its entry in GRUB's menu, on a host that has one
+    """
 
     packages: tuple[str, ...] = ()
     initrd: bool = False
     menu: bool = False
 
 
+# dpkg's records name the files: a file that is gone cannot be found by itself.
+_BOOT_FILES = r"""
+dpkg-query -S '/boot/vmlinuz-*' '*/modules/*/amdgpu.ko*' 2>/dev/null |
+  sed -n 's,^\([^ :]*\)[^ ]*: \(/.*\)$,\1 \2,p' |
+  while read -r package path; do
+    case $path in
+      /boot/*)
+        release=${path#/boot/vmlinuz-}
+        echo "$release kernel"
+        ! command -v update-initramfs >/dev/null || [ -e "/boot/initrd.img-$release" ] || echo "$release initrd"
+        ! command -v update-grub >/dev/null || ! [ -d /boot/grub ] ||
+          grep -qsF "/vmlinuz-$release" /boot/grub/grub.cfg || echo "$release menu";;
+      *)
+        release=${path#*/modules/}
+        release=${release%%/*};;
+    esac
+    test -e "$path" || echo "$release package $package"
+  done
+"""
+
+
 class BootFiles(FactBase[dict[str, Lacking]]):
-    """:class:`Lacking` of every installed kernel, by release."""
+    """Release -> :class:`Lacking`, for every installed kernel."""
 
     @staticmethod
     def default() -> dict[str, Lacking]:
@@ -123,21 +167,11 @@ class BootFiles(FactBase[dict[str, Lacking]]):
         return {}
 
     def command(self) -> str:
-        """By dpkg's records, since a file that is gone says nothing of itself."""
-        return (
-            "dpkg-query -S '/boot/vmlinuz-*' '*/modules/*/amdgpu.ko*' 2>/dev/null | "
-            "sed -n 's,^\\([^ :]*\\)[^ ]*: \\(/.*\\)$,\\1 \\2,p' | while read -r package path; do "
-            'case $path in /boot/*) release=${path#/boot/vmlinuz-}; echo "$release kernel"; '
-            '! command -v update-initramfs >/dev/null || test -e "/boot/initrd.img-$release" || '
-            'echo "$release initrd"; '
-            "! command -v update-grub >/dev/null || ! test -d /boot/grub || "
-            'grep -qsF "/vmlinuz-$release" /boot/grub/grub.cfg || echo "$release menu";; '
-            "*) release=${path#*/modules/}; release=${release%%/*};; esac; "
-            'test -e "$path" || echo "$release package $package"; done'
-        )
+        """A line for each kernel, and one for each thing that it lacks."""
+        return _BOOT_FILES.strip()
 
     def process(self, output: list[str]) -> dict[str, Lacking]:
-        """A line for each kernel, and one for each thing that it has not."""
+        """Read the lines."""
         lines = [line.split() for line in output]
         return {
             release: Lacking(

@@ -1,4 +1,4 @@
-"""What a host has kept of its healthy releases, and what it has now."""
+"""The releases that are saved on a host, and what it has now."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from pyinfra.api import FactBase
 
+from ojai.facts import script
 from ojai.facts.docker import DOCKER
 from ojai.paths import env_file, unit_file
 from ojai.releases import FOLDER, PENDING_ROLLBACK, SLOTS, Contents, Release, Slot, from_json, tag
@@ -15,9 +16,13 @@ from ojai.releases import FOLDER, PENDING_ROLLBACK, SLOTS, Contents, Release, Sl
 
 @dataclass(frozen=True)
 class Releases:
-    """``kept``: the releases that are whole (every file is what its ``release.json`` says, closed to others).
-    ``now``: what the services that were asked about consist of. ``tags``: the image of each tag that holds one.
-    ``pending``: the ``kept`` of the release that the host was being put back to when that was cut off, else empty."""
+    """The releases on a host.
+
+    + kept: those that are intact: every file is what ``release.json`` says, and only root can read it
+    + now: what the services that were asked about consist of at this moment
+    + tags: tag of a release -> its image
+    + pending: the ``kept`` of the release that an interrupted rollback was to restore, else empty
+    """
 
     kept: dict[Slot, Release] = field(default_factory=dict)
     now: dict[str, Contents] = field(default_factory=dict)
@@ -25,56 +30,61 @@ class Releases:
     pending: str = ""
 
     def held(self, slot: Slot) -> bool:
-        """Whether every image of a kept release has its tag: without one it may be pruned, and pulled again."""
+        """Whether every image of a release has its tag: without one it can be pruned."""
         services = self.kept[slot].services
         return all(self.tags.get(tag(r.serving.name, slot)) == r.contents.image_id for r in services)
 
 
-#: Owner and mode that a kept release's folder, the folders' folder and the files of a service may have.
+#: Owner and mode of the folder of a release, its parent, and the files in it.
 _CLOSED = {"root:700", "root:600"}
+
+# Sums of the files, never their content: environment files hold secrets.
+_RELEASES = r"""
+printf 'going\t%s\n' "$(cat "$pending" 2>/dev/null)"
+for slot in %SLOTS%; do
+  cd "$folder/$slot" 2>/dev/null || continue
+  rights=$(stat -c %U:%a .. . ./*.unit ./*.env 2>/dev/null | sort -u | tr '\n' ' ')
+  printf 'slot\t%s\t%s\t%s\n' "$slot" "$rights" "$(base64 -w 0 release.json 2>/dev/null)"
+  sha256sum ./*.unit ./*.env 2>/dev/null | sed "s/^/sum\t$slot\t/"
+  cd /
+done
+%DOCKER% image ls --no-trunc --format 'tag\t{{.Repository}}:{{.Tag}}\t{{.ID}}' ojai-release 2>/dev/null
+
+# service, unit file, environment file, image
+now() {
+  printf 'now\t%s\t%s\t%s\t%s\n' "$1" "$(sha256sum "$2" 2>/dev/null)" "$(sha256sum "$3" 2>/dev/null)" \
+    "$(%DOCKER% image inspect --format '{{.Id}}{{range .RepoDigests}} {{.}}{{end}}' "$4" 2>/dev/null)"
+}
+""".replace("%DOCKER%", DOCKER).replace("%SLOTS%", " ".join(SLOTS))
 
 
 class ReleaseState(FactBase[Releases]):
-    """:class:`Releases`, with ``now`` for ``services``: pairs of a service's name and its image."""
+    """The :class:`Releases` on a host.
+
+    + services: (name, image) of the services whose present state is read
+    """
 
     @staticmethod
     def default() -> Releases:
-        """Nothing is kept, nothing is there."""
+        """No release, no service."""
         return Releases()
 
     def command(self, services: tuple[tuple[str, str], ...]) -> str:
-        """Sums of the files, never their content: environment files hold secrets."""
-        script = (
-            f"printf 'going\\t%s\\n' \"$(cat {PENDING_ROLLBACK} 2>/dev/null)\"; "
-            f"for slot in {' '.join(SLOTS)}; do cd {FOLDER}/$slot 2>/dev/null || continue; "
-            'rights=$(stat -c %U:%a .. . ./*.unit ./*.env 2>/dev/null | sort -u | tr "\\n" " "); '
-            'printf "slot\\t%s\\t%s\\t%s\\n" $slot "$rights" "$(base64 -w 0 release.json 2>/dev/null)"; '
-            'sha256sum ./*.unit ./*.env 2>/dev/null | sed "s/^/sum\\t$slot\\t/"; cd /; done; '
-            f"{DOCKER} image ls --no-trunc "
-            "--format 'tag\\t{{.Repository}}:{{.Tag}}\\t{{.ID}}' ojai-release 2>/dev/null; "
-        )
-        for name, image in services:
-            word = shlex.quote(name)
-            inspect = DOCKER + " image inspect --format '{{.Id}}{{range .RepoDigests}} {{.}}{{end}}'"
-            script += (
-                f"printf 'now\\t%s\\t%s\\t%s\\t%s\\n' {word} "
-                f'"$(sha256sum {shlex.quote(unit_file(name))} 2>/dev/null)" '
-                f'"$(sha256sum {shlex.quote(env_file(name))} 2>/dev/null)" '
-                f'"$({inspect} {shlex.quote(image)} 2>/dev/null)"; '
-            )
-        return f"{script}:"
+        """A tab-separated line for each slot, file, tag and service."""
+        now = [shlex.join(["now", name, unit_file(name), env_file(name), image]) for name, image in services]
+        return script("\n".join([_RELEASES, *now, ":"]), folder=FOLDER, pending=PENDING_ROLLBACK)
 
     def process(self, output: list[str]) -> Releases:
-        """Read the answer."""
+        """Read the lines."""
         found: dict[str, tuple[str, Release | None]] = {}
         sums: dict[tuple[str, str], str] = {}
         now: dict[str, Contents] = {}
         tags: dict[str, str] = {}
-        going = ""
+        pending = ""
         for line in output:
             match line.split("\t"):
                 case ["going", since]:
-                    going = since
+                    pending = since
                 case ["slot", slot, rights, text]:
                     found[slot] = rights, from_json(base64.b64decode(text))
                 case ["sum", slot, rest]:
@@ -91,7 +101,7 @@ class ReleaseState(FactBase[Releases]):
             rights, release = found.get(slot, ("", None))
             if release and set(rights.split()) <= _CLOSED and _whole(release, slot, sums):
                 kept[slot] = release
-        return Releases(kept=kept, now=now, tags=tags, pending=going)
+        return Releases(kept=kept, now=now, tags=tags, pending=pending)
 
 
 def _whole(release: Release, slot: Slot, sums: dict[tuple[str, str], str]) -> bool:

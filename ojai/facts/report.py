@@ -1,4 +1,4 @@
-"""One round trip that reads all that preflight and the memory budget want to know of a host."""
+"""A report of a host: all that preflight and the memory budget need, in one command."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-#: Read by ordinary means on any Linux: no package of ours, no root needed but for the names in env files.
-#: Sources of the paths: knowledge of amdgpu's sysfs (docs.kernel.org, amdgpu driver-misc) and of KFD's topology.
+#: Runs on any Linux without a package of ours. Only the names in environment files need root.
+#: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
 _SCRIPT = r"""
 export LC_ALL=C
 say() { printf '%s\t%s\n' "$1" "$2"; }
@@ -22,7 +22,7 @@ say clock "$(date +%s)"
 for device in /sys/bus/pci/devices/*; do
   case "$(cat "$device/class" 2>/dev/null)" in 0x03*)
     say pci "${device##*/} $(cat "$device/vendor"):$(cat "$device/device")"
-    # amdgpu's own files: the card under /sys/class/drm links here, but its number is not stable.
+    # amdgpu's own files. /sys/class/drm/card* links here too, but its number is not stable.
     for expected in %GPUS%; do
       [ "$(cat "$device/vendor"):$(cat "$device/device")" = "0x${expected%:*}:0x${expected#*:}" ] || continue
       for name in mem_info_vram_total mem_info_gtt_total; do
@@ -45,7 +45,7 @@ for want in %PLACES%; do
 done
 for tree in /opt/rocm /opt/rocm-*; do [ -d "$tree" ] && [ ! -L "$tree" ] && say rocm_tree "$tree"; done
 for file in /etc/apt/sources.list.d/*.sources; do
-  # A deb822 file with `Enabled: no` in every stanza is switched off.
+  # A deb822 file with `Enabled: no` in every stanza is disabled.
   if grep -qsi '^Enabled: *no' "$file" && [ "$(grep -ci '^Types:' "$file")" = "$(grep -ci '^Enabled: *no' "$file")" ]
   then say apt_off "$file"; fi
 done
@@ -59,6 +59,9 @@ for file in %ENV_FILES%; do
 done
 dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*' firmware-amd-graphics 2>/dev/null |
   sed -n 's/^installed\t/firmware\t/p'
+for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
+  say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
+done
 for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
   sed -n 's/^installed\t/docker\t/p'
@@ -69,7 +72,7 @@ for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>
 
 @dataclass(frozen=True)
 class Report:
-    """What one host answered. Bytes unless a name says otherwise; None where the host has no such thing."""
+    """The answer of one host, in bytes unless a name says otherwise; None for what it does not have."""
 
     user: str = ""
     hostname: str = ""
@@ -78,11 +81,11 @@ class Report:
     os_id: str = ""
     os_version: str = ""
     os_name: str = ""
-    #: seconds since 1970, as the host's clock had it when it answered
+    #: the host's clock, in seconds since 1970
     clock: int | None = None
     #: display-class PCI functions: address -> "vendor:device" as sysfs has them, e.g. "0x1002:0x150e"
     gpus: dict[str, str] = field(default_factory=dict)
-    #: KFD's gfx_target_version of every GPU node, e.g. 110500 for gfx1150; empty where the driver is not up
+    #: KFD's gfx_target_version of every GPU node, e.g. 110500 for gfx1150; empty while the driver is not loaded
     gfx_versions: tuple[int, ...] = ()
     vram_total: int | None = None
     gtt_total: int | None = None
@@ -93,7 +96,7 @@ class Report:
     swap_total: int = 0
     commit_limit: int = 0
     overcommit_memory: int = 0
-    #: expected folder -> (free bytes, mount point that it lies on)
+    #: folder -> (free bytes, mount point)
     disks: dict[str, tuple[int, str]] = field(default_factory=dict)
     rocm_trees: tuple[str, ...] = ()
     #: "file:line" of every active AMD apt source
@@ -107,10 +110,12 @@ class Report:
     models: tuple[str, ...] = ()
     #: installed engine packages that exclude each other: docker.io, docker-ce
     docker: tuple[str, ...] = ()
+    #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
+    schema: int = 0
 
 
 def parse(lines: list[str]) -> Report | None:
-    """Read the script's ``key<TAB>value`` lines; None when they are not ours (no answer, another program)."""
+    """Read the ``key<TAB>value`` lines; None if they are not a report (no answer, another program)."""
     pairs = [line.split("\t", 1) for line in lines if "\t" in line]
     if ["ojai-host-report", "1"] not in pairs:
         return None
@@ -167,23 +172,20 @@ def parse(lines: list[str]) -> Report | None:
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
         docker=tuple(every.get("docker", [])),
+        schema=max(map(int, every.get("schema", [])), default=0),
     )
 
 
 class HostReport(FactBase[Report | None]):
-    """A :class:`Report` of the host, or None when it gave no answer of ours.
+    """The :class:`Report` of a host; None if it did not answer.
 
-    ``places``: folders whose free disk space is asked for (the nearest existing parent counts).
-    ``users``: accounts that must exist. ``env_files``: files whose variable *names* are read.
-    ``images``: image references whose presence spares the disk space of a pull. ``gpus``: PCI ids
-    (``1002:150e``) of the accelerator whose memory is asked for; there may be another GPU. ``models``: folders of
-    models in the Hugging Face cache, whose presence spares the space for their weights.
+    + places: folders whose free disk space is read (of the nearest parent that exists)
+    + users: accounts that must exist
+    + env_files: environment files of which the variable *names* are read
+    + images: images that need no disk space if the host has them
+    + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
+    + models: folders in the Hugging Face cache of models that need no disk space if the host has them
     """
-
-    @staticmethod
-    def default() -> Report | None:
-        """No answer."""
-        return None
 
     def command(
         self,
@@ -194,7 +196,7 @@ class HostReport(FactBase[Report | None]):
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
     ) -> str:
-        """The script, with the words it loops over put in."""
+        """The script, with the lists that it loops over."""
         words = {
             "%PLACES%": places,
             "%USERS%": users,

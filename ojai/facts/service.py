@@ -1,112 +1,106 @@
-"""A systemd service: what it is, what it was started from, and what its container really runs."""
+"""A systemd unit, and the HTTP endpoint of the inference server that it runs."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass
-from decimal import Decimal
 
 from pyinfra.api import FactBase
 
+from ojai.facts import script
 from ojai.facts.docker import DOCKER
-
-#: Seconds that the engine may take to make a unit's container.
-MAKING = 120
 
 
 @dataclass(frozen=True)
-class Service:
-    """``active``, ``sub``, ``enabled``: as systemd names them. ``stale``: it was started before one of its inputs
-    was changed. ``reload``: the unit on disk is newer than what systemd has loaded. ``overrides``: its drop-ins.
-    ``age``: seconds since its main process was started, None when it never was. Of its container, where there is
-    one: ``image`` and ``argv`` as it was given them, ``image_retagged``: that name is another image's by now,
-    ``paused``, ``unmanaged``: the unit did not make it, ``stale_mounts``: folders that have been replaced since."""
+class UnitState:
+    """A systemd unit.
+
+    + active, sub, enabled: as systemd names them
+    + reload: the unit file is newer than what systemd has loaded
+    + stale: an input was changed after the main process started
+    + overrides: paths of its drop-ins
+    + started: when its main process started (seconds since 1970), None if it never did
+    + age: seconds since then
+    """
 
     active: str = "inactive"
     sub: str = "dead"
     enabled: str = "disabled"
     reload: bool = False
     stale: bool = False
-    image: str | None = None
-    argv: tuple[str, ...] | None = None
     overrides: tuple[str, ...] = ()
+    started: float | None = None
     age: float | None = None
-    image_retagged: bool = False
-    paused: bool = False
-    unmanaged: bool = False
-    stale_mounts: tuple[str, ...] = ()
+
+    @property
+    def up(self) -> bool:
+        """Whether it does its work; an activating unit does not yet."""
+        return self.active == "active" and self.sub in ("running", "listening", "exited")
+
+    @property
+    def starts_at_boot(self) -> bool:
+        """Whether it is enabled, or needs no enabling."""
+        return self.enabled in ("enabled", "static", "alias", "indirect")
+
+    @property
+    def masked(self) -> bool:
+        """Whether it is masked, for good or until the next boot."""
+        return self.enabled in ("masked", "masked-runtime")
 
 
-class ServiceState(FactBase[Service]):
-    """:class:`Service` for a unit; ``inputs`` are the files it reads at start, ``container`` its container's name."""
+_UNIT = r"""
+systemctl show "$unit" -p ActiveState,SubState,UnitFileState,NeedDaemonReload,DropInPaths
+since=$(LC_ALL=C systemctl show "$unit" -p ExecMainStartTimestamp --value --timestamp=us+utc)
+[ -z "$since" ] || printf 'Since=%s\n' "$(LC_ALL=C date -d "$since" +%s.%6N)"
+printf 'Now=%s\n' "$(date +%s.%6N)"
+# The inputs' newest change.
+if [ $# -gt 0 ]; then
+  printf 'Inputs=%s\n' "$(LC_ALL=C stat -c %.6Y "$@" 2>/dev/null | sort -n | tail -n 1)"
+fi
+"""
+
+
+class SystemdUnit(FactBase[UnitState]):
+    """The :class:`UnitState` of a unit.
+
+    + unit: its name, such as ``docker.service``
+    + inputs: the files that it reads when it starts
+    """
 
     @staticmethod
-    def default() -> Service:
+    def default() -> UnitState:
         """Unknown to systemd."""
-        return Service()
+        return UnitState()
 
-    def command(self, unit: str, inputs: tuple[str, ...] = (), container: str | None = None) -> str:
-        """systemd's properties, the newest change time of the inputs, and the container's own command."""
-        name = shlex.quote(unit)
-        script = (
-            f"systemctl show {name} -p ActiveState,SubState,UnitFileState,NeedDaemonReload,DropInPaths; "
-            f"since=$(LC_ALL=C systemctl show {name} -p ExecMainStartTimestamp --value --timestamp=us+utc); "
-            '[ -z "$since" ] || printf "Since=%s\\n" "$(LC_ALL=C date -d "$since" +%s.%6N)"; '
-            'printf "Now=%s\\n" "$(date +%s.%6N)"; '
-        )
-        if inputs:
-            newest = f"LC_ALL=C stat -c %.6Y {shlex.join(inputs)} 2>/dev/null | sort -n | tail -n 1"
-            script += f'printf "Inputs=%s\\n" "$({newest})"; '
-        if container:
-            shape = (
-                "Container={{json .Config}}{{println}}Name={{.Config.Image}}{{println}}"
-                "Runs={{.State.Status}} {{.Image}} {{.HostConfig.AutoRemove}} {{.Created}}{{println}}"
-                "{{range .Mounts}}Mount={{$.State.Pid}} {{.Destination}} {{.Source}}{{println}}{{end}}"
-            )
-            script += (
-                f"shown=$({DOCKER} container inspect {shlex.quote(container)} --format '{shape}' 2>/dev/null); "
-                'printf "%s\\n" "$shown"; '
-                'name=$(printf "%s\\n" "$shown" | sed -n "s/^Name=//p"); '
-                f"printf 'Has=%s\\n' \"$({DOCKER} image inspect --format '{{{{.Id}}}}' \"$name\" 2>/dev/null)\"; "
-                'printf "%s\\n" "$shown" | sed -n "s/^Mount=//p" | while read -r pid inside outside; do '
-                'test "$(stat -L -c %d:%i "/proc/$pid/root$inside" 2>/dev/null)" = '
-                '"$(stat -L -c %d:%i "$outside" 2>/dev/null)" || echo "Strange=$outside"; done; '
-                'made=$(printf "%s\\n" "$shown" | sed -n "s/^Runs=[^ ]* [^ ]* [^ ]* //p"); '
-                'test -z "$made" || printf "Made=%s\\n" "$(date -d "$made" +%s.%6N)"; '
-            )
-        return script
+    def command(self, unit: str, inputs: tuple[str, ...] = ()) -> str:
+        """``Key=value`` lines, times in seconds since 1970."""
+        return script(_UNIT, *inputs, unit=unit)
 
-    def process(self, output: list[str]) -> Service:
-        """Read the ``Key=value`` lines."""
+    def process(self, output: list[str]) -> UnitState:
+        """Read the lines."""
         values = dict(line.split("=", 1) for line in output if "=" in line)
-        config = json.loads(values["Container"]) if values.get("Container") else None
-        since, changed, made = (Decimal(values.get(key) or 0) for key in ("Since", "Inputs", "Made"))
-        status, image_id, removes = (*values.get("Runs", "").split(), "", "", "")[:3]
-        # The unit's own `docker run` makes it at once, and with --rm.
-        own = removes == "true" and since - 1 <= made <= since + MAKING
-        return Service(
+        since, now, changed = (float(values[key]) if values.get(key) else None for key in ("Since", "Now", "Inputs"))
+        return UnitState(
             active=values.get("ActiveState", "inactive"),
             sub=values.get("SubState", "dead"),
             enabled=values.get("UnitFileState") or "disabled",
             reload=values.get("NeedDaemonReload") == "yes",
-            stale=bool(since and changed > since),
-            image=config["Image"] if config else None,
-            argv=tuple(config["Cmd"] or ()) if config else None,
+            stale=bool(since and changed and changed > since),
             overrides=tuple(values.get("DropInPaths", "").split()),
-            age=float(Decimal(values["Now"]) - since) if since and values.get("Now") else None,
-            image_retagged=bool(image_id and values.get("Has") != image_id),
-            paused=status == "paused",
-            unmanaged=bool(status and made and not own),
-            stale_mounts=tuple(line.removeprefix("Strange=") for line in output if line.startswith("Strange=")),
+            started=since,
+            age=now - since if since and now else None,
         )
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """``health``: HTTP status of /health, 0 when nothing answers. ``models``: ids that /v1/models names.
-    ``locked``: /v1 wants an API key, so that no model can be asked for from here. ``others``: processes that listen
-    on the port and are not in the service's container, as ``pid name``."""
+    """An inference server.
+
+    + health: HTTP status of /health, 0 if nothing answers
+    + models: ids on /v1/models
+    + locked: /v1 requires an API key, so the models cannot be read
+    + others: processes outside the service's container that listen on its port, as ``pid name``
+    """
 
     health: int = 0
     models: tuple[str, ...] = ()
@@ -114,12 +108,29 @@ class Endpoint:
     others: tuple[str, ...] = ()
 
     def serves(self, model: str) -> bool:
-        """Whether the server is healthy, ours, and names ``model``; behind a key, health must do."""
+        """Whether the server is healthy, ours and serves ``model``. Behind an API key, healthy is enough."""
         return self.health == 200 and not self.others and (self.locked or model in self.models)
 
 
+# An API key guards /v1 only: /health answers without one.
+_ENDPOINT = r"""
+id=$(%DOCKER% container inspect --format '{{.Id}}' "$container" 2>/dev/null)
+for pid in $(ss -ltnpH "sport = :$port" | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do
+  grep -q "${id:-none}" "/proc/$pid/cgroup" 2>/dev/null ||
+    printf 'other=%s %s\n' "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"
+done
+printf 'health=%s\n' "$(curl -s -o /dev/null -m 5 -w '%{http_code}' "$url/health")"
+printf 'models=%s\n' "$(curl -s -m 5 -w ' %{http_code}' "$url/v1/models" | tr '\n' ' ')"
+""".replace("%DOCKER%", DOCKER)
+
+
 class ServerEndpoint(FactBase[Endpoint]):
-    """:class:`Endpoint` of the inference server on a port of one of the host's own addresses."""
+    """The :class:`Endpoint` of an inference server.
+
+    + port: its port
+    + container: name of the service's container
+    + address: the host's own address that the server listens on
+    """
 
     @staticmethod
     def default() -> Endpoint:
@@ -127,19 +138,11 @@ class ServerEndpoint(FactBase[Endpoint]):
         return Endpoint()
 
     def command(self, port: int, container: str, address: str = "127.0.0.1") -> str:
-        """Two requests with short bounds, and who listens. An API key guards /v1 only: /health answers without."""
-        base = shlex.quote(f"http://{address}:{port:d}")
-        return (
-            f"id=$({DOCKER} container inspect --format '{{{{.Id}}}}' {shlex.quote(container)} 2>/dev/null); "
-            f"for pid in $(ss -ltnpH 'sport = :{port:d}' | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do "
-            'grep -q "${id:-none}" "/proc/$pid/cgroup" 2>/dev/null || '
-            'printf "other=%s %s\\n" "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"; done; '
-            f"printf 'health=%s\\n' \"$(curl -s -o /dev/null -m 5 -w '%{{http_code}}' {base}/health)\"; "
-            f"printf 'models=%s\\n' \"$(curl -s -m 5 -w ' %{{http_code}}' {base}/v1/models | tr '\\n' ' ')\"; :"
-        )
+        """Two requests with short timeouts, and who listens on the port."""
+        return script(_ENDPOINT, container=container, port=str(port), url=f"http://{address}:{port:d}")
 
     def process(self, output: list[str]) -> Endpoint:
-        """Read both answers; what is no JSON names no model."""
+        """Read both answers. A list of models that is not JSON names none."""
         values = dict(line.split("=", 1) for line in output if "=" in line)
         listing, _, status = (values.get("models") or " 0").strip().rpartition(" ")
         try:

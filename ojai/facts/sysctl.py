@@ -1,4 +1,4 @@
-"""What becomes of kernel parameters at boot."""
+"""Kernel parameters at boot."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ from pyinfra.api import FactBase
 
 @dataclass(frozen=True)
 class Boot:
-    """``settings``: what the files of sysctl.d set, as (file, key, value), in the order in which they are read.
-    ``masked``: the service that reads them at boot is masked."""
+    """What the next boot sets.
+
+    + settings: (file, key, value) of all sysctl.d files, in the order in which they are read
+    + masked: the service that reads them is masked
+    """
 
     settings: tuple[tuple[str, str, str], ...] = ()
     masked: bool = False
 
     def after(self, path: str) -> tuple[tuple[str, str, str], ...]:
-        """Those that are read after the file at ``path``: files are sorted by name, whatever folder they are in."""
+        """Settings that are read after the file at ``path``: files are sorted by name, whatever folder they are in."""
         name = path.rsplit("/", 1)[-1]
         return tuple(entry for entry in self.settings if entry[0].rsplit("/", 1)[-1] > name)
 
 
 class SysctlBoot(FactBase[Boot]):
-    """:class:`Boot`."""
+    """The kernel parameters of the next boot: :class:`Boot`."""
 
     @staticmethod
     def default() -> Boot:
-        """Nothing is set."""
+        """No setting."""
         return Boot()
 
     def command(self) -> str:
-        """systemd says itself which files it would read: each begins with its name in a comment."""
+        """systemd prints the files that it would read; each begins with its name in a comment."""
         return (
             'echo "service $(systemctl is-enabled systemd-sysctl.service 2>/dev/null)"; '
             "systemd-analyze cat-config sysctl.d 2>/dev/null || true"
         )
 
     def process(self, output: list[str]) -> Boot:
-        """Read the answer."""
+        """Read the files."""
         settings = []
         file = ""
         for line in output[1:]:

@@ -1,7 +1,7 @@
 """Whole files, JSON files that others also write, and folders.
 
-pyinfra's ``files.put`` follows a link where the file should be, takes three round trips, and shows the content
-with ``--diff`` even when it is secret; a file that another program also owns needs merging, which it has not.
+pyinfra's ``files.put`` follows a link where the file should be, takes three round trips, and shows the content with
+``--diff`` even if it is secret. It cannot merge into a file that another program writes too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import io
 import json
+import re
 import shlex
 from typing import Any
 
@@ -23,7 +24,7 @@ from ojai.operations.progress import refuse, say
 
 
 def _beginning(path: str, user: str, group: str, mode: str) -> str:
-    """Shell: beside ``path`` there is an empty file with its owner and mode, to be written and renamed.
+    """Shell that creates an empty file beside ``path``, with its owner and mode, to be written and renamed.
 
     A reader, or a power cut, sees the old file or the new one, and nobody else can read it while it is written.
     """
@@ -35,7 +36,7 @@ def _beginning(path: str, user: str, group: str, mode: str) -> str:
 
 
 def _ending(path: str, user: str, group: str, mode: str) -> str:
-    """Shell: the file that :func:`_beginning` made takes its place."""
+    """Shell that renames the file that :func:`_beginning` created to ``path``."""
     place, new = shlex.quote(path), shlex.quote(f"{path}.ojai-new")
     return (
         f"chown {user}:{group} {new} && chmod {mode} {new} && sync {new} && "
@@ -44,7 +45,7 @@ def _ending(path: str, user: str, group: str, mode: str) -> str:
 
 
 def _upload(text: str, path: str, user: str, group: str, mode: str) -> Steps:
-    """Not for secrets: on its way it lies in /tmp for a moment, where every account of the host can read it."""
+    """Not for secrets: pyinfra uploads to /tmp first, where every account of the host can read it."""
     yield _beginning(path, user, group, mode)
     yield FileUploadCommand(io.BytesIO(text.encode(errors="surrogateescape")), f"{path}.ojai-new")
     yield _ending(path, user, group, mode)
@@ -55,7 +56,7 @@ def _same_rights(file: File | Secrets, user: str, group: str, mode: str) -> bool
 
 
 def _show_diff(path: str, before: str, after: str) -> None:
-    """With ``--diff``: what becomes of a file. Never called for one with secrets, or one that others write to."""
+    """Print the change of a file with ``--diff``; credentials in URLs are masked. Not for files with secrets."""
     state = host.state
     # Once a run: while looking for changes, or, where that is skipped (-y), while making them.
     if not getattr(state.config, "DIFF", False) or (state.is_executing and state.should_check_for_changes()):
@@ -64,12 +65,17 @@ def _show_diff(path: str, before: str, after: str) -> None:
     for line in difflib.unified_diff(
         before.splitlines(), after.splitlines(), "as it is", "as it should be", lineterm=""
     ):
-        say(host, f"  {line}")
+        say(host, f"  {re.sub(r'//[^/@]*@', '//***@', line)}")
 
 
 @operation()
 def text_file(path: str, text: str, user: str = "root", group: str = "root", mode: str = "644") -> Steps:
-    """Own the file at ``path``: this ``text`` (str), owner, group and ``mode`` (octal digits), whatever was there."""
+    """Write a file that is entirely ours, whatever was there.
+
+    + path: the file
+    + text: its content
+    + user, group, mode: its owner and its mode (octal digits)
+    """
     found = host.get_fact(SmallFile, path=path)
     if found is None or found.text != text:
         _show_diff(path, found.text if found else "", text)
@@ -77,22 +83,24 @@ def text_file(path: str, text: str, user: str = "root", group: str = "root", mod
     elif not _same_rights(found, user, group, mode):
         yield f"chown {user}:{group} {shlex.quote(path)} && chmod {mode} {shlex.quote(path)}"
     else:
-        host.noop(f"{path} is as it should be")
+        host.noop(f"{path} is unchanged")
 
 
 @operation()
 def secret_file(path: str, values: dict[str, str], header: str) -> Steps:
-    """An environment file (``NAME=value`` lines) that only root can read, in a folder that only root can change,
-    which the operator may edit too.
+    """Set variables in an environment file that only root can read, in a folder that only root can change.
 
-    ``values`` are set in it, every other line is kept; an empty ``values`` only sees that the file is there and
-    closed. Values never appear in a log, a diff or an argument list: they travel as standard input, and nothing of the
-    file comes back.
+    The operator may edit the file too: every other line is kept. Values never appear in a log, a diff or an argument
+    list: they travel as standard input, and the content of the file is never read back.
+
+    + path: the file, of ``NAME=value`` lines
+    + values: variables to set; if empty, the file is only created and its permissions are set
+    + header: comment at the top of a new file
     """
     found = host.get_fact(SecretFile, path=path, names=tuple(sorted(values)))
     folder = path.rsplit("/", 1)[0]
     around = host.get_fact(Places, paths=(folder,)).get(folder)
-    # Who can write to the folder can put another file in the place of this one.
+    # Whoever can write to the folder can replace the file.
     if around and (around.user != "root" or int(around.mode, 8) & 0o022):
         yield f"chown root:root {shlex.quote(folder)} && chmod go-w {shlex.quote(folder)}"
         opened = True
@@ -105,12 +113,12 @@ def secret_file(path: str, values: dict[str, str], header: str) -> Steps:
     elif not _same_rights(found, "root", "root", "600"):
         yield f"chown root:root {shlex.quote(path)} && chmod 600 {shlex.quote(path)}"
     elif not opened:
-        host.noop(f"{path} is as it should be")
+        host.noop(f"{path} is unchanged")
 
 
 def _set_secrets(path: str, lines: dict[str, str], header: str) -> StringCommand:
-    """The step that writes them. They travel as its standard input: pyinfra uploads by way of a file in /tmp, which
-    every account of the host can read."""
+    """The step that writes them. They travel as its standard input, because pyinfra uploads to /tmp first, where every
+    account of the host can read them."""
     place, new = shlex.quote(path), shlex.quote(f"{path}.ojai-new")
     others = f"{{ LC_ALL=C grep -avE {shlex.quote(setting(lines))} {place} || true; }}" if lines else f"cat {place}"
     script = (
@@ -118,28 +126,28 @@ def _set_secrets(path: str, lines: dict[str, str], header: str) -> StringCommand
         f"then {others}; else printf %s {shlex.quote(header)}; fi{'; cat' if lines else ''}; }} > {new} && "
         f"{_ending(path, 'root', 'root', '600')}"
     )
-    # pyinfra ends what it is given for standard input with a line end, also where it has none.
+    # pyinfra adds a line end to standard input that is empty.
     return StringCommand(script, _stdin="".join(lines.values())) if lines else StringCommand(script)
 
 
 def _object(path: str, found: File | None) -> tuple[dict[str, Any], str | None]:
-    """The JSON object in a file, and what is wrong with it (then the object is empty)."""
+    """The JSON object in a file, and what is wrong with the file (then the object is empty)."""
     if found is None or not found.text.strip():
         return {}, None
     try:
         value = json.loads(found.text)
     except ValueError as error:
         return {}, (
-            f"{path}: found a file that is no JSON ({error}); expected one that can be merged into. It may hold "
-            f"settings of others, so it was left alone. What to do: mend or remove {path}, then run the deploy again."
+            f"{path}: found a file that is not JSON ({error}); expected a JSON object. It may hold settings of others, "
+            f"so it was not changed. What to do: fix or remove {path}, then run the deploy again."
         )
     if not isinstance(value, dict):
-        return {}, f"{path}: found a JSON {type(value).__name__}; expected an object. What to do: mend or remove it."
+        return {}, f"{path}: found a JSON {type(value).__name__}; expected an object. What to do: fix or remove it."
     return value, None
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal as JSON, in which true is not 1 (Python's == says that it is)."""
+    """Equal as JSON, where true is not 1 (in Python it is)."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
@@ -148,7 +156,7 @@ def _without(items: list[Any], taken: list[Any]) -> list[Any]:
 
 
 def merged(current: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
-    """``expected`` laid over ``current``: objects merge, lists gain what they lack, anything else is replaced."""
+    """``expected`` merged into ``current``: objects merge, lists gain what they lack, anything else is replaced."""
     result = dict(current)
     for key, value in expected.items():
         have = result.get(key)
@@ -162,7 +170,7 @@ def merged(current: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
 
 
 def parted(current: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """``current`` without what :func:`merged` put in from ``ours``; what others set since stays."""
+    """``current`` without what :func:`merged` added from ``ours``; what others have set since stays."""
     result = dict(current)
     for key, value in ours.items():
         if key not in result:
@@ -180,7 +188,7 @@ def parted(current: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unshared(found: File | None) -> str:
-    """The mode that a file has, without anybody else's right to write; 644 for a new one."""
+    """The mode of a file without write permission for others; 644 for a new file."""
     return f"{int(found.mode, 8) & ~0o022:o}" if found else "644"
 
 
@@ -193,17 +201,29 @@ def _ledger_of(path: str) -> str:
 
 
 def _ours(path: str) -> dict[str, Any]:
-    """What earlier runs merged in and others had not put there, as the host's own note has it."""
+    """What earlier runs added, according to the ledger."""
     return _object(path, host.get_fact(SmallFile, path=_ledger_of(path)))[0]
+
+
+def _only(value: Any, ours: Any) -> Any:
+    """The part of ``value`` that ``ours`` has too. Settings of others may be secret: they are not to be shown."""
+    if isinstance(value, dict) and isinstance(ours, dict):
+        return {key: _only(value[key], ours[key]) for key in ours if key in value}
+    if isinstance(value, list) and isinstance(ours, list):
+        return [item for item in value if any(_same(item, other) for other in ours)]
+    return "(not shown)" if isinstance(value, dict | list) else value
 
 
 @operation()
 def json_merged(path: str, values: dict[str, Any]) -> Steps:
-    """Keep ``values`` in the JSON object at ``path`` and let everything that others put there be.
+    """Set values in a JSON file that others write too; their settings stay.
 
-    A value that an earlier run put there and that is no longer expected is taken out again. A file that is no JSON
-    is refused, since mending it would destroy what others wrote. Root owns it and nobody else may write to it; who may
-    read it stays as it is.
+    A value from an earlier run that is no longer expected is removed. A file that is not JSON is refused, because
+    replacing it would destroy what others wrote. Root owns the file and nobody else may write to it; who may read it
+    does not change. ``--diff`` shows our part of it only.
+
+    + path: the file, a JSON object
+    + values: what must be in it
     """
     found = host.get_fact(SmallFile, path=path)
     current, fault = _object(path, found)
@@ -215,9 +235,11 @@ def json_merged(path: str, values: dict[str, Any]) -> Steps:
     expected, mine = merged(others, values), parted(values, others)
     mode = _unshared(found)
     if found and _same(expected, current) and _same_rights(found, "root", "root", mode):
-        host.noop(f"{path} has what it should")
+        host.noop(f"{path} has our settings")
         return
-    # Cut off between the two, the note must still have what earlier runs put there.
+    ours = merged(before, values)
+    _show_diff(path, _as_text(_only(current, ours)) if found else "", _as_text(_only(expected, ours)))
+    # If the run is interrupted between the two, the ledger must still have what earlier runs added.
     yield from _upload(_as_text(merged(before, mine)), _ledger_of(path), "root", "root", "600")
     yield from _upload(_as_text(expected), path, "root", "root", mode)
     if not _same(merged(before, mine), mine):
@@ -226,7 +248,10 @@ def json_merged(path: str, values: dict[str, Any]) -> Steps:
 
 @operation()
 def json_unmerged(path: str) -> Steps:
-    """Take what :func:`json_merged` put into ``path`` out again; an object left empty takes the file with it."""
+    """Remove what :func:`json_merged` added to a file, and the file if nothing is left in it.
+
+    + path: the file
+    """
     found = host.get_fact(SmallFile, path=path)
     before = _ours(path)
     if not before:
@@ -246,55 +271,73 @@ def json_unmerged(path: str) -> Steps:
 
 @operation()
 def absent(paths: list[str], recursive: bool = False) -> Steps:
-    """None of ``paths`` exists; folders only with ``recursive``."""
+    """Delete files.
+
+    + paths: the files
+    + recursive: whether folders are deleted too, with everything in them
+    """
     there = host.get_fact(Existing, paths=tuple(paths))
     if there:
         yield f"rm {'-rf' if recursive else '-f'} -- {shlex.join(there)}"
     else:
-        host.noop("nothing there")
+        host.noop("none of them exists")
 
 
 @operation()
 def empty_folder_absent(path: str) -> Steps:
-    """The folder is gone, unless something is in it."""
+    """Delete a folder unless something is in it.
+
+    + path: the folder
+    """
     if host.get_fact(EmptyFolder, path=path):
         yield f"rmdir {shlex.quote(path)}"
     else:
-        host.noop("not there, or not empty")
+        host.noop("it does not exist, or is not empty")
 
 
 @operation()
 def folder_there(path: str) -> Steps:
-    """A folder of root's at ``path``, unless there is something by that name, whatever it is."""
+    """Create a folder that belongs to root, unless something of that name exists.
+
+    + path: the folder
+    """
     if host.get_fact(Existing, paths=(path,)):
-        host.noop("it is there")
+        host.noop("it exists")
     else:
         yield f"install -d -m 755 -o root -g root {shlex.quote(path)}"
 
 
 @operation()
 def derived_file(output: str, inputs: list[str], command: str, sound: str | None = None) -> Steps:
-    """``output`` is newer than each of ``inputs``, and ``sound`` (shell) succeeds where it is given; else ``command``
-    makes it anew, however often a run was cut off."""
-    more = {"sound": sound} if sound else {}
-    if host.get_fact(NewerThan, path=output, inputs=tuple(inputs), **more):
-        host.noop(f"{output} is newer than what it is made from")
+    """Make a file from others whenever it is older than one of them, even after an interrupted run.
+
+    + output: the file
+    + inputs: what it is made from
+    + command: shell that makes it
+    + sound: shell that fails if the file must be made again for another reason
+    """
+    kwargs = {"sound": sound} if sound else {}
+    if host.get_fact(NewerThan, path=output, inputs=tuple(inputs), **kwargs):
+        host.noop(f"{output} is newer than its inputs")
     else:
         yield command
 
 
 @operation()
 def folders(paths: list[str], user: str, group: str, mode: str) -> Steps:
-    """Real folders (no links) at ``paths``, in this order, with this owner and ``mode``; what lies in them stays.
+    """Create folders and set their owner and mode; their content stays.
 
-    A link or a file in the place of one is refused: following it would change something that is not ours, and
+    A link or a file in the place of a folder is refused: following it would change something that is not ours, and
     replacing it could lose data.
+
+    + paths: the folders, parents first
+    + user, group, mode: their owner and their mode (octal digits)
     """
     found = host.get_fact(Places, paths=tuple(paths))
     wrong = {path: entry for path, entry in found.items() if entry.kind != "directory"}
     if wrong:
-        said = "; ".join(f"{path} is a {entry.kind}" for path, entry in wrong.items())
-        yield refuse(f"found: {said}; expected: directories. What to do: move them away, then run the deploy again.")
+        message = "; ".join(f"{path} is a {entry.kind}" for path, entry in wrong.items())
+        yield refuse(f"found: {message}; expected: directories. What to do: move them away, then run the deploy again.")
         return
     missing = [path for path in paths if path not in found]
     if missing:
@@ -307,4 +350,4 @@ def folders(paths: list[str], user: str, group: str, mode: str) -> Steps:
     if strays:
         yield f"chown {user}:{group} {shlex.join(strays)} && chmod {mode} {shlex.join(strays)}"
     if not missing and not strays:
-        host.noop("all folders are as they should be")
+        host.noop("all folders have this owner and mode")

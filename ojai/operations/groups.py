@@ -1,4 +1,4 @@
-"""Group membership, with a note of what was added.
+"""Groups, their members, and the GPU devices that belong to them; what was added is in the ledger.
 
 pyinfra's ``server.user(groups=[…])`` creates a user that does not exist, and reads every account to do so.
 """
@@ -6,21 +6,25 @@ pyinfra's ``server.user(groups=[…])`` creates a user that does not exist, and 
 from __future__ import annotations
 
 import shlex
+from itertools import chain
 
 from pyinfra import host
 from pyinfra.api import operation
 
-from ojai.facts.groups import GpuDevices, Groups, Node
-from ojai.facts.ledger import Added
-from ojai.operations import Steps
-from ojai.operations.ledger import ADDED_DIR, forget, note
-from ojai.operations.progress import with_progress
+from ojai.facts.groups import DEVICE, GpuDevices, Groups, Node
+from ojai.operations import Steps, steps_or_noop
+from ojai.operations.ledger import note, undo
+from ojai.operations.progress import refuse, with_progress
 
 
 @operation()
 def system_groups(names: list[str]) -> Steps:
-    """System groups of these names exist, with whatever number the host gives them."""
-    missing = [name for name in names if name not in host.get_fact(Groups, names=tuple(names))]
+    """Create system groups; the host chooses their numbers.
+
+    + names: the groups
+    """
+    found = host.get_fact(Groups, names=tuple(names))
+    missing = [name for name in names if name not in found]
     if not missing:
         host.noop(f"groups exist: {' '.join(names)}")
         return
@@ -31,19 +35,29 @@ def system_groups(names: list[str]) -> Steps:
 
 @operation()
 def devices() -> Steps:
-    """The GPU's device nodes belong to their groups and are closed to everybody else, as udev's own rules have it.
+    """Let udev set group and mode of the GPU devices, so that only the members of their groups can use them.
 
-    A node that is not (a group was made anew, somebody changed it) is given by udev once more; where it is still not
-    then, a rule of others says so, and the files that may be it are named.
+    They differ after a group was created again, or after somebody changed them. If they still differ after udev has
+    run, a udev rule of others sets it: the files that may contain it are named. Something else in the place of a
+    device is refused: only the driver can create a device.
     """
     found = host.get_fact(GpuDevices)
     expected = {path: Node(0, "video" if "/card" in path else "render", "660") for path in found}
+    others = [path for path, node in found.items() if node.kind != DEVICE]
+    if others:
+        yield refuse(
+            f"GPU devices: found {', '.join(f'{path}, which is a {found[path].kind}' for path in others)}; expected: "
+            "the device that the GPU driver creates when it is loaded. The device was deleted, and a program then "
+            f"created a file of its name. What to do: `sudo rm {shlex.join(others)}`, reboot (the driver creates the "
+            "device again), then run the deploy again."
+        )
+        return
     wrong = sorted(path for path, node in found.items() if node != expected[path])
     if not wrong:
         host.noop("all devices belong to their groups")
         return
-    # Restarted: udev keeps the numbers of groups, also when told to read its rules again. Its rules give devices to
-    # groups when a device is added, and then only.
+    # A restart, because udev caches the numbers of groups even when it reloads its rules. Its rules set the group only
+    # when a device is added.
     checks = "; ".join(
         f'found=$(stat -c %u:%G:%a {path}); [ "$found" = 0:{expected[path].group}:660 ] || '
         f'wrong="$wrong {path} $found, expected 0:{expected[path].group}:660;"'
@@ -53,16 +67,21 @@ def devices() -> Steps:
         "systemctl restart systemd-udevd.service && "
         "udevadm trigger --settle --action=add --subsystem-match=kfd "
         f"--subsystem-match=drm; wrong=; {checks}; "
-        '[ -z "$wrong" ] || { echo "GPU devices: found$wrong (owner:group:mode). Rules that may say so: '
-        "$(grep -slE 'kfd|drm|renderD|card' /etc/udev/rules.d/* /run/udev/rules.d/* | paste -sd ' '). "
-        'What to do: remove that rule, then run the deploy again." >&2; exit 1; }',
-        f"giving {' '.join(wrong)} to their groups",
+        '[ -z "$wrong" ] || { '
+        "rules=$(grep -slE 'kfd|drm|renderD|card' /etc/udev/rules.d/* /run/udev/rules.d/* | paste -sd ' '); "
+        'echo "GPU devices: found$wrong (owner:group:mode). udev rules that may set this: ${rules:-none found}. '
+        'What to do: remove that rule (without one, reboot), then run the deploy again." >&2; exit 1; }',
+        f"setting the groups of {' '.join(wrong)}",
     )
 
 
 @operation()
 def members(groups: list[str], users: list[str]) -> Steps:
-    """Every one of ``users`` (existing accounts) is in every one of ``groups``."""
+    """Add users to groups.
+
+    + groups: the groups
+    + users: existing accounts, each added to every group
+    """
     found = host.get_fact(Groups, names=tuple(groups))
     missing = [
         (user, group) for group in groups for user in users if group not in found or user not in found[group].members
@@ -75,19 +94,17 @@ def members(groups: list[str], users: list[str]) -> Steps:
         yield f"gpasswd --add {shlex.quote(user)} {shlex.quote(group)}"
 
 
+def _delete_membership(entry: str) -> str:
+    user, group = entry.split(":")
+    return f"gpasswd --delete {shlex.quote(user)} {shlex.quote(group)} || true"
+
+
+def _delete_group(group: str) -> str:
+    return f"! getent group {shlex.quote(group)} >/dev/null || groupdel {shlex.quote(group)}"
+
+
 @operation()
 def memberships_removed() -> Steps:
-    """The memberships and groups that this project added are gone again."""
-    memberships = host.get_fact(Added, directory=ADDED_DIR, kind="memberships")
-    for entry in memberships:
-        user, group = entry.split(":")
-        yield f"gpasswd --delete {shlex.quote(user)} {shlex.quote(group)} || true"
-    if memberships:
-        yield forget("memberships", memberships)
-    groups = host.get_fact(Added, directory=ADDED_DIR, kind="groups")
-    for group in groups:
-        yield f"! getent group {shlex.quote(group)} >/dev/null || groupdel {shlex.quote(group)}"
-    if groups:
-        yield forget("groups", groups)
-    if not memberships and not groups:
-        host.noop("none was added by this project")
+    """Remove the memberships and groups that this project added."""
+    steps = chain(undo("memberships", _delete_membership), undo("groups", _delete_group))
+    yield from steps_or_noop(steps, "none was added by this project")

@@ -1,4 +1,4 @@
-"""The kernel that runs, and how much memory it lets the GPU borrow: both change by a reboot, made when it must be."""
+"""The running kernel and its TTM limit (how much memory the GPU may use): both change by a reboot, if required."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from ojai import kernels
 from ojai.connection import configure_connection, stop_keepalive
 from ojai.facts.files import Existing
 from ojai.facts.kernel import BootFiles, KernelState, Lacking, TtmLimit
-from ojai.facts.ledger import Added
 from ojai.operations import Steps, apt
 from ojai.operations.files import text_file
-from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note
+from ojai.operations.ledger import STATE_DIR, added, forget, note
 from ojai.operations.progress import HEARTBEAT, ask, complain, connector_arguments, refuse, say, with_progress
 from ojai.pyinfra_internals import LocalConnector, SSHException, clear_askpass_cache, remove_any_sudo_askpass_file
 
-#: What we keep on the host: kernels that were rebooted into a second time, and not seen running since.
+#: Ledger: kernels that a second reboot was to start, and that have not run since.
 _AGAIN = "boots"
 
-#: Seconds between two looks at a host that reboots.
+#: Seconds between two attempts to reach a host that reboots.
 POLL = 3.0
 
 
 def _say_pending(state: State, host: Host, running: str, expected: str) -> bool:
     say(
         host,
-        f"reboot needed: {running} runs, {expected} is installed (kernel_reboot is `never`, so it is left to you)",
+        f"reboot required: {running} runs, {expected} is installed (kernel_reboot is `never`, so reboot it yourself)",
     )
     return True
 
 
 def _boot_id(host: Host) -> str | None:
-    """The kernel's id of this boot, None while the host gives no answer."""
+    """The kernel's id of this boot, None while the host does not answer."""
     try:
         success, output = host.run_shell_command(
             "cat /proc/sys/kernel/random/boot_id", **{**connector_arguments(host), "_timeout": 15}
@@ -48,22 +47,22 @@ def _boot_id(host: Host) -> str | None:
 def _another_came_up(running: str, expected: str) -> str:
     flavour = kernels.parse(expected).flavour
     return (
-        f"kernel: found {running} running after a boot with {expected} installed; expected {expected}. What to do: see "
-        f"which entry GRUB boots (GRUB_DEFAULT in /etc/default/grub; on Ubuntu GRUB_FLAVOUR_ORDER={flavour} in "
+        f"kernel: found {running} running after a boot with {expected} installed; expected {expected}. What to do: "
+        f"check which entry GRUB boots (GRUB_DEFAULT in /etc/default/grub; on Ubuntu GRUB_FLAVOUR_ORDER={flavour} in "
         "/etc/default/grub.d/60-flavour.cfg, then update-grub), reboot, and run the deploy again."
     )
 
 
 def reboot(state: State, host: Host, running: str, expected: str, timeout: int) -> bool:
-    """Reboot and wait up to ``timeout`` seconds for another boot id; False when the kernel is not ``expected`` then.
+    """Reboot and wait up to ``timeout`` seconds for a new boot id; False if the kernel is not ``expected`` then.
 
-    pyinfra's own ``server.reboot`` compares uptimes, and waits in vain on a host that had just been booted.
+    pyinfra's own ``server.reboot`` compares uptimes, and fails on a host that was booted a moment ago.
     """
     if isinstance(host.connector, LocalConnector):
         complain(
             host,
-            f"kernel: found {running} running; expected {expected}, by a reboot that would end this run too, being on "
-            "the machine itself. What to do: `sudo reboot`, then run the deploy again; it goes on from here.",
+            f"kernel: found {running} running; expected {expected}, which takes a reboot. pyinfra runs on this "
+            "host, so the reboot would end it. What to do: `sudo reboot`, then run the deploy again.",
         )
         return False
     say(host, f"rebooting from {running} into {expected} …")
@@ -74,7 +73,7 @@ def reboot(state: State, host: Host, running: str, expected: str, timeout: int) 
     host.run_shell_command("( sleep 1 && reboot ) </dev/null >/dev/null 2>&1 &", **connector_arguments(host))
     clear_askpass_cache(host)
     started = time.monotonic()
-    said = started
+    reported = started
     while time.monotonic() - started < timeout:
         time.sleep(POLL)
         host.disconnect()
@@ -89,9 +88,9 @@ def reboot(state: State, host: Host, running: str, expected: str, timeout: int) 
                 complain(host, _another_came_up(output.stdout_lines[0], expected))
                 return False
             return True
-        if time.monotonic() - said >= HEARTBEAT:
-            said = time.monotonic()
-            say(host, f"waiting for the reboot: {said - started:.0f} of at most {timeout} s")
+        if time.monotonic() - reported >= HEARTBEAT:
+            reported = time.monotonic()
+            say(host, f"waiting for the reboot: {reported - started:.0f} of at most {timeout} s")
     complain(
         host,
         f"kernel: the host did not come back within {timeout} s of its reboot into {expected}. What to do: look at its "
@@ -102,27 +101,32 @@ def reboot(state: State, host: Host, running: str, expected: str, timeout: int) 
 
 @operation()
 def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> Steps:
-    """The newest installed kernel of ``flavour`` runs, and nothing that ``marker`` (a file in /run) asks for waits.
+    """Reboot unless the newest installed kernel runs and nothing asks for a reboot.
 
-    A boot that brought up another is tried once again; then it is refused, since something else chooses.
-    ``policy``: ``if-required`` reboots and waits up to ``timeout`` seconds; ``never`` only says that it is needed.
+    If another kernel comes up, it reboots once more; then the host is refused, because something else decides.
+
+    + flavour: the kernel's, such as ``oem``
+    + policy: ``if-required`` reboots; ``never`` only reports that a reboot is required
+    + marker: file in /run whose existence asks for a reboot
+    + timeout: seconds to wait for the host
     """
     found = host.get_fact(KernelState)
     expected = kernels.newest(found.installed, flavour) if found else None
     asked = bool(host.get_fact(Existing, paths=(marker,)))
     if found is None or ((expected is None or expected.text == found.running) and not asked):
-        host.noop("the expected kernel runs")
+        host.noop("the newest kernel runs")
         return
     target = expected.text if expected else found.running
     if policy == "never":
         if host.state.is_executing:
             _say_pending(host.state, host, found.running, target)
-        host.noop(f"reboot into {target} is left to the operator")
+        host.noop(f"the reboot into {target} is up to the operator")
         return
     if not asked and target not in found.fresh:
-        # Booted since it was installed, and still another came up. GRUB does not read the journal: after a power cut
-        # it may have seen an old menu, and the next boot sees the new one. So once more, and no oftener.
-        if target not in host.get_fact(Added, directory=ADDED_DIR, kind=_AGAIN):
+        # The host has booted since it was installed, and another kernel came up. GRUB does not read the file system's
+        # journal: after a power cut it may have read an old menu, and reads the new one on the next boot. So reboot
+        # once more, and only once.
+        if target not in added(_AGAIN):
             yield note(_AGAIN, [target])
             yield FunctionCommand(reboot, (found.running, target, timeout), {})
             return
@@ -131,7 +135,7 @@ def reboot_if_required(flavour: str, policy: str, marker: str, timeout: int) -> 
     yield FunctionCommand(reboot, (found.running, target, timeout), {})
 
 
-#: ttm may be loaded from the initramfs, which then has to hold the new options (AMD's amd-ttm looks for the same).
+#: ttm may be loaded from the initramfs, which must have the new options then (AMD's amd-ttm checks the same).
 _TTM_STAMP = f"{STATE_DIR}/ttm-refreshed"
 _REFRESH_INITRAMFS = (
     "for image in /boot/initrd.img-*; do if lsinitramfs \"$image\" 2>/dev/null | grep -q '/ttm\\.ko'; "
@@ -142,94 +146,101 @@ _REFRESH_INITRAMFS = (
 
 @operation()
 def ttm_limit(path: str, pages: int | None, marker: str) -> Steps:
-    """The GPU may borrow at most ``pages`` (of 4096 bytes) of the system's memory; None leaves it to the kernel.
+    """Set how much system memory the GPU may use.
 
-    The options file at ``path`` is ours. ttm reads it when it is loaded, so a change is followed by a reboot
-    (``marker`` asks for it), and the initramfs is made anew when ttm is in it. A limit that is overridden
-    elsewhere is refused, since rebooting again would change nothing; so is one of others above the memory there is.
+    ttm reads the limit when it is loaded, so a change asks for a reboot, and the initramfs is updated if ttm is in it.
+    A limit that something else overrides is refused, because another reboot would not change that; so is a limit of
+    others that is larger than the memory.
+
+    + path: options file of ttm, which is ours
+    + pages: the limit, in pages of 4096 bytes; None leaves it to the kernel
+    + marker: file in /run whose existence asks for a reboot
     """
-    added = bool(host.get_fact(Added, directory=ADDED_DIR, kind="ttm"))
+    ours = bool(added("ttm"))
+    found = host.get_fact(TtmLimit, path=path, stamp=_TTM_STAMP)
     if pages is None:
-        found = host.get_fact(TtmLimit, path=path, stamp=_TTM_STAMP)
-        if not added and not found.file:
+        if not ours and not found.file:
             if found.excess:
                 yield refuse(
-                    f"ttm.pages_limit: found {'; '.join(found.excess)}; expected: no more than the memory there is "
-                    f"({found.memory} pages): the GPU would ask for the rest, and the kernel end programs for it. "
+                    f"ttm.pages_limit: found {'; '.join(found.excess)}; expected: no more than the memory of this "
+                    f"host ({found.memory} pages): the GPU would use more, and the kernel would kill processes. "
                     "What to do: remove or lower that limit, then run the deploy again."
                 )
             elif found.live and found.live > found.memory > 0:
-                # Set by hand, or by a file that is gone: the next boot is without it.
+                # Set by hand, or by a file that is gone: the next boot does without it.
                 yield f"touch {shlex.quote(marker)}"
             else:
                 host.noop("the limit is the kernel's own")
             return
-        yield from _no_limit_of_ours(path, marker)
+        yield from _remove_limit(path, marker)
         return
     text = f"# Made by ojai: the GPU may borrow this many pages of 4096 bytes.\noptions ttm pages_limit={pages}\n"
-    found = host.get_fact(TtmLimit, path=path, stamp=_TTM_STAMP)
     changes = list(text_file._inner(path=path, text=text))
     if not changes and found.live in (pages, None):
         host.noop("the limit is in force")
         return
     if not changes and found.settled:
-        elsewhere = "; ".join(found.others) or "nothing that was found; is ttm built into the kernel?"
+        elsewhere = "; ".join(found.others) or "nowhere (is ttm built into the kernel?)"
         yield refuse(
             f"ttm.pages_limit: found {found.live} in force after a boot with {path}; expected {pages}. "
             f"Set elsewhere: {elsewhere}. What to do: remove the other setting, then run the deploy again."
         )
         return
-    if not added:
+    if not ours:
         yield note("ttm", ["pages_limit"])
     yield from changes
-    yield with_progress(_REFRESH_INITRAMFS, "refreshing the initramfs")
+    yield with_progress(_REFRESH_INITRAMFS, "updating the initramfs")
     yield f"touch {shlex.quote(marker)}"
 
 
-def _no_limit_of_ours(path: str, marker: str) -> Steps:
+def _remove_limit(path: str, marker: str) -> Steps:
     yield f"rm -f {shlex.quote(path)}"
-    yield with_progress(_REFRESH_INITRAMFS, "refreshing the initramfs")
+    yield with_progress(_REFRESH_INITRAMFS, "updating the initramfs")
     yield f"touch {shlex.quote(marker)}"
     yield forget("ttm", ["pages_limit"])
 
 
 @operation()
 def ttm_limit_removed(path: str, marker: str) -> Steps:
-    """The limit that :func:`ttm_limit` set is gone; one of others is theirs."""
-    added = host.get_fact(Added, directory=ADDED_DIR, kind="ttm")
-    if added or host.get_fact(TtmLimit, path=path, stamp=_TTM_STAMP).file:
-        yield from _no_limit_of_ours(path, marker)
+    """Remove the limit that :func:`ttm_limit` set, not a limit of others.
+
+    + path: options file of ttm, which is ours
+    + marker: file in /run whose existence asks for a reboot
+    """
+    if added("ttm") or host.get_fact(TtmLimit, path=path, stamp=_TTM_STAMP).file:
+        yield from _remove_limit(path, marker)
     else:
-        host.noop("no limit of ours is there")
+        host.noop("this project has set none")
 
 
 @operation()
 def bootable(flavour: str) -> Steps:
-    """What the newest installed kernel of ``flavour`` needs for the next boot is on the disk: its image, its modules
-    (the GPU's driver stands for them), its initramfs, its entry in GRUB's menu.
+    """Restore what the next boot needs of the newest installed kernel: image, modules, initramfs, entry in GRUB's menu.
 
-    Without one of them this run would end well, and the next power cut in another kernel, or in none.
+    Without one of them this run would succeed, and the next power cut would end in another kernel, or in none.
+
+    + flavour: the kernel's, such as ``oem``
     """
     found = host.get_fact(BootFiles)
     newest = kernels.newest(tuple(found), flavour)
     lacks = found[newest.text] if newest else Lacking()
     if newest is None or lacks == Lacking():
-        host.noop("nothing of the kernel is missing")
+        host.noop("nothing is missing")
         return
     image = shlex.quote(f"/boot/vmlinuz-{newest.text}")
     if lacks.packages:
-        # Their scripts make initramfs and menu too.
+        # The packages' scripts also make the initramfs and the menu.
         yield from apt.locked(
             f"{apt.COMMAND} --reinstall install {shlex.join(lacks.packages)} && test -e {image} || "
-            f'{{ echo "{image} is still not there; expected: the file of an installed kernel. What to do: boot another '
+            f'{{ echo "{image} is still missing; expected: the file of an installed kernel. What to do: boot another '
             'kernel of the flavour, or install a newer one." >&2; exit 1; }',
-            f"installing {' '.join(lacks.packages)} anew",
+            f"reinstalling {' '.join(lacks.packages)}",
         )
     elif lacks.initrd:
-        # GRUB's menu names the initramfs, where there was one when it was written.
+        # GRUB's menu names the initramfs only if it existed when the menu was written.
         yield with_progress(
             f"update-initramfs -c -k {shlex.quote(newest.text)} && {{ ! command -v update-grub || update-grub; }}",
-            f"making the initramfs of {newest.text}",
+            f"creating the initramfs of {newest.text}",
         )
     else:
         yield with_progress("update-grub", "writing GRUB's menu")
@@ -237,30 +248,35 @@ def bootable(flavour: str) -> Steps:
 
 @operation()
 def at_least(flavour: str, floor: str, why: str, strict: bool) -> Steps:
-    """The running kernel is of ``flavour`` and not older than ``floor`` (base version and ABI number); else the
-    host is refused, or only told when ``strict`` is false."""
+    """Refuse a host whose running kernel is of another flavour, or too old.
+
+    + flavour: the kernel's, such as ``oem``
+    + floor: the oldest version that will do, with its ABI number (``6.14.0-1018``)
+    + why: reason for the floor
+    + strict: False only reports it
+    """
     found = host.get_fact(KernelState)
     if found is None:
-        host.noop("no answer about the kernel")
+        host.noop("the host did not report its kernel")
         return
     try:
         running = kernels.parse(found.running)
     except ValueError as error:
         yield refuse(f"kernel: found {error}. What to do: boot a kernel of Ubuntu's own.")
         return
-    faults = []
+    errors = []
     if running.flavour != flavour:
-        faults.append(f"its flavour is {running.flavour or 'none'}, expected {flavour}")
+        errors.append(f"its flavour is {running.flavour or 'none'}, expected {flavour}")
     if running.order < kernels.parse(floor).order:
-        faults.append(f"it is older than {floor}")
-    if not faults:
-        host.noop(f"{running.text} will do")
+        errors.append(f"it is older than {floor}")
+    if not errors:
+        host.noop(f"{running.text} is new enough")
         return
     text = (
-        f"kernel: found {running.text} running: {' and '.join(faults)} ({why}). "
+        f"kernel: found {running.text} running: {' and '.join(errors)} ({why}). "
         f"Installed: {', '.join(found.installed) or 'none'}. "
-        f"What to do: reboot into the newest {flavour} kernel; if another came up, see what GRUB boots by default; if "
-        "none is installed though its package is, put its files back with `apt-get install --reinstall`."
+        f"What to do: reboot into the newest {flavour} kernel; if another came up, check what GRUB boots by default; "
+        "if none is installed although its package is, restore its files with `apt-get install --reinstall`."
     )
     if strict:
         yield refuse(text)

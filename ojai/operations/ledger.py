@@ -1,45 +1,51 @@
-"""What the project added to a host, noted on the host *before* it is added, so that removal takes just that away.
+"""The ledger: what the project added to a host, recorded there *before* it is added, so that removal takes only that.
 
-One text file a kind under ``/var/lib/ojai/added``, one word a line. Writing before acting means that a run which
-is cut short leaves a note too many, never one too few; taking away what is not there changes nothing.
+One text file per kind under ``/var/lib/ojai/added``, one entry per line. Because the record comes first, an interrupted
+run leaves a record too many, never one too few; removing what is not there changes nothing.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import chain
 
 from pyinfra import host
 from pyinfra.api import operation
 
 from ojai.facts.ledger import Added, Loose
-from ojai.operations import Steps
+from ojai.operations import Steps, steps_or_noop
 
 STATE_DIR = "/var/lib/ojai"
 ADDED_DIR = f"{STATE_DIR}/added"
 
 
-def note(kind: str, words: Iterable[str]) -> str:
-    """Shell that adds ``words`` to the list ``kind``, each once."""
-    return note_lines(kind, f"printf '%s\\n' {shlex.join(words)}")
+def added(kind: str) -> tuple[str, ...]:
+    """The entries of the list ``kind`` on the host."""
+    return host.get_fact(Added, directory=ADDED_DIR, kind=kind)
 
 
-def forget(kind: str, words: Iterable[str]) -> str:
-    """Shell that takes ``words`` off the list ``kind`` once they are gone from the host."""
+def note(kind: str, entries: Iterable[str]) -> str:
+    """Shell that adds ``entries`` to the list ``kind``, each once."""
+    return note_lines(kind, f"printf '%s\\n' {shlex.join(entries)}")
+
+
+def forget(kind: str, entries: Iterable[str]) -> str:
+    """Shell that removes ``entries`` from the list ``kind``, once they are gone from the host."""
     file = shlex.quote(f"{ADDED_DIR}/{kind}")
     return (
-        f"for word in {shlex.join(words)}; do ! test -e {file} || "
+        f"for word in {shlex.join(entries)}; do ! test -e {file} || "
         f'{{ grep -vxF -- "$word" {file} > {file}.new || true; mv {file}.new {file}; }}; done'
     )
 
 
-def noted(kind: str, word: str) -> str:
-    """Shell that succeeds where ``word`` (shell) is on the list ``kind``."""
-    return f"grep -qsxF -- {word} {shlex.quote(f'{ADDED_DIR}/{kind}')}"
+def noted(kind: str, entry: str) -> str:
+    """Shell that succeeds if ``entry`` (a shell word) is on the list ``kind``."""
+    return f"grep -qsxF -- {entry} {shlex.quote(f'{ADDED_DIR}/{kind}')}"
 
 
 def note_lines(kind: str, command: str) -> str:
-    """Shell that adds what ``command`` prints, a word a line, to the list ``kind``, each once."""
+    """Shell that adds each line that ``command`` prints to the list ``kind``, each once."""
     file = shlex.quote(f"{ADDED_DIR}/{kind}")
     return (
         f"mkdir -p {ADDED_DIR} && touch {file} && {{ {command}; }} | while read -r word; do "
@@ -47,10 +53,20 @@ def note_lines(kind: str, command: str) -> str:
     )
 
 
-def record_residue(state: Iterable[str], folders: Iterable[str], groups: Iterable[str]) -> str:
-    """Shell that notes what packages are about to make and would leave behind, as far as it is not there yet.
+def undo(kind: str, command: Callable[[str], str]) -> Steps:
+    """Undo what is recorded under ``kind``, then forget it. ``command`` gives the shell for one entry."""
+    entries = added(kind)
+    yield from map(command, entries)
+    if entries:
+        yield forget(kind, entries)
 
-    ``state``: ``program:path``, of no use to anything else than that program. ``folders``: gone again only if empty.
+
+def record_residue(state: Iterable[str], folders: Iterable[str], groups: Iterable[str]) -> str:
+    """Shell that records what packages will create and leave behind, unless it exists already.
+
+    + state: ``program:path``, data of no use to anything but that program
+    + folders: removed later only if they are empty
+    + groups: names
     """
     absent = 'for each in %s; do test -e "${each#*:}" || echo "$each"; done'
     unknown = f'for each in {shlex.join(groups)}; do getent group "$each" >/dev/null || echo "$each"; done'
@@ -65,27 +81,25 @@ def record_residue(state: Iterable[str], folders: Iterable[str], groups: Iterabl
 
 @operation()
 def root_owned() -> Steps:
-    """Only root can change the notes: what they name, removal takes away as root."""
+    """Let only root change the ledger: removal deletes, as root, what it names."""
     loose = host.get_fact(Loose, directory=STATE_DIR)
     if loose:
         yield f"chown root:root {shlex.join(loose)} && chmod go-w {shlex.join(loose)}"
     else:
-        host.noop("nobody else can")
+        host.noop("only root can change it")
+
+
+def _delete_state(entry: str) -> str:
+    program, path = entry.split(":", 1)
+    return f"command -v {shlex.quote(program)} >/dev/null || rm -rf {shlex.quote(path)}"
+
+
+def _delete_folder(path: str) -> str:
+    return f"! test -d {shlex.quote(path)} || rmdir --ignore-fail-on-non-empty {shlex.quote(path)}"
 
 
 @operation()
 def left_behind_removed() -> Steps:
-    """What was foreseen is gone: state whose program is no longer installed, and folders with nothing left in them."""
-    state = host.get_fact(Added, directory=ADDED_DIR, kind="state")
-    for entry in state:
-        program, path = entry.split(":", 1)
-        yield f"command -v {shlex.quote(program)} >/dev/null || rm -rf {shlex.quote(path)}"
-    folders = host.get_fact(Added, directory=ADDED_DIR, kind="folders")
-    for path in folders:
-        yield f"! test -d {shlex.quote(path)} || rmdir --ignore-fail-on-non-empty {shlex.quote(path)}"
-    if state:
-        yield forget("state", state)
-    if folders:
-        yield forget("folders", folders)
-    if not state and not folders:
-        host.noop("nothing was foreseen")
+    """Remove recorded residue: data whose program is no longer installed, and folders that are empty."""
+    steps = chain(undo("state", _delete_state), undo("folders", _delete_folder))
+    yield from steps_or_noop(steps, "no residue was recorded")

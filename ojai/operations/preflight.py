@@ -1,4 +1,4 @@
-"""A second look at the memory, once the driver is up: only then does the host know what its GPU has."""
+"""Preflight checks that need the GPU driver, and so the right kernel: the host knows its GPU memory only then."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from ojai.operations.progress import refuse
 
 @operation()
 def recheck(fact_arguments: Mapping[str, Any], check: Callable[[Report], Sequence[object]]) -> Steps:
-    """The host is not refused by ``check``, which sees the report that answers ``fact_arguments``."""
+    """Repeat a preflight check with a new report of the host.
+
+    + fact_arguments: arguments of the fact ``HostReport``
+    + check: gives the reasons to refuse a host with this report
+    """
     report = host.get_fact(HostReport, **fact_arguments)
     found = list(check(report)) if report else []
     if found:
         yield refuse("\n".join(str(refusal) for refusal in found))
     else:
-        host.noop("what is asked for fits")
+        host.noop("no reason to refuse the host")

@@ -1,46 +1,48 @@
-"""Long commands that are seen to work: their lines are shown as they come, with a heartbeat when none does."""
+"""Running commands on a host from within an operation: progress while they run, the cause when they fail."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 import gevent
 from pyinfra import logger
-from pyinfra.api import FunctionCommand, Host, State
+from pyinfra.api import FactBase, FunctionCommand, Host, State, StringCommand
 
-from ojai.diagnosis import explain
+from ojai.diagnosis import Catalogue, explain
 from ojai.pyinfra_internals import CONNECTOR_ARGUMENT_KEYS, CommandOutput, SSHException
 
-#: What to do once a step has failed, before the host is given up: put back what worked.
+T = TypeVar("T")
+
+#: What to do after a step has failed, before the host is given up: restore what worked.
 OnFailure = Callable[[State, Host], None]
 
-#: Seconds of silence after which a long command is said to be still at work.
+#: Seconds without output after which a long command is reported as still running.
 HEARTBEAT = 15.0
 
 
 def connector_arguments(host: Host) -> dict[str, Any]:
-    """How the operation now running reaches its host (sudo, environment, …), for commands run from within it."""
+    """How the running operation reaches its host (sudo, environment, …), for commands that it runs itself."""
     current: Mapping[str, Any] = cast("Mapping[str, Any]", host.current_op_global_arguments or {})
     return {key: current[key] for key in CONNECTOR_ARGUMENT_KEYS if key in current}
 
 
-def say(host: Host, text: str) -> None:
-    """One line of progress, with the host's prefix."""
-    logger.info(f"{host.print_prefix}{text}")
+def say(host: Host, message: str) -> None:
+    """Print one line of progress, with the host's prefix."""
+    logger.info(f"{host.print_prefix}{message}")
 
 
-def complain(host: Host, text: str) -> None:
-    """One error, every line of it with the host's prefix."""
-    for line in text.splitlines():
+def complain(host: Host, message: str) -> None:
+    """Print an error, each line with the host's prefix."""
+    for line in message.splitlines():
         logger.error(f"{host.print_prefix}{line}")
 
 
-def ask(host: Host, command: str, **arguments: Any) -> tuple[bool, CommandOutput]:
-    """Run ``command`` on the host; where the connection is lost it has failed, and said nothing.
+def ask(host: Host, command: str | StringCommand, **arguments: Any) -> tuple[bool, CommandOutput]:
+    """Run ``command`` on the host. If the connection is lost, it has failed without output.
 
-    pyinfra takes what is raised from within an operation for a bug in it, and shows a traceback.
+    pyinfra would print a traceback for an exception that is raised within an operation.
     """
     try:
         success, output = host.run_shell_command(command, **arguments)
@@ -49,13 +51,21 @@ def ask(host: Host, command: str, **arguments: Any) -> tuple[bool, CommandOutput
     return success, output
 
 
+def read(host: Host, fact: FactBase[T], **arguments: Any) -> T:
+    """Read a fact now, while an operation runs; its default if the host does not answer."""
+    success, output = ask(host, fact.command(**arguments), **connector_arguments(host))
+    return fact.process(output.stdout_lines) if success else fact.default()
+
+
 def run(
     state: State, host: Host, command: str, doing: str, show: bool = False, on_failure: OnFailure | None = None
 ) -> bool:
-    """Run ``command`` on the host while saying every :data:`HEARTBEAT` seconds what it is ``doing``.
+    """Run a long command on the host. True if it succeeded.
 
-    ``show``: its lines are shown as they come; else only the last 40, when it fails. ``on_failure`` is called when it
-    failed. True when it succeeded.
+    + command: shell
+    + doing: what it does, reported every :data:`HEARTBEAT` seconds
+    + show: print its output as it comes; otherwise only the last 40 lines, if it fails
+    + on_failure: called if it fails
     """
     arguments = connector_arguments(host)
     started = time.monotonic()
@@ -71,13 +81,13 @@ def run(
     if not success:
         complain(host, f"{doing}: failed after {time.monotonic() - started:.0f} s")
         complain(host, "\n".join(output.output_lines[-40:]))
-        _explain(host, output.output_lines, arguments)
+        explain_failure(host, output.output_lines, "failures-installing")
         if on_failure:
             on_failure(state, host)
     return success
 
 
-#: File systems with less than 200 MiB or 1000 files to spare, and how much: those that can be meant by "full".
+#: File systems with less than 200 MiB or 1000 inodes free: the candidates for "disk full".
 _FULL = (
     "df -P -B1M -x tmpfs -x devtmpfs -x overlay -x squashfs | awk 'NR > 1 && $4 < 200 "
     '{print $6 " has " $4 " MiB free of " $2 " MiB"}\'; '
@@ -86,30 +96,33 @@ _FULL = (
 )
 
 
-def _explain(host: Host, lines: list[str], arguments: dict[str, Any]) -> None:
-    """Say what is known to be behind such words."""
-    for finding in explain(lines, "failures-installing")[:1]:
+def explain_failure(host: Host, lines: Iterable[str], catalogue: Catalogue) -> None:
+    """Print the known causes of these ``lines`` with their fix, or that none is known."""
+    findings = explain(lines, catalogue)
+    for finding in findings if catalogue == "failures" else findings[:1]:
         complain(host, f"cause: {finding.cause}\nwhat to do: {finding.fix}\nsource: {finding.source}")
-        if "disk is full" in finding.cause:
-            _, output = ask(host, _FULL, **arguments)
+        if catalogue == "failures-installing" and "disk is full" in finding.cause:
+            _, output = ask(host, _FULL, **connector_arguments(host))
             complain(host, "\n".join(f"found: {line}" for line in output.stdout_lines))
+    if not findings:
+        complain(host, "This is not one of the failures that ojai can explain: see the lines above.")
 
 
 def with_progress(command: str, doing: str, show: bool = False, on_failure: OnFailure | None = None) -> FunctionCommand:
-    """A command to yield from an operation: :func:`run` with these words."""
-    words: dict[str, Any] = {"show": True} if show else {}
-    return FunctionCommand(run, (command, doing), {**words, **({"on_failure": on_failure} if on_failure else {})})
+    """A step that calls :func:`run` with these arguments."""
+    kwargs: dict[str, Any] = {"show": True} if show else {}
+    return FunctionCommand(run, (command, doing), {**kwargs, **({"on_failure": on_failure} if on_failure else {})})
 
 
-def _refuse(state: State, host: Host, text: str) -> bool:
-    complain(host, text)
+def _refuse(state: State, host: Host, message: str) -> bool:
+    complain(host, message)
     return False
 
 
-def refuse(text: str) -> FunctionCommand:
-    """A step to yield that fails the host with ``text`` and changes nothing.
+def refuse(message: str) -> FunctionCommand:
+    """A step that fails the host with ``message`` and changes nothing.
 
-    Raising instead would end the run of every host, with a traceback: pyinfra does not catch what an operation
-    raises while it executes.
+    pyinfra does not catch what an operation raises while it executes: that would end the run of every host with a
+    traceback.
     """
-    return FunctionCommand(_refuse, (text,), {})
+    return FunctionCommand(_refuse, (message,), {})

@@ -1,6 +1,6 @@
-"""Healthy releases: kept when a deploy has ended well, put back when a later one has not.
+"""Releases: saved when a deploy has ended with every service healthy, restored when a later one fails.
 
-pyinfra has nothing of the kind: a failed operation leaves the host as it stood at that moment.
+pyinfra has nothing of the kind: a failed operation leaves the host as it was at that moment.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from collections.abc import Sequence
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
+from ojai.facts import script
 from ojai.facts.files import Existing
 from ojai.facts.ledger import OwnUnits
 from ojai.facts.release import Releases, ReleaseState
 from ojai.facts.service import ServerEndpoint
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, noted
-from ojai.operations.progress import ask, complain, connector_arguments, refuse, say
+from ojai.operations.progress import ask, complain, connector_arguments, read, refuse, say
 from ojai.operations.service import wait_until_ready
-from ojai.paths import UNITS
+from ojai.paths import SCHEMA, UNITS
 from ojai.releases import FOLDER, PENDING_ROLLBACK, SLOTS, Contents, Release, Released, Serving, Slot, tag, to_json
 
-_RESTORED, _REPLACED = "restored", "replaced"
-
-#: Stands for the host's own time until its shell fills it in.
+#: Replaced by the host's own time.
 _WHEN = "@now@"
 
+_FIX = "What to do: fix the failure reported above, then run the deploy again."
 
-def _asked(services: Sequence[Serving]) -> tuple[tuple[str, str], ...]:
+
+def _names_and_images(services: Sequence[Serving]) -> tuple[tuple[str, str], ...]:
     return tuple((service.name, service.image) for service in services)
 
 
@@ -38,21 +39,23 @@ def _now(services: Sequence[Serving], found: Releases) -> tuple[Released, ...]:
 
 @operation()
 def snapshot(services: Sequence[Serving]) -> Steps:
-    """What the host serves now is kept as its healthy release; the one before it is kept as ``previous``.
+    """Save what the host serves as its healthy release, and the one before it as ``previous``.
 
-    To be called once every service is seen to serve. An image that only an older release used is removed,
-    if it was pulled for one.
+    Call it after every service has become ready. An image that only an older release used is removed if it was pulled
+    for one.
+
+    + services: all services of the host
     """
-    found = host.get_fact(ReleaseState, services=_asked(services))
+    found = host.get_fact(ReleaseState, services=_names_and_images(services))
     now = _now(services, found)
     healthy, previous = found.kept.get("healthy"), found.kept.get("previous")
     if healthy and healthy.same_as(now) and found.held("healthy"):
-        if found.pending:  # a way back that was cut off, and is over
+        if found.pending:  # of a rollback that was interrupted after it had succeeded
             yield f"rm -f {PENDING_ROLLBACK}"
         else:
-            host.noop(f"kept: {healthy.told()}")
+            host.noop(f"saved: {healthy.summary()}")
         return
-    release = Release(kept=_WHEN, services=now)
+    release = Release(kept=_WHEN, services=now, schema=SCHEMA)
     turn = healthy is not None and not healthy.same_as(now)
     lines = [
         "set -eu; umask 022",
@@ -85,7 +88,7 @@ def snapshot(services: Sequence[Serving]) -> Steps:
 
 
 def _dropped(release: Release, others: Sequence[Released]) -> list[str]:
-    """Shell that lets go of the images of a release that is no longer kept, where no other one has them."""
+    """Shell that removes the images of a release that is no longer saved, unless another one has them."""
     images = {r.serving.image for r in others}
     names = {r.serving.name for r in others}
     gone = sorted(map(shlex.quote, {r.serving.image for r in release.services} - images))
@@ -95,87 +98,107 @@ def _dropped(release: Release, others: Sequence[Released]) -> list[str]:
     ]
 
 
-def _read(host: Host, services: Sequence[Serving]) -> Releases:
-    """The fact, read while an operation runs: what was read before is out of date by now."""
-    fact = ReleaseState()
-    success, output = ask(host, fact.command(services=_asked(services)), **connector_arguments(host))
-    return fact.process(output.stdout_lines) if success else Releases()
+_RESTORE = r"""
+set -eu
+# After a rollback that was interrupted, nobody knows how far it came: every service is restarted.
+restart_all=
+[ ! -e "$pending" ] || restart_all=yes
+printf %s "$kept" > "$pending.new"
+sync "$pending.new"
+mv "$pending.new" "$pending"
+changed=' '
 
+# unit, image name, image id, digest (may be empty): the name is that image.
+restore_image() {
+  [ "$(docker image inspect --format '{{.Id}}' "$2" 2>/dev/null)" != "$3" ] || return 0
+  docker image inspect "$3" >/dev/null 2>&1 || { [ -n "$4" ]; docker pull --quiet "$4" >&2; }
+  # A name with a digest cannot be given to an image, only pulled.
+  case $2 in
+    *@*) docker pull --quiet "$2" >&2;;
+    *) docker tag "$3" "$2";;
+  esac
+  changed="$changed$1 "
+}
 
-def _ours(host: Host) -> tuple[str, ...]:
-    """Every unit of ours on this host, now."""
-    fact = OwnUnits()
-    success, output = ask(host, fact.command(directory=ADDED_DIR), **connector_arguments(host))
-    return fact.process(output.stdout_lines) if success else ()
+# unit: it is not part of the release.
+remove_unit() {
+  [ -e "$units/$1" ] || return 0
+  systemctl disable --now "$1" >/dev/null 2>&1 || true
+  rm -f "$units/$1"
+  echo "restored $1"
+}
+
+# service, environment file: a copy is kept of one that is not the release's.
+keep_environment() {
+  [ -e "$2" ] || return 0
+  cmp -s "$folder/$slot/$1.env" "$2" || { install -m 600 "$2" "$folder/$1.env"; echo "replaced $folder/$1.env"; }
+}
+
+# unit, file of the release, its place, mode
+restore_file() {
+  ! cmp -s "$folder/$slot/$2" "$3" || return 0
+  mkdir -p "${3%/*}"
+  install -m "$4" -o root -g root "$folder/$slot/$2" "$3.ojai-new"
+  sync "$3.ojai-new"
+  mv -fT "$3.ojai-new" "$3"
+  changed="$changed$1 "
+}
+
+# unit
+start() {
+  systemctl enable --quiet "$1"
+  systemctl reset-failed "$1" 2>/dev/null || true
+  case "$restart_all$changed" in
+    yes* | *" $1 "*) systemctl restart "$1"; echo "restored $1";;
+    *) systemctl is-active --quiet "$1" || { systemctl start "$1"; echo "restored $1"; };;
+  esac
+}
+"""
 
 
 def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
-    """Shell that makes the host's services those of a kept release. It prints ``restored UNIT`` for each that was
-    changed, and ``replaced PATH`` where another environment file was in the way and is kept now.
+    """Shell that makes the host's services those of a saved release.
 
-    ``units``: all units of ours. What the release has not is stopped and goes. A file or image that is already the
-    release's stays, and a service of which nothing changed is only started if it is down. Images come first: without
-    one of them nothing else is touched. After one that was cut off, every service is started anew.
+    It prints ``restored UNIT`` for each service that was changed, and ``replaced PATH`` for an environment file that
+    was not the release's and is kept there. Images come first: if one is missing, nothing else is touched. Files and
+    images that are the release's already stay, and a service without a change is only started if it is down.
+
+    + release, slot: the release, and where it is saved
+    + units: all units of ours; those that are not in the release are stopped and removed
     """
     mine = {released.serving.unit for released in release.services}
-    lines = [
-        f"set -eu; again=; ! test -e {PENDING_ROLLBACK} || again=yes",
-        f"printf %s {shlex.quote(release.kept)} > {PENDING_ROLLBACK}.new; sync {PENDING_ROLLBACK}.new; "
-        f"mv {PENDING_ROLLBACK}.new {PENDING_ROLLBACK}",
+    calls: list[Sequence[str]] = [
+        ("restore_image", r.serving.unit, r.serving.image, r.contents.image_id, r.contents.digest)
+        for r in release.services
     ]
-    for number, released in enumerate(release.services):
-        service, contents = released.serving, released.contents
-        image, image_id = shlex.quote(service.image), shlex.quote(contents.image_id)
-        fetch = f"docker pull --quiet {shlex.quote(contents.digest)} >&2" if contents.digest else "false"
-        # A name with a digest in it cannot be given to an image; it is pulled by that name.
-        name = f"docker pull --quiet {image} >&2" if "@" in service.image else f"docker tag {image_id} {image}"
-        lines += [
-            f"changed{number}=$again",
-            f"if [ \"$(docker image inspect --format '{{{{.Id}}}}' {image} 2>/dev/null)\" != {image_id} ]; then "
-            f"docker image inspect {image_id} >/dev/null 2>&1 || {fetch}; {name}; changed{number}=yes; fi",
-        ]
+    lines = [*map(shlex.join, calls)]
     for unit in sorted(set(units) - mine):
-        word, place = shlex.quote(unit), f"{UNITS}/{shlex.quote(unit)}"
-        lines.append(
-            f"if test -e {place}; then systemctl disable --now {word} >/dev/null 2>&1 || true; rm -f {place}; "
-            f"echo {_RESTORED} {word}; fi; {forget('units', [unit])}"
-        )
-    for number, released in enumerate(release.services):
-        service = released.serving
-        kept, replaced = f"{FOLDER}/{slot}/{shlex.quote(service.name)}", f"{FOLDER}/{shlex.quote(service.name)}.env"
-        lines.append(
-            f"! test -e {shlex.quote(service.env_file)} || cmp -s {kept}.env {shlex.quote(service.env_file)} || "
-            f"{{ install -m 600 {shlex.quote(service.env_file)} {replaced}; echo {_REPLACED} {replaced}; }}"
-        )
-        for file, suffix, mode in ((service.unit_file, "unit", "644"), (service.env_file, "env", "600")):
-            place, new = shlex.quote(file), shlex.quote(f"{file}.ojai-new")
-            lines.append(
-                f"cmp -s {kept}.{suffix} {place} || {{ mkdir -p {shlex.quote(file.rsplit('/', 1)[0])}; "
-                f"install -m {mode} -o root -g root {kept}.{suffix} {new}; sync {new}; mv -fT {new} {place}; "
-                f"changed{number}=yes; }}"
-            )
+        lines += [shlex.join(["remove_unit", unit]), forget("units", [unit])]
+    for service in (released.serving for released in release.services):
+        calls = [
+            ("keep_environment", service.name, service.env_file),
+            ("restore_file", service.unit, f"{service.name}.unit", service.unit_file, "644"),
+            ("restore_file", service.unit, f"{service.name}.env", service.env_file, "600"),
+        ]
+        lines += map(shlex.join, calls)
     if mine:
         lines.append(note("units", sorted(mine)))
     lines.append("systemctl daemon-reload")
-    for number, released in enumerate(release.services):
-        word = shlex.quote(released.serving.unit)
-        lines += [
-            f"systemctl enable --quiet {word}; systemctl reset-failed {word} 2>/dev/null || true",
-            f'if [ -n "$changed{number}" ]; then systemctl restart {word}; echo {_RESTORED} {word}; '
-            f"elif ! systemctl is-active --quiet {word}; then systemctl start {word}; echo {_RESTORED} {word}; fi",
-        ]
-    return "\n".join(lines)
+    lines += [shlex.join(["start", released.serving.unit]) for released in release.services]
+    variables = {"folder": FOLDER, "slot": slot, "pending": PENDING_ROLLBACK, "kept": release.kept, "units": UNITS}
+    return script("\n".join([_RESTORE, *lines]), **variables)
 
 
-def _put_back(state: State, host: Host, release: Release, slot: Slot) -> tuple[bool, bool]:
-    """Make the host serve a kept release again. Returns whether it serves, and whether anything had to be changed."""
-    success, output = ask(host, restoring(release, slot, _ours(host)), **connector_arguments(host))
-    changed = any(line.startswith(_RESTORED) for line in output.stdout_lines)
+def _restore(state: State, host: Host, release: Release, slot: Slot) -> tuple[bool, bool]:
+    """Make the host serve a saved release again. Returns whether it serves, and whether anything was changed."""
+    units = read(host, OwnUnits(), directory=ADDED_DIR)
+    success, output = ask(host, restoring(release, slot, units), **connector_arguments(host))
+    changed = any(line.startswith("restored ") for line in output.stdout_lines)
     for line in output.stdout_lines:
-        if line.startswith(_REPLACED):
-            say(host, f"the environment file that was there is kept as {line.removeprefix(_REPLACED).strip()}")
+        if line.startswith("replaced "):
+            say(host, f"the previous environment file is kept as {line.removeprefix('replaced ').strip()}")
     if not success:
-        complain(host, f"{release.told()} could not be put back:\n" + "\n".join(output.output_lines[-10:]))
+        complain(host, f"{release.summary()} could not be restored:\n" + "\n".join(output.output_lines[-10:]))
         return False, changed
     for released in release.services:
         service = released.serving
@@ -186,136 +209,136 @@ def _put_back(state: State, host: Host, release: Release, slot: Slot) -> tuple[b
     return True, changed
 
 
-def _arrived(host: Host) -> None:
-    """The host serves the release that it was put back to."""
+def _completed(host: Host) -> None:
+    """The rollback is no longer pending."""
     ask(host, f"rm -f {PENDING_ROLLBACK}", **connector_arguments(host))
 
 
 def _serves(host: Host, serving: Serving) -> bool:
-    """Whether it does, at this moment."""
-    fact = ServerEndpoint()
-    command = fact.command(port=serving.port, container=serving.name, address=serving.address)
-    success, output = ask(host, command, **connector_arguments(host))
-    return success and fact.process(output.stdout_lines).serves(serving.model)
+    """Whether it serves at this moment."""
+    endpoint = read(host, ServerEndpoint(), port=serving.port, container=serving.name, address=serving.address)
+    return endpoint.serves(serving.model)
+
+
+def _saved(host: Host, slot: Slot, services: Sequence[Serving] = ()) -> Release | None:
+    """A saved release, read while an operation runs: what was read before is out of date by now."""
+    return read(host, ReleaseState(), services=_names_and_images(services)).kept.get(slot)
 
 
 def report_unchanged(state: State, host: Host, services: Sequence[Serving]) -> None:
     """After a step has failed before anything that serves was touched: say so, if the healthy release does serve."""
-    healthy = _read(host, services).kept.get("healthy")
+    healthy = _saved(host, "healthy", services)
     if healthy is None or not all(_serves(host, released.serving) for released in healthy.services):
         roll_back(state, host, services)
         return
-    complain(
-        host,
-        f"{healthy.told()} still serves: nothing of it was touched. What to do: mend the cause named above, then run "
-        "the deploy again.",
-    )
+    complain(host, f"{healthy.summary()} still serves: nothing of it was touched. {_FIX}")
 
 
 def roll_back(state: State, host: Host, services: Sequence[Serving]) -> None:
-    """After a step of an upgrade has failed: put back the release that was healthy before, and say what serves now.
+    """After a step of an upgrade has failed: restore the release that was healthy before, and say what serves now.
 
-    ``services``: those that the inventory asks for. The step itself has said what failed.
+    The step itself has reported what failed.
+
+    + services: those that the inventory asks for
     """
     if not ask(host, "true", **connector_arguments(host))[0]:
-        complain(host, "The host does not answer: nothing can be put back now. The next deploy finishes this one.")
-        return
-    healthy = _read(host, services).kept.get("healthy")
-    if healthy is None:
         complain(
-            host,
-            "No release has been healthy on this host yet: there is none to go back to. What to do: mend the cause "
-            "named above, then run the deploy again.",
+            host, "The host does not answer, so nothing can be rolled back now. The next deploy completes this one."
         )
         return
-    say(host, f"going back to {healthy.told()} …")
-    serves, changed = _put_back(state, host, healthy, "healthy")
+    healthy = _saved(host, "healthy", services)
+    if healthy is None:
+        complain(host, f"No release has been healthy on this host yet, so there is none to roll back to. {_FIX}")
+        return
+    say(host, f"rolling back to {healthy.summary()} …")
+    serves, changed = _restore(state, host, healthy, "healthy")
     if serves:
-        _arrived(host)
+        _completed(host)
     if serves and changed:
         complain(
             host,
-            f"The upgrade failed and was taken back: {healthy.told()} serves again, as before. What to do: mend the "
-            "cause named above, or set the inventory back; then run the deploy again.",
+            f"The upgrade failed and was rolled back: {healthy.summary()} serves again, as before. What to do: fix the "
+            "failure reported above, or revert the inventory; then run the deploy again.",
         )
     elif serves:
-        complain(
-            host,
-            f"{healthy.told()} still serves: no unit, environment file or image was changed. What to do: mend the "
-            "cause named above, then run the deploy again.",
-        )
+        complain(host, f"{healthy.summary()} still serves: no unit, environment file or image was changed. {_FIX}")
     else:
         complain(
             host,
-            f"{healthy.told()} does not serve either: what changed is not in a release (the machine itself, its "
-            "kernel, memory, disk, or another program). What to do: mend the cause named above, then run the deploy.",
+            f"{healthy.summary()} does not serve either, so the cause is not part of a release (the machine itself, "
+            f"its kernel, memory, disk, or another program). {_FIX}",
         )
 
 
-def go_back(state: State, host: Host, slot: Slot) -> bool:
-    """Make the host serve the release in ``slot``; the two kept ones change places when that is the earlier one."""
-    release = _read(host, ()).kept.get(slot)
+def restore(state: State, host: Host, slot: Slot) -> bool:
+    """Make the host serve the release in ``slot``. If that is ``previous``, the two saved releases change places."""
+    release = _saved(host, slot)
     if release is None:
-        complain(host, f"the release kept as {slot} is gone since this run began")
+        complain(host, f"the release saved as {slot} is gone since this run began")
         return False
-    serves, _ = _put_back(state, host, release, slot)
+    serves, _ = _restore(state, host, release, slot)
     if not serves:
-        complain(host, f"{release.told()} does not serve. What to do: see the cause above.")
-        healthy = _read(host, ()).kept.get("healthy")
+        complain(host, f"{release.summary()} does not serve; the failure is reported above.")
+        healthy = _saved(host, "healthy")
         if slot == "previous" and healthy:
-            say(host, f"going back to {healthy.told()} …")
-            if _put_back(state, host, healthy, "healthy")[0]:
-                _arrived(host)
-                complain(host, f"{healthy.told()} serves again, as before.")
+            say(host, f"rolling back to {healthy.summary()} …")
+            if _restore(state, host, healthy, "healthy")[0]:
+                _completed(host)
+                complain(host, f"{healthy.summary()} serves again, as before.")
         return False
-    if slot == "previous":
-        script = f"set -eu; cd {FOLDER}; rm -rf new; mv previous new; ! test -e healthy || mv healthy previous\n"
-        for name in sorted({released.serving.name for released in release.services}):
-            old, new = shlex.quote(tag(name, "healthy")), shlex.quote(tag(name, "previous"))
-            script += f"! docker image inspect {old} >/dev/null 2>&1 || docker tag {old} {new}\n"
-        for released in release.services:
-            script += f"docker tag {shlex.quote(released.contents.image_id)} "
-            script += f"{shlex.quote(tag(released.serving.name, 'healthy'))}\n"
-        success, output = ask(host, f"{script}mv new healthy; sync .", **connector_arguments(host))
-        if not success:
-            complain(host, "it serves, but could not be noted as the healthy release:\n" + output.stderr)
-            return False
-    _arrived(host)
-    say(host, f"{release.told()} serves. The next deploy brings what the inventory asks for: set that back too.")
+    if slot == "previous" and not _swap(host, release):
+        return False
+    _completed(host)
+    say(host, f"{release.summary()} serves. The next deploy applies the inventory again: revert that too.")
     return True
+
+
+def _swap(host: Host, release: Release) -> bool:
+    """Save ``release``, which is ``previous``, as the healthy one, and the other way round."""
+    lines = [f"set -eu; cd {FOLDER}; rm -rf new; mv previous new; ! test -e healthy || mv healthy previous"]
+    for name in sorted({released.serving.name for released in release.services}):
+        old, new = shlex.quote(tag(name, "healthy")), shlex.quote(tag(name, "previous"))
+        lines.append(f"! docker image inspect {old} >/dev/null 2>&1 || docker tag {old} {new}")
+    for released in release.services:
+        lines.append(shlex.join(["docker", "tag", released.contents.image_id, tag(released.serving.name, "healthy")]))
+    lines.append("mv new healthy; sync .")
+    success, output = ask(host, "\n".join(lines), **connector_arguments(host))
+    if not success:
+        complain(host, "it serves, but could not be saved as the healthy release:\n" + output.stderr)
+    return success
 
 
 @operation()
 def restored() -> Steps:
-    """The last release that was healthy, and is not what the host has now, serves again. Refuses where none is kept."""
+    """Roll back to the last healthy release that is not what the host has now. Refused without one."""
     found = host.get_fact(ReleaseState, services=())
     kept = found.kept
     healthy = kept.get("healthy")
-    # One that was cut off goes on to where it was going.
+    # A rollback that was interrupted is completed.
     slot: Slot = next((name for name in SLOTS if name in kept and kept[name].kept == found.pending), "healthy")
     if healthy and not found.pending:
         mine = [released.serving for released in healthy.services]
-        now = _now(mine, host.get_fact(ReleaseState, services=_asked(mine)))
+        now = _now(mine, host.get_fact(ReleaseState, services=_names_and_images(mine)))
         units = host.get_fact(OwnUnits, directory=ADDED_DIR)
         if healthy.same_as(now) and set(units) == {service.unit for service in mine}:
             slot = "previous"
     if slot not in kept:
-        there = f"the release on the host is the only one kept ({healthy.told()})" if healthy else "none is kept"
+        there = f"the release on the host is the only one ({healthy.summary()})" if healthy else "none is saved"
         yield refuse(
-            f"rollback: found no release to go back to: {there}; expected: one that was healthy before. A release is "
-            "kept whenever a deploy ends with all services healthy. What to do: set the inventory back and deploy."
+            f"rollback: found no release to roll back to: {there}; expected: one that was healthy before. A release is "
+            "saved whenever a deploy ends with all services healthy. What to do: revert the inventory and deploy."
         )
         return
-    yield FunctionCommand(go_back, (slot,), {})
+    yield FunctionCommand(restore, (slot,), {})
 
 
 @operation()
 def releases_removed() -> Steps:
-    """No release is kept any more, and no image is held by one."""
+    """Delete all saved releases and the tags that hold their images."""
     found = host.get_fact(ReleaseState, services=())
     if host.get_fact(Existing, paths=(FOLDER,)):
         for name in sorted(found.tags):
             yield f"docker image rm --force {shlex.quote(name)} >/dev/null 2>&1 || true"
         yield f"rm -rf {FOLDER}"
     else:
-        host.noop("none is kept")
+        host.noop("none is saved")

@@ -1,8 +1,8 @@
 """A systemd service that runs what is on disk, and is ready to serve.
 
-pyinfra has no handler that survives a killed controller: a restart that hangs on "changed in this run" is lost
-with the run. Here it hangs on the state of the host: the service is older than its inputs, or its container runs
-other arguments than the unit has.
+A pyinfra handler does not survive a killed controller: a restart that depends on "changed in this run" is lost with the
+run. Here it depends on the state of the host: the service is older than its inputs, or its container runs other
+arguments than the unit has.
 """
 
 from __future__ import annotations
@@ -14,30 +14,64 @@ from collections.abc import Sequence
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from ojai.diagnosis import explain
-from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
-from ojai.operations import Steps
-from ojai.operations.progress import OnFailure, ask, complain, connector_arguments, refuse, say
+from ojai.facts.docker import ContainerState, DockerContainer
+from ojai.facts.service import Endpoint, ServerEndpoint, SystemdUnit, UnitState
+from ojai.operations import Step, Steps, steps_or_noop
+from ojai.operations.progress import (
+    HEARTBEAT,
+    OnFailure,
+    ask,
+    complain,
+    connector_arguments,
+    explain_failure,
+    refuse,
+    say,
+)
 
-#: Seconds between two looks at a service that is coming up.
+#: Seconds between two polls of a service that is starting.
 POLL = 5.0
 
-#: Looks in a row at which another program has the port, or the server names no model, before it is given up.
+#: Polls in a row in which another program holds the port, or the server names no model, before the wait ends.
 HELD = 3
 
 
-def _unmask(unit: str, enabled: str) -> Steps:
-    if enabled in ("masked", "masked-runtime"):
-        yield f"systemctl unmask {'--runtime ' if enabled.endswith('runtime') else ''}{shlex.quote(unit)}"
+def _unmask(unit: str, state: UnitState) -> Steps:
+    if state.masked:
+        yield f"systemctl unmask {'--runtime ' if state.enabled == 'masked-runtime' else ''}{shlex.quote(unit)}"
 
 
 @operation()
 def unmasked(units: Sequence[str]) -> Steps:
-    """None of these is masked. One that is masked runs on, and is missed by what needs it only after the next boot."""
-    steps = [step for unit in units for step in _unmask(unit, host.get_fact(ServiceState, unit=unit).enabled)]
-    if not steps:
-        host.noop("none of them is masked")
-    yield from steps
+    """Unmask units. A masked unit keeps running, and is missing only after the next boot.
+
+    + units: names of the units
+    """
+    steps = (step for unit in units for step in _unmask(unit, host.get_fact(SystemdUnit, unit=unit)))
+    yield from steps_or_noop(steps, "none of them is masked")
+
+
+def _restart_reasons(
+    unit: UnitState,
+    container: ContainerState | None,
+    overrides: Sequence[str],
+    image: str | None,
+    argv: Sequence[str] | None,
+) -> list[str]:
+    """Why a running service does not run what is on disk."""
+    reasons = {
+        "it started before an input was changed": unit.stale,
+        "its unit file is newer than what systemd has loaded": unit.reload,
+        "a drop-in changed it": bool(overrides),
+    }
+    if container:
+        reasons |= {
+            "its container was not created by the unit": not container.created_by_unit(unit.started),
+            "its container runs another image": image is not None and container.image != image,
+            "its container runs other arguments": argv is not None and container.argv != tuple(argv),
+            "its image name is another image by now": container.image_retagged,
+            "a mounted directory was replaced": bool(container.stale_mounts),
+        }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 @operation()
@@ -49,63 +83,58 @@ def running(
     argv: Sequence[str] | None = None,
     on_failure: OnFailure | None = None,
 ) -> Steps:
-    """``unit`` is enabled and runs from what its ``inputs`` (files) and, for a container, ``image`` and ``argv`` say.
+    """Enable a unit and run it from what is on disk: start it if it is down, restart it once if it is outdated.
 
-    Started when it is down; restarted once when it is older than an input or its container differs; never both.
-    A unit with a ``container`` is wholly ours: drop-ins of its own go, like edits of its file. One for many units is
-    refused. ``on_failure`` is called when the unit cannot be started.
+    + unit: its name
+    + inputs: files that it reads when it starts; it must not be older than any of them
+    + container: name of its container. Such a unit is entirely ours: its drop-ins are removed, and a drop-in that
+      also applies to other units is refused
+    + image: image name that the container must run
+    + argv: arguments that the container must run
+    + on_failure: called if the unit cannot be started
     """
-    found = host.get_fact(ServiceState, unit=unit, inputs=tuple(inputs), container=container)
-    name = shlex.quote(unit)
+    found = host.get_fact(SystemdUnit, unit=unit, inputs=tuple(inputs))
+    runs = host.get_fact(DockerContainer, container=container) if container else None
     overrides = found.overrides if container else ()
-    others = [path for path in overrides if path.rsplit("/", 2)[-2] != f"{unit}.d"]
-    if others:
+    shared = [path for path in overrides if path.rsplit("/", 2)[-2] != f"{unit}.d"]
+    if shared:
         yield refuse(
-            f"{unit}: found {', '.join(others)}, which changes this unit and others too; expected: the unit as the "
-            "deploy writes it. What to do: remove the file, or move what it sets to the units it is meant for."
+            f"{unit}: found {', '.join(shared)}, which changes this unit and others too; expected: the unit as the "
+            "deploy writes it. What to do: remove the file, or move its settings to the units that they are meant for."
         )
         return
+    outdated = _restart_reasons(found, runs, overrides, image, argv)
+    steps: list[Step] = []
     if overrides:
-        yield f"rm -f {shlex.join(overrides)} && systemctl daemon-reload"
-    yield from _unmask(unit, found.enabled)
+        steps.append(f"rm -f {shlex.join(overrides)} && systemctl daemon-reload")
+    steps += _unmask(unit, found)
     if found.reload:
-        yield "systemctl daemon-reload"
-    if found.enabled not in ("enabled", "static", "alias", "indirect"):
-        yield f"systemctl enable {name}"
-    up = found.active == "active" and found.sub in ("running", "listening", "exited")
-    differs = (image is not None and found.image is not None and found.image != image) or (
-        argv is not None and found.argv is not None and found.argv != tuple(argv)
-    )
-    differs = differs or found.image_retagged or found.unmanaged or bool(found.stale_mounts)
-    if up and found.paused:
-        yield f"docker unpause {shlex.quote(container or '')}"
-    if up and (found.stale or found.reload or overrides or differs):
-        # A start limit that was reached earlier would refuse the start.
-        yield f"systemctl reset-failed {name} || true"
-        yield from _start(unit, "restart", on_failure)
-    elif not up:
-        # Also out of `activating (auto-restart)`, in which a plain start would wait for the old unit's next try.
-        yield f"systemctl reset-failed {name} || true"
-        yield from _start(unit, "restart" if found.active == "activating" else "start", on_failure)
-    elif found.enabled in ("enabled", "static", "alias", "indirect") and not found.paused:
-        host.noop(f"{unit} runs from what is on disk")
+        steps.append("systemctl daemon-reload")
+    if not found.starts_at_boot:
+        steps.append(f"systemctl enable {shlex.quote(unit)}")
+    if container and runs and runs.paused and found.up:
+        steps.append(f"docker unpause {shlex.quote(container)}")
+    if outdated or not found.up:
+        # Without it, a start limit that was reached earlier would refuse the start.
+        steps.append(f"systemctl reset-failed {shlex.quote(unit)} || true")
+        # A plain start of a unit in `activating (auto-restart)` would wait for its next try of the old unit.
+        steps.append(_start(unit, "restart" if found.up or found.active == "activating" else "start", on_failure))
+    yield from steps_or_noop(steps, f"{unit} runs from what is on disk")
 
 
-def _start(unit: str, verb: str, on_failure: OnFailure | None) -> Steps:
+def _start(unit: str, verb: str, on_failure: OnFailure | None) -> Step:
     if on_failure is None:
-        yield f"systemctl {verb} {shlex.quote(unit)}"
-    else:
-        yield FunctionCommand(start, (unit, verb, on_failure), {})
+        return f"systemctl {verb} {shlex.quote(unit)}"
+    return FunctionCommand(start, (unit, verb, on_failure), {})
 
 
 def start(state: State, host: Host, unit: str, verb: str, on_failure: OnFailure) -> bool:
-    """``systemctl start`` or ``restart``; when that fails, its last lines are shown and ``on_failure`` called."""
-    arguments = connector_arguments(host)
-    success, output = ask(host, f"systemctl {verb} {shlex.quote(unit)}", **arguments)
+    """``systemctl start`` or ``restart``. If that fails, show its last lines and the cause, and call ``on_failure``."""
+    success, output = ask(host, f"systemctl {verb} {shlex.quote(unit)}", **connector_arguments(host))
     if success:
         return True
     complain(host, f"{unit}: systemd could not {verb} it:\n" + "\n".join(output.output_lines[-10:]))
-    _explain(host, unit, arguments)
+    _explain(host, unit)
     on_failure(state, host)
     return False
 
@@ -120,10 +149,10 @@ def wait_until_ready(
     address: str = "127.0.0.1",
     on_failure: OnFailure | None = None,
 ) -> bool:
-    """Poll until the server is healthy and names ``model``, saying so; False (with the cause) after ``timeout`` s.
+    """Poll until the server is healthy and serves ``model``; False, with the cause, after ``timeout`` seconds.
 
-    Gives up at once when systemd has: a start limit that was reached will not come back by itself. ``on_failure`` is
-    called when it did not become ready.
+    Ends at once when systemd has given up: a unit whose start limit was reached does not come back by itself.
+    ``on_failure`` is called if the server did not become ready.
     """
     ready = _becomes_ready(host, unit, port, model, timeout, address)
     if not ready and on_failure:
@@ -135,8 +164,7 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
     arguments = connector_arguments(host)
     container = unit.removesuffix(".service")
     fact = ServerEndpoint()
-    started = time.monotonic()
-    said = started
+    started = reported = time.monotonic()
     held = silent = 0
     endpoint = Endpoint()
     say(host, f"{unit}: waiting for /health on port {port}, {timeout} s at most …")
@@ -147,17 +175,17 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
             return False
         endpoint = fact.process(output.stdout_lines)
         waited = time.monotonic() - started
-        # Not at the first sight: a server that is being stopped may still be seen.
+        # Not on the first poll: a server that is being stopped may still hold the port.
         held = held + 1 if endpoint.others else 0
         if held >= HELD:
             complain(
                 host,
-                f"{unit}: port {port} is held by {', '.join(endpoint.others)} (process number, name), which is not in "
-                f"its container; expected: its own server.\nStop that program, or give the service another port.",
+                f"{unit}: port {port} is held by {', '.join(endpoint.others)} (process id, name), outside its "
+                "container; expected: its own server.\nStop that program, or give the service another port.",
             )
             return False
         if endpoint.health == 200 and not endpoint.others:
-            # One that is slow to name its models is asked again.
+            # A server that is slow to list its models is asked again.
             silent = silent + 1 if not endpoint.models and not endpoint.locked else 0
             if 0 < silent < HELD:
                 time.sleep(POLL)
@@ -168,35 +196,34 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
                     f"{unit}: healthy, but /v1/models names {', '.join(endpoint.models) or 'nothing'}; "
                     f"expected {model}.\nAnother server may hold port {port} (`ss -ltnp` on the host names it).",
                 )
-                return _explain(host, unit, arguments)
+                return _explain(host, unit)
             say(host, f"{unit}: healthy after {waited:.0f} s, serving {model}")
             return True
         success, output = ask(host, f"systemctl is-failed {shlex.quote(unit)} || true", **arguments)
         if output.stdout_lines[:1] == ["failed"]:
             complain(host, f"{unit}: systemd gave up on it after {waited:.0f} s (its start limit was reached).")
-            return _explain(host, unit, arguments)
-        if time.monotonic() - said >= 15:
-            said = time.monotonic()
+            return _explain(host, unit)
+        if time.monotonic() - reported >= HEARTBEAT:
+            reported = time.monotonic()
             answer = f"HTTP {endpoint.health}" if endpoint.health else "no answer yet"
             say(host, f"{unit}: {waited:.0f} s, /health: {answer}")
         time.sleep(POLL)
     complain(
         host, f"{unit}: not healthy within {timeout} s (last answer: {endpoint.health or 'none'}); expected: HTTP 200."
     )
-    return _explain(host, unit, arguments)
+    return _explain(host, unit)
 
 
-def _explain(host: Host, unit: str, arguments: dict[str, object]) -> bool:
-    # Of this start alone: the cause of an earlier failure would be told for that of the present one.
+def _explain(host: Host, unit: str) -> bool:
+    # Only of this start: the cause of an earlier failure would be shown for this one.
     journal = (
         f"id=$(systemctl show {shlex.quote(unit)} -p InvocationID --value); "
         "journalctl _SYSTEMD_INVOCATION_ID=$id + INVOCATION_ID=$id --lines 200 --output cat --no-pager"
     )
-    _, output = ask(host, journal, **arguments)
+    _, output = ask(host, journal, **connector_arguments(host))
     lines = output.stdout_lines
     complain(host, "last lines of its journal:\n" + "\n".join(f"    {line}" for line in lines[-15:]))
-    for finding in explain(lines):
-        complain(host, f"cause: {finding.cause}\nwhat to do: {finding.fix}\nsource: {finding.source}")
+    explain_failure(host, lines, "failures")
     return False
 
 
@@ -204,17 +231,22 @@ def _explain(host: Host, unit: str, arguments: dict[str, object]) -> bool:
 def ready(
     unit: str, port: int, model: str, timeout: int, address: str = "127.0.0.1", on_failure: OnFailure | None = None
 ) -> Steps:
-    """The server of ``unit`` answers 200 on /health and names ``model`` on /v1/models, within ``timeout`` seconds.
+    """Wait until the server of a unit answers 200 on /health and lists a model on /v1/models.
 
-    One that has run for longer than that and does not answer hangs: it is restarted. ``on_failure`` is called when it
-    does not become ready.
+    A server that has run for longer than ``timeout`` and does not answer hangs: it is restarted.
+
+    + unit: its name; its container has the same one, without ``.service``
+    + port, address: where the server listens
+    + model: name under which it must serve
+    + timeout: seconds to wait
+    + on_failure: called if it does not become ready
     """
     container = unit.removesuffix(".service")
     if host.get_fact(ServerEndpoint, port=port, container=container, address=address).serves(model):
         host.noop(f"serving {model} on port {port}")
         return
-    found = host.get_fact(ServiceState, unit=unit)
+    found = host.get_fact(SystemdUnit, unit=unit)
     if found.active == "active" and found.age is not None and found.age > timeout:
-        yield from _start(unit, "restart", on_failure)
-    words = {"on_failure": on_failure} if on_failure else {}
-    yield FunctionCommand(wait_until_ready, (unit, port, model, timeout, address), words)
+        yield _start(unit, "restart", on_failure)
+    kwargs = {"on_failure": on_failure} if on_failure else {}
+    yield FunctionCommand(wait_until_ready, (unit, port, model, timeout, address), kwargs)

@@ -1,6 +1,6 @@
-"""Kernel parameters as one owned drop-in, applied and persistent.
+"""Kernel parameters as one drop-in of ours, applied and persistent.
 
-pyinfra's ``server.sysctl(persist=True)`` appends a line for each new value and lets an old one win at boot.
+pyinfra's ``server.sysctl(persist=True)`` appends a line for each new value, and an old one can win at boot.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ from pyinfra import host
 from pyinfra.api import operation
 from pyinfra.facts.server import Sysctl
 
-from ojai.facts.ledger import Added
 from ojai.facts.sysctl import SysctlBoot
-from ojai.operations import Steps
+from ojai.operations import Steps, steps_or_noop
 from ojai.operations.files import text_file
-from ojai.operations.ledger import ADDED_DIR, forget, note
+from ojai.operations.ledger import added, note, undo
 from ojai.operations.progress import refuse
 
 
 def _words(value: object) -> list[str]:
-    """A value as its words: the kernel prints several numbers (tcp_rmem) with tabs, a person writes blanks."""
+    """The parts of a value: the kernel separates several numbers (tcp_rmem) with tabs, a person with blanks."""
     return [str(word) for word in value] if isinstance(value, list) else str(value).split()
 
 
 @operation()
 def drop_in(path: str, values: dict[str, int | str], header: str) -> Steps:
-    """``values`` are in force now (kernel) and after the next boot (the file at ``path``, which is wholly ours).
+    """Set kernel parameters, now and after every boot.
 
-    Refused where the next boot would undo it: a file of others that is read later, or nothing that reads any.
+    Refused if the next boot would undo it: another file that is read later sets one, or nothing reads the files.
+
+    + path: the drop-in, which is entirely ours
+    + values: parameter -> value
+    + header: comment at the top of the file
     """
     boot = host.get_fact(SysctlBoot)
     later = [
@@ -46,7 +49,7 @@ def drop_in(path: str, values: dict[str, int | str], header: str) -> Steps:
         return
     if boot.masked:
         yield refuse(
-            "kernel parameters: found systemd-sysctl.service masked, so that no boot sets any; expected: not masked. "
+            "kernel parameters: found systemd-sysctl.service masked, so no boot sets any; expected: not masked. "
             "What to do: `systemctl unmask systemd-sysctl.service`, then run the deploy again."
         )
         return
@@ -55,7 +58,7 @@ def drop_in(path: str, values: dict[str, int | str], header: str) -> Steps:
     live = host.get_fact(Sysctl, keys=sorted(values)) or {}
     others = {key: live[key] for key, value in values.items() if key in live and _words(live[key]) != _words(value)}
     if others:
-        known = {entry.split("=")[0] for entry in host.get_fact(Added, directory=ADDED_DIR, kind="sysctl")}
+        known = {entry.split("=")[0] for entry in added("sysctl")}
         new = [f"{key}={' '.join(_words(value))}" for key, value in sorted(others.items()) if key not in known]
         if new:
             yield note("sysctl", new)
@@ -68,12 +71,6 @@ def drop_in(path: str, values: dict[str, int | str], header: str) -> Steps:
 
 @operation()
 def restored() -> Steps:
-    """The values that were in force before this project set its own are in force again."""
-    noted = host.get_fact(Added, directory=ADDED_DIR, kind="sysctl")
-    for entry in noted:
-        key, value = entry.split("=", 1)
-        yield f"sysctl --quiet --write {shlex.quote(f'{key}={value}')}"
-    if noted:
-        yield forget("sysctl", noted)
-    else:
-        host.noop("none was set by this project")
+    """Restore the values that were in force before this project set its own."""
+    steps = undo("sysctl", lambda entry: f"sysctl --quiet --write {shlex.quote(entry)}")
+    yield from steps_or_noop(steps, "none was set by this project")

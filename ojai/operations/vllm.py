@@ -13,7 +13,7 @@ from ojai.facts.docker import DockerImage
 from ojai.facts.files import Places
 from ojai.facts.groups import Groups
 from ojai.facts.ledger import Added, OwnUnits
-from ojai.facts.service import ServiceState
+from ojai.facts.service import SystemdUnit
 from ojai.operations import Steps
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, forget, note
@@ -52,7 +52,7 @@ def stopped(keep: Sequence[str]) -> Steps:
     """Units that an earlier run made and the inventory no longer names are stopped, so that their ports and memory are
     free. They stay until :func:`removed`: should what replaces them fail, they are started again."""
     old = [name for name in host.get_fact(OwnUnits, directory=ADDED_DIR) if name not in keep]
-    up = [name for name in old if host.get_fact(ServiceState, unit=name).active not in ("inactive", "failed")]
+    up = [name for name in old if host.get_fact(SystemdUnit, unit=name).active not in ("inactive", "failed")]
     for name in up:
         yield f"systemctl stop {shlex.quote(name)}"
     if not up:

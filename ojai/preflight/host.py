@@ -11,6 +11,7 @@ from typing import Any
 from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.memory import Budget, HostMemory, check_pages_limit, fit_together
+from ojai.paths import SCHEMA
 from ojai.profiles import ProfileError
 from ojai.settings import HostSettings
 from ojai.sizes import GIB, PAGE_BYTES, format_gib
@@ -92,6 +93,7 @@ def failed_checks(settings: HostSettings, report: Report, now: float | None = No
     ``now``: this machine's clock (seconds since 1970) when the host answered; None: it has just done so.
     """
     return [
+        *newer(report),
         *_system(report),
         *_clock(report, time.time() if now is None else now),
         *_accounts(report),
@@ -104,6 +106,17 @@ def failed_checks(settings: HostSettings, report: Report, now: float | None = No
         *_disk(settings, report),
         *_memory(settings, report),
     ]
+
+
+def newer(report: Report) -> Iterator[FailedCheck]:
+    """What a newer ojai keeps on a host, this one could misread: it must neither change it nor take it away."""
+    if report.schema > SCHEMA:
+        yield FailedCheck(
+            "notes of ojai on the host",
+            f"format {report.schema} in /var/lib/ojai, written by a newer ojai",
+            f"format {SCHEMA} or an older one",
+            "use a newer ojai, such as the one that deployed to this host last",
+        )
 
 
 def _system(report: Report) -> Iterator[FailedCheck]:

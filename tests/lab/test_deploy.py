@@ -148,7 +148,7 @@ def test_an_upgrade_that_cannot_start_ends_with_cause_and_cure_and_is_taken_back
         "unrecognized arguments: --disable-log-requests",
         "cause:",
         "what to do:",
-        "was taken back: the release of",
+        "was rolled back: the release of",
         "serves again",
     ):
         assert word in done.output, done.output[-3000:]
@@ -172,7 +172,7 @@ def test_others_settings_of_the_docker_daemon_stay(guest):
     guest.root("echo '{broken' > /etc/docker/daemon.json")
     refused = deploy()
     assert refused.status == 1
-    assert "/etc/docker/daemon.json: found a file that is no JSON" in refused.output
+    assert "/etc/docker/daemon.json: found a file that is not JSON" in refused.output
     assert "Traceback" not in refused.output
     assert guest.root("cat /etc/docker/daemon.json") == "{broken"
     guest.root("rm /etc/docker/daemon.json")

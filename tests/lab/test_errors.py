@@ -83,17 +83,19 @@ def test_a_mirror_that_is_down_and_a_key_that_is_not_the_right_one(guest):
     guest.root(f"mv {KEYRING} /root/kept.gpg")
     before = managed(guest)
     down = deploy("--data", f"rocm_mirror={DEAD}")
-    refused(down, "the signing key could not be had from", DEAD, "is the mirror up, and does this host reach it?")
+    refused(
+        down, "the signing key could not be downloaded from", DEAD, "is the mirror up, and reachable from this host?"
+    )
     wrong = "0123456789ABCDEF0123456789ABCDEF01234567"
     other = deploy("--data", f"rocm_key_fingerprint={wrong}")
-    told = refused(other, "is not the one that was asked for: found ", f"expected {wrong}", "Nothing was installed")
+    told = refused(other, "is not the expected one: found ", f"expected {wrong}", "Nothing was installed")
     assert re.search(r"found [0-9A-F]{40}, expected", told)
     assert managed(guest) == before
     # With the key there, the next thing that needs the mirror: its lists.
     guest.root(f"mv /root/kept.gpg {KEYRING}")
     lists = deploy("--data", f"rocm_mirror={DEAD}")
     refused(lists, "apt-get update: failed", DEAD.removeprefix("http://"), "cause: a package mirror does not answer")
-    assert "what to do: see that the mirror is up" in lists.output
+    assert "what to do: check that the mirror is up" in lists.output
     assert guest.root("find /etc -name '*.ojai-new'; dpkg --audit") == ""
     assert guest.root("ls /opt/rocm-7.2.0/bin/rocminfo /usr/bin/docker").count("\n") == 1
     fixed = deploy()
@@ -123,7 +125,7 @@ def test_a_registry_that_is_down(guest):
     with registry_down(guest):
         done = deploy()
     refused(
-        done, f"pulling {IMAGE}: failed", "cause: the registry does not answer", "what to do: see that the registry"
+        done, f"pulling {IMAGE}: failed", "cause: the registry does not answer", "what to do: check that the registry"
     )
     assert managed(guest) == before
     assert guest.text("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8000/health") == "200", "it served on"

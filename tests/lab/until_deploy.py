@@ -4,13 +4,13 @@ import os
 
 from pyinfra import host
 
-from ojai.connection import tune
+from ojai.connection import configure_connection
 from ojai.operations import apt
 from ojai.roles import docker, groups, kernel, preflight, rocm, sysctl
 from ojai.settings.inventory import settings_of
 from tests.operation_names import NAMES
 
-tune(host)
+configure_connection(host)
 settings = settings_of(host)
 until = os.environ["OJAI_LAB_UNTIL"]
 

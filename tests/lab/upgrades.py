@@ -112,7 +112,7 @@ def _failures(case: Upgrade, failed: Deploy, names: str, before: str, after: str
         yield f"the deploy ended with status {failed.status}; expected 1"
     if not re.search(case.says, failed.output):
         yield f"the deploy did not say {case.says!r}"
-    if not re.search(r"taken back: the release of .* serves again|the release of .* still serves", failed.output):
+    if not re.search(r"rolled back: the release of .* serves again|the release of .* still serves", failed.output):
         yield "the deploy did not say that the old release serves"
     if "Traceback" in failed.output:
         yield "a traceback"

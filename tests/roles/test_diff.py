@@ -1,4 +1,4 @@
-"""``--diff`` shows what becomes of the files that are wholly ours, and nothing of the others."""
+"""``--diff`` shows what becomes of our files and of our part of daemon.json, and nothing of an environment file."""
 
 import os
 import subprocess
@@ -27,7 +27,8 @@ def test_diff_shows_our_files_and_no_environment_file():
     shown = done.stdout + done.stderr
     assert done.returncode == 0, shown
     assert "+vm.overcommit_memory = 1" in shown and "+ExecStart=/usr/bin/docker" in shown
-    # sysctl drop-in, ROCm source, pin, loader path, unit
-    assert shown.count("+++ as it should be") == 5
-    assert ".env:" not in shown and "daemon.json:" not in shown
+    # the ledger's format, sysctl drop-in, ROCm source, pin, loader path, daemon.json, unit
+    assert shown.count("+++ as it should be") == 7
+    assert ".env:" not in shown
+    assert "/etc/docker/daemon.json:" in shown and '+    "log-driver": "json-file"' in shown
     assert shown.find("hf_sentinelSENTINEL") < 0

@@ -18,7 +18,7 @@ from tests.operation_names import NAMES
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "inventories"
 INVENTORIES = sorted(ROOT.glob("inventory/*.py"))
-ROLES = ("Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "vLLM")
+ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "vLLM")
 SENTINEL = "hf_SENTINEL_of_the_tests"
 
 
@@ -146,6 +146,8 @@ REFUSED = {
     "disk": ("27.9 GiB free on /", "GiB", "free space"),
     "sudo": ("'ada'", "root", "sudo rights"),
     "account": ("'bob'", "gpu_users", "create it"),
+    "newer": ("format 2 in /var/lib/ojai", "format 1 or an older one", "use a newer ojai"),
+    "newer-removed": ("format 2 in /var/lib/ojai", "format 1 or an older one", "use a newer ojai"),
     "silent": ("no answer", "sudo", "reachable"),
 }
 
@@ -189,6 +191,15 @@ def test_a_host_that_is_refused_alone_ends_the_run():
     assert run.said.count("preflight: memory for vllm-gemma4") == 1
     assert "@fake/carveout" in run.said.partition("preflight: memory")[0].splitlines()[-1]
     assert "Detected changes" not in run.said
+
+
+def test_rollback_leaves_releases_of_a_newer_ojai_alone():
+    run = pyinfra(
+        HERE / "refused.py", "-y", "--limit", "@fake/newer", operations="ojai/pyinfra_runs/rollback_deploy.py"
+    )
+    assert (run.status, "Traceback" in run.said) == (1, False), run.said
+    assert "format 2 in /var/lib/ojai" in run.said and "use a newer ojai" in run.said
+    assert "Roll back to the last healthy release" not in run.said
 
 
 @pytest.mark.parametrize("option", ["--dry", "-y"])

@@ -17,13 +17,13 @@ import pytest
 from real_host import RealHost
 
 from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
-from ojai.facts.docker import DockerDaemon, DockerImage, Pulled, PulledImage
+from ojai.facts.docker import DockerContainer, DockerDaemon, DockerImage, Pulled, PulledImage
 from ojai.facts.files import Entry, Existing, File, Places, SecretFile, Secrets, SmallFile
-from ojai.facts.groups import Groups
+from ojai.facts.groups import DEVICE, GpuDevices, Groups
 from ojai.facts.kernel import BootFiles, KernelState, Lacking, Ttm, TtmLimit
 from ojai.facts.ledger import Added, Loose, OwnUnits
 from ojai.facts.report import HostReport
-from ojai.facts.service import Endpoint, ServerEndpoint, ServiceState
+from ojai.facts.service import Endpoint, ServerEndpoint, SystemdUnit
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -113,6 +113,21 @@ def test_groups(host):
         entry.gr_name: (entry.gr_gid, entry.gr_mem)
     }
     assert host.get_fact(Groups, names=("no-such-group",)) == {}
+
+
+def test_gpu_devices(host, tmp_path):
+    """A file in the place of a device that was deleted is told from a device."""
+    write(tmp_path, **{"dev/kfd": "x"})
+    (tmp_path / "dev/dri").mkdir()
+    (tmp_path / "dev/dri/renderD128").symlink_to("/nowhere")
+    done = host.sh(rooted(GpuDevices().command(), tmp_path, "/dev/kfd", "/dev/dri"))
+    found = GpuDevices().process(done.stdout.splitlines())
+    assert {path.removeprefix(str(tmp_path)): (node.kind, node.group) for path, node in found.items()} == {
+        "/dev/kfd": ("regular file", GROUP),
+        "/dev/dri/renderD128": ("symbolic link", GROUP),
+    }
+    device = host.sh(GpuDevices().command().replace("/dev/kfd", "/dev/null")).stdout.splitlines()[0]
+    assert device.endswith(f":{DEVICE}")
 
 
 @debian
@@ -403,7 +418,7 @@ TREE = {
 
 
 def report(host: RealHost, root: Path, **words: tuple[str, ...]):
-    command = rooted(HostReport().command(**words), root, "/sys/", "/proc/", "/etc/", "/opt/", "/var/lib/dkms/")
+    command = rooted(HostReport().command(**words), root, "/sys/", "/proc/", "/etc/", "/opt/", "/var/lib/")
     done = host.sh(command)
     assert (done.returncode, done.stderr) == (0, "")
     return HostReport().process(done.stdout.splitlines())
@@ -492,6 +507,21 @@ def test_report_of_trouble(programs, tmp_path):
     assert found.images == ("a:b",)
 
 
+@pytest.mark.parametrize(
+    ("files", "schema"),
+    [
+        ({}, 0),
+        ({"schema": "1\n"}, 1),
+        ({"schema": "one\n", "releases/healthy/release.json": '{"kept":"2026-11-27T01:00:00Z","services":[]}'}, 0),
+        ({"schema": "1\n", "releases/previous/release.json": '{"services": [], "schema": 2}'}, 2),
+        ({"schema": "3\n", "releases/healthy/release.json": '{"services":[],"schema":2}'}, 3),
+    ],
+)
+def test_report_has_the_newest_format_of_what_is_kept(host, tmp_path, files, schema):
+    write(tmp_path, **TREE, **{f"var/lib/ojai/{name}": text for name, text in files.items()})
+    assert report(host, tmp_path).schema == schema
+
+
 def test_report_of_this_machine(host):
     """Whatever it is: an answer, and no word on stderr."""
     done = host.sh(HostReport().command(places=("/var/lib/docker", "/srv/ojai")))
@@ -524,21 +554,19 @@ esac"""
     ("since", "stale"),
     [("", False), ("Sat 2026-11-21 05:00:00.000001 UTC", False), ("Sat 2026-11-21 04:59:59.999999 UTC", True)],
 )
-def test_service_state_is_stale_to_the_microsecond(programs, tmp_path, since, stale):
+def test_systemd_unit_is_stale_to_the_microsecond(programs, tmp_path, since, stale):
     programs("systemctl", f"SINCE='{since}'\n{SYSTEMCTL}")
     host = programs("docker", "exit 1")
     old, new = tmp_path / "old", tmp_path / "it's new"
     for nanoseconds, path in ((1_000_000_000, old), (1795237200_000000000, new)):
         path.write_text("")
         os.utime(path, ns=(nanoseconds, nanoseconds))
-    found = host.get_fact(
-        ServiceState, unit="a.service", inputs=(str(old), str(new), str(tmp_path / "none")), container="a"
-    )
+    found = host.get_fact(SystemdUnit, unit="a.service", inputs=(str(old), str(new), str(tmp_path / "none")))
     assert (found.active, found.sub, found.enabled, found.stale) == ("active", "running", "enabled", stale)
-    assert (found.image, found.argv) == (None, None)
+    assert host.get_fact(DockerContainer, container="a") is None
 
 
-def test_service_state_reads_its_container(programs, tmp_path):
+def test_docker_container(programs, tmp_path):
     programs("systemctl", SYSTEMCTL)
     config = json.dumps({"Image": "a:b", "Cmd": ["m", "--x", '{"image": 4}', "a=b"], "Env": ["A=B"]})
     same, stale_mounts = tmp_path / "same", tmp_path / "strange"
@@ -558,11 +586,13 @@ END
 *) exit 1;;
 esac"""
     host = programs("docker", docker)
-    found = host.get_fact(ServiceState, unit="a.service", container="name")
+    found = host.get_fact(DockerContainer, container="name")
     assert (found.image, found.argv) == ("a:b", ("m", "--x", '{"image": 4}', "a=b"))
     assert (found.image_retagged, found.paused) == (True, True)
     assert found.stale_mounts == (str(stale_mounts), str(stale_mounts))
-    assert found.unmanaged, "made long after the unit was started"
+    started = host.get_fact(SystemdUnit, unit="a.service").started
+    assert not found.created_by_unit(started), "made long after the unit was started"
+    assert (found.created, found.auto_remove) == (1795248300.123456, True)
 
 
 @pytest.mark.parametrize("noted", [None, "chat.service\nvllm-gemma4.service\n"])
@@ -708,4 +738,4 @@ def test_facts_do_not_depend_on_the_hosts_language(german, programs, tmp_path):
     host.environment.pop("LC_ALL", None)
     (tmp_path / "file").write_text("x")
     assert host.get_fact(Places, paths=(str(tmp_path),))[str(tmp_path)].kind == "directory"
-    assert host.get_fact(ServiceState, unit="a.service", inputs=(str(tmp_path / "file"),)).active == "active"
+    assert host.get_fact(SystemdUnit, unit="a.service", inputs=(str(tmp_path / "file"),)).active == "active"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from real_host import CutOff, RealHost
 
 from ojai.facts.files import File
-from ojai.operations import files
+from ojai.operations import files, progress
 from ojai.operations.files import merged, parted
 
 PLACE = "/etc/docker/daemon.json"
@@ -157,6 +158,33 @@ def test_a_run_that_was_cut_off_is_made_good_by_the_next(theirs, first, then, st
     assert host.content == whole.content
     host.part()
     assert host.content == theirs
+
+
+def test_diff_shows_our_part_and_no_secret(monkeypatch):
+    shown: list[str] = []
+    monkeypatch.setattr(progress.logger, "info", shown.append)
+    theirs = {
+        "proxies": {"http-proxy": "http://ada:sesame@proxy"},
+        "log-driver": {"odd": "sesame"},
+        "log-opts": {"splunk-token": "sesame", "max-size": "1m"},
+        "registry-mirrors": ["https://bob:sesame@theirs"],
+    }
+    host = Disk(json.dumps(theirs))
+    host.state.config, host.state.is_executing = SimpleNamespace(DIFF=True), False
+    ours = {"log-driver": "json-file", "log-opts": {"max-size": "50m"}, "registry-mirrors": ["https://eve:sesame@ours"]}
+    assert host.merge(ours)
+    text = "\n".join(shown)
+    assert "sesame" not in text and "proxies" not in text and "theirs" not in text
+    for line in (
+        '-        "max-size": "1m"',
+        '+        "max-size": "50m"',
+        '+        "https://***@ours"',
+        '-    "log-driver": "(not shown)"',
+    ):
+        assert line in text
+    shown.clear()
+    assert not host.merge(ours)
+    assert shown == []
 
 
 @pytest.mark.parametrize("text", ["", " \n"])

@@ -28,7 +28,7 @@ def host():
 def notes(tmp_path, monkeypatch):
     """The ledger, in a folder of the test's own."""
     folder = tmp_path / "added"
-    for module in (ledger, files, apt):
+    for module in (ledger, files):
         monkeypatch.setattr(module, "ADDED_DIR", str(folder))
     return folder
 
@@ -224,7 +224,7 @@ def test_keyring_installs_nothing_else(host, tmp_path, keys, what):
     said = " ".join(host.errors)
     assert not place.exists()
     if what == "not there":
-        assert f"could not be had from {file.as_uri()}" in said
+        assert f"could not be downloaded from {file.as_uri()}" in said
     else:
         found = {"other": keys["other"][0], "no key": "no key"}.get(what, expected)
         assert f"found {found}" in said and f"expected {expected}" in said

@@ -168,7 +168,7 @@ def test_a_failed_upgrade_is_taken_back(machine, said):
     env = machine.root / "etc/ojai/vllm-gemma4.env"
     assert (env.read_text(), oct(env.stat().st_mode)[-3:]) == ("A=1\n", "600")
     assert "restart vllm-gemma4.service" in machine.asked()
-    assert "was taken back" in "\n".join(said) and "serves again" in "\n".join(said)
+    assert "was rolled back" in "\n".join(said) and "serves again" in "\n".join(said)
     assert not machine.keep(SERVING)
 
 
@@ -273,7 +273,7 @@ def test_when_it_cannot_be_put_back_it_says_why(machine, said):
     for file in machine.store.iterdir():
         file.unlink()
     machine.roll_back(SERVING)
-    assert "could not be put back" in "\n".join(said)
+    assert "could not be restored" in "\n".join(said)
     assert "serves again" not in "\n".join(said)
 
 
@@ -381,7 +381,7 @@ def test_without_its_image_nothing_else_is_touched(machine, said):
     with pytest.raises(AssertionError):
         machine.restore()
     assert (machine.root / "etc/systemd/system/chat.service").exists()
-    assert "could not be put back" in "\n".join(said) and "serves again, as before" in "\n".join(said)
+    assert "could not be restored" in "\n".join(said) and "serves again, as before" in "\n".join(said)
 
 
 def test_rollback_that_does_not_serve_fails_and_leaves_the_releases(machine, serves, said):

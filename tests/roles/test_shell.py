@@ -5,12 +5,17 @@ import subprocess
 import sys
 import types
 import typing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from sample import SERVING
 from test_facts import facts
 from test_operations import FOLDERS
+
+from ojai.operations.release import restoring
+from ojai.releases import Contents, Release, Released
 
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 #: Rules that are wrong here. SC1091: a file to be sourced is the host's, not this machine's. SC2043: a loop's words are
@@ -42,7 +47,7 @@ def of_fixture(file):
         match command:
             case str(text) | {"command": text} | ["run", [text, _], *_]:
                 yield text
-            case ["upload" | "wait_for_lock" | "reboot" | "go_back" | "wait_until_ready" | "start" | "_refuse", *_]:
+            case ["upload" | "wait_for_lock" | "reboot" | "restore" | "wait_until_ready" | "start" | "_refuse", *_]:
                 pass
             case other:
                 raise ValueError(f"{file}: is there shell in {other}?")
@@ -72,6 +77,11 @@ def test_fact(complaints, name):
 def test_operation(complaints, folder):
     texts = {text for file in folder.glob("*.yaml") for text in of_fixture(file)}
     assert not texts or not complaints(*texts)
+
+
+def test_rollback(complaints):
+    found = Release("now", (Released(replace(SERVING, image="it's/a b"), Contents(image_id="sha256:1")),))
+    assert not complaints(restoring(found, "healthy", ["chat.service", "it's.service"]))
 
 
 def test_shellcheck_is_asked(complaints):

@@ -182,7 +182,7 @@ def test_a_host_that_is_gone_is_not_waited_for(clock, said):
     host.run_shell_command = gone
     assert not apt.wait_for_lock(FakeState(), host)
     assert clock.now == host.started
-    assert "could not be looked at: no answer from the host" in errors(said)
+    assert "could not be read: no answer from the host" in errors(said)
 
 
 def test_the_holder_of_a_lock_is_found_on_a_real_machine(tmp_path):

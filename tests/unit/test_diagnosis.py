@@ -25,10 +25,12 @@ LINES = {
     'KeyError: "invalid tool call parser: gemma (chose from { gemma4,hermes })"': "no tool-call parser",
     "OSError: [Errno 98] Address already in use": "another program has the port",
     "RuntimeError: No HIP GPUs are available": "sees no GPU",
+    'docker: Error response from daemon: error gathering device information while adding custom device "/dev/kfd": no '
+    "such file or directory": "no such GPU device",
     "docker: 'docker run' requires at least 1 argument": "cut the docker command short",
     "docker: Error response from daemon: No such image: vllm/vllm-openai-rocm:v0.20.1": "not on the host",
     'docker: Error response from daemon: failed to create task: exec: "vllm-x": executable file not found in $PATH: '
-    "unknown.": "not the program",
+    "unknown.": "not contain the program",
     "docker: Error response from daemon: Unable to find group render: no matching entries in group file": (
         "--group-add names"
     ),
@@ -67,8 +69,8 @@ INSTALLING = {
     "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)": "another apt",
     "E: Packages need to be removed but remove is disabled.": "excludes something",
     " docker.io : Depends: containerd but it is not installable\nE: Unable to correct problems, you have held broken "
-    "packages.": "do not go with",
-    "E: Unable to locate package rocm-core": "offers what is asked for",
+    "packages.": "conflict with",
+    "E: Unable to locate package rocm-core": "offers what is to be installed",
 }
 HEALTHY = """\
 INFO 11-21 05:00:00 [api_server.py:100] vLLM API server version 0.20.1

@@ -285,10 +285,14 @@ def test_the_role_of_their_own_is_removed_before_docker(installed, repository):
 def test_the_unit_of_their_own_role_points_at_the_service(installed, repository):
     fleet = repository / "inventory" / "fleet.yaml"
     fleet.write_text(fleet.read_text().replace("- profile: gemma-4-26b-a4b", "- {profile: gemma-4-e4b, port: 8765}"))
-    words = ("--dry", "--diff", "--limit", "@fake/mini-02", "inventory/fake.py", "deploy.py")
-    done = installed.run("pyinfra", *words, cwd=repository)
-    said = done.stdout + done.stderr
-    assert "--env OPENAI_API_BASE_URLS=http://127.0.0.1:8765/v1 " in said and "--env PORT=3000 " in said
+    for host, url, port in (
+        ("mini-01", "http://127.0.0.1:8000/v1", 3000),
+        ("mini-02", "http://127.0.0.1:8765/v1", 8080),
+    ):
+        words = ("--dry", "--diff", "--limit", f"@fake/{host}", "inventory/fake.py", "deploy.py")
+        done = installed.run("pyinfra", *words, cwd=repository)
+        said = done.stdout + done.stderr
+        assert f"--env OPENAI_API_BASE_URLS={url} " in said and f"--env PORT={port} " in said
 
 
 def test_mistakes_there_are_refused_by_name_before_anything_connects(installed, repository):

@@ -10,6 +10,7 @@ import pytest
 
 from ojai import accelerators
 from ojai.facts.report import Report
+from ojai.paths import SCHEMA
 from ojai.preflight.host import DISK_RESERVE, ROCM_SOURCE, budgets, failed_checks, memory_of
 from ojai.settings import HostSettings, parse
 from ojai.sizes import GIB
@@ -90,6 +91,7 @@ GOOD_ONES = {
         {"accelerator": "gfx1151", "memory_regime": "gtt", "gtt_limit": "100GiB", **LARGE},
     ),
     "a clock that is a little off": (replace(GOOD, clock=NOW - 240), {}),
+    "notes of this ojai": (replace(GOOD, schema=SCHEMA), {}),
     "a firmware that this host is told to accept": (
         replace(GOOD, firmware={"linux-firmware": "20251125.git1"}),
         {"firmware_known_bad": []},
@@ -103,6 +105,7 @@ def test_a_good_host_passes(report, data):
 
 
 BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "notes of a newer ojai": ("notes of ojai on the host", {"schema": SCHEMA + 1}, {}),
     "another release": ("operating system", {"os_version": "22.04", "os_name": "Ubuntu 22.04.5 LTS"}, {}),
     "another distribution": ("operating system", {"os_id": "debian"}, {}),
     "no os-release": ("operating system", {"os_id": "", "os_version": "", "os_name": ""}, {}),

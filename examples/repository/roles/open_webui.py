@@ -28,7 +28,7 @@ DEFAULTS = {"open_webui_port": 3000, "open_webui_image": "ghcr.io/open-webui/ope
 @deploy("Open WebUI")
 def apply() -> None:
     """The unit is as the template says, enabled, and runs."""
-    settings = {**DEFAULTS, **(host.data.get("vars") or {})}
+    settings = {**DEFAULTS, **host.data.get("vars", {})}
     template = Template(TEMPLATE.read_text(), undefined=StrictUndefined, keep_trailing_newline=True)
     text = template.render(
         port=settings["open_webui_port"],
