@@ -33,6 +33,7 @@ lint: setup ## ruff, mypy and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache | grep -v "^[╔╚║ ]"
 	git ls-files -z '*.sh' .ci/run | xargs -0 $(BIN)/shellcheck -x
 
 unit: packages ## tests that need no machine

@@ -46,5 +46,4 @@ def provision(host: Host) -> bool:
 
 if __name__ != "ojai.deploy":  # executed by pyinfra, once a host; a deploy of your own imports `provision` instead
     config.SUDO = True  # the login is an ordinary user
-    config.ENV = {"LC_ALL": "C.UTF-8"}  # what is read from a host must not depend on its language
     provision(host)

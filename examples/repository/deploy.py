@@ -11,7 +11,6 @@ from ojai.deploy import provision
 from roles import open_webui
 
 config.SUDO = True  # the login is an ordinary user
-config.ENV = {"LC_ALL": "C.UTF-8"}  # what is read from a host must not depend on its language
 
 if host.data.get("removed"):
     open_webui.remove()  # before ojai removes Docker

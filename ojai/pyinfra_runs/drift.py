@@ -13,7 +13,7 @@ from ojai.settings.inventory import Entry
 UNREACHABLE = "cannot be reached"
 
 #: In place of the config.py beside the deploy, or in the current folder, where there is none.
-_CONFIG = {"_sudo": True, "_env": {"LC_ALL": "C.UTF-8"}}
+_CONFIG = {"_sudo": True}
 
 
 def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None) -> str | None:

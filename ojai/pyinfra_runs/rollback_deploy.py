@@ -6,9 +6,8 @@ from ojai.connection import configure_connection
 from ojai.operations import release
 from ojai.roles import preflight
 
-# As config.py has it, of which there may be none where this is called.
+# The login is an ordinary user, and config.py is only read from the folder of the call.
 config.SUDO = True
-config.ENV = {"LC_ALL": "C.UTF-8"}
 
 configure_connection(host)
 if preflight.understands():

@@ -12,14 +12,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 INVENTORY = """
-from inventory.fake import ANSWERS, INSTANT
+from ojai.fake import fake_host
 nowhere = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}
-old = {**ANSWERS, "ojai-host-report": [line.replace("24.04", "22.04") for line in ANSWERS["ojai-host-report"]]}
+name, old = fake_host("old", {})
+_report = old["fake_responses"]["ojai-host-report"]
+old["fake_responses"]["ojai-host-report"] = [line.replace("24.04", "22.04") for line in _report]
 hosts = [
     ("dead", nowhere),
     ("keyless", {**nowhere, "ssh_key": "/not/there"}),
-    ("@fake/old", {**INSTANT, "fake_responses": old}),
-    ("@fake/good", {**INSTANT, "removed": True}),
+    (name, old),
+    fake_host("good", {"removed": True}),
 ]
 """
 
