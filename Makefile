@@ -29,11 +29,11 @@ lab-down: setup ## stop the lab; nothing is left running
 test: ## everything: style, types, unit, roles, and the deploy on a real virtual machine
 	@MAKE='$(MAKE)' tools/suites.sh lint unit package molecule lab-test
 
-lint: setup ## ruff, mypy and shellcheck
+lint: setup ## ruff, mypy, import rules and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache | grep -v "^[╔╚║ ]"
+	$(BIN)/lint-imports --no-cache
 	git ls-files -z '*.sh' .ci/run | xargs -0 $(BIN)/shellcheck -x
 
 unit: packages ## tests that need no machine

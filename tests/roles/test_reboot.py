@@ -46,6 +46,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(kernel.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(kernel, "remove_any_sudo_askpass_file", lambda host: None)
     monkeypatch.setattr(kernel, "clear_askpass_cache", lambda host: None)
+    monkeypatch.setattr(kernel, "configure_connection", lambda host: None)
     return now
 
 
