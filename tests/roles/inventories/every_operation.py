@@ -3,8 +3,13 @@
 import runpy
 from pathlib import Path
 
-_fake = runpy.run_path(str(Path(__file__).resolve().parents[3] / "inventory" / "fake.py"))
-_report = [line for line in _fake["REPORT"].splitlines() if not line.startswith("mem_info_")]
-_answers = {**_fake["ANSWERS"], "ojai-host-report": _report}
+from ojai.fake import fake_host
 
-hosts = [*_fake["fake"], ("@fake/no-driver", {**_fake["INSTANT"], "fake_responses": _answers})]
+_no_driver, _data = fake_host("no-driver", {})
+_answers = _data["fake_responses"]
+_report = [line for line in _answers["ojai-host-report"] if not line.startswith("mem_info_")]
+
+hosts = [
+    *runpy.run_path(str(Path(__file__).resolve().parents[3] / "inventory" / "fake.py"))["fake"],
+    (_no_driver, {**_data, "fake_responses": {**_answers, "ojai-host-report": _report}}),
+]
