@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 UNITS = "/etc/systemd/system"
@@ -25,6 +26,20 @@ def env_file(name: str) -> str:
 class _Named(Protocol):
     @property
     def name(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class ApiPaths:
+    """Paths of a server's HTTP API.
+
+    + health: answers 200 once the server is ready
+    + models: lists what it serves, as OpenAI's API does
+    + metrics: Prometheus text
+    """
+
+    health: str
+    models: str
+    metrics: str
 
 
 class ServicePaths:

@@ -36,6 +36,9 @@ class Serving(ServicePaths):
     port: int
     address: str
     timeout: int
+    # Releases that say neither were saved before there were other engines than vLLM.
+    health: str = "/health"
+    models: str = "/v1/models"
 
 
 def serving_of(service: ResolvedService) -> Serving:
@@ -47,6 +50,8 @@ def serving_of(service: ResolvedService) -> Serving:
         port=service.port,
         address=service.address,
         timeout=service.start_timeout,
+        health=service.engine.api.health,
+        models=service.engine.api.models,
     )
 
 

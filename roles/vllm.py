@@ -25,13 +25,13 @@ ENV_HEADER = """\
 def render_unit(service: ResolvedService) -> str:
     """The unit file's text. The command comes from one list: no comment can end up inside it."""
     templates = Environment(
-        loader=FileSystemLoader(resources.TEMPLATES / "vllm"),
+        loader=FileSystemLoader(resources.TEMPLATES / service.engine.name),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
     )
     exec_start = systemd.command_line(["/usr/bin/docker", *service.command.docker_argv[1:]])
-    return templates.get_template("vllm.service.j2").render(service=service, exec_start=exec_start)
+    return templates.get_template(f"{service.engine.name}.service.j2").render(service=service, exec_start=exec_start)
 
 
 def secrets() -> dict[str, str]:
@@ -90,6 +90,7 @@ def apply(*, settings: HostSettings) -> None:
             model=server.command.served_model_name,
             timeout=server.start_timeout,
             address=server.address,
+            api=server.engine.api,
             on_failure=back,
         )
     releases.snapshot(name="Save the healthy release for rollback", services=release)

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Protocol
 
 from ojai.memory import Budget, Demand, HostMemory
-from ojai.paths import ServicePaths
+from ojai.paths import ApiPaths, ServicePaths
 from ojai.profiles import Features, Profile, budgets
 
 #: The packages here.
@@ -55,6 +55,14 @@ class Command:
 
 class Engine(Protocol):
     """What the project asks of an engine."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which is its package's and that of its folder in ``templates/``."""
+
+    @property
+    def api(self) -> ApiPaths:
+        """Where its server answers."""
 
     @property
     def mounts(self) -> Mapping[str, str]:

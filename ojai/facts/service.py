@@ -96,9 +96,9 @@ class SystemdUnit(FactBase[UnitState]):
 class Endpoint:
     """An inference server.
 
-    + health: HTTP status of /health, 0 if nothing answers
-    + models: ids on /v1/models
-    + locked: /v1 requires an API key, so the models cannot be read
+    + health: HTTP status of the health path, 0 if nothing answers
+    + models: ids in the list of models
+    + locked: that list requires an API key, so it cannot be read
     + others: processes outside the service's container that listen on its port, as ``pid name``
     """
 
@@ -112,15 +112,15 @@ class Endpoint:
         return self.health == 200 and not self.others and (self.locked or model in self.models)
 
 
-# An API key guards /v1 only: /health answers without one.
+# vLLM's API key guards /v1 only: /health answers without one.
 _ENDPOINT = r"""
 id=$(%DOCKER% container inspect --format '{{.Id}}' "$container" 2>/dev/null)
 for pid in $(ss -ltnpH "sport = :$port" | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do
   grep -q "${id:-none}" "/proc/$pid/cgroup" 2>/dev/null ||
     printf 'other=%s %s\n' "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"
 done
-printf 'health=%s\n' "$(curl -s -o /dev/null -m 5 -w '%{http_code}' "$url/health")"
-printf 'models=%s\n' "$(curl -s -m 5 -w ' %{http_code}' "$url/v1/models" | tr '\n' ' ')"
+printf 'health=%s\n' "$(curl -s -o /dev/null -m 5 -w '%{http_code}' "$url$health_path")"
+printf 'models=%s\n' "$(curl -s -m 5 -w ' %{http_code}' "$url$models_path" | tr '\n' ' ')"
 """.replace("%DOCKER%", DOCKER)
 
 
@@ -130,6 +130,7 @@ class ServerEndpoint(FactBase[Endpoint]):
     + port: its port
     + container: name of the service's container
     + address: the host's own address that the server listens on
+    + health, models: its paths (:class:`ojai.paths.ApiPaths`)
     """
 
     @staticmethod
@@ -137,9 +138,10 @@ class ServerEndpoint(FactBase[Endpoint]):
         """Nothing answers."""
         return Endpoint()
 
-    def command(self, port: int, container: str, address: str = "127.0.0.1") -> str:
+    def command(self, port: int, container: str, health: str, models: str, address: str = "127.0.0.1") -> str:
         """Two requests with short timeouts, and who listens on the port."""
-        return script(_ENDPOINT, container=container, port=str(port), url=f"http://{address}:{port:d}")
+        url = f"http://{address}:{port:d}"
+        return script(_ENDPOINT, container=container, port=str(port), url=url, health_path=health, models_path=models)
 
     def process(self, output: list[str]) -> Endpoint:
         """Read both answers. A list of models that is not JSON names none."""

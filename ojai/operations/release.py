@@ -203,7 +203,15 @@ def _restore(state: State, host: Host, release: Release, slot: Slot) -> tuple[bo
     for released in release.services:
         service = released.serving
         if not wait_until_ready(
-            state, host, service.unit, service.port, service.model, service.timeout, service.address
+            state,
+            host,
+            service.unit,
+            service.port,
+            service.model,
+            service.timeout,
+            service.address,
+            service.health,
+            service.models,
         ):
             return False, changed
     return True, changed
@@ -216,7 +224,8 @@ def _completed(host: Host) -> None:
 
 def _serves(host: Host, serving: Serving) -> bool:
     """Whether it serves at this moment."""
-    endpoint = read(host, ServerEndpoint(), port=serving.port, container=serving.name, address=serving.address)
+    where = {name: getattr(serving, name) for name in ("port", "address", "health", "models")}
+    endpoint = read(host, ServerEndpoint(), container=serving.name, **where)
     return endpoint.serves(serving.model)
 
 

@@ -27,6 +27,7 @@ from ojai.operations.progress import (
     refuse,
     say,
 )
+from ojai.paths import ApiPaths
 
 #: Seconds between two polls of a service that is starting.
 POLL = 5.0
@@ -146,7 +147,9 @@ def wait_until_ready(
     port: int,
     model: str,
     timeout: int,
-    address: str = "127.0.0.1",
+    address: str,
+    health: str,
+    models: str,
     on_failure: OnFailure | None = None,
 ) -> bool:
     """Poll until the server is healthy and serves ``model``; False, with the cause, after ``timeout`` seconds.
@@ -154,22 +157,25 @@ def wait_until_ready(
     Ends at once when systemd has given up: a unit whose start limit was reached does not come back by itself.
     ``on_failure`` is called if the server did not become ready.
     """
-    ready = _becomes_ready(host, unit, port, model, timeout, address)
+    ready = _becomes_ready(host, unit, port, model, timeout, address, health, models)
     if not ready and on_failure:
         on_failure(state, host)
     return ready
 
 
-def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, address: str) -> bool:
+def _becomes_ready(
+    host: Host, unit: str, port: int, model: str, timeout: int, address: str, health: str, models: str
+) -> bool:
     arguments = connector_arguments(host)
     container = unit.removesuffix(".service")
     fact = ServerEndpoint()
     started = reported = time.monotonic()
     held = silent = 0
     endpoint = Endpoint()
-    say(host, f"{unit}: waiting for /health on port {port}, {timeout} s at most …")
+    say(host, f"{unit}: waiting for {health} on port {port}, {timeout} s at most …")
     while time.monotonic() - started < timeout:
-        success, output = ask(host, fact.command(port=port, container=container, address=address), **arguments)
+        command = fact.command(port=port, container=container, address=address, health=health, models=models)
+        success, output = ask(host, command, **arguments)
         if not success:
             complain(host, f"{unit}: the host stopped answering after {time.monotonic() - started:.0f} s of waiting.")
             return False
@@ -193,7 +199,7 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
             if not endpoint.serves(model):
                 complain(
                     host,
-                    f"{unit}: healthy, but /v1/models names {', '.join(endpoint.models) or 'nothing'}; "
+                    f"{unit}: healthy, but {models} names {', '.join(endpoint.models) or 'nothing'}; "
                     f"expected {model}.\nAnother server may hold port {port} (`ss -ltnp` on the host names it).",
                 )
                 return _explain(host, unit)
@@ -206,7 +212,7 @@ def _becomes_ready(host: Host, unit: str, port: int, model: str, timeout: int, a
         if time.monotonic() - reported >= HEARTBEAT:
             reported = time.monotonic()
             answer = f"HTTP {endpoint.health}" if endpoint.health else "no answer yet"
-            say(host, f"{unit}: {waited:.0f} s, /health: {answer}")
+            say(host, f"{unit}: {waited:.0f} s, {health}: {answer}")
         time.sleep(POLL)
     complain(
         host, f"{unit}: not healthy within {timeout} s (last answer: {endpoint.health or 'none'}); expected: HTTP 200."
@@ -229,9 +235,15 @@ def _explain(host: Host, unit: str) -> bool:
 
 @operation()
 def ready(
-    unit: str, port: int, model: str, timeout: int, address: str = "127.0.0.1", on_failure: OnFailure | None = None
+    unit: str,
+    port: int,
+    model: str,
+    timeout: int,
+    api: ApiPaths,
+    address: str = "127.0.0.1",
+    on_failure: OnFailure | None = None,
 ) -> Steps:
-    """Wait until the server of a unit answers 200 on /health and lists a model on /v1/models.
+    """Wait until the server of a unit is healthy and lists a model.
 
     A server that has run for longer than ``timeout`` and does not answer hangs: it is restarted.
 
@@ -239,14 +251,16 @@ def ready(
     + port, address: where the server listens
     + model: name under which it must serve
     + timeout: seconds to wait
+    + api: where it answers
     + on_failure: called if it does not become ready
     """
     container = unit.removesuffix(".service")
-    if host.get_fact(ServerEndpoint, port=port, container=container, address=address).serves(model):
+    paths = {"health": api.health, "models": api.models}
+    if host.get_fact(ServerEndpoint, port=port, container=container, address=address, **paths).serves(model):
         host.noop(f"serving {model} on port {port}")
         return
     found = host.get_fact(SystemdUnit, unit=unit)
     if found.active == "active" and found.age is not None and found.age > timeout:
         yield _start(unit, "restart", on_failure)
     kwargs = {"on_failure": on_failure} if on_failure else {}
-    yield FunctionCommand(wait_until_ready, (unit, port, model, timeout, address), kwargs)
+    yield FunctionCommand(wait_until_ready, (unit, port, model, timeout, address, api.health, api.models), kwargs)

@@ -9,11 +9,12 @@ import pytest
 
 
 def _get(served, path):
+    health = served.service.engine.api.health
     # A server that hangs would be waited for by every check that talks to it.
-    if path != "/health":
-        assert _get(served, "/health")[-1] == "200", "not healthy"
+    if path != health:
+        assert _get(served, health)[-1] == "200", "not healthy"
     return served.mini.run(
-        f"curl -s -m {5 if path == '/health' else 20} -w '\\n%{{http_code}}' {served.url}{path}"
+        f"curl -s -m {5 if path == health else 20} -w '\\n%{{http_code}}' {served.url}{path}"
     ).stdout.rsplit("\n", 1)
 
 
@@ -25,7 +26,7 @@ def _locked(served):
 def _healthy_within(served, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if _get(served, "/health")[-1] == "200":
+        if _get(served, served.service.engine.api.health)[-1] == "200":
             return True
         time.sleep(3)
     return False
@@ -33,12 +34,12 @@ def _healthy_within(served, seconds):
 
 def test_it_is_healthy(services):
     for served in services:
-        assert _get(served, "/health")[-1] == "200"
+        assert _get(served, served.service.engine.api.health)[-1] == "200"
 
 
 def test_it_names_the_model(services):
     for served in services:
-        body, status = _get(served, "/v1/models")
+        body, status = _get(served, served.service.engine.api.models)
         if _locked(served):
             assert status == "401"
         else:
@@ -49,7 +50,7 @@ def test_it_answers_a_chat(services):
     for served in services:
         if _locked(served):
             pytest.skip("an API key guards /v1")
-        assert _get(served, "/health")[-1] == "200", "not healthy"
+        assert _get(served, served.service.engine.api.health)[-1] == "200", "not healthy"
         request = {"model": served.model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
         done = served.mini.text(
             f"curl -s -m 120 -H 'content-type: application/json' -d {shlex.quote(json.dumps(request))} "
@@ -62,7 +63,7 @@ def test_it_answers_a_chat(services):
 
 def test_its_metrics_are_those_of_vllm(services):
     for served in services:
-        body = _get(served, "/metrics")[0]
+        body = _get(served, served.service.engine.api.metrics)[0]
         for name in ("vllm:num_requests_running", "vllm:time_to_first_token_seconds", "vllm:kv_cache_usage_perc"):
             assert name in body
 

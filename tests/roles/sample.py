@@ -4,6 +4,7 @@ from pyinfra.api import Host, State
 
 from ojai.engines import ResolvedService
 from ojai.facts.report import Report
+from ojai.paths import ApiPaths
 from ojai.preflight import host as preflight
 from ojai.releases import Serving
 from ojai.settings import parse
@@ -26,6 +27,9 @@ def check(report: Report) -> list[str]:
     found = preflight.failed_checks(parse("mini", {"services": [{"profile": "gemma-4-26b-a4b"}]}), report)
     return [f"preflight: {failed}" for failed in found if failed.check.startswith("memory")]
 
+
+#: Where its server answers.
+API = ApiPaths("/health", "/v1/models", "/metrics")
 
 #: A service as a release has it, and the same with the next image.
 SERVING = Serving("vllm-gemma4", "vllm/vllm-openai-rocm:v0.20.1", "google/gemma-4-E4B-it", 8000, "127.0.0.1", 1800)

@@ -61,6 +61,10 @@ def test_small_file(host, tmp_path, name):
         assert host.get_fact(SmallFile, path=str(place)) == File(text, USER, GROUP, "640")
 
 
+#: How a server is asked.
+API = {"container": "name", "health": "/health", "models": "/v1/models"}
+
+
 def test_small_file_of_bytes_that_are_no_text(host, tmp_path):
     place = tmp_path / "file"
     place.write_bytes(b"A=\xff\x00\xfe\n")
@@ -692,7 +696,7 @@ def test_server_endpoint(programs, server, health, models, found):
     programs("ss", listening(server.server_port))
     # In place of the container's id something that stands in this process's cgroup.
     host = programs("docker", "echo /")
-    assert host.get_fact(ServerEndpoint, port=server.server_port, container="name") == found
+    assert host.get_fact(ServerEndpoint, port=server.server_port, **API) == found
 
 
 def listening(port):
@@ -706,7 +710,7 @@ def test_server_endpoint_of_another_program(programs, server):
     programs("ss", listening(server.server_port))
     name = Path("/proc/self/comm").read_text().strip()
     for docker in ("exit 1", "echo 0123456789abcdef"):
-        found = programs("docker", docker).get_fact(ServerEndpoint, port=server.server_port, container="name")
+        found = programs("docker", docker).get_fact(ServerEndpoint, port=server.server_port, **API)
         assert found.others == (f"{os.getpid()} {name}",)
         assert found.health == 200 and not found.serves("a/b")
 
@@ -715,7 +719,7 @@ def test_server_endpoint_where_nothing_listens(programs):
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as gone:
         port = gone.server_port
     programs("ss", "exit 0")
-    assert programs("docker", "exit 1").get_fact(ServerEndpoint, port=port, container="name") == Endpoint()
+    assert programs("docker", "exit 1").get_fact(ServerEndpoint, port=port, **API) == Endpoint()
 
 
 @pytest.fixture(scope="module")

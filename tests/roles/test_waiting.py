@@ -92,7 +92,7 @@ def server(ready_after: float, *, models: str = MODEL, failed_after: float = 1e9
 
 
 def wait(host: Scripted, timeout: int = 1800) -> bool:
-    return service.wait_until_ready(FakeState(), host, UNIT, 8000, MODEL, timeout)
+    return service.wait_until_ready(FakeState(), host, UNIT, 8000, MODEL, timeout, "127.0.0.1", "/health", "/v1/models")
 
 
 @pytest.mark.parametrize("ready_after", [0, 4, 600, 1790])

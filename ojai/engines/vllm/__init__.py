@@ -13,9 +13,12 @@ from collections.abc import Iterator
 
 from ojai.engines import Command, Refusal, ResolvedService
 from ojai.engines.vllm import command, reasons, refusals
+from ojai.paths import ApiPaths
 
 
 class _Vllm:
+    name = "vllm"
+    api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
     mounts = command.MOUNTS
 
     def command(self, service: ResolvedService) -> Command:
