@@ -19,7 +19,7 @@ def provision(host: Host) -> bool:
     configure_connection(host)
     settings = settings_of(host)
     if settings.removed:
-        if preflight.understands():  # refuses what a newer ojai wrote
+        if preflight.can_read_ledger():  # refuses a host last deployed by a newer ojai
             vllm.remove(settings=settings)
             caches.remove(settings=settings)
             docker.remove(settings=settings)
@@ -32,9 +32,9 @@ def provision(host: Host) -> bool:
     if not preflight.passes(settings=settings):  # refuses before anything is changed
         return False
     ledger.apply()  # records what is added, so that it can be removed again
-    docker.tidy(settings=settings)  # removes an apt source of Docker's that is no longer configured
+    docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
     kernel.apply(settings=settings)  # the OEM kernel, booted
-    preflight.once_booted(settings=settings)  # where the GPU's memory could not be read before
+    preflight.recheck_memory(settings=settings)  # where the GPU's memory could not be read before
     groups.apply(settings=settings)  # video, render, their members
     sysctl.apply(settings=settings)  # vm.overcommit_memory=1
     rocm.apply(settings=settings)  # AMD's apt source and packages

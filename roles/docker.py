@@ -43,7 +43,7 @@ def package_names(settings: HostSettings) -> list[str]:
 
 
 @deploy("Docker")
-def tidy(*, settings: HostSettings) -> None:
+def remove_unused_source(*, settings: HostSettings) -> None:
     """Remove the source of an earlier choice of archive before apt reads it: that archive may not answer."""
     if settings.docker_source != "docker":
         files.absent(name="Remove Docker's own apt source", paths=[SOURCE, KEYRING])
@@ -68,7 +68,7 @@ def apply(*, settings: HostSettings) -> None:
                 f"Components: stable\nArchitectures: amd64\nSigned-By: {KEYRING}\n"
             ),
         )
-        apt.refreshed(name="Update Docker's package lists", inputs=[SOURCE, KEYRING])
+        apt.lists_updated(name="Update Docker's package lists", inputs=[SOURCE, KEYRING])
     # Before the packages, so that the first start of the daemon reads it. Settings of others in it stay.
     files.json_merged(name="Configure the Docker daemon", path=DAEMON, values=daemon_values(settings))
     apt.packages(
@@ -76,7 +76,7 @@ def apply(*, settings: HostSettings) -> None:
     )
     service.unmasked(name="Unmask units that Docker needs", units=NEEDED)
     service.running(name="Start Docker", unit="docker.service", inputs=[DAEMON])
-    docker.answering(
+    docker.daemon_ready(
         name="Check that the Docker daemon answers as configured",
         driver=LOG_DRIVER,
         mirrors=list(settings.docker_registry_mirrors),

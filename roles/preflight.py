@@ -45,13 +45,13 @@ def passes(*, settings: HostSettings) -> bool:
     return True
 
 
-def understands() -> bool:
+def can_read_ledger() -> bool:
     """Whether ojai's notes on the host can be read: all that removal and rollback ask before they change anything."""
     found = list(newer(host.get_fact(HostReport) or Report()))
     return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
 
 
-def once_booted(*, settings: HostSettings) -> None:
+def recheck_memory(*, settings: HostSettings) -> None:
     """For a host whose GPU memory was not known before: refuse what does not fit, now that the driver is up."""
     if host.name in _UNSURE:
         preflight_operations.recheck(

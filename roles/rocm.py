@@ -49,7 +49,7 @@ def apply(*, settings: HostSettings) -> None:
         # From AMD's page: without it, ROCm packages of Ubuntu's universe can be mixed in.
         text=f"# Made by ojai.\nPackage: *\nPin: release o={channel.origin}\nPin-Priority: 600\n",
     )
-    apt.refreshed(name="Update the package lists", inputs=[ROCM_SOURCE, PIN, KEYRING])
+    apt.lists_updated(name="Update the package lists", inputs=[ROCM_SOURCE, PIN, KEYRING])
     apt.packages(
         name="Install ROCm packages",
         names=[*settings.rocm_packages, *(["migraphx"] if settings.rocm_migraphx else [])],

@@ -23,7 +23,7 @@ ENV_HEADER = """\
 
 
 def render_unit(service: ResolvedService) -> str:
-    """The unit file's text. The command comes from one list: no comment can end up inside it."""
+    """The unit file's text. ExecStart is quoted from the argument list, so no argument can become a comment."""
     templates = Environment(
         loader=FileSystemLoader(resources.TEMPLATES / service.engine.name),
         undefined=StrictUndefined,
@@ -51,10 +51,10 @@ def secrets() -> dict[str, str]:
 
 @deploy("vLLM")
 def apply(*, settings: HostSettings) -> None:
-    """Install (images), configure (secrets, units), activate (one start or restart), wait, and keep what is healthy.
+    """Pull images, write secrets and units, start or restart each service once, wait, save the healthy release.
 
-    Until all is configured, nothing that serves is touched. When a step fails from which the server may not come up,
-    the release that was healthy before is put back.
+    Until everything is configured, nothing that serves is touched. When a later step fails, the release that was
+    healthy before is restored.
     """
     units = [server.unit for server in settings.resolved]
     release = [serving_of(server) for server in settings.resolved]
@@ -99,7 +99,7 @@ def apply(*, settings: HostSettings) -> None:
 
 @deploy("vLLM: removal")
 def remove(*, settings: HostSettings) -> None:
-    """Units, environment files, kept releases and the images that were pulled for them are gone."""
+    """Remove units, environment files, saved releases and the images that were pulled for them."""
     vllm.removed(name="Remove the services", keep=[])
     releases.releases_removed(name="Remove saved releases")
     docker.images_removed(name="Remove pulled images")

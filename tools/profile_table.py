@@ -20,7 +20,7 @@ import yaml
 
 from ojai import profiles, resources
 from ojai.engines import Refusal
-from ojai.engines.vllm import reasons
+from ojai.engines.vllm import explanations
 from ojai.engines.vllm.flags import FLAGS
 from ojai.profiles import Features, Profile, deviations
 from ojai.profiles.features import Speculative
@@ -161,7 +161,7 @@ def kind(annotation: object) -> str:
 
 def _reasons() -> Iterator[str]:
     titles = {"docker": "Of `docker run`", "environment": "Environment", "engine": "Of `vllm serve`"}
-    for group, entries in reasons.load().items():
+    for group, entries in explanations.load().items():
         yield f"### {titles[group]}"
         yield ""
         yield from table(

@@ -10,7 +10,7 @@ configure_connection(host)
 settings = settings_of(host)
 
 ledger.apply()
-docker.tidy(settings=settings)
+docker.remove_unused_source(settings=settings)
 groups.apply(settings=settings)
 rocm.apply(settings=settings)
 docker.apply(settings=settings)

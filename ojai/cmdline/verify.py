@@ -24,7 +24,7 @@ _NEXT_STEPS = {
     "apt": "repair apt first: sudo apt-get -f install",
     "docker": "see its log: journalctl -u docker",
     "groups": "log in again: a session keeps the groups it began with",
-    "kernel": "reboot it, if the deploy is not to (kernel_reboot)",
+    "kernel": "reboot the host yourself if kernel_reboot is `never`",
     "rocm": "run rocminfo on it",
     "vllm": "see its log: journalctl -u UNIT (ojai plan names the units)",
 }
@@ -93,7 +93,7 @@ def _complete_areas(ctx: click.Context, param: click.Parameter, incomplete: str)
     "--timeout",
     type=click.IntRange(min=1),
     metavar="SECONDS",
-    help=f"Give a host up after this long. [default: {TIMEOUT}; with --disruptive longer, by the start times]",
+    help=f"Stop checking a host after this long. [default: {TIMEOUT}; with --disruptive longer, by the start times]",
 )
 @click.option("--failed-only/--all", default=None, help="Show failed checks, or all. [default: all of a single host]")
 @click.option("--junit", type=click.File("w", encoding="utf-8", lazy=False), help="Write JUnit XML to this file.")
@@ -113,7 +113,7 @@ def command(
     nagios: bool,
     as_json: bool,
 ) -> None:
-    """Check what the hosts of INVENTORY really do, not what was written to them.
+    """Check the running state of the hosts in INVENTORY, and that a deploy would change nothing.
 
     Hosts are checked side by side over SSH; nothing on them is changed. A host that cannot be reached counts as
     failed and hides no other.

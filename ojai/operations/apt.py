@@ -134,7 +134,7 @@ else sync {file}.new; rm -f {file}; mv -T {file}.new {file}; fi""",
 
 
 @operation()
-def refreshed(inputs: list[str]) -> Steps:
+def lists_updated(inputs: list[str]) -> Steps:
     """Update the package lists if apt has not read its sources since they were changed.
 
     + inputs: files of sources, keys and pins

@@ -62,7 +62,7 @@ def image(reference: str, on_failure: OnFailure | None = None) -> Steps:
 
 
 @operation()
-def answering(driver: str, mirrors: list[str]) -> Steps:
+def daemon_ready(driver: str, mirrors: list[str]) -> Steps:
     """Check that the Docker daemon answers and runs with our settings, as daemon.json has them.
 
     A daemon that does not answer is restarted with its socket. Other settings, from a drop-in of its unit or its

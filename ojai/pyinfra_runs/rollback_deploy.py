@@ -10,5 +10,5 @@ from ojai.roles import preflight
 config.SUDO = True
 
 configure_connection(host)
-if preflight.understands():
+if preflight.can_read_ledger():
     release.restored(name="Roll back to the last healthy release")

@@ -53,7 +53,7 @@ def test_engine_asks_the_mirrors(mini):
     assert [url for url in expected if url not in found] == []
 
 
-def test_containers_logs_turn(services):
+def test_container_logs_are_rotated(services):
     for served in services:
         log = json.loads(served.inspect("{{json .HostConfig.LogConfig}}"))
         settings = served.mini.settings

@@ -58,7 +58,7 @@ from ojai.settings.inventory import settings_of
 
 configure_connection(host)
 settings = settings_of(host)
-if preflight.understands():
+if preflight.can_read_ledger():
     caches.remove(settings=settings)
     docker.remove(settings=settings)
     rocm.remove(settings=settings)

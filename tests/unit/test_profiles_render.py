@@ -3,7 +3,7 @@
 import pytest
 from resolving import resolve
 
-from ojai.engines.vllm import reasons
+from ojai.engines.vllm import explanations
 from ojai.engines.vllm.command import directories, image_key
 from ojai.profiles import Features, ProfileError, load, names
 from ojai.profiles.deviations import load as deviations
@@ -100,7 +100,7 @@ def test_nothing_rendered_needs_a_shell_a_terminal_or_a_secret(name):
 def test_everything_rendered_has_a_reason(name):
     profile = load(name)
     service = resolve(profile, model="someone/else")
-    parts = list(reasons.parts(service))
+    parts = list(explanations.parts(service))
     assert [token for part, _ in parts for token in part] == list(service.command.docker_argv)
     bare = {("docker", "run"), (service.image,), (service.model,)}
     assert {part for part, why in parts if not why} == bare
@@ -125,9 +125,9 @@ def test_no_reason_is_for_nothing():
     )
     one = resolve(E4B, image="x/y:v0.24.0", features=everything)
     other = resolve(B26, features=Features(prefix_caching=False, async_scheduling=False))
-    used = {part[0].partition("=")[0] for service in (one, other) for part, _ in reasons.parts(service)}
+    used = {part[0].partition("=")[0] for service in (one, other) for part, _ in explanations.parts(service)}
     used |= set(one.command.environment) | set(other.command.environment)
-    written = {name for group in reasons.load().values() for name in group}
+    written = {name for group in explanations.load().values() for name in group}
     assert written - used == set()
     assert deviations()
 

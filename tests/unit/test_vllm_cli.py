@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ojai.engines.vllm import cli as vllm_cli
-from ojai.engines.vllm.arguments import fold_dashes, human_int, human_int_or_auto, json_config, plain_tokens
+from ojai.engines.vllm.argv import fold_dashes, human_int, human_int_or_auto, json_config, plain_tokens
 from ojai.engines.vllm.cli import check, load, rocm_errors
 
 CASES = Path(__file__).parents[1] / "contract"

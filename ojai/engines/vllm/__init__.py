@@ -3,8 +3,8 @@
 - `flags`: the named choices as arguments and variables;
 - `command`: the `docker run` list;
 - `refusals`: what cannot work, with reason and source;
-- `reasons`: what each option is for;
-- `cli` and `arguments`: the flags of its parser, by release, and how it reads them.
+- `explanations`: what each option is for;
+- `cli` and `argv`: the flags of its parser, by release, and how it reads them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ojai.engines import Command, Refusal, ResolvedService
-from ojai.engines.vllm import command, reasons, refusals
+from ojai.engines.vllm import command, explanations, refusals
 from ojai.paths import ApiPaths
 
 
@@ -35,7 +35,7 @@ class _Vllm:
         return f"huggingface/hub/models--{model.replace('/', '--')}"
 
     def explain(self, service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
-        return reasons.parts(service)
+        return explanations.parts(service)
 
 
 ENGINE = _Vllm()

@@ -20,7 +20,7 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
-from ojai.engines.vllm.arguments import CONVERT, fold_dashes, plain_tokens
+from ojai.engines.vllm.argv import CONVERT, fold_dashes, plain_tokens
 from ojai.schema.nearest import nearest
 
 VERSION = "0.20.1"

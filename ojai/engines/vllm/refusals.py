@@ -16,7 +16,7 @@ from typing import Any
 from ojai import accelerators
 from ojai.engines import Refusal, ResolvedService
 from ojai.engines.vllm import cli as vllm_cli
-from ojai.engines.vllm.arguments import human_int
+from ojai.engines.vllm.argv import human_int
 from ojai.engines.vllm.flags import FLAGS
 
 SPECULATIVE_VLLM = (0, 21, 0)

@@ -1,4 +1,4 @@
-"""What each option of a command is for, read from ``ojai/data/reasons.yaml``."""
+"""What each option of a command is for, read from ``ojai/data/option-explanations.yaml``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reason(BaseModel):
 @cache
 def load() -> dict[str, dict[str, Reason]]:
     """Reasons under ``docker``, ``environment`` and ``engine``, by option, variable or argument."""
-    return TypeAdapter(dict[str, dict[str, Reason]]).validate_python(resources.data("reasons"))
+    return TypeAdapter(dict[str, dict[str, Reason]]).validate_python(resources.data("option-explanations"))
 
 
 def parts(service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
