@@ -132,7 +132,8 @@ On the lab's virtual machine a working service is upgraded in each of these ways
 back when: the deploy ended with status 1 and said so; the same model was served when it ended; unit, environment file
 and image were those of before; and a deploy of the old inventory found nothing to change. Downtime is how long the
 model was not served, asked twice a second on the machine. Most of it is the time that the new release was given to
-start (loading takes the stand-in server 5 s; a real model takes minutes). Messages are quoted as of the commit.
+start (loading takes the stand-in server 5 s; a real model takes minutes). The machine was emulated on two cores that it
+shared with others. Messages are quoted as of the commit.
 
 **Rolled back: {passed} of {ran} that were run{rest}.**
 
