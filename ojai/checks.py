@@ -253,8 +253,8 @@ def mini(entry: Entry, sockets: Path, request: pytest.FixtureRequest) -> Mini:
             return found
         fault = (
             f"cannot be read as root: {' '.join(answer.stderr.split()) or f'exit status {answer.rc}'}. What to do: "
-            "give sudo's password with --use-sudo-password (or as _sudo_password in the data), or give the account sudo "
-            "without one"
+            "give sudo's password with --use-sudo-password (or as _sudo_password in the data), or give the account "
+            "sudo without one"
         )
     if len(_entries(request.config)) == 1:
         request.session.shouldfail = fault
