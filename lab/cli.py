@@ -31,7 +31,7 @@ def _size(context: click.Context, option: click.Parameter, text: str | None) -> 
 def _checked(names: tuple[str, ...]) -> list[str]:
     for name in names:
         if not state.HOST_NAME.fullmatch(name):
-            raise LabError(f"{name!r} cannot be a lab host's name: small letters, digits and -, a letter first")
+            raise click.UsageError(f"{name!r} cannot be a lab host's name: small letters, digits and -, a letter first")
     return list(dict.fromkeys(names))
 
 
@@ -40,6 +40,7 @@ def _known(records: Records, name: str) -> HostRecord:
         raise LabError(f"{name} is a container; this command works on virtual machines only")
     host = records.hosts.get(name)
     if host is None:
+        _checked((name,))
         known = ", ".join(records.hosts) or "none"
         raise LabError(f"there is no lab host {name!r} (there are: {known}); run `ojai lab up {name}`")
     return host

@@ -24,22 +24,13 @@ from testinfra.backend.local import LocalBackend  # type: ignore[import-untyped]
 from testinfra.backend.ssh import SshBackend  # type: ignore[import-untyped]
 from testinfra.host import Host  # type: ignore[import-untyped]
 
+from ojai.connection.likely import likely
 from ojai.engines import ResolvedService
 from ojai.parameters import find_deploy
 from ojai.profiles import Profile
 from ojai.pyinfra_runs.drift import UNREACHABLE
 from ojai.settings import HostSettings, connection_data, parse
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
-
-#: A word of ssh's complaint, and what to look at. ``{x}`` is the value in the host's data.
-_LIKELY = (
-    ("Identity file", "ssh_key ({ssh_key}): there is no such file"),
-    ("Could not resolve", "ssh_hostname ({ssh_hostname})"),
-    ("IDENTIFICATION HAS CHANGED", "its host key, which changed; if that is expected: ssh-keygen -R {ssh_hostname}"),
-    ("Host key verification failed", "ssh_known_hosts_file, which has no key of it; ssh_strict_host_key_checking"),
-    ("Permission denied", "ssh_user ({ssh_user}), ssh_key ({ssh_key})"),
-    ("", "ssh_hostname ({ssh_hostname}), ssh_port ({ssh_port}); is it switched on?"),
-)
 
 #: Answers ssh's prompts from files that only this account can read.
 _ASKPASS = '#!/bin/sh\ncd "$(dirname "$0")" || exit 1\ncase $1 in *assphrase*) cat key ;; *) cat password ;; esac\n'
@@ -55,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--inventory",
         default="inventory/ojai.py",
-        help="inventory whose hosts are checked; FILE.json: what pyinfra's `debug-inventory --json` printed",
+        help="inventory whose hosts are checked; FILE.json: a list of hosts with name, groups and data",
     )
     group.addoption("--deploy", help="the deploy that must find nothing to change (default: as for `ojai verify`)")
     group.addoption("--limit", action="append", default=[], help="only these hosts or groups, as for pyinfra")
@@ -191,12 +182,6 @@ def _connect(entry: Entry, folder: Path) -> Host:
     return Host(backend)
 
 
-def _likely(entry: Entry, stderr: str) -> str:
-    shown = {"ssh_hostname": entry.name, "ssh_port": 22, "ssh_user": "yours", "ssh_key": "yours"}
-    shown |= {name: value for name, value in entry.data.items() if name in shown and value}
-    return next(hint for word, hint in _LIKELY if word in stderr).format(**shown)
-
-
 @pytest.fixture(scope="session")
 def sockets() -> Iterator[Path]:
     """A folder of this account's own."""
@@ -247,15 +232,17 @@ def mini(entry: Entry, sockets: Path, request: pytest.FixtureRequest) -> Mini:
         answer = found.run("id -u")
     except ConnectionLostError as error:
         lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Warning: Perm")]
-        fault = f"{UNREACHABLE}: {lines[-1]}. Look in the inventory at {_likely(entry, str(error))}"
+        fault = f"{UNREACHABLE}: {lines[-1]}. Look in the inventory at {likely(entry.name, entry.data, str(error))}"
     else:
         if answer.rc == 0 and answer.stdout.strip() == "0":
             return found
-        fault = (
-            f"cannot be read as root: {' '.join(answer.stderr.split()) or f'exit status {answer.rc}'}. What to do: "
-            "give sudo's password with --use-sudo-password (or as _sudo_password in the data), or give the account "
-            "sudo without one"
+        todo = (
+            "give sudo's password with --use-sudo-password (or as _sudo_password), or give the account sudo without one"
         )
+        if "sudo" in answer.stderr and "not found" in answer.stderr:
+            todo = "install sudo there (as root: apt install sudo)"
+        reason = " ".join(answer.stderr.split()) or f"exit status {answer.rc}"
+        fault = f"cannot be read as root: {reason}. What to do: {todo}"
     if len(_entries(request.config)) == 1:
         request.session.shouldfail = fault
     pytest.fail(f"{entry.name}: {fault}", pytrace=False)

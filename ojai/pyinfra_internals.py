@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from pyinfra.api import Config, State
+
 try:
     from paramiko import SSHException, Transport
     from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, all_global_arguments, pop_global_arguments
@@ -19,7 +21,7 @@ try:
     from pyinfra.connectors.local import LocalConnector
     from pyinfra.connectors.ssh import SSHConnector
     from pyinfra.connectors.util import CommandOutput, clear_askpass_cache, remove_any_sudo_askpass_file
-    from pyinfra.context import ctx_state
+    from pyinfra.context import ctx_config, ctx_state
 except ImportError as error:  # pragma: no cover
     raise ImportError(f"ojai needs pyinfra 3.10: {error}. What to do: install the release that ojai names.") from error
 
@@ -37,7 +39,9 @@ __all__ = [
     "all_global_arguments",
     "clear_askpass_cache",
     "cli_module",
+    "ctx_config",
     "ctx_state",
+    "inventory_groups",
     "make_inventory",
     "parse_cli_arg",
     "pop_global_arguments",
@@ -49,7 +53,16 @@ __all__ = [
 
 def make_inventory(*args: Any, **kwargs: Any) -> Any:
     """pyinfra's inventory from a file, as its command line reads it."""
+    if not ctx_state.isset():  # type: ignore[no-untyped-call]
+        ctx_state.set(State())  # type: ignore[no-untyped-call]
+        ctx_config.set(Config())  # type: ignore[no-untyped-call]
     return importlib.import_module("pyinfra_cli.inventory").make_inventory(*args, **kwargs)
+
+
+def inventory_groups(file: str) -> dict[str, Any]:
+    """The groups of an inventory file, as its command line reads them."""
+    groups: dict[str, Any] = importlib.import_module("pyinfra_cli.inventory")._get_groups_from_filename(file)
+    return groups
 
 
 def parse_cli_arg(arg: str) -> Any:

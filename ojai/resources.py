@@ -19,6 +19,7 @@ TEMPLATES = _SHARE / "templates"
 CHECKS = _SHARE / "checks"
 DEPLOY = _PACKAGE / "deploy.py"
 REPOSITORY = _SHARE / "repository"
+SETTINGS = _SHARE / "settings.md"
 
 
 def data(name: str) -> Any:

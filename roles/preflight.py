@@ -23,9 +23,11 @@ def passes(*, settings: HostSettings) -> bool:
     """
     answer = refused_by_sudo(host)
     if answer:
+        todo = "run pyinfra with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo"
+        if "sudo" in answer and "not found" in answer:
+            todo = "install sudo there (as root: apt install sudo), or log in as root with `_sudo: False` in the data"
         return _refuse(
-            f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: run pyinfra "
-            "with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo."
+            f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}."
         )
     report = host.get_fact(HostReport, **fact_arguments(settings))
     if report is None:

@@ -5,9 +5,14 @@ pyinfra --dry inventory/fleet.py deploy.py      # what would change on yours
 pyinfra inventory/fleet.py deploy.py            # do it
 """
 
+import sys
+from pathlib import Path
+
 from pyinfra import config, host
 
 from ojai.deploy import provision
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # this repository's `roles`, whatever folder this is called in
 from roles import open_webui
 
 config.SUDO = True  # the login is an ordinary user

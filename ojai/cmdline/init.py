@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -18,15 +19,16 @@ def command(folder: Path) -> None:
     The deploy runs the roles of the installed package, then yours, so that nothing of the package is copied. FOLDER
     must be empty or not exist.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise click.UsageError(f"{folder} is not empty; name a new or an empty folder")
     try:
+        if folder.exists() and any(folder.iterdir()):
+            raise click.UsageError(f"{folder} is not empty; name a new or an empty folder")
         shutil.copytree(REPOSITORY, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     except OSError as error:
         raise click.ClickException(f"{folder} cannot be written: {error}") from None
+    typed = shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))
     click.echo(f"""\
 Wrote {folder}. Next:
-  cd {folder}
+  cd {typed}
   pyinfra --dry inventory/fake.py deploy.py     # the whole deploy, without a machine
   $EDITOR inventory/fleet.yaml                  # your machines
   ojai plan inventory/fleet.py                  # what each would serve, and whether it fits

@@ -12,6 +12,7 @@ import click
 from pyinfra import logger
 from pyinfra.api import Host, State
 
+from ojai.connection.likely import likely
 from ojai.pyinfra_internals import BaseStateCallback, StateStage, ctx_state
 
 _OF_HOST = re.compile(r"\[(.+?)\]\s+(?!Error(?:: |$))(.*)")
@@ -32,7 +33,7 @@ class Recap(BaseStateCallback, logging.Handler):
 
         def follow() -> None:
             self.state = state
-            state.add_callback_handler(self)  # type: ignore[no-untyped-call]
+            state.add_callback_handler(self)
 
         if state.initialised:
             follow()
@@ -53,7 +54,8 @@ class Recap(BaseStateCallback, logging.Handler):
     def host_connect_error(self, state: State, host: Host, error: Exception) -> None:  # type: ignore[override]
         """Note why a host cannot be reached; one that reboots comes back."""
         if state.current_stage == StateStage.Connect:
-            self.reasons[host.name] = ("UNREACHABLE", str(error))
+            where = likely(host.name, host.data.dict(), str(error))
+            self.reasons[host.name] = ("UNREACHABLE", f"{error}. Look in the inventory at {where}")
 
     def operation_host_start(self, state: State, host: Host, op_hash: str) -> None:  # type: ignore[override]
         """Forget what was said of the host in earlier operations."""
@@ -114,8 +116,8 @@ class Recap(BaseStateCallback, logging.Handler):
 def recap() -> Recap:
     """The recap of this process's run, printed at its end to standard error."""
     found = Recap()
-    if ctx_state.isset():  # type: ignore[no-untyped-call]
-        found.watch(ctx_state.get())  # type: ignore[no-untyped-call]
+    if ctx_state.isset():
+        found.watch(ctx_state.get())
     logger.addHandler(found)
     context = click.get_current_context(silent=True)
     if context is not None:

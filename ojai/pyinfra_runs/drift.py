@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ojai.connection.likely import likely
 from ojai.settings.inventory import Entry
 
 #: How the message of a host that gave no answer begins.
@@ -35,7 +36,9 @@ def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None)
         timeout=timeout_seconds,
     )
     if done.returncode != 0 and f"[{entry.name}] Connected" not in done.stderr:
-        return f"{UNREACHABLE} by pyinfra: {_reason(done.stderr, f'[{entry.name}] ').replace(f'[{entry.name}] ', '')}"
+        reason = _reason(done.stderr, f"[{entry.name}] ").replace(f"[{entry.name}] ", "")
+        where = likely(entry.name, entry.data, reason)
+        return f"{UNREACHABLE} by pyinfra: {reason}. Look in the inventory at {where}"
     if done.returncode != 0:
         return f"the next deploy would refuse: {_reason(done.stderr, 'preflight')}"
     plan = json.loads(done.stdout)["plan"]

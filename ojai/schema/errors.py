@@ -95,12 +95,12 @@ def field_errors(
     model: type[BaseModel],
     data: Any,
     *,
-    listed: str = "docs/reference/settings.md",
+    listed: str = "`ojai settings`",
     renamed: Mapping[str, str] | None = None,
 ) -> list[FieldError]:
     """Every error in ``error``, which came of giving ``data`` to ``model``.
 
-    ``listed``: the page that lists all names. ``renamed``: old to new names, as paths without positions
+    ``listed``: what lists all names. ``renamed``: old to new names, as paths without positions
     (``services.port``).
     """
     found: dict[Path, list[Any]] = {}

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 #: Shorter ones are part of too many names.
 _LEAST = 3
 
+#: Shorter ones are part of too many words.
+_WHOLE = 8
+
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
@@ -29,5 +32,8 @@ def nearest(name: str, known: Iterable[str], *, parts: bool = True) -> str | Non
         for fits in (str.startswith, str.__contains__):
             if found := [entry for entry, text in plain.items() if fits(text, meant)]:
                 return min(found, key=len)
+        # What was written may say more: a model's id on Hugging Face, for a profile.
+        if within := [entry for entry, text in plain.items() if len(text) >= _WHOLE and text in meant]:
+            return max(within, key=len)
     close = difflib.get_close_matches(meant, plain.values(), n=1)
     return next((entry for entry, text in plain.items() if [text] == close), None)

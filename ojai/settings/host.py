@@ -7,6 +7,7 @@ reported together.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import PurePosixPath
@@ -196,7 +197,7 @@ class HostSettings(BaseModel):
         examples=["50GiB"],
     )
 
-    vars: Annotated[dict[str, Any], Expected("a mapping of your own names to any values")] = Field(
+    vars: Annotated[dict[str, Any], Expected("a mapping of your own names to any values of JSON")] = Field(
         default_factory=dict,
         description="Your own data, for roles of your own: not checked, and read as `host.data.vars`.",
         examples=[{"site": "berlin", "backup": {"keep": 7}}],
@@ -211,6 +212,16 @@ class HostSettings(BaseModel):
     _resolved: tuple[ResolvedService, ...] = PrivateAttr(())
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
+
+    @field_validator("vars")
+    @classmethod
+    def _as_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            kind = str(error).removeprefix("Object of type ").partition(" is not")[0]
+            raise complete(f"found a value of type {kind}; expected what JSON has; put a date in quotes") from None
+        return value
 
     @field_validator("sysctl")
     @classmethod

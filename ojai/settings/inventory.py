@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -16,7 +16,8 @@ import click
 from pyinfra.api import Host
 from pyinfra.api.exceptions import InventoryError
 
-from ojai.pyinfra_internals import make_inventory, parse_cli_arg
+from ojai.pyinfra_internals import inventory_groups, make_inventory, parse_cli_arg
+from ojai.schema.errors import shown
 from ojai.settings import HostSettings, SettingsError, parse
 
 
@@ -54,7 +55,7 @@ def refuse_faulty_data() -> None:
         if not pair.partition("=")[0] or "=" not in pair:
             raise InventoryError(f"--data {pair}: found no key; expected KEY=VALUE, such as kernel_reboot=never.")
     override = {key: parse_cli_arg(value) for key, value in (pair.split("=", 1) for pair in params.get("data") or ())}
-    inventory = make_inventory(
+    inventory = load(
         params["inventory"],
         cwd=str(Path.cwd()),
         override_data=override,
@@ -77,17 +78,39 @@ def refuse(hosts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         except SettingsError as error:
             errors.extend(str(error).splitlines())
     if errors:
-        known = "docs/reference/settings.md"
-        raise InventoryError(
-            "\n".join(["the inventory has errors; no host was connected to.", *errors, f"See {known}."])
-        )
+        known = "`ojai settings` lists what may be said."
+        raise InventoryError("\n".join(["the inventory has errors; no host was connected to.", *errors, known]))
 
 
-#: pyinfra's progress messages before an error.
-_CHATTER = re.compile(r"--> (Loading|Disconnecting)|\s*$")
+def load(inventory: str, **options: Any) -> Iterable[Host]:
+    """An inventory as pyinfra reads it. Raises ``InventoryError``, a sentence, for one that cannot be read."""
+    path = Path(inventory)
+    if path.suffix in (".yaml", ".yml"):
+        raise InventoryError(f"{inventory} is read by an inventory: name that, {path.with_suffix('.py')}.")
+    try:
+        hosts: Iterable[Host] = make_inventory(inventory, **options)
+    except InventoryError:
+        raise
+    except (Exception, SystemExit) as error:  # an inventory is a program
+        raise InventoryError(_why(inventory, getattr(error, "exception", error))) from None
+    return hosts
 
-#: Before an error, where in the code it was raised.
-_PREFIX = re.compile(r"--> pyinfra error( in \S+ line \d+)?: ")
+
+def _why(inventory: str, error: BaseException) -> str:
+    """What is wrong with an inventory that raised ``error``: file, line and the error itself."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    kind = type(error).__name__
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
+    own = [frame for frame in frames if Path(frame.filename).resolve() == Path(inventory).resolve()]
+    if own:
+        return f"{inventory}:{own[-1].lineno}: {kind}: {error}"
+    for group, found in inventory_groups(inventory).items() if Path(inventory).is_file() else ():
+        for entry in found[0] if isinstance(found, tuple) else found:
+            if isinstance(entry, tuple) and not (len(entry) == 2 and isinstance(entry[1], Mapping)):
+                seen = shown(entry[1] if len(entry) == 2 else entry)
+                return f"{inventory}: {group}: {entry[0]}: found {seen}; expected a mapping such as {{'ssh_port': 22}}"
+    return f"{inventory}: {kind}: {error}"
 
 
 def within(name: str, groups: Iterable[str], limit: tuple[str, ...]) -> bool:
@@ -117,14 +140,15 @@ def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
 
     ``limit``: group names or host patterns, as for pyinfra. Raises :class:`InventoryUnreadableError`.
     """
-    argv = [sys.executable, "-m", "pyinfra", inventory, "debug-inventory", "--json"]
+    argv = [sys.executable, "-m", "ojai.settings.listing", inventory]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     try:
         listing = json.loads(done.stdout)
     except ValueError:
-        message = "\n".join(line for line in done.stderr.splitlines() if not _CHATTER.match(line)).strip()
-        message = _PREFIX.sub("", message)
-        raise InventoryUnreadableError(f"{inventory}: pyinfra cannot read it.\n{message}") from None
+        last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        raise InventoryUnreadableError(f"{inventory}: it ended the program that reads it: {last}") from None
+    if isinstance(listing, dict):
+        raise InventoryUnreadableError(listing["error"])
     entries, errors = [], []
     for found in listing:
         if not within(found["name"], found["groups"], limit):

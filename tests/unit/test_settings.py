@@ -73,9 +73,9 @@ def test_pyinfra_s_data_passes() -> None:
     ("data", "line"),
     [
         ({"kernel_flor": "x"}, "kernel_flor: no such setting; the nearest is kernel_floor"),
-        ({"qqq": 1}, "qqq: no such setting; docs/reference/settings.md lists them all"),
+        ({"qqq": 1}, "qqq: no such setting; `ojai settings` lists them all"),
         ({"port": 1}, "port: no such setting here; an entry of services has port"),
-        ({1: 2}, "1: no such setting; docs/reference/settings.md lists them all"),
+        ({1: 2}, "1: no such setting; `ojai settings` lists them all"),
         (service(prot=1), "services[0].prot: no such setting; the nearest is port"),
         (service(sysctl={}), "services[0].sysctl: no such setting here; sysctl belongs at the top level"),
         (service(port=70000), "services[0].port: found 70000; expected a whole number from 1 to 65535"),
