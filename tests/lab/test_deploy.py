@@ -52,7 +52,7 @@ def test_the_first_deploy_is_cut_off_three_times_where_it_should_be(cut_off):
         assert "Traceback" not in cut.output
     power, kill, network = (cut for _, cut, _ in cut_off)
     assert (power.status, kill.status, network.status) == (1, None, 1)
-    assert "connection: found it lost (no sign of life" in network.said, network.output[-2000:]
+    assert "connection: found it lost (no answer for" in network.said, network.output[-2000:]
 
 
 def test_the_first_deploy_reboots_into_the_installed_kernel_and_ends_serving(stock, first):

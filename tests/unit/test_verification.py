@@ -134,7 +134,9 @@ def test_only_drift_of_a_host_that_is_gone_is_no_drift(monkeypatch):
         subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "    [mini] Could not connect (no)")
     )
     verdict = verification.verify_host(entry("mini"), Plan((), DEPLOY))
-    assert (verdict.state, verdict.error) == ("unreachable", "cannot be reached by pyinfra: Could not connect (no)")
+    assert verdict.state == "unreachable" and verdict.error is not None
+    assert verdict.error.startswith("cannot be reached by pyinfra: Could not connect (no). Look in the inventory at ")
+    assert "ssh_hostname (mini), ssh_port (22)" in verdict.error
 
 
 def test_the_inventory_is_read_once_and_a_host_takes_two_processes(tmp_path):
