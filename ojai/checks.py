@@ -250,8 +250,9 @@ def mini(entry: Entry, sockets: Path, request: pytest.FixtureRequest) -> Mini:
     else:
         if answer.rc == 0 and answer.stdout.strip() == "0":
             return found
+        stderr = "; ".join(line.strip() for line in answer.stderr.splitlines() if line.strip())
         fault = (
-            f"cannot be read as root: {answer.stderr.strip() or f'exit status {answer.rc}'}. What to do: give sudo's "
+            f"cannot be read as root: {stderr or f'exit status {answer.rc}'}. What to do: give sudo's "
             "password with --use-sudo-password (or as _sudo_password in the data), or give the account sudo without one"
         )
     if len(_entries(request.config)) == 1:
