@@ -43,15 +43,15 @@ class Changed:
 
 @dataclass(frozen=True)
 class Failed:
-    """A host's failure. ``operation`` is empty when it came before any; ``said`` is what pyinfra told of the host."""
+    """A host's failure. ``operation`` is empty when it came before any; ``output`` is what pyinfra printed of it."""
 
     operation: str
     host: str
-    said: list[str]
+    output: list[str]
 
     def __str__(self) -> str:
         where = f"{self.operation} (on {self.host})" if self.operation else f"{self.host}, before any operation"
-        return "\n".join([where, *(f"  {line}" for line in self.said)])
+        return "\n".join([where, *(f"  {line}" for line in self.output)])
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def failures(transcript: Iterable[str], failed_hosts: Iterable[str] = ()) -> lis
     before: dict[str, list[str]] = {}
     ready: set[str] = set()
     operation = ""
-    said: dict[str, list[str]] = {}
+    output: dict[str, list[str]] = {}
     for line in transcript:
         if starting := _STARTING.match(line):
-            operation, said = starting[1].strip(), {}
+            operation, output = starting[1].strip(), {}
         elif of_host := _OF_HOST.match(line.rstrip()):
             host, text = of_host.groups()
             if not operation:
@@ -86,9 +86,9 @@ def failures(transcript: Iterable[str], failed_hosts: Iterable[str] = ()) -> lis
                 elif not _FINE.match(text):
                     lines.append(text)
                 continue
-            said.setdefault(host, []).append(text)
+            output.setdefault(host, []).append(text)
             if _FAILED.match(text):
-                of_operations.append(Failed(operation, host, said[host]))
+                of_operations.append(Failed(operation, host, output[host]))
     known = {failure.host for failure in of_operations}
     lost = {host for host in before if host not in ready} | (set(failed_hosts) - known)
     return [Failed("", host, before.get(host, [])) for host in sorted(lost)] + of_operations
@@ -121,7 +121,7 @@ def outcome(status: int, document: str, transcript: list[str]) -> Outcome:
     message = ["pyinfra failed in:", *map(str, failed)] if failed else []
     if status == 0:
         message = ["pyinfra ran no operation: the inventory has no host, or the deploy is empty."]
-    if not all(failure.said for failure in failed) or not failed:
+    if not all(failure.output for failure in failed) or not failed:
         lines = [line.rstrip() for line in transcript if line.strip()][-TAIL_LINES:]
         message += ["pyinfra's last lines:", *(f"  {line}" for line in lines)]
     return Outcome(status or 1, changed, failed, "\n".join(message))

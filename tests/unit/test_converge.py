@@ -33,7 +33,7 @@ def lines(*texts):
 def test_a_failed_operation_has_its_name_its_host_and_what_was_said():
     (found,) = failures(lines(*RUN))
     assert (found.operation, found.host) == ("Docker | Install Docker Engine", "two")
-    assert found.said == ["E: Unable to locate package docker.io", "Error: executed 1 commands"]
+    assert found.output == ["E: Unable to locate package docker.io", "Error: executed 1 commands"]
 
 
 def test_every_host_that_fails_is_named_whatever_the_others_do():
@@ -57,13 +57,13 @@ def test_a_host_that_cannot_be_reached_is_one_of_the_failures():
         "    [one] Success",
     ]
     (found,) = failures(lines(*said), ["two"])
-    assert (found.operation, found.host, found.said) == ("", "two", ["Could not connect (timed out)"])
+    assert (found.operation, found.host, found.output) == ("", "two", ["Could not connect (timed out)"])
 
 
 def test_a_host_that_was_refused_before_any_operation_is_known_by_the_document():
     said = [*CONNECTED, *READY, "    [two] preflight: found 16 GiB", "--> Starting operation: X", "    [one] Success"]
     (found,) = failures(lines(*said), ["two"])
-    assert (found.host, found.said) == ("two", ["preflight: found 16 GiB"])
+    assert (found.host, found.output) == ("two", ["preflight: found 16 GiB"])
 
 
 def test_changes_are_read_from_the_document():
