@@ -180,7 +180,7 @@ def watch(prefix: str, transport: Transport) -> None:
         answer.join(TIMEOUT)
         if not answer.ready():
             answer.kill(block=False)
-            _lost(prefix, f"no sign of life for {TIMEOUT:.0f} s")
+            _lost(prefix, f"no answer for {TIMEOUT:.0f} s")
             transport.close()
             return
 
@@ -196,7 +196,7 @@ def report_lost() -> None:
 def _lost(prefix: str, found: str) -> None:
     logger.error(
         f"{prefix}connection: found it lost ({found}); expected: the host to answer. "
-        "What to do: see that it runs and can be reached, then run the deploy again; it goes on from where it was."
+        "What to do: see that it runs and can be reached, then run the deploy again; it continues where it stopped."
     )
 
 

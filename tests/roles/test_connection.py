@@ -53,7 +53,7 @@ def test_a_host_that_falls_silent_is_hung_up_on(said):
         connection.watch("[mini] ", transport)
     assert transport.closed
     assert len(said) == 1
-    for word in ("[mini] connection: found it lost", "no sign of life", "expected", "run the deploy again"):
+    for word in ("[mini] connection: found it lost", "no answer", "expected", "run the deploy again"):
         assert word in said[0]
 
 
