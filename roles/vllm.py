@@ -44,7 +44,7 @@ def secrets() -> dict[str, str]:
     if token and (token.split() != [token] or not token.isprintable()):
         raise DeployError(
             "HF_TOKEN in your environment: found white space or control characters in it; expected one word. "
-            "What to do: set it anew (the value is not shown here)."
+            "What to do: set it again (the value is not shown here)."
         )
     return {"HF_TOKEN": token} if token else {}
 
