@@ -11,7 +11,8 @@ from ojai import accelerators
 from ojai.engines import ResolvedService
 from ojai.facts.report import Report
 from ojai.memory import Budget, Demand, HostMemory, fit_together
-from ojai.preflight import host as preflight
+from ojai.preflight.host import failed_checks
+from ojai.preflight.memory import memory_of
 from ojai.profiles import ProfileError, budgets
 from ojai.settings import HostSettings
 from ojai.settings.inventory import Entry
@@ -106,7 +107,7 @@ def plan(
         for service in settings.resolved
     )
     if report is not None and len(demands) == len(services):
-        obstacles += [f"preflight: {failed}" for failed in preflight.failed_checks(settings, report)]
+        obstacles += [f"preflight: {failed}" for failed in failed_checks(settings, report)]
     if report is None or source != "host":
         obstacles += _too_small(services, demands, memory)
     return HostPlan(
@@ -126,7 +127,7 @@ def _memory(
     settings: HostSettings, enough: int | None, gpu_bytes: int | None, report: Report | None
 ) -> tuple[HostMemory, Source]:
     """The memory to assume, and where its figure is from."""
-    if report is not None and (found := preflight.memory_of(settings, report)) is not None:
+    if report is not None and (found := memory_of(settings, report)) is not None:
         return found, "host"
     amount: int
     source: Source

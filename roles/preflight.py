@@ -9,7 +9,8 @@ from ojai.connection import refused_by_sudo
 from ojai.connection.recap import note_refusal
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight.host import budgets, fact_arguments, failed_checks, newer
+from ojai.preflight.host import fact_arguments, failed_checks, newer
+from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
 
 #: Hosts whose GPU memory could not be read yet.

@@ -7,7 +7,7 @@ from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
 
 from ojai.operations import apt, files
-from ojai.preflight.host import ROCM_SOURCE
+from ojai.preflight.packages import ROCM_SOURCE
 from ojai.settings import HostSettings
 
 KEYRING = "/etc/apt/keyrings/ojai-rocm.gpg"
