@@ -20,7 +20,13 @@ try:
     from pyinfra.connectors.fake import FakeConnector
     from pyinfra.connectors.local import LocalConnector
     from pyinfra.connectors.ssh import SSHConnector
-    from pyinfra.connectors.util import CommandOutput, clear_askpass_cache, remove_any_sudo_askpass_file
+    from pyinfra.connectors.util import (
+        CommandOutput,
+        clear_askpass_cache,
+        extract_control_arguments,
+        make_unix_command_for_host,
+        remove_any_sudo_askpass_file,
+    )
     from pyinfra.context import ctx_config, ctx_state
 except ImportError as error:  # pragma: no cover
     raise ImportError(f"ojai needs pyinfra 3.10: {error}. What to do: install the release that ojai names.") from error
@@ -41,8 +47,10 @@ __all__ = [
     "cli_module",
     "ctx_config",
     "ctx_state",
+    "extract_control_arguments",
     "inventory_groups",
     "make_inventory",
+    "make_unix_command_for_host",
     "parse_cli_arg",
     "pop_global_arguments",
     "remove_any_sudo_askpass_file",

@@ -5,7 +5,8 @@ from functools import partial
 from pyinfra import host, logger, state
 from pyinfra.api.exceptions import DeployError
 
-from ojai.connection import refused_by_sudo
+from ojai.connection import lock, privileges, refused_by_sudo
+from ojai.connection.lock import RUNNING
 from ojai.connection.recap import note_refusal
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
@@ -30,12 +31,15 @@ def passes(*, settings: HostSettings) -> bool:
         return _refuse(
             f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}."
         )
+    if not _reserved():
+        return False
     report = host.get_fact(HostReport, **fact_arguments(settings))
     if report is None:
         return _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
     found = failed_checks(settings, report)
     if found:
         return _refuse("\n".join(f"preflight: {failed}" for failed in found))
+    _say_running(report)
     for service in settings.resolved:
         for warning in service.warnings:
             logger.warning(f"{host.print_prefix}{service.name}: {warning}")
@@ -49,8 +53,12 @@ def passes(*, settings: HostSettings) -> bool:
 
 
 def can_read_ledger() -> bool:
-    """Whether ojai's notes on the host can be read: all that removal and rollback ask before they change anything."""
-    found = list(newer(host.get_fact(HostReport) or Report()))
+    """Whether the host is free, and ojai's notes on it can be read: all that removal and rollback ask."""
+    if not _reserved():
+        return False
+    report = host.get_fact(HostReport) or Report()
+    _say_running(report)
+    found = list(newer(report))
     return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
 
 
@@ -64,8 +72,35 @@ def recheck_memory(*, settings: HostSettings) -> None:
         )
 
 
+def _reserved() -> bool:
+    """Whether no other deploy runs on the host, and none can start before this run ends. A dry run takes no lock."""
+    if lock.only_looks(state):
+        return True
+    try:
+        taken = lock.take(host, privileges(host))
+    except lock.LockError as error:
+        return _refuse(
+            f"preflight: deploy lock: found {error}; expected to take {lock.FILE} with flock, as root. "
+            "What to do: see that /run can be written to and util-linux is installed."
+        )
+    if taken.busy:
+        return _refuse(
+            f"preflight: deploy lock: found another deploy running here: {taken.busy}; expected one at a time. "
+            f"What to do: wait until it ends. A run that died frees the host within {lock.PATIENCE} s."
+        )
+    if taken.died:
+        logger.warning(f"{host.print_prefix}the last deploy here did not end in order: {taken.died}; this one goes on")
+    return True
+
+
+def _say_running(report: Report) -> None:
+    if report.running and lock.only_looks(state):
+        logger.warning(f"{host.print_prefix}{RUNNING}: {report.running}. What is found here may be half changed.")
+
+
 def _refuse(text: str) -> bool:
     note_refusal(host, text)
+    lock.release(host)
     # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are printed.
     refused = state.inventory.get_host(host.name)  # `host` is whichever is current
     state.failed_hosts.add(refused)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from ojai.facts.report import ports
+from ojai.connection.lock import Run
+from ojai.facts.report import deploys, ports
 from ojai.facts.report.ports import PortHolder
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
@@ -117,6 +118,8 @@ class Report:
     schema: int = 0
     #: who holds the ports that were asked about, now or after the next boot; ours too
     ports: tuple[PortHolder, ...] = ()
+    #: the run of pyinfra that holds the deploy lock
+    running: Run | None = None
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -179,6 +182,7 @@ def parse(lines: list[str]) -> Report | None:
         docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
         ports=ports.read(every),
+        running=deploys.read(every),
     )
 
 
@@ -214,7 +218,7 @@ class HostReport(FactBase[Report | None]):
             "%MODELS%": models,
             **ports.words(service_ports),
         }
-        script = f"{_SCRIPT}{ports.SCRIPT}:\n"
+        script = f"{_SCRIPT}{ports.SCRIPT}{deploys.SCRIPT}:\n"
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
