@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
+from ojai.facts.report import ports
+from ojai.facts.report.ports import PortHolder
+
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
 _SCRIPT = r"""
@@ -112,6 +115,8 @@ class Report:
     docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
+    #: who holds the ports that were asked about, now or after the next boot; ours too
+    ports: tuple[PortHolder, ...] = ()
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -173,6 +178,7 @@ def parse(lines: list[str]) -> Report | None:
         models=tuple(every.get("model", [])),
         docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
+        ports=ports.read(every),
     )
 
 
@@ -185,6 +191,7 @@ class HostReport(FactBase[Report | None]):
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if the host has them
+    + service_ports: ports whose holders are named
     """
 
     def command(
@@ -195,6 +202,7 @@ class HostReport(FactBase[Report | None]):
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
+        service_ports: tuple[int, ...] = (),
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -204,8 +212,9 @@ class HostReport(FactBase[Report | None]):
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
+            **ports.words(service_ports),
         }
-        script = _SCRIPT
+        script = f"{_SCRIPT}{ports.SCRIPT}:\n"
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
