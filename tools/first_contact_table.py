@@ -27,7 +27,7 @@ HEAD = """\
 
 What people really have on their machines: public threads of people who do this job, each tried on ojai before it was
 made ready for such machines, and now. Each case stands for its kind. *Before* is the verdict of that trial; *now* is
-what the tests in the last column show. The four rules behind it: [decision 10](../decisions/0010-the-owners-machine.md).
+what the tests in the last column show. The rules behind it: [decision 10](../decisions/0010-the-owners-machine.md).
 """
 
 
