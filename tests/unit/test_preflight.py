@@ -154,6 +154,11 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "a source whose name begins as ours": ("ROCm apt sources", {"apt_sources": (f"{ROCM_SOURCE}.old:x",)}, {}),
     "recalled firmware": ("firmware", {"firmware": {"linux-firmware": "20251125.git3b128b60"}}, {}),
     "recalled firmware, Debian's package": ("firmware", {"firmware": {"firmware-amd-graphics": "20251125-1"}}, {}),
+    "a drop-in of every service": (
+        "systemd drop-ins",
+        {"shared_dropins": {"vllm-gemma4.service": ("/etc/systemd/system/service.d/nice.conf",)}},
+        {},
+    ),
     "AITER": ("environment file", {"env_names": {ENV: ("HF_TOKEN", "VLLM_ROCM_USE_AITER")}}, {}),
     "a part of AITER": ("environment file", {"env_names": {ENV: ("VLLM_ROCM_USE_AITER_MHA",)}}, {}),
     "allocator": ("environment file", {"env_names": {ENV: ("PYTORCH_ALLOC_CONF",)}}, {}),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pyinfra.api import FactBase
 
 from ojai.connection.lock import Run
-from ojai.facts.report import deploys, ports
+from ojai.facts.report import deploys, dropins, ports
 from ojai.facts.report.ports import PortHolder
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
@@ -120,6 +120,8 @@ class Report:
     ports: tuple[PortHolder, ...] = ()
     #: the run of pyinfra that holds the deploy lock
     running: Run | None = None
+    #: unit of ours -> drop-ins that change it and others too
+    shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -183,6 +185,7 @@ def parse(lines: list[str]) -> Report | None:
         schema=max(map(int, every.get("schema", [])), default=0),
         ports=ports.read(every),
         running=deploys.read(every),
+        shared_dropins=dropins.read(every),
     )
 
 
@@ -196,6 +199,7 @@ class HostReport(FactBase[Report | None]):
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if the host has them
     + service_ports: ports whose holders are named
+    + units: units of ours, of which drop-ins that change others too are named
     """
 
     def command(
@@ -207,6 +211,7 @@ class HostReport(FactBase[Report | None]):
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
+        units: tuple[str, ...] = (),
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -216,9 +221,10 @@ class HostReport(FactBase[Report | None]):
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
+            "%UNITS%": units,
             **ports.words(service_ports),
         }
-        script = f"{_SCRIPT}{ports.SCRIPT}{deploys.SCRIPT}:\n"
+        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, deploys.SCRIPT, ":\n"))
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
