@@ -10,6 +10,7 @@ from ojai.connection.lock import RUNNING
 from ojai.connection.recap import note_refusal
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
+from ojai.preflight import power
 from ojai.preflight.host import fact_arguments, failed_checks, newer
 from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
@@ -40,6 +41,8 @@ def passes(*, settings: HostSettings) -> bool:
     if found:
         return _refuse("\n".join(f"preflight: {failed}" for failed in found))
     _say_running(report)
+    for text in power.warnings(settings, report):
+        logger.warning(f"{host.print_prefix}{text}")
     for service in settings.resolved:
         for warning in service.warnings:
             logger.warning(f"{host.print_prefix}{service.name}: {warning}")

@@ -12,7 +12,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -98,8 +98,23 @@ class Taken:
 
 @dataclass
 class _Hold:
-    stdin: Any
+    """The process on the host, at the end of a channel or a pipe."""
+
+    send: Callable[[bytes], object]
+    receive: Callable[[int], bytes]
+    close: Callable[[], object]
     beats: gevent.Greenlet[..., None] | None = None
+
+    def answer(self) -> tuple[str, str]:
+        """Its line, and what was printed before: a login may greet first, and sudo may refuse."""
+        said = b""
+        while part := self.receive(4096):
+            said += part
+            before, mark, line = said.decode(errors="replace").partition(f"{_MARK}\t")
+            if mark and line.endswith("\n"):
+                return line, before
+        before, _, line = said.decode(errors="replace").partition(f"{_MARK}\t")
+        return line, before
 
 
 _HOLDS: dict[str, _Hold] = {}
@@ -154,33 +169,43 @@ def take(host: Host, arguments: Mapping[str, Any]) -> Taken:
         host.state, host, StringCommand("bash", "-c", QuoteString(script)), **given
     ).get_raw_value()
     try:
-        stdin, stdout, stderr = _started(host, command)
-        found = next((line for line in stdout if line.startswith(f"{_MARK}\t")), None)  # a login may greet first
-        said = "" if found else stderr.read().strip()
+        hold = _started(host, command)
+        line, before = hold.answer()
     except (OSError, EOFError, SSHException) as error:
         raise LockError(str(error) or type(error).__name__) from None
-    if found is None:
-        raise LockError(said or "no answer")
-    _, answer, line = found.rstrip("\n").split("\t", 2)
-    if answer == "held":
-        return Taken(busy=read(line) or _UNKNOWN)
-    hold = _HOLDS[host.name] = _Hold(stdin)
+    answer, _, record = line.partition("\t")
+    if answer != "taken":
+        hold.close()
+        if answer == "held":
+            return Taken(busy=read(record) or _UNKNOWN)
+        raise LockError(" ".join(before.split()) or "no answer")
+    _HOLDS[host.name] = hold
     hold.beats = gevent.spawn(_beat, host, hold, given)
     host.state.add_callback_handler(_AT_THE_END)
-    return Taken(died=read(line))
+    return Taken(died=read(record))
 
 
-def _started(host: Host, command: str) -> tuple[Any, Any, Any]:
+def _started(host: Host, command: str) -> _Hold:
     if isinstance(host.connector, SSHConnector):
-        if host.connector.client is None:
+        transport = host.connector.client and host.connector.client.get_transport()
+        if not transport:
             raise LockError("no connection")
-        return host.connector.client.exec_command(command, timeout=TIMEOUT)
-    pipe = subprocess.PIPE
+        channel = transport.open_session(timeout=TIMEOUT)
+        channel.settimeout(TIMEOUT)
+        channel.set_combine_stderr(True)
+        channel.exec_command(command)
+        return _Hold(channel.sendall, channel.recv, channel.close)
     # In a session of its own: Ctrl-C is for the run, which then ends it.
-    process = subprocess.Popen(
-        command, shell=True, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    process: Any = subprocess.Popen(
+        command,
+        shell=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        start_new_session=True,
     )
-    return process.stdin, process.stdout, process.stderr
+    return _Hold(process.stdin.write, process.stdout.read, process.stdin.close)
 
 
 def _beat(host: Host, hold: _Hold, arguments: Mapping[str, Any]) -> None:
@@ -188,8 +213,7 @@ def _beat(host: Host, hold: _Hold, arguments: Mapping[str, Any]) -> None:
     while True:
         gevent.sleep(BEAT)
         try:
-            hold.stdin.write("\n")
-            hold.stdin.flush()
+            hold.send(b"\n")
         except (OSError, EOFError, SSHException, ValueError):
             break
     if _HOLDS.get(host.name) is not hold:
@@ -223,8 +247,7 @@ def release(host: Host, *, in_order: bool = True) -> None:
         return
     try:
         if in_order:
-            hold.stdin.write("done\n")
-            hold.stdin.flush()
-        hold.stdin.close()
+            hold.send(b"done\n")
+        hold.close()
     except (OSError, EOFError, SSHException, ValueError):
         pass  # gone with its connection

@@ -73,7 +73,8 @@ def start(pair: tuple[str, str], tmp_path: Path) -> Iterator[Start]:
         text = INVENTORY.replace("MOLECULE", repr(str(ROOT / "molecule" / "default" / "inventory.py")))
         inventory = tmp_path / f"inventory{len(runs)}.py"
         inventory.write_text(text.replace("DATA", repr(data)))
-        argv = [sys.executable, "-m", "pyinfra", "--yes", *options, str(inventory), str(tmp_path / "deploy.py")]
+        mode = [] if "--dry" in options else ["--yes"]
+        argv = [sys.executable, "-m", "pyinfra", *mode, *options, str(inventory), str(tmp_path / "deploy.py")]
         pipe = subprocess.PIPE
         environment = LAB.environment()
         runs.append(subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True))
@@ -187,7 +188,7 @@ def test_with_a_password_for_sudo(start):
     script = (
         "useradd -m -s /bin/bash asked && install -d -o asked -m 700 ~asked/.ssh && "
         "install -o asked -m 600 ~ojai/.ssh/authorized_keys ~asked/.ssh/ && echo asked:of-the-tests | chpasswd && "
-        "echo 'asked ALL=(ALL) ALL' > /etc/sudoers.d/asked; echo \"echo 'Welcome back'\" > ~asked/.bashrc"
+        "echo 'asked ALL=(ALL) ALL' > /etc/sudoers.d/asked"
     )
     root("one", script)
     root("one", "rm -f /run/enough")

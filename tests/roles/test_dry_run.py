@@ -18,7 +18,7 @@ from tests.operation_names import NAMES
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "inventories"
 INVENTORIES = sorted(ROOT.glob("inventory/*.py"))
-ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "vLLM")
+ROLES = ("Ledger", "Power", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "vLLM")
 SENTINEL = "hf_SENTINEL_of_the_tests"
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pyinfra.api import FactBase
 
 from ojai.connection.lock import Run
-from ojai.facts.report import deploys, dropins, ports
+from ojai.facts.report import deploys, dropins, ports, power
 from ojai.facts.report.ports import PortHolder
+from ojai.facts.report.power import PowerReport
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
@@ -120,6 +121,7 @@ class Report:
     ports: tuple[PortHolder, ...] = ()
     #: the run of pyinfra that holds the deploy lock
     running: Run | None = None
+    power: PowerReport = field(default_factory=PowerReport)
     #: unit of ours -> drop-ins that change it and others too
     shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -185,6 +187,7 @@ def parse(lines: list[str]) -> Report | None:
         schema=max(map(int, every.get("schema", [])), default=0),
         ports=ports.read(every),
         running=deploys.read(every),
+        power=power.read(every),
         shared_dropins=dropins.read(every),
     )
 
@@ -224,7 +227,7 @@ class HostReport(FactBase[Report | None]):
             "%UNITS%": units,
             **ports.words(service_ports),
         }
-        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, deploys.SCRIPT, ":\n"))
+        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, deploys.SCRIPT, power.SCRIPT, ":\n"))
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
