@@ -16,9 +16,10 @@ from ojai.settings import HostSettings
 _UNSURE: set[str] = set()
 
 _NO_ANSWER = (
-    "preflight: login: found no answer to the questions of the report; expected one. What to do: see that "
-    "`ssh HOST 'sh -c \"uname -a\"'` prints a line; a startup file of the account's shell (such as ~/.bashrc) that "
-    "ends it, or starts another program, must do so in a terminal only: `case $- in *i*) ;; *) return ;; esac`."
+    "preflight: login: found no answer; expected the host's report. What to do: see that the host is reachable and "
+    "that sudo works for this account (`ssh HOST sudo id` prints a line). A startup file of its shell, such as ~/.bashrc, "
+    "that ends the shell or starts another program must do so in a terminal only; the first line for that is "
+    "`case $- in *i*) ;; *) return ;; esac`."
 )
 
 

@@ -141,7 +141,7 @@ def test_a_login_that_runs_no_command_is_refused_alone(start, repository, remove
         repository(hosts, (ROOT / "deploy.py").read_text()), "--dry", "fleet.py", "deploy.py"
     )
     assert status == 1 and recap["@fake/good"][0] == "ok", said
-    assert recap["silent"] == ("REFUSED", "login: found no answer to the questions of the report; expected one.")
+    assert recap["silent"] == ("REFUSED", "login: found no answer; expected the host's report.")
     assert "~/.bashrc" in said
 
 
