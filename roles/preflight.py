@@ -17,8 +17,8 @@ _UNSURE: set[str] = set()
 
 _NO_ANSWER = (
     "preflight: login: found no answer; expected the host's report. What to do: see that the host is reachable and "
-    "that sudo works for this account (`ssh HOST sudo id` prints a line). A startup file of its shell, such as ~/.bashrc, "
-    "that ends the shell or starts another program must do so in a terminal only; the first line for that is "
+    "that sudo works for this account (`ssh HOST sudo id` prints a line). A startup file of its shell, such as "
+    "~/.bashrc, that ends the shell or starts another program must do so in a terminal only; its first line: "
     "`case $- in *i*) ;; *) return ;; esac`."
 )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
+from ojai.facts.report import environment
+
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
 _SCRIPT = r"""
@@ -66,7 +68,6 @@ for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
   sed -n 's/^installed\t/docker\t/p'
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
-:
 """
 
 
@@ -112,6 +113,7 @@ class Report:
     docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
+    environment: environment.EnvironmentFiles = field(default_factory=environment.EnvironmentFiles)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -173,6 +175,7 @@ def parse(lines: list[str]) -> Report | None:
         models=tuple(every.get("model", [])),
         docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
+        environment=environment.read(every),
     )
 
 
@@ -205,7 +208,7 @@ class HostReport(FactBase[Report | None]):
             "%GPUS%": gpus,
             "%MODELS%": models,
         }
-        script = _SCRIPT
+        script = _SCRIPT + environment.SCRIPT + ":\n"
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
