@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from ojai.facts.report import dropins, ports
+from ojai.facts.report import (
+    dropins,
+    environment,
+    ports,
+)
+from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.ports import PortHolder
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
@@ -69,7 +74,6 @@ for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
   sed -n 's/^installed\t/docker\t/p'
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
-:
 """
 
 
@@ -119,6 +123,7 @@ class Report:
     ports: tuple[PortHolder, ...] = ()
     #: unit of ours -> drop-ins that change it and others too
     shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    environment: EnvironmentFiles = field(default_factory=EnvironmentFiles)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -182,6 +187,7 @@ def parse(lines: list[str]) -> Report | None:
         schema=max(map(int, every.get("schema", [])), default=0),
         ports=ports.read(every),
         shared_dropins=dropins.read(every),
+        environment=environment.read(every),
     )
 
 
@@ -220,7 +226,15 @@ class HostReport(FactBase[Report | None]):
             "%UNITS%": units,
             **ports.words(service_ports),
         }
-        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, ":\n"))
+        script = "".join(
+            (
+                _SCRIPT,
+                dropins.SCRIPT,
+                environment.SCRIPT,
+                ports.SCRIPT,
+                ":\n",
+            )
+        )
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
