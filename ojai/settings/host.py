@@ -39,10 +39,17 @@ class Channel(BaseModel):
     origin: str
     rocm_path: str
     graphics_path: str
+    driver_path: str
     suite: str
     components: str
     tree: str
     source: str
+
+    @property
+    def release(self) -> str:
+        """Three numbers, as in the name of its tree under /opt; the folder of a first release has two."""
+        numbers = self.rocm_path.rpartition("/")[2].split(".")
+        return ".".join([*numbers, "0"][:3])
 
 
 @cache
