@@ -2,13 +2,17 @@
 
 from typing import Any
 
+from pyinfra import host
 from pyinfra.api.deploy import deploy
 
+from ojai.facts.report import HostReport
 from ojai.operations import apt, docker, files, service
+from ojai.preflight.host import fact_arguments
+from ojai.preflight.packages import DOCKER_KEYRING as KEYRING
+from ojai.preflight.packages import DOCKER_SOURCE as SOURCE
+from ojai.preflight.packages import usable_docker_source
 from ojai.settings import HostSettings
 
-KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
-SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
 DAEMON = "/etc/docker/daemon.json"
 LOG_DRIVER = "json-file"
 #: What the packages leave behind: data of a program that nothing else reads, folders, groups.
@@ -42,17 +46,25 @@ def package_names(settings: HostSettings) -> list[str]:
     return list(settings.docker_packages or PACKAGES[settings.docker_source])
 
 
+def needs_source(settings: HostSettings) -> bool:
+    """Whether ojai's own source of Docker's archive is needed: two for one archive can make apt refuse every call."""
+    if settings.docker_source != "docker":
+        return False
+    report = host.get_fact(HostReport, **fact_arguments(settings))
+    return not (report and usable_docker_source(settings, report))
+
+
 @deploy("Docker")
 def remove_unused_source(*, settings: HostSettings) -> None:
-    """Remove the source of an earlier choice of archive before apt reads it: that archive may not answer."""
-    if settings.docker_source != "docker":
+    """Remove a source that is not needed (any more) before apt reads it: its archive may not answer."""
+    if not needs_source(settings):
         files.absent(name="Remove Docker's own apt source", paths=[SOURCE, KEYRING])
 
 
 @deploy("Docker")
 def apply(*, settings: HostSettings) -> None:
     """Configure, install and start Docker, and check that it runs with our settings."""
-    if settings.docker_source == "docker":
+    if needs_source(settings):
         apt.packages(name="Install curl, gpg and CA certificates", names=["ca-certificates", "curl", "gpg"])
         apt.keyring(
             name="Install Docker's signing key",

@@ -39,10 +39,17 @@ class Channel(BaseModel):
     origin: str
     rocm_path: str
     graphics_path: str
+    driver_path: str
     suite: str
     components: str
     tree: str
     source: str
+
+    @property
+    def release(self) -> str:
+        """Three numbers, as in the name of its tree under /opt; the folder of a first release has two."""
+        numbers = self.rocm_path.rpartition("/")[2].split(".")
+        return ".".join([*numbers, "0"][:3])
 
 
 @cache
@@ -174,7 +181,10 @@ class HostSettings(BaseModel):
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
     docker_log_max_size: Annotated[str, Expected("a number and k, m or g")] = Field(
-        LOG_MAX_SIZE, pattern=r"^[1-9]\d*[kmg]$", description="Size at which a service's log is rotated.", examples=["10m"]
+        LOG_MAX_SIZE,
+        pattern=r"^[1-9]\d*[kmg]$",
+        description="Size at which a service's log is rotated.",
+        examples=["10m"],
     )
     docker_log_max_file: int = Field(
         LOG_MAX_FILE, ge=1, le=100, description="Rotated logs kept for each service.", examples=[3]

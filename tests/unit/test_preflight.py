@@ -12,6 +12,7 @@ import pytest
 import ojai.preflight
 from ojai import accelerators
 from ojai.facts.report import Report
+from ojai.facts.report.apt import AptReport, Source
 from ojai.facts.report.ports import PortHolder
 from ojai.paths import SCHEMA
 from ojai.preflight.host import failed_checks
@@ -24,6 +25,19 @@ from ojai.sizes import GIB
 IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
 #: This machine's clock in these tests, in seconds since 1970.
 NOW = 1_795_000_000
+
+OURS = Source(ROCM_SOURCE, 1, "https://repo.radeon.com/rocm/apt/7.2", "noble", ("main",))
+THEIRS = "/etc/apt/sources.list.d/rocm.list"
+KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+DOCKER = Source(
+    "/etc/apt/sources.list.d/docker.list",
+    1,
+    "https://download.docker.com/linux/ubuntu",
+    "noble",
+    ("stable",),
+    ("amd64",),
+    keys=(KEY,),
+)
 
 GOOD = Report(
     user="root",
@@ -41,7 +55,7 @@ GOOD = Report(
     memory_total=62 * GIB,
     swap_total=8 * GIB,
     disks={"/var/lib/docker": (900 * GIB, "/"), "/srv/ojai": (900 * GIB, "/")},
-    apt_sources=(f"{ROCM_SOURCE}:URIs: https://repo.radeon.com/rocm/apt/7.2",),
+    apt=AptReport(sources=(OURS,)),
     firmware={"linux-firmware": "20240318.git3b128b60-0ubuntu2.21"},
 )
 LARGE = {"services": [{"profile": "gemma-4-26b-a4b"}]}
@@ -60,7 +74,23 @@ GOOD_ONES = {
     "the guides' box": (GOOD, {}),
     "the larger model": (GOOD, LARGE),
     "before the driver is up": (replace(GOOD, gfx_versions=(), vram_total=None, gtt_total=None), LARGE),
-    "before ROCm": (replace(GOOD, apt_sources=()), {}),
+    "before ROCm": (replace(GOOD, apt=AptReport()), {}),
+    "a tree that ojai installed, before it is replaced": (
+        replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",), apt=AptReport(ours=frozenset({"rocm-core"}))),
+        {"rocm_channel": "7.2.4"},
+    ),
+    "Docker's own source, which will do": (
+        replace(GOOD, apt=AptReport(sources=(OURS, DOCKER))),
+        {"docker_source": "docker"},
+    ),
+    "Docker's own source beside Ubuntu's packages": (
+        replace(GOOD, apt=AptReport(sources=(OURS, replace(DOCKER, keys=())))),
+        {},
+    ),
+    "a source of ours that is cut short": (
+        replace(GOOD, apt=AptReport(unreadable={ROCM_SOURCE: "Malformed"}, conflict="Malformed")),
+        {},
+    ),
     "no ROCm module parameter, no version file": (replace(GOOD, amdgpu_module=""), {}),
     "one ROCm tree": (replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",)), {}),
     "a second, discrete GPU": (
@@ -148,10 +178,26 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "two ROCm trees": ("ROCm trees", {"rocm_trees": ("/opt/rocm-7.1.0", "/opt/rocm-7.2.0")}, {}),
     "a source beside ours": (
         "ROCm apt sources",
-        {"apt_sources": (*GOOD.apt_sources, "/etc/apt/sources.list.d/rocm.list:deb https://a/rocm/apt/7.1 noble main")},
+        {"apt": AptReport(sources=(OURS, Source(THEIRS, 1, "https://a/rocm/apt/7.1", "noble", ("main",))))},
         {},
     ),
-    "a source whose name begins as ours": ("ROCm apt sources", {"apt_sources": (f"{ROCM_SOURCE}.old:x",)}, {}),
+    "a source whose name begins as ours": (
+        "ROCm apt sources",
+        {"apt": AptReport(sources=(replace(OURS, file=ROCM_SOURCE.replace(".sources", ".old.sources")),))},
+        {},
+    ),
+    "a tree of another release": ("ROCm trees", {"rocm_trees": ("/opt/rocm-6.4.0",)}, {}),
+    "a folder where the link must be": ("ROCm trees", {"rocm_trees": ("/opt/rocm",)}, {}),
+    "a source of Docker's with another key": (
+        "Docker apt sources",
+        {"apt": AptReport(sources=(OURS, replace(DOCKER, keys=("0" * 40,))))},
+        {"docker_source": "docker"},
+    ),
+    "sources that contradict each other": (
+        "apt sources",
+        {"apt": AptReport(conflict="Conflicting values set for option Signed-By regarding source https://a b: c != d")},
+        {},
+    ),
     "recalled firmware": ("firmware", {"firmware": {"linux-firmware": "20251125.git3b128b60"}}, {}),
     "recalled firmware, Debian's package": ("firmware", {"firmware": {"firmware-amd-graphics": "20251125-1"}}, {}),
     "a drop-in of every service": (

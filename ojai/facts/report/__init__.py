@@ -8,12 +8,22 @@ from dataclasses import dataclass, field
 from pyinfra.api import FactBase
 
 from ojai.facts.report import (
+    apt,
     dropins,
     environment,
     ports,
 )
+from ojai.facts.report.apt import AptReport
 from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.ports import PortHolder
+
+#: Areas that ask for themselves, after the script below.
+_SECTIONS = (
+    apt,
+    dropins,
+    environment,
+    ports,
+)
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
@@ -52,14 +62,6 @@ for want in %PLACES%; do
   say disk "$want $(df -P --block-size=1 "$place" | awk 'NR==2 {print $4, $6}')"
 done
 for tree in /opt/rocm /opt/rocm-*; do [ -d "$tree" ] && [ ! -L "$tree" ] && say rocm_tree "$tree"; done
-for file in /etc/apt/sources.list.d/*.sources; do
-  # A deb822 file with `Enabled: no` in every stanza is disabled.
-  if grep -qsi '^Enabled: *no' "$file" && [ "$(grep -ci '^Types:' "$file")" = "$(grep -ci '^Enabled: *no' "$file")" ]
-  then say apt_off "$file"; fi
-done
-grep -sHEi '^[^#]*https?://[^ ]*/(rocm/apt|rocm/core|graphics|amdgpu)/' /etc/apt/sources.list \
-  /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources |
-  while IFS= read -r line; do say apt_source "$line"; done
 for user in %USERS%; do getent passwd "$user" >/dev/null || say missing_user "$user"; done
 for file in %ENV_FILES%; do
   [ -f "$file" ] && sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p' "$file" | while IFS= read -r name; do
@@ -106,8 +108,6 @@ class Report:
     #: folder -> (free bytes, mount point)
     disks: dict[str, tuple[int, str]] = field(default_factory=dict)
     rocm_trees: tuple[str, ...] = ()
-    #: "file:line" of every active AMD apt source
-    apt_sources: tuple[str, ...] = ()
     missing_users: tuple[str, ...] = ()
     #: environment file -> names of the variables in it; values are never read
     env_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -124,6 +124,7 @@ class Report:
     #: unit of ours -> drop-ins that change it and others too
     shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     environment: EnvironmentFiles = field(default_factory=EnvironmentFiles)
+    apt: AptReport = field(default_factory=AptReport)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -175,9 +176,6 @@ def parse(lines: list[str]) -> Report | None:
         overcommit_memory=number("overcommit") or 0,
         disks=disks,
         rocm_trees=tuple(every.get("rocm_tree", [])),
-        apt_sources=tuple(
-            entry for entry in every.get("apt_source", []) if entry.split(":", 1)[0] not in every.get("apt_off", [])
-        ),
         missing_users=tuple(every.get("missing_user", [])),
         env_names=env_names,
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
@@ -188,6 +186,7 @@ def parse(lines: list[str]) -> Report | None:
         ports=ports.read(every),
         shared_dropins=dropins.read(every),
         environment=environment.read(every),
+        apt=apt.read(every),
     )
 
 
@@ -226,15 +225,7 @@ class HostReport(FactBase[Report | None]):
             "%UNITS%": units,
             **ports.words(service_ports),
         }
-        script = "".join(
-            (
-                _SCRIPT,
-                dropins.SCRIPT,
-                environment.SCRIPT,
-                ports.SCRIPT,
-                ":\n",
-            )
-        )
+        script = "".join([_SCRIPT, *(section.SCRIPT for section in _SECTIONS), ":\n"])
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
