@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
+from ojai.facts.report import gpu, space
+from ojai.facts.report.gpu import Gpu
+from ojai.facts.report.space import Space
+
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
 _SCRIPT = r"""
@@ -62,12 +66,13 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*
 for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
   say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
 done
-for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
   sed -n 's/^installed\t/docker\t/p'
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 :
 """
+
+_SCRIPTS = (_SCRIPT, gpu.SCRIPT, space.MODELS, space.SCRIPT)
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ class Report:
     docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
+    gpu: Gpu = field(default_factory=Gpu)
+    space: Space = field(default_factory=Space)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -137,10 +144,6 @@ def parse(lines: list[str]) -> Report | None:
     for entry in every.get("env_name", []):
         file, name = entry.rsplit(" ", 1)
         env_names[file] = (*env_names.get(file, ()), name)
-    disks = {}
-    for entry in every.get("disk", []):
-        want, free, mount = entry.split(" ", 2)
-        disks[want] = (int(free), mount)
     return Report(
         user=one("user"),
         hostname=one("hostname"),
@@ -161,7 +164,7 @@ def parse(lines: list[str]) -> Report | None:
         swap_total=kibi("SwapTotal"),
         commit_limit=kibi("CommitLimit"),
         overcommit_memory=number("overcommit") or 0,
-        disks=disks,
+        disks=space.rooms(every.get("disk", ()))[0],
         rocm_trees=tuple(every.get("rocm_tree", [])),
         apt_sources=tuple(
             entry for entry in every.get("apt_source", []) if entry.split(":", 1)[0] not in every.get("apt_off", [])
@@ -173,6 +176,8 @@ def parse(lines: list[str]) -> Report | None:
         models=tuple(every.get("model", [])),
         docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
+        gpu=gpu.read(every),
+        space=space.read(every),
     )
 
 
@@ -184,7 +189,7 @@ class HostReport(FactBase[Report | None]):
     + env_files: environment files of which the variable *names* are read
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
-    + models: folders in the Hugging Face cache of models that need no disk space if the host has them
+    + models: folders in the Hugging Face cache of models that need no disk space if they are complete
     """
 
     def command(
@@ -205,7 +210,7 @@ class HostReport(FactBase[Report | None]):
             "%GPUS%": gpus,
             "%MODELS%": models,
         }
-        script = _SCRIPT
+        script = "".join(_SCRIPTS)
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
