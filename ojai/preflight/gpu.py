@@ -58,7 +58,7 @@ def driver_missing(settings: HostSettings, report: Report) -> Iterator[FailedChe
     lacks = []
     if report.vram_total is None:
         lacks.append("no mem_info_vram_total in the GPU's folder in /sys/bus/pci/devices")
-    if not report.gfx_versions:
+    if not report.gfx_versions and (report.gpu.devices is not None or expected_kernel_runs(settings, report)):
         lacks.append("no GPU node in /sys/class/kfd")
     if report.gpu.devices is not None:
         minors = [minor for gfx, minor in report.gpu.nodes if gfx == gpu.gfx_target_version and minor is not None]
@@ -185,8 +185,11 @@ def _dkms(report: Report) -> Iterator[FailedCheck]:
         found, todo = f"AMD's DKMS driver installed ({packages})", f"`sudo apt purge {names}`, then reboot"
     elif "loaded" in report.dkms or "/updates/dkms/" in report.amdgpu_module:
         module = report.amdgpu_module if "/updates/dkms/" in report.amdgpu_module else "amdkcl is loaded"
-        found = f"AMD's DKMS driver in use ({module}), from no package"
-        todo = "`sudo dkms status` names its version: `sudo dkms remove amdgpu/VERSION --all`, then reboot"
+        found = f"AMD's DKMS driver in use ({module})"
+        todo = (
+            "`sudo amdgpu-install --uninstall --rocmrelease=all`, or without that program `sudo dkms remove "
+            "amdgpu/VERSION --all` (`dkms status` names the version), then reboot"
+        )
     elif report.dkms:
         found = "/var/lib/dkms/amdgpu left over from AMD's DKMS driver, which is neither installed nor in use"
         todo = "`sudo rm -r /var/lib/dkms/amdgpu`: dkms would build from it for the next kernel, or fail over it"
