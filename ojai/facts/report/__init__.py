@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from ojai.facts.report import gpu, space
+from ojai.facts.report import dropins, gpu, ports, space
 from ojai.facts.report.gpu import Gpu
+from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
@@ -72,7 +73,7 @@ for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>
 :
 """
 
-_SCRIPTS = (_SCRIPT, gpu.SCRIPT, space.MODELS, space.SCRIPT)
+_SCRIPTS = (_SCRIPT, gpu.SCRIPT, space.MODELS, space.SCRIPT, ports.SCRIPT, dropins.SCRIPT, ":\n")
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,10 @@ class Report:
     schema: int = 0
     gpu: Gpu = field(default_factory=Gpu)
     space: Space = field(default_factory=Space)
+    #: who holds the ports that were asked about, now or after the next boot; ours too
+    ports: tuple[PortHolder, ...] = ()
+    #: unit of ours -> drop-ins that change it and others too
+    shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -178,6 +183,8 @@ def parse(lines: list[str]) -> Report | None:
         schema=max(map(int, every.get("schema", [])), default=0),
         gpu=gpu.read(every),
         space=space.read(every),
+        ports=ports.read(every),
+        shared_dropins=dropins.read(every),
     )
 
 
@@ -190,6 +197,8 @@ class HostReport(FactBase[Report | None]):
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if they are complete
+    + service_ports: ports whose holders are named
+    + units: units of ours, of which drop-ins that change others too are named
     """
 
     def command(
@@ -200,6 +209,8 @@ class HostReport(FactBase[Report | None]):
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
+        service_ports: tuple[int, ...] = (),
+        units: tuple[str, ...] = (),
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -209,6 +220,8 @@ class HostReport(FactBase[Report | None]):
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
+            "%UNITS%": units,
+            **ports.words(service_ports),
         }
         script = "".join(_SCRIPTS)
         for mark, values in words.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 SCRIPT = r"""
 container=$(systemd-detect-virt --container 2>/dev/null)
 [ -n "$container" ] || { [ ! -e /.dockerenv ] || container=docker; [ ! -e /run/.containerenv ] || container=podman; }
-say container "${container#none}"
+say container_kind "${container#none}"
 for device in /sys/bus/pci/devices/*; do
   case "$(cat "$device/class" 2>/dev/null)" in 0x03*)
     driver=$(readlink "$device/driver"); driver=${driver##*/}
@@ -69,7 +69,7 @@ def read(every: Mapping[str, Sequence[str]]) -> Gpu:
 
     nodes = [entry.split() for entry in every.get("kfd_node", ())]
     return Gpu(
-        container=next(iter(words("container")), ""),
+        container=next(iter(words("container_kind")), ""),
         drivers={address: driver.removeprefix("-") for address, driver in pairs("pci_driver").items()},
         nodes=tuple((int(node[0]), int(node[1]) if node[1:] else None) for node in nodes),
         devices=tuple(word for word in words("gpu_devices") if word != "none") if "gpu_devices" in every else None,
