@@ -58,6 +58,12 @@ def failed_checks(settings: HostSettings, report: Report, now: float | None = No
     ]
 
 
+def failed_after_boot(settings: HostSettings, report: Report) -> list[FailedCheck]:
+    """Every reason not to go on after the kernel role: no reboot of the deploy's is to come any more."""
+    found = [*failed_checks(settings, report), *gpu.driver_missing(settings, report)]
+    return [*dict.fromkeys(found), *memory.limit_not_in_force(settings, report)]
+
+
 def newer(report: Report) -> Iterator[FailedCheck]:
     """What a newer ojai keeps on a host, this one could misread: it must neither change it nor take it away."""
     if report.schema > SCHEMA:

@@ -11,18 +11,24 @@ from ojai.facts.report import (
     apt,
     dropins,
     environment,
+    gpu,
     ports,
+    space,
 )
 from ojai.facts.report.apt import AptReport
 from ojai.facts.report.environment import EnvironmentFiles
+from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.ports import PortHolder
+from ojai.facts.report.space import Space
 
 #: Areas that ask for themselves, after the script below.
 _SECTIONS = (
     apt,
     dropins,
     environment,
+    gpu,
     ports,
+    space,
 )
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
@@ -72,7 +78,6 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*
 for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
   say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
 done
-for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
   sed -n 's/^installed\t/docker\t/p'
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
@@ -119,6 +124,8 @@ class Report:
     docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
+    gpu: Gpu = field(default_factory=Gpu)
+    space: Space = field(default_factory=Space)
     #: who holds the ports that were asked about, now or after the next boot; ours too
     ports: tuple[PortHolder, ...] = ()
     #: unit of ours -> drop-ins that change it and others too
@@ -150,10 +157,6 @@ def parse(lines: list[str]) -> Report | None:
     for entry in every.get("env_name", []):
         file, name = entry.rsplit(" ", 1)
         env_names[file] = (*env_names.get(file, ()), name)
-    disks = {}
-    for entry in every.get("disk", []):
-        want, free, mount = entry.split(" ", 2)
-        disks[want] = (int(free), mount)
     return Report(
         user=one("user"),
         hostname=one("hostname"),
@@ -174,7 +177,7 @@ def parse(lines: list[str]) -> Report | None:
         swap_total=kibi("SwapTotal"),
         commit_limit=kibi("CommitLimit"),
         overcommit_memory=number("overcommit") or 0,
-        disks=disks,
+        disks=space.rooms(every.get("disk", ()))[0],
         rocm_trees=tuple(every.get("rocm_tree", [])),
         missing_users=tuple(every.get("missing_user", [])),
         env_names=env_names,
@@ -183,6 +186,8 @@ def parse(lines: list[str]) -> Report | None:
         models=tuple(every.get("model", [])),
         docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
+        gpu=gpu.read(every),
+        space=space.read(every),
         ports=ports.read(every),
         shared_dropins=dropins.read(every),
         environment=environment.read(every),
@@ -198,7 +203,7 @@ class HostReport(FactBase[Report | None]):
     + env_files: environment files of which the variable *names* are read
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
-    + models: folders in the Hugging Face cache of models that need no disk space if the host has them
+    + models: folders in the Hugging Face cache of models that need no disk space if they are complete
     + service_ports: ports whose holders are named
     + units: units of ours, of which drop-ins that change others too are named
     """
