@@ -174,7 +174,10 @@ class HostSettings(BaseModel):
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
     docker_log_max_size: Annotated[str, Expected("a number and k, m or g")] = Field(
-        LOG_MAX_SIZE, pattern=r"^[1-9]\d*[kmg]$", description="Size at which a service's log is rotated.", examples=["10m"]
+        LOG_MAX_SIZE,
+        pattern=r"^[1-9]\d*[kmg]$",
+        description="Size at which a service's log is rotated.",
+        examples=["10m"],
     )
     docker_log_max_file: int = Field(
         LOG_MAX_FILE, ge=1, le=100, description="Rotated logs kept for each service.", examples=[3]

@@ -707,7 +707,7 @@ def refusing_proxy():
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{found.server_port}"
-        yield {name: address for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY")}
+        yield dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"), address)
         found.shutdown()
         thread.join()
 

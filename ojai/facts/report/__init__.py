@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
+from ojai.facts.report import engine, folders
+
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
 _SCRIPT = r"""
@@ -63,8 +65,6 @@ for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
   say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
 done
 for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
-dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
-  sed -n 's/^installed\t/docker\t/p'
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 :
 """
@@ -108,10 +108,10 @@ class Report:
     firmware: dict[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    #: installed engine packages that exclude each other: docker.io, docker-ce
-    docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
+    engine: engine.Engine = field(default_factory=engine.Engine)
+    folders: folders.Folders = field(default_factory=folders.Folders)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -171,8 +171,9 @@ def parse(lines: list[str]) -> Report | None:
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
-        docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
+        engine=engine.read(every),
+        folders=folders.read(every),
     )
 
 
@@ -185,6 +186,7 @@ class HostReport(FactBase[Report | None]):
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if the host has them
+    + data_folders: folders that a service mounts
     """
 
     def command(
@@ -195,6 +197,7 @@ class HostReport(FactBase[Report | None]):
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
+        data_folders: tuple[str, ...] = (),
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -204,8 +207,9 @@ class HostReport(FactBase[Report | None]):
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
+            "%FOLDERS%": data_folders,
         }
-        script = _SCRIPT
+        script = _SCRIPT + engine.SCRIPT + folders.SCRIPT
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
