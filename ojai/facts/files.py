@@ -85,7 +85,7 @@ end_of() { if [ -L "$1" ]; then readlink -f "$1" || printf '%s\n' "$1"; else pri
 class Place:
     """Where a file that others write too really is: ``path``, the end of its links; ``unsafe``: why not to write."""
 
-    path: str
+    path: str = ""
     unsafe: str = ""
 
 
@@ -94,6 +94,11 @@ class SharedPlace(FactBase[Place]):
 
     A link is followed if only root can change what it points at, and every folder on the way.
     """
+
+    @staticmethod
+    def default() -> Place:
+        """No answer: where it is said to be."""
+        return Place()
 
     def command(self, path: str) -> str:
         """Two lines: where it is, and the reason, which is empty if there is none."""

@@ -249,7 +249,8 @@ def json_merged(path: str, values: dict[str, Any], check: str | None = None, the
         host.noop(f"nothing of ours is in {path}")
         return
     place = host.get_fact(SharedPlace, path=path)
-    found = host.get_fact(SmallFile, path=place.path)
+    end = place.path or path
+    found = host.get_fact(SmallFile, path=end)
     current, fault = read_object(found.text if found else "")
     if place.unsafe:
         yield refuse(
@@ -286,9 +287,9 @@ def json_merged(path: str, values: dict[str, Any], check: str | None = None, the
         yield from _upload(_as_text(noted[0] if len(noted) == 1 else noted), ledger, "root", "root", "600")
     text = _as_text(expected) if mine else kept
     if text is not None:
-        yield from _upload(text, place.path, "root", group, mode, check)
+        yield from _upload(text, end, "root", group, mode, check)
     elif found:
-        yield f"rm -f {shlex.quote(place.path)}"
+        yield f"rm -f {shlex.quote(end)}"
     if then:
         yield then
     if not mine:

@@ -190,11 +190,11 @@ def read(every: Mapping[str, list[str]]) -> Engine:
 
     programs = {}
     for line in every.get("program", []):
-        name, path, real, package = line.split(" ")
+        name, path, real, package = [*line.split(" "), "", "", ""][:4]
         programs[name] = Program(path, real, "" if package == "-" else package)
     units = {}
     for line in every.get("docker_unit", []):
-        name, load, active, enabled = line.split(" ")
+        name, load, active, enabled = [*line.split(" "), "", "", ""][:4]
         units[name] = Unit(load, active, enabled)
     text = every.get("daemon_json")
     return Engine(
