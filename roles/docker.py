@@ -76,7 +76,9 @@ def apply(*, settings: HostSettings) -> None:
         service.unmasked(name="Unmask units that Docker needs", units=NEEDED)
     # Never restarted while it works: every container of the host would end.
     service.running(name="Start Docker", unit="docker.service", restart=False, enable=ours)
-    docker.daemon_ready(name="Check that the Docker daemon answers", mirrors=list(settings.docker_registry_mirrors))
+    docker.daemon_ready(
+        name="Check that the Docker daemon answers as configured", mirrors=list(settings.docker_registry_mirrors)
+    )
 
 
 @deploy("Docker: removal")

@@ -88,7 +88,7 @@ def _engine(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck]:
                     f"{names[0]} (docker_source is {settings.docker_source}); the two exclude each other",
                     "set docker_source back, or remove everything first (`removed: true`) and deploy again",
                 )
-        if not engine.there and engine.containerd:
+        if not engine.there and engine.containerd and engine.containerd.package not in engine.noted:
             yield from _containerd(settings, engine.containerd.package or engine.containerd.path)
         return
     unit = engine.units.get("docker.service")

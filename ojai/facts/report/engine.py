@@ -36,7 +36,8 @@ for name in docker dockerd containerd; do place=$(command -v "$name") && program
 has=$(owner "$(command -v dockerd)")
 dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' %PACKAGES% "$has" 2>/dev/null |
   sed -n 's/^installed\t/engine\t/p' | sort -u
-while read -r name; do say noted "$name"; done 2>/dev/null < /var/lib/ojai/added/packages
+cat /var/lib/ojai/added/packages /var/lib/ojai/added/dependencies 2>/dev/null |
+  while IFS= read -r name; do say noted "$name"; done
 :
 """.replace("%CLIENT%", CLIENT).replace("%PACKAGES%", " ".join(PACKAGES))
 
@@ -119,7 +120,7 @@ class Engine:
     """The container engine.
 
     + packages: packages that have an engine, with their versions
-    + noted: packages that ojai installed
+    + noted: packages that ojai installed, or that came with those
     + docker, dockerd, containerd: the programs that root finds
     + client: the client that a service's unit calls
     + snap: how the daemon of Docker's snap is enabled; empty without that snap
