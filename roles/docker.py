@@ -5,13 +5,16 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api.deploy import deploy
 
+from ojai.facts.report import HostReport
 from ojai.facts.report.engine import DAEMON, EngineOwner
 from ojai.operations import apt, docker, files, service
 from ojai.preflight.docker import PACKAGES, package_names
+from ojai.preflight.host import fact_arguments
+from ojai.preflight.packages import DOCKER_KEYRING as KEYRING
+from ojai.preflight.packages import DOCKER_SOURCE as SOURCE
+from ojai.preflight.packages import usable_docker_source
 from ojai.settings import HostSettings
 
-KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
-SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
 #: What the packages leave behind: data of a program that nothing else reads, folders, groups.
 STATE = ["containerd:/var/lib/containerd", "containerd:/etc/cni"]
 FOLDERS = ["/var/lib/docker"]
@@ -26,13 +29,19 @@ def daemon_values(settings: HostSettings) -> dict[str, Any]:
     return {"registry-mirrors": mirrors} if mirrors else {}
 
 
+def needs_source(settings: HostSettings) -> bool:
+    """Whether ojai's own source of Docker's archive is needed: not for an engine of the owner's, nor beside a source of
+    the owner's, because two for one archive can make apt refuse every call."""
+    if settings.docker_source != "docker" or not host.get_fact(EngineOwner).ours:
+        return False
+    report = host.get_fact(HostReport, **fact_arguments(settings))
+    return not (report and usable_docker_source(settings, report))
+
+
 @deploy("Docker")
 def remove_unused_source(*, settings: HostSettings) -> None:
-    """Remove our source if it is not used: another archive is chosen, or the engine is the owner's.
-
-    Before apt reads it: that archive may not answer, and two sources of one archive with different keys stop apt.
-    """
-    if settings.docker_source != "docker" or not host.get_fact(EngineOwner).ours:
+    """Remove a source that is not needed (any more) before apt reads it: its archive may not answer."""
+    if not needs_source(settings):
         files.absent(name="Remove Docker's own apt source", paths=[SOURCE, KEYRING])
 
 
@@ -44,7 +53,7 @@ def apply(*, settings: HostSettings) -> None:
     packages, sources, keys, holds and units are left alone.
     """
     ours = host.get_fact(EngineOwner).ours
-    if ours and settings.docker_source == "docker":
+    if needs_source(settings):
         apt.packages(name="Install curl, gpg and CA certificates", names=["ca-certificates", "curl", "gpg"])
         apt.keyring(
             name="Install Docker's signing key",

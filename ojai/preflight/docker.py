@@ -1,4 +1,4 @@
-"""What the Docker that is there cannot do, and variables that would break a service."""
+"""What the Docker that is there cannot do."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ def package_names(settings: HostSettings) -> list[str]:
 
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
-    """Why Docker, or what a service is given there, will not do."""
+    """Why Docker will not do."""
     yield from _engine(settings, report.engine)
     yield from _server(report.engine)
     yield from _daemon_json(settings, report.engine)
-    yield from _environment(settings, report)
 
 
 def remarks(settings: HostSettings, report: Report) -> Iterator[str]:
@@ -246,16 +245,3 @@ def _plain(url: str, current: dict[str, Any]) -> bool:
     insecure = current.get("insecure-registries")
     allowed = {found.netloc, found.hostname} & set(insecure if isinstance(insecure, list) else [])
     return found.scheme == "http" and not allowed and not re.match(r"127\.|localhost$|::1$", found.hostname or "")
-
-
-def _environment(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
-    for service in settings.resolved:
-        for name in report.env_names.get(service.env_file, ()):
-            refusal = service.engine.forbidden(name, service.accelerator)
-            if refusal and refusal.code not in (service.features.allow or ()):
-                yield FailedCheck(
-                    "environment file",
-                    f"{name} set in {service.env_file}",
-                    "that variable to be absent",
-                    f"delete its line; {refusal.reason} ({refusal.source}). `allow: [{refusal.code}]` overrides this",
-                )

@@ -1,4 +1,4 @@
-"""What is in the way of the data folders and environment files."""
+"""What is in the way of the data folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ojai.settings import HostSettings
 
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
-    """Why a folder or file cannot be used."""
+    """Why a folder cannot be used."""
     for path, kind in report.folders.not_folders.items():
         yield FailedCheck(
             "data folder",
@@ -24,11 +24,4 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             f"nothing mounted on {target}, which /etc/fstab names",
             f"it to be mounted, since {settings.data_directory} is to be on it",
             f"`sudo mount {target}`, or remove its line from /etc/fstab, or set data_directory to another folder",
-        )
-    for path, why in report.folders.unsafe_files.items():
-        yield FailedCheck(
-            "environment file",
-            f"{path}, {why}",
-            "a file, or a link to one that only root can change",
-            f"put the file itself at {path}",
         )

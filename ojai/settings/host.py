@@ -39,10 +39,17 @@ class Channel(BaseModel):
     origin: str
     rocm_path: str
     graphics_path: str
+    driver_path: str
     suite: str
     components: str
     tree: str
     source: str
+
+    @property
+    def release(self) -> str:
+        """Three numbers, as in the name of its tree under /opt; the folder of a first release has two."""
+        numbers = self.rocm_path.rpartition("/")[2].split(".")
+        return ".".join([*numbers, "0"][:3])
 
 
 @cache
@@ -94,15 +101,17 @@ class HostSettings(BaseModel):
     )
     kernel_reboot: Literal["if-required", "never"] = Field(
         "if-required",
-        description="Whether the deploy reboots into the kernel; `never` only reports that a reboot is needed.",
+        description="Whether the deploy reboots into the kernel; `never` only reports that a reboot is needed, and "
+        "goes on if the GPU's driver is up without it.",
         examples=["never"],
     )
     kernel_reboot_timeout: int = Field(600, ge=30, le=7200, description="Seconds a reboot may take.", examples=[900])
     firmware_known_bad: tuple[Annotated[str, Field(min_length=4)], ...] = Field(
         ("20251125",),
-        description="Parts of linux-firmware versions that break ROCm; the deploy refuses a host that has one. "
-        "20251125 was recalled by AMD.",
-        examples=[["20251125"]],
+        description="Parts of versions of firmware packages that break ROCm; the deploy refuses a host that has one. "
+        "20251125, an upstream release, was recalled by AMD. Ubuntu 24.04's own package keeps the date 20240318, "
+        "whatever files it has got since: there only a revision such as 0ubuntu2.21 can be named.",
+        examples=[["20251125", "0ubuntu2.21"]],
     )
 
     gpu_users: tuple[UnixName, ...] = Field(
@@ -123,7 +132,8 @@ class HostSettings(BaseModel):
     )
     gtt_limit: Memory | None = Field(
         None,
-        description="With `gtt`: most memory the GPU may take, never more than the system has.",
+        description="With `gtt`: most memory the GPU may take, never more than the system has. With a unit: a bare "
+        "number of pages or MiB, as ttm.pages_limit and amdgpu.gttsize count, is refused.",
         examples=["100GiB"],
     )
 
@@ -198,7 +208,8 @@ class HostSettings(BaseModel):
 
     image_bytes: Amount = Field(
         40 * GIB,
-        description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet.",
+        description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet: where "
+        "Docker keeps its images (its data root, or with containerd's image store containerd's root).",
         examples=["50GiB"],
     )
 

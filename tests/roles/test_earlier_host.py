@@ -18,6 +18,7 @@ from ojai.facts.files import SecretFile, Secrets
 from ojai.facts.ledger import Added, Loose, OwnUnits
 from ojai.facts.release import ReleaseState
 from ojai.facts.report import HostReport, Report
+from ojai.facts.report.apt import AptReport
 from ojai.operations import release, vllm
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR
 from ojai.paths import SCHEMA, SECRETS
@@ -143,8 +144,8 @@ def test_the_environment_file_is_as_it_should_be(earlier):
 def test_preflight_has_nothing_against_it(earlier):
     """No version is version 0; AMD's source is ours; no variable in the environment file is unknown."""
     found = report(earlier)
-    assert found.schema == 0 and found.apt_sources
-    bare = replace(found, apt_sources=(), env_names={})
+    assert found.schema == 0 and found.apt.sources
+    bare = replace(found, apt=AptReport(), env_names={})
     assert failed_checks(SETTINGS, found) == failed_checks(SETTINGS, bare)
     # The same host, once a newer ojai has been there.
     (earlier.root / "var/lib/ojai/schema").write_text(f"{SCHEMA + 1}\n")

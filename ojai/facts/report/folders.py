@@ -1,16 +1,12 @@
-"""What is at the places of data folders and environment files, and whether the disk that belongs there is mounted."""
+"""What is at the places of the data folders, and whether the disk that belongs there is mounted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ojai.facts.files import SHARED
-
 #: A mount point of /etc/fstab that is above a folder, or is it, and where nothing is mounted.
-SCRIPT = (
-    SHARED
-    + r"""
+SCRIPT = r"""
 for folder in %FOLDERS%; do
   if [ -L "$folder" ]; then say not_a_folder "$folder a link to $(readlink "$folder")"
   elif [ -e "$folder" ] && ! [ -d "$folder" ]; then say not_a_folder "$folder a file"; fi
@@ -20,24 +16,20 @@ findmnt --fstab --noheadings --raw --output TARGET 2>/dev/null | while IFS= read
     case "$folder/" in "${target%/}"/*) mountpoint -q "$target" || say not_mounted "$target"; break;; esac
   done
 done
-for file in %ENV_FILES%; do why=$(unsafe "$file"); [ -z "$why" ] || say unsafe_file "$file $why"; done
 :
 """
-)
 
 
 @dataclass(frozen=True)
 class Folders:
-    """The data folders, and the environment files.
+    """The data folders.
 
     + not_folders: path -> what is there instead
     + not_mounted: mount points of /etc/fstab at or above them where nothing is mounted
-    + unsafe_files: environment file -> why root must not write there
     """
 
     not_folders: Mapping[str, str] = field(default_factory=dict)
     not_mounted: tuple[str, ...] = ()
-    unsafe_files: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(every: Mapping[str, list[str]]) -> Folders:
@@ -45,5 +37,4 @@ def read(every: Mapping[str, list[str]]) -> Folders:
     return Folders(
         not_folders=dict(line.split(" ", 1) for line in every.get("not_a_folder", [])),
         not_mounted=tuple(every.get("not_mounted", [])),
-        unsafe_files=dict(line.split(" ", 1) for line in every.get("unsafe_file", [])),
     )
