@@ -9,6 +9,7 @@ from ojai.connection.alone import refuse_host
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
 from ojai.preflight import FailedCheck
+from ojai.preflight.docker import remarks
 from ojai.preflight.host import fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
@@ -43,6 +44,8 @@ def passes(*, settings: HostSettings) -> bool:
     for service in settings.resolved:
         for warning in service.warnings:
             logger.warning(f"{host.print_prefix}{service.name}: {warning}")
+    for remark in remarks(settings, report):
+        logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)
     if not results and settings.services:
         logger.info(f"{host.print_prefix}the GPU driver is not loaded yet: its memory is checked after the reboot")

@@ -132,7 +132,9 @@ def _docker_faults(settings: HostSettings, source: Source) -> list[str]:
 
 def _docker_sources(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     foreign = foreign_docker_sources(settings, report)
-    if settings.docker_source != "docker" or not foreign or usable_docker_source(settings, report):
+    if settings.docker_source != "docker" or not report.engine.ours:
+        return
+    if not foreign or usable_docker_source(settings, report):
         return
     todo = "correct that file, or disable it and let ojai write its own"
     yield FailedCheck(
@@ -149,7 +151,7 @@ def _readable(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         f"{file}: {why}" for file, why in report.apt.unreadable.items() if file not in (ROCM_SOURCE, DOCKER_SOURCE)
     ]
     conflict = report.apt.conflict
-    removed = settings.docker_source != "docker" or usable_docker_source(settings, report)
+    removed = settings.docker_source != "docker" or not report.engine.ours or usable_docker_source(settings, report)
     if not broken and conflict and not report.apt.unreadable and not (DOCKER_KEYRING in conflict and removed):
         broken = [conflict]
     if broken:

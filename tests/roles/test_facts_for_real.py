@@ -8,7 +8,9 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,14 +19,16 @@ import pytest
 from real_host import RealHost
 
 from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
-from ojai.facts.docker import DockerContainer, DockerDaemon, DockerImage, Pulled, PulledImage
-from ojai.facts.files import Entry, Existing, File, Places, SecretFile, Secrets, SmallFile
+from ojai.facts.docker import REJECTED, DockerContainer, DockerDaemon, DockerImage, Pulled, PulledImage
+from ojai.facts.files import Entry, Existing, File, Place, Places, SecretFile, Secrets, SharedPlace, SmallFile
 from ojai.facts.groups import DEVICE, GpuDevices, Groups
 from ojai.facts.kernel import BootFiles, KernelState, Lacking, Ttm, TtmLimit
 from ojai.facts.ledger import Added, Loose, OwnUnits
 from ojai.facts.report import HostReport
+from ojai.facts.report.engine import Server, Unit
 from ojai.facts.report.gpu import Gpu
 from ojai.facts.service import Endpoint, ServerEndpoint, SystemdUnit
+from ojai.operations import files
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -245,14 +249,9 @@ def test_pulled_image(host, tmp_path):
 
 
 def test_docker_daemon(programs):
-    host = programs("docker", """echo '"json-file" ["http://a/"]'""")
+    host = programs("docker", """echo '"28.2.2" ["http://a/"]'""")
     programs_ = host.get_fact(DockerDaemon)
-    assert (programs_.there, programs_.answers, programs_.driver, programs_.mirrors) == (
-        True,
-        True,
-        "json-file",
-        ("http://a/",),
-    )
+    assert (programs_.there, programs_.answers, programs_.mirrors) == (True, True, ("http://a/",))
 
 
 def test_docker_daemon_that_is_silent(programs):
@@ -848,6 +847,162 @@ def test_loose_is_what_others_can_change(host, tmp_path):
         str(folder / "added"),
         str(folder / "added" / "units"),
     }
+
+
+@pytest.fixture
+def closed():
+    """A folder that only root can change, as every folder above it."""
+    if os.getuid():
+        pytest.skip("only root can make one")
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_shared_place(host, closed, tmp_path):
+    place, end = closed / "daemon.json", closed / "end"
+    asked = lambda: host.get_fact(SharedPlace, path=str(place))  # noqa: E731
+    assert asked() == Place(str(place))
+    place.write_text("{}")
+    assert asked() == Place(str(place))
+    place.unlink()
+    place.symlink_to("end")
+    assert asked() == Place(str(end), "a link to end, where no file is")
+    end.write_text("{}")
+    end.chmod(0o644)
+    assert asked() == Place(str(end)), "only root can change it"
+    end.chmod(0o664)
+    assert asked().unsafe == f"a link to {end}, where {end} belongs to root with mode 664"
+    end.chmod(0o644)
+    os.chown(end, 65534, 0)
+    assert "belongs to nobody" in asked().unsafe
+    place.unlink()
+    (tmp_path / "theirs").write_text("{}")
+    place.symlink_to(tmp_path / "theirs")
+    assert re.search(r"where /\S+ belongs to \S+ with mode 1?77", asked().unsafe), "whoever may write to a folder above"
+    place.unlink()
+    place.mkdir()
+    assert asked().unsafe == "a folder"
+
+
+def test_json_is_merged_into_what_a_link_points_at(host, closed, monkeypatch):
+    """Docker's configuration in a folder of root's own: the link stays, before, while and after ours is in it."""
+    monkeypatch.setattr(files, "ADDED_DIR", str(closed / "added"))
+    place, end = closed / "daemon.json", closed / "dotfiles.json"
+    text = '{"data-root": "/big",  "log-driver": "journald"}'
+    end.write_text(text)
+    end.chmod(0o640)
+    place.symlink_to(end)
+    host.apply(files.json_merged, path=str(place), values={"registry-mirrors": ["https://a"]})
+    assert place.is_symlink() and json.loads(end.read_text())["registry-mirrors"] == ["https://a"]
+    assert json.loads(end.read_text())["data-root"] == "/big" and end.stat().st_mode & 0o777 == 0o640
+    host.apply(files.json_merged, path=str(place), values={})
+    assert place.is_symlink() and end.read_text() == text
+    end.chmod(0o666)
+    with pytest.raises(AssertionError, match=r"found a link to \S+, where"):
+        host.apply(files.json_merged, path=str(place), values={"registry-mirrors": ["https://a"]})
+    assert end.read_text() == text
+
+
+def engine_of(programs, **answers):
+    """The engine as the whole report has it, on a machine with these programs."""
+    answers = {"dpkg-query": "exit 1", "findmnt": "exit 1", "systemctl": "exit 0", **answers}
+    for name, script in answers.items():
+        host = programs(name, script)
+    host.environment["PATH"] = f"{Path(host.environment['PATH'].split(':')[0])}:/usr/bin:/bin"
+    return host.get_fact(HostReport).engine
+
+
+DPKG = r"""
+case "$*" in
+  -S*)
+    for path; do case $path in
+      */programs/dockerd) echo "moby-engine: $path";;
+      */programs/docker) echo "moby-cli:amd64: $path";;
+    esac; done;;
+  *moby-engine*) printf 'installed\tmoby-engine 27.1\nconfig-files\tdocker.io 26.1\n';;
+esac
+"""
+INFO = r"""
+case "$1" in
+  --version) echo 'Docker version 27.1.0, build 1';;
+  info)
+    printf '{"version":"27.1.0","root":"/big/docker",\n'
+    printf '"driver":"overlay2","status":[["Backing Filesystem","extfs"]],\n"security":["name=userns"]}\n';;
+  *) exit 1;;
+esac
+"""
+
+
+def test_engine_of_another_vendor(programs):
+    found = engine_of(
+        programs,
+        **{
+            "dpkg-query": DPKG,
+            "docker": INFO,
+            "dockerd": "exit 0",
+            "systemctl": "case $* in *Load*) echo loaded;; *Active*) echo active;; *File*) echo masked;; esac",
+        },
+    )
+    assert found.packages == {"moby-engine": "27.1"} and found.there and not found.ours
+    assert found.docker.package == "moby-cli" and found.dockerd.package == "moby-engine"
+    assert found.client_version == "Docker version 27.1.0, build 1"
+    assert found.server == Server("27.1.0", "/big/docker", "overlay2", False, ("name=userns",))
+    assert found.units["docker.service"] == Unit("loaded", "active", "masked")
+
+
+def test_engine_that_does_not_answer_or_is_another_program(programs):
+    for script in ("exit 1", "echo '{'", "echo nonsense", "echo '[]'", 'echo \'{"version": ""}\''):
+        found = engine_of(programs, docker=script)
+        assert found.server is None and found.docker.package == "" and found.ours
+    assert engine_of(programs).server is None
+
+
+def test_rejected_by_dockerd(programs, tmp_path):
+    """With the options of the daemon that runs; never with userns-remap, for which dockerd would create a user."""
+    place, log = tmp_path / "daemon.json", tmp_path / "log"
+    place.write_text("{}")
+    host = programs(
+        "dockerd",
+        f"""case $* in *--validate*) echo "$@" >> {log};; *) exit 0;; esac
+printf 'time=x level=info\\nunable to configure: no\\n' >&2; exit 1""",
+    )
+    ask = f"{REJECTED}\nrejected {place}"
+    programs("systemctl", "echo 0")
+    assert host.sh(ask).stdout == "unable to configure: no\n"
+    assert log.read_text() == f"--validate --config-file={place}\n"
+    place.write_text('{"userns-remap": "default"}')
+    assert host.sh(ask).stdout == "" and log.read_text().count("\n") == 1
+    place.write_text("{}")
+    programs("dockerd", "echo 'unknown flag: --validate' >&2; exit 125")
+    assert host.sh(ask).stdout == "", "older than 23.0"
+    programs("dockerd", "exit 0")
+    assert host.sh(ask).stdout == ""
+
+
+def test_rejected_by_dockerd_with_the_options_that_it_runs_with(programs, tmp_path):
+    (tmp_path / "daemon.json").write_text("{}")
+    program = tmp_path / "programs" / "dockerd"
+    host = programs("dockerd", 'case $* in *--validate*) echo "refused: $*" >&2; exit 1;; *) sleep 60; exit 0;; esac')
+    with subprocess.Popen([program, "-H", "fd://", "--config-file", "/etc/other"], start_new_session=True) as running:
+        try:
+            programs("systemctl", f"echo {running.pid}")
+            said = host.sh(f"{REJECTED}\nrejected {tmp_path}/daemon.json").stdout
+        finally:
+            os.killpg(running.pid, signal.SIGTERM)
+    assert said == (f"refused: -H fd:// --config-file /etc/other --validate --config-file={tmp_path}/daemon.json\n")
+
+
+def test_folders(programs, tmp_path):
+    real, link, file = tmp_path / "real", tmp_path / "link", tmp_path / "file"
+    real.mkdir()
+    link.symlink_to(real)
+    file.write_text("")
+    host = programs("findmnt", f"printf '%s\\n' / {tmp_path} {tmp_path}/rea none")
+    asked = (str(real), str(link), str(file), str(real / "new"))
+    found = host.get_fact(HostReport, data_folders=asked).folders
+    assert found.not_folders == {str(link): f"a link to {real}", str(file): "a file"}
+    assert found.not_mounted == (str(tmp_path),), "/ is mounted, and /…/rea is not above /…/real"
 
 
 class Answers(BaseHTTPRequestHandler):

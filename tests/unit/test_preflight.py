@@ -13,10 +13,13 @@ import ojai.preflight
 from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.facts.report.apt import AptReport, Source
+from ojai.facts.report.engine import Engine, Program, Server, Unit
+from ojai.facts.report.folders import Folders
 from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
 from ojai.paths import SCHEMA
+from ojai.preflight.docker import remarks
 from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
 from ojai.preflight.packages import ROCM_SOURCE
@@ -60,6 +63,22 @@ GOOD = Report(
     apt=AptReport(sources=(OURS,)),
     firmware={"linux-firmware": "20240318.git3b128b60-0ubuntu2.21"},
 )
+CONTAINERD = Program("/usr/bin/containerd", "/usr/bin/containerd", "containerd.io")
+FOREIGN = Program("/usr/local/bin/docker", "/usr/local/bin/docker")
+PODMAN = Program("/usr/bin/docker", "/usr/bin/docker", "podman-docker")
+CLIENT = Program("/usr/bin/docker", "/usr/bin/docker", "docker-ce-cli")
+#: An engine that ojai did not install, as Docker's own page sets it up.
+THEIRS = Engine(
+    packages={"docker-ce": "5:29.1.0-1~ubuntu.24.04~noble"},
+    docker=CLIENT,
+    client=CLIENT,
+    dockerd=Program("/usr/bin/dockerd", "/usr/bin/dockerd", "docker-ce"),
+    containerd=CONTAINERD,
+    units={"docker.service": Unit("loaded", "active", "enabled")},
+    client_version="Docker version 29.1.0, build 1",
+    server=Server("29.1.0", root="/var/lib/docker"),
+)
+MIRRORS = {"docker_registry_mirrors": ["https://mirror.lan"]}
 #: The same on the kernel that is asked for, with all that its driver makes.
 UP = Gpu(
     drivers={"0000:c5:00.0": "amdgpu"},
@@ -268,6 +287,68 @@ GOOD_ONES = {
 @pytest.mark.parametrize(("report", "data"), GOOD_ONES.values(), ids=GOOD_ONES.keys())
 def test_a_good_host_passes(report, data):
     assert failed_checks(settings(**data), report, now=NOW) == []
+
+
+#: Whatever others may have installed: it is used as it is.
+THEIR_ENGINES = {
+    "docker-ce": THEIRS,
+    "docker.io, though docker_source says otherwise": replace(THEIRS, packages={"docker.io": "28.2.2"}),
+    "moby-engine": replace(
+        THEIRS, packages={"moby-engine": "27.1"}, containerd=replace(CONTAINERD, package="moby-containerd")
+    ),
+    "an engine of no package": replace(THEIRS, packages={}, dockerd=Program("/opt/dockerd", "/opt/dockerd")),
+    "one that is down": replace(THEIRS, server=None, units={"docker.service": Unit("loaded", "inactive", "disabled")}),
+    "one that hangs": replace(THEIRS, server=None),
+    "loki as log driver": replace(THEIRS, daemon_json='{"log-driver": "loki", "log-opts": {"loki-url": "x"}}'),
+    "loki's driver on the command line": replace(
+        THEIRS, words=("dockerd", "--log-driver", "loki"), daemon_json='{"log-opts": {"loki-url": "x"}}'
+    ),
+    "a key twice, where nothing is written": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}'),
+    "a link, where nothing is written": replace(THEIRS, daemon_json_unsafe="a link to /home/ada/daemon.json"),
+    "containerd's store": replace(THEIRS, server=Server("29.1.0", containerd_store=True)),
+    "a snap whose daemon is disabled": replace(THEIRS, snap="disabled"),
+}
+
+
+@pytest.mark.parametrize("source", ["docker", "ubuntu"])
+@pytest.mark.parametrize("engine", THEIR_ENGINES.values(), ids=THEIR_ENGINES.keys())
+def test_an_engine_of_the_owner_s_is_used_as_it_is(engine, source):
+    report = replace(GOOD, engine=engine)
+    assert found(report, docker_source=source) == []
+    assert not engine.ours
+    (first, *others) = remarks(settings(docker_source=source), report)
+    assert re.fullmatch(r"Docker: \S.* was installed by others: it is used as it is, and stays at removal\..*", first)
+    down = engine.units["docker.service"].active == "inactive"
+    assert len(others) == (down or engine.server is None)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        Engine(),
+        Engine(containerd=replace(CONTAINERD, package="containerd")),
+        Engine(packages={"docker.io": "28"}, noted=("docker.io",)),
+        Engine(noted=("docker.io",)),
+    ],
+)
+def test_an_engine_that_ojai_installed_or_will_install_is_ours(engine):
+    assert engine.ours
+    assert found(replace(GOOD, engine=engine)) == []
+    assert list(remarks(settings(), replace(GOOD, engine=engine))) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("https://mirror.lan", "{}"),
+        ("http://127.0.0.1:5000", "{}"),
+        ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan:5000"]}'),
+        ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan"]}'),
+    ],
+)
+def test_a_mirror_that_containerd_s_store_takes(url, text):
+    engine = replace(THEIRS, server=Server("29.1.0", containerd_store=True), daemon_json=text)
+    assert found(replace(GOOD, engine=engine), docker_registry_mirrors=[url]) == []
 
 
 BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -510,7 +591,107 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"disks": {"/var/lib/docker": (50 * GIB, "/"), "/srv/ojai": (50 * GIB, "/")}},
         {},
     ),
-    "Docker's own packages where Ubuntu's are expected": ("Docker packages", {"docker": ("docker-ce",)}, {}),
+    "another engine than the one that ojai installed": (
+        "Docker packages",
+        {"engine": Engine(packages={"docker.io": "28"}, noted=("docker.io",))},
+        {"docker_source": "docker"},
+    ),
+    "a snap": ("Docker", {"engine": Engine(snap="enabled")}, {}),
+    "a snap beside an engine": ("Docker", {"engine": replace(THEIRS, snap="installed")}, {}),
+    "podman's docker": (
+        "Docker",
+        {"engine": Engine(docker=PODMAN, client=PODMAN, client_version="podman version 4.9.3")},
+        {},
+    ),
+    "a docker of no package before the real one": ("Docker client", {"engine": replace(THEIRS, docker=FOREIGN)}, {}),
+    "a docker of no package, and no engine yet": ("Docker client", {"engine": Engine(docker=FOREIGN)}, {}),
+    "an engine without a client": ("Docker client", {"engine": replace(THEIRS, docker=None, client=None)}, {}),
+    "an engine that is started by hand": (
+        "Docker",
+        {"engine": replace(THEIRS, units={"docker.service": Unit("not-found", "inactive", "")})},
+        {},
+    ),
+    "an engine that its owner has masked": (
+        "Docker",
+        {"engine": replace(THEIRS, server=None, units={"docker.service": Unit("masked", "inactive", "masked")})},
+        {},
+    ),
+    "an old engine": ("Docker", {"engine": replace(THEIRS, server=Server("19.03.15"))}, {}),
+    "a rootless daemon": (
+        "Docker",
+        {"engine": replace(THEIRS, server=Server("29.1.0", security=("name=rootless",)))},
+        {},
+    ),
+    "a daemon with remapped users": (
+        "Docker",
+        {
+            "engine": replace(
+                THEIRS, server=Server("29.1.0", security=("name=userns",)), daemon_json='{"userns-remap": "default"}'
+            )
+        },
+        {},
+    ),
+    "users that will be remapped": ("daemon.json", {"engine": Engine(daemon_json='{"userns-remap": "default"}')}, {}),
+    "Docker's containerd without an engine": ("containerd", {"engine": Engine(containerd=CONTAINERD)}, {}),
+    "Microsoft's containerd without an engine": (
+        "containerd",
+        {"engine": Engine(containerd=replace(CONTAINERD, package="moby-containerd"))},
+        {"docker_source": "docker"},
+    ),
+    "Ubuntu's containerd, and Docker's engine wanted": (
+        "containerd",
+        {"engine": Engine(containerd=replace(CONTAINERD, package="containerd"))},
+        {"docker_source": "docker"},
+    ),
+    "a comment in daemon.json": ("daemon.json", {"engine": Engine(daemon_json='{"a": 1} // why')}, {}),
+    "a comma too many in daemon.json": ("daemon.json", {"engine": replace(THEIRS, daemon_json='{"a": 1,}')}, {}),
+    "a key that is there twice, one of which would be lost": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}')},
+        MIRRORS,
+    ),
+    "the same, with something of ours to take back": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}', daemon_json_noted=True)},
+        {},
+    ),
+    "a daemon.json that dockerd does not accept": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"x": 1}', daemon_json_rejected="don't match any option: x")},
+        {},
+    ),
+    "options of another log driver, left by an earlier ojai": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"log-driver": "json-file", "log-opts": {"loki-url": "x"}}')},
+        {},
+    ),
+    "a daemon.json that is a link into a home": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json_unsafe="a link to /home/ada/x, where /home/ada belongs to ada")},
+        MIRRORS,
+    ),
+    "mirrors on the daemon's command line": (
+        "daemon.json",
+        {"engine": replace(THEIRS, words=("/usr/bin/dockerd", "--registry-mirror=https://a"))},
+        MIRRORS,
+    ),
+    "a daemon that reads another file": (
+        "daemon.json",
+        {"engine": replace(THEIRS, words=("/usr/bin/dockerd", "--config-file", "/etc/other.json"))},
+        MIRRORS,
+    ),
+    "a mirror without TLS for containerd's store": (
+        "registry mirror",
+        {"engine": replace(THEIRS, server=Server("29.1.0", containerd_store=True))},
+        {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
+    ),
+    "the same, before the daemon runs": (
+        "registry mirror",
+        {"engine": Engine(daemon_json='{"features": {"containerd-snapshotter": true}}')},
+        {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
+    ),
+    "a data folder that is a link": ("data folder", {"folders": Folders({"/srv/ojai": "a link to /mnt/big"})}, {}),
+    "a data disk that is not mounted": ("data disk", {"folders": Folders(not_mounted=("/srv",))}, {}),
     "another program on the port": ("port", {"ports": (PortHolder(8000, "process", "nc", 7, "nc", now=True),)}, {}),
     "another unit on the port at the next boot": (
         "port",

@@ -10,13 +10,17 @@ from pyinfra.api import FactBase
 from ojai.facts.report import (
     apt,
     dropins,
+    engine,
     environment,
+    folders,
     gpu,
     ports,
     space,
 )
 from ojai.facts.report.apt import AptReport
+from ojai.facts.report.engine import Engine
 from ojai.facts.report.environment import EnvironmentFiles
+from ojai.facts.report.folders import Folders
 from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
@@ -25,7 +29,9 @@ from ojai.facts.report.space import Space
 _SECTIONS = (
     apt,
     dropins,
+    engine,
     environment,
+    folders,
     gpu,
     ports,
     space,
@@ -78,8 +84,6 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*
 for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
   say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
 done
-dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
-  sed -n 's/^installed\t/docker\t/p'
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 """
 
@@ -120,8 +124,6 @@ class Report:
     firmware: dict[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    #: installed engine packages that exclude each other: docker.io, docker-ce
-    docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
     gpu: Gpu = field(default_factory=Gpu)
@@ -132,6 +134,8 @@ class Report:
     shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     environment: EnvironmentFiles = field(default_factory=EnvironmentFiles)
     apt: AptReport = field(default_factory=AptReport)
+    engine: Engine = field(default_factory=Engine)
+    folders: Folders = field(default_factory=Folders)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -184,7 +188,6 @@ def parse(lines: list[str]) -> Report | None:
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
-        docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
         gpu=gpu.read(every),
         space=space.read(every),
@@ -192,6 +195,8 @@ def parse(lines: list[str]) -> Report | None:
         shared_dropins=dropins.read(every),
         environment=environment.read(every),
         apt=apt.read(every),
+        engine=engine.read(every),
+        folders=folders.read(every),
     )
 
 
@@ -204,6 +209,7 @@ class HostReport(FactBase[Report | None]):
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if they are complete
+    + data_folders: folders that a service mounts
     + service_ports: ports whose holders are named
     + units: units of ours, of which drop-ins that change others too are named
     """
@@ -216,6 +222,7 @@ class HostReport(FactBase[Report | None]):
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
+        data_folders: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
         units: tuple[str, ...] = (),
     ) -> str:
@@ -227,6 +234,7 @@ class HostReport(FactBase[Report | None]):
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
+            "%FOLDERS%": data_folders,
             "%UNITS%": units,
             **ports.words(service_ports),
         }
