@@ -36,7 +36,7 @@ def provision(host: Host) -> bool:
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
     power.apply(settings=settings)  # with `headless`: awake, and without a desktop
     kernel.apply(settings=settings)  # the OEM kernel, booted
-    preflight.recheck_memory(settings=settings)  # where the GPU's memory could not be read before
+    preflight.recheck(settings=settings)  # the GPU, once that kernel runs
     groups.apply(settings=settings)  # video, render, their members
     sysctl.apply(settings=settings)  # vm.overcommit_memory=1
     rocm.apply(settings=settings)  # AMD's apt source and packages

@@ -3,20 +3,24 @@
 from functools import partial
 
 from pyinfra import host, logger, state
-from pyinfra.api.exceptions import DeployError
 
 from ojai.connection import lock, privileges, refused_by_sudo
+from ojai.connection.alone import refuse_host
 from ojai.connection.lock import RUNNING
-from ojai.connection.recap import note_refusal
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import power
-from ojai.preflight.host import fact_arguments, failed_checks, newer
+from ojai.preflight import FailedCheck, power
+from ojai.preflight.docker import remarks
+from ojai.preflight.host import fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
 
-#: Hosts whose GPU memory could not be read yet.
-_UNSURE: set[str] = set()
+_NO_ANSWER = (
+    "preflight: login: found no answer; expected the host's report. What to do: see that the host is reachable and "
+    "that sudo works for this account (`ssh HOST sudo id` prints a line). A startup file of its shell, such as "
+    "~/.bashrc, that ends the shell or starts another program must do so in a terminal only; its first line: "
+    "`case $- in *i*) ;; *) return ;; esac`."
+)
 
 
 def passes(*, settings: HostSettings) -> bool:
@@ -36,7 +40,7 @@ def passes(*, settings: HostSettings) -> bool:
         return False
     report = host.get_fact(HostReport, **fact_arguments(settings))
     if report is None:
-        return _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
+        return _refuse(_NO_ANSWER)
     found = failed_checks(settings, report)
     if found:
         return _refuse("\n".join(f"preflight: {failed}" for failed in found))
@@ -46,10 +50,11 @@ def passes(*, settings: HostSettings) -> bool:
     for service in settings.resolved:
         for warning in service.warnings:
             logger.warning(f"{host.print_prefix}{service.name}: {warning}")
+    for remark in remarks(settings, report):
+        logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)
     if not results and settings.services:
         logger.info(f"{host.print_prefix}the GPU driver is not loaded yet: its memory is checked after the reboot")
-        _UNSURE.add(host.name)
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
     return True
@@ -59,20 +64,26 @@ def can_read_ledger() -> bool:
     """Whether the host is free, and ojai's notes on it can be read: all that removal and rollback ask."""
     if not _reserved():
         return False
-    report = host.get_fact(HostReport) or Report()
+    report = host.get_fact(HostReport)
+    if report is None:
+        return _refuse(_NO_ANSWER)
     _say_running(report)
     found = list(newer(report))
     return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
 
 
-def recheck_memory(*, settings: HostSettings) -> None:
-    """For a host whose GPU memory was not known before: refuse what does not fit, now that the driver is up."""
-    if host.name in _UNSURE:
-        preflight_operations.recheck(
-            name="Recheck GPU memory after the reboot",
-            fact_arguments=fact_arguments(settings),
-            check=partial(failed_checks, settings),
-        )
+def recheck(*, settings: HostSettings) -> None:
+    """Refuse what does not fit once the kernel role is through: now the driver must be up, and every limit in force."""
+    preflight_operations.recheck(
+        name="Recheck the GPU after the kernel",
+        fact_arguments=fact_arguments(settings),
+        check=partial(_not_fit, settings),
+    )
+
+
+def _not_fit(settings: HostSettings, report: Report) -> list[FailedCheck]:
+    # While pyinfra looks, the reboot is still to come.
+    return failed_after_boot(settings, report) if state.is_executing else failed_checks(settings, report)
 
 
 def _reserved() -> bool:
@@ -102,14 +113,5 @@ def _say_running(report: Report) -> None:
 
 
 def _refuse(text: str) -> bool:
-    note_refusal(host, text)
-    lock.release(host)
-    # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are printed.
-    refused = state.inventory.get_host(host.name)  # `host` is whichever is current
-    state.failed_hosts.add(refused)
-    state.active_hosts.discard(refused)
-    if not state.active_hosts:
-        raise DeployError("\n".join(f"{host.name}: {line}" for line in text.splitlines()))
-    for line in text.splitlines():
-        logger.error(f"{host.print_prefix}{line}")
+    refuse_host(state, state.inventory.get_host(host.name), text)  # `host` is whichever is current
     return False

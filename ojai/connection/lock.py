@@ -21,6 +21,7 @@ import gevent
 from pyinfra import logger
 from pyinfra.api import Host, QuoteString, State, StringCommand
 
+from ojai.connection.answers import marked
 from ojai.pyinfra_internals import (
     BaseStateCallback,
     LocalConnector,
@@ -178,7 +179,7 @@ def take(host: Host, arguments: Mapping[str, Any]) -> Taken:
         hold.close()
         if answer == "held":
             return Taken(busy=read(record) or _UNKNOWN)
-        raise LockError(" ".join(before.split()) or "no answer")
+        raise LockError("; ".join(filter(None, map(str.strip, marked(before.splitlines())))) or "no answer")
     _HOLDS[host.name] = hold
     hold.beats = gevent.spawn(_beat, host, hold, given)
     host.state.add_callback_handler(_AT_THE_END)

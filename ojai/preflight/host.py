@@ -10,7 +10,7 @@ from typing import Any
 from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.paths import SCHEMA
-from ojai.preflight import FailedCheck, docker, gpu, memory, packages, ports, space, units
+from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, packages, ports, space, units
 from ojai.settings import HostSettings
 
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
@@ -18,7 +18,17 @@ CLOCK_TOLERANCE = 300
 
 
 #: Asked in this order.
-AREAS = (gpu, packages, docker, units, ports, space, memory)
+AREAS = (
+    gpu,
+    packages,
+    docker,
+    environment,
+    folders,
+    units,
+    ports,
+    space,
+    memory,
+)
 
 
 def fact_arguments(settings: HostSettings) -> dict[str, Any]:
@@ -29,6 +39,7 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "env_files": tuple(service.env_file for service in settings.resolved),
         "images": tuple(service.image for service in settings.resolved),
         "models": tuple(service.model_directory for service in settings.resolved),
+        "data_folders": (settings.data_directory, *settings.cache_directories),
         "units": tuple(service.unit for service in settings.resolved),
         "service_ports": tuple(service.port for service in settings.resolved),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
@@ -47,6 +58,12 @@ def failed_checks(settings: HostSettings, report: Report, now: float | None = No
         *_accounts(report),
         *(fault for area in AREAS for fault in area.failed(settings, report)),
     ]
+
+
+def failed_after_boot(settings: HostSettings, report: Report) -> list[FailedCheck]:
+    """Every reason not to go on after the kernel role: no reboot of the deploy's is to come any more."""
+    found = [*failed_checks(settings, report), *gpu.driver_missing(settings, report)]
+    return [*dict.fromkeys(found), *memory.limit_not_in_force(settings, report)]
 
 
 def newer(report: Report) -> Iterator[FailedCheck]:

@@ -144,7 +144,7 @@ REFUSED = {
     "strix-halo": ("1002:1586", "1002:150e", "set accelerator to gfx1151"),
     "override": ("110000", "110500 (gfx1150)", "HSA_OVERRIDE_GFX_VERSION"),
     "dkms": ("DKMS", "kernel's own amdgpu", "uninstall"),
-    "trees": ("/opt/rocm-7.1.0, /opt/rocm-7.2.0", "one tree", "remove the older"),
+    "trees": ("/opt/rocm-7.1.0, /opt/rocm-7.2.0", "one tree", "remove the others"),
     "sources": ("/etc/apt/sources.list.d/rocm.list", "ojai-rocm.sources", "remove or disable"),
     "aiter": ("VLLM_ROCM_USE_AITER_MHA set in /etc/ojai/vllm-gemma4.env", "absent", "delete its line"),
     "allocator": ("PYTORCH_CUDA_ALLOC_CONF set in /etc/ojai/vllm-gemma4.env", "absent", "delete its line"),

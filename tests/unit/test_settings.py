@@ -262,6 +262,21 @@ def test_gpu_memory_without_a_unit_is_refused_with_what_was_meant() -> None:
     assert "100 bytes is too small for a machine's memory; did you mean 100GiB?" in only
 
 
+@pytest.mark.parametrize(
+    ("number", "meant"),
+    [
+        (26214400, "100GiB (this is a number of pages of 4096 bytes)"),
+        ("27648000", "105GiB (this is a number of pages of 4096 bytes)"),
+        (126976, "124GiB (this is a number of MiB)"),
+        ("64", "64GiB"),
+    ],
+)
+def test_a_number_of_pages_or_of_mib_is_refused_with_an_amount_that_can_be_typed(number: object, meant: str) -> None:
+    (only,) = faults({"memory_regime": "gtt", "gtt_limit": number})
+    assert f"did you mean {meant}?" in only
+    parse("mini", {"memory_regime": "gtt", "gtt_limit": meant.partition(" ")[0]})
+
+
 def test_errors_have_their_path_as_data() -> None:
     with pytest.raises(SettingsError) as caught:
         parse("mini", {"services": [{"text_only": True, "images": 1}, {"name": "b", "port": 1, "allow": ["x", "y"]}]})
