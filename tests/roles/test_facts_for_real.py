@@ -471,6 +471,33 @@ def test_report_passes_over_sources_that_are_switched_off(host, tmp_path):
     assert found == {"half.sources", "on.sources"}
 
 
+def test_report_has_the_drop_ins_of_many_units(host, tmp_path):
+    """Not those of the unit alone, nor of another one."""
+    folders = (
+        "service.d",
+        "vllm-.service.d",
+        "vllm-gemma4-.service.d",
+        "vllm-gemma4.service.d",
+        "vllm-other.service.d",
+    )
+    write(tmp_path, **TREE, **{f"etc/systemd/system/{folder}/a.conf": "[Service]\n" for folder in folders})
+    write(tmp_path, **{"etc/systemd/system/service.d/b.txt": "", "usr/lib/systemd/system/service.d/c.conf": ""})
+    (tmp_path / "opt").mkdir()
+    command = HostReport().command(units=("vllm-gemma4.service", "vllm-gemma4-b.service"))
+    done = host.sh(rooted(command, tmp_path, "/sys/", "/proc/", "/etc/", "/opt/", "/run/", "/usr/"))
+    found = HostReport().process(done.stdout.replace(str(tmp_path), "").splitlines())
+    etc = "/etc/systemd/system"
+    every = (f"{etc}/service.d/a.conf", "/usr/lib/systemd/system/service.d/c.conf")
+    assert found.shared_dropins == {
+        "vllm-gemma4.service": (*every, f"{etc}/vllm-.service.d/a.conf"),
+        "vllm-gemma4-b.service": (
+            *every,
+            f"{etc}/vllm-gemma4-.service.d/a.conf",
+            f"{etc}/vllm-.service.d/a.conf",
+        ),
+    }
+
+
 def test_report_of_trouble(programs, tmp_path):
     host = programs("modinfo", "echo /lib/modules/6.8.0-90-generic/updates/dkms/amdgpu.ko.zst")
     programs(
@@ -507,8 +534,60 @@ def test_report_of_trouble(programs, tmp_path):
     assert [entry.split(":", 1)[0].rpartition("/")[2] for entry in found.apt_sources] == ["rocm.list", "amdgpu.sources"]
     assert found.missing_users == ("no-such-user",)
     assert found.env_names[f"{tmp_path}/a.env"] == ("HF_TOKEN", "VLLM_ROCM_USE_AITER_MHA")
+    assert found.environment.faults == {f"{tmp_path}/a.env": ((3, "blank"),)}
     assert found.firmware == {"linux-firmware": "20251125"}
     assert found.images == ("a:b",)
+
+
+#: A line of an environment file -> what Docker would not read, or not as it is meant.
+ENV_LINES = {
+    "HF_TOKEN=hf_abc": None,
+    "HF_TOKEN=": None,
+    "  # a comment": None,
+    "": None,
+    "  HF_TOKEN=hf_abc\r": None,
+    "\ufeffHF_TOKEN=hf_abc": None,
+    "HF_TOKEN": None,
+    'VLLM_X={"a": "b"}': None,
+    "VLLM_TITLE=Channel #1 of 'ours'": None,
+    "VLLM_API_KEY=a=b==": None,
+    "export HF_TOKEN=hf_abc": "export",
+    "export\tHF_TOKEN=hf_abc": "export",
+    "HF_TOKEN = hf_abc": "blank",
+    "HF_TOKEN hf_abc": "blank",
+    "HF_TOKEN: hf_abc": "blank",
+    "=hf_abc": "nameless",
+    'HF_TOKEN="hf_abc"': "quotes",
+    "VLLM_X='a b' ": "quotes",
+    "VLLM_X=1 # one": "comment",
+    "VLLM_X=1\t#": "comment",
+    "HF_TOKEN=hf_abc #mine": "spaces",
+    "VLLM_API_KEY=abc ": "spaces",
+    "HF_TOKEN=HF_TOKEN=hf_abc": "token",
+    "HUGGING_FACE_HUB_TOKEN=hf_abc'": "token",
+    "é=1\xff": "encoding",
+}
+
+
+@pytest.mark.parametrize("line", ENV_LINES, ids=repr)
+def test_host_report_of_a_line_that_docker_would_not_read(host, tmp_path, line):
+    file = tmp_path / "a.env"
+    file.write_bytes(f"{line}\nOTHER=1\n".encode("latin-1" if "\xff" in line else "utf-8"))
+    command = HostReport().command(env_files=(str(file), str(tmp_path / "none.env")))
+    output = host.sh(command).stdout.splitlines()
+    told = [one for one in output if one.startswith("env_fault")]
+    assert not any("hf_abc" in one for one in told)
+    word = ENV_LINES[line]
+    place = 0 if word == "encoding" else 1
+    assert HostReport().process(output).environment.faults == ({str(file): ((place, word),)} if word else {})
+
+
+def test_host_report_of_an_environment_file_that_is_none(host, tmp_path):
+    (tmp_path / "link").symlink_to("elsewhere")
+    (tmp_path / "folder").mkdir()
+    files = (str(tmp_path / "link"), str(tmp_path / "folder"))
+    found = HostReport().process(host.sh(HostReport().command(env_files=files)).stdout.splitlines())
+    assert found.environment.faults == {files[0]: ((0, "link"),), files[1]: ((0, "kind"),)}
 
 
 @pytest.mark.parametrize(
