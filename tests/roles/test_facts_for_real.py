@@ -539,6 +539,17 @@ def test_report_of_trouble(programs, tmp_path):
     assert found.images == ("a:b",)
 
 
+def test_host_report_of_accounts_that_are_written_in_another_way(programs):
+    """A directory server answers to a name in capitals with the name as it writes it."""
+    host = programs(
+        "getent",
+        r"""case $2 in
+CORP\\ada | jane.doe) printf '%s:x:1:1::/:/bin/sh\n' "$2" ;; Ada) echo ada:x:2:2::/:/bin/sh ;; *) exit 2 ;; esac""",
+    )
+    found = host.get_fact(HostReport, users=("CORP\\ada", "jane.doe", "Ada", "bob"))
+    assert (found.missing_users, found.other_users) == (("bob",), {"Ada": "ada"})
+
+
 #: A line of an environment file -> what Docker would not read, or not as it is meant.
 ENV_LINES = {
     "HF_TOKEN=hf_abc": None,

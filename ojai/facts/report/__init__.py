@@ -55,7 +55,12 @@ done
 grep -sHEi '^[^#]*https?://[^ ]*/(rocm/apt|rocm/core|graphics|amdgpu)/' /etc/apt/sources.list \
   /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources |
   while IFS= read -r line; do say apt_source "$line"; done
-for user in %USERS%; do getent passwd "$user" >/dev/null || say missing_user "$user"; done
+for user in %USERS%; do
+  if found=$(getent passwd "$user"); then
+    # A directory server may take Ada for ada: groups hold the name as it is written.
+    [ "${found%%:*}" = "$user" ] || say other_user "$user ${found%%:*}"
+  else say missing_user "$user"; fi
+done
 for file in %ENV_FILES%; do
   [ -f "$file" ] && sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p' "$file" | while IFS= read -r name; do
     say env_name "$file $name"; done
@@ -104,6 +109,8 @@ class Report:
     #: "file:line" of every active AMD apt source
     apt_sources: tuple[str, ...] = ()
     missing_users: tuple[str, ...] = ()
+    #: account as asked for -> its name, where the host writes it in another way
+    other_users: dict[str, str] = field(default_factory=dict)
     #: environment file -> names of the variables in it; values are never read
     env_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: package -> version
@@ -174,6 +181,7 @@ def parse(lines: list[str]) -> Report | None:
             entry for entry in every.get("apt_source", []) if entry.split(":", 1)[0] not in every.get("apt_off", [])
         ),
         missing_users=tuple(every.get("missing_user", [])),
+        other_users=dict(entry.split(" ", 1) for entry in every.get("other_user", [])),
         env_names=env_names,
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
         images=tuple(every.get("image", [])),
