@@ -214,7 +214,7 @@ def _pytest(entry: Entry, plan: Plan) -> Verdict:
         host.touch(0o600)
         host.write_text(json.dumps([{"name": entry.name, "groups": entry.groups, "data": dict(entry.data)}]))
         # No settings of pytest but these, whatever folder the checks are in, and no conftest.py above ours.
-        argv = [sys.executable, "-m", "pytest", *map(str, plan.files), "-q", "-p", "ojai.checks"]
+        argv = [sys.executable, "-P", "-m", "pytest", *map(str, plan.files), "-q", "-p", "ojai.checks"]
         argv += ["-c", os.devnull, "--rootdir", CHECKS.anchor, "--confcutdir", str(CHECKS.resolve())]
         argv += ["-p", "no:cacheprovider", "--import-mode=importlib", f"--inventory={host}"]
         argv += ["--junitxml", str(report), "-o", "junit_family=xunit2"]
