@@ -3,11 +3,10 @@
 from functools import partial
 
 from pyinfra import host, logger, state
-from pyinfra.api.exceptions import DeployError
 
 from ojai.connection import refused_by_sudo
-from ojai.connection.recap import note_refusal
-from ojai.facts.report import HostReport, Report
+from ojai.connection.alone import refuse_host
+from ojai.facts.report import HostReport
 from ojai.operations import preflight as preflight_operations
 from ojai.preflight.host import fact_arguments, failed_checks, newer
 from ojai.preflight.memory import budgets
@@ -15,6 +14,13 @@ from ojai.settings import HostSettings
 
 #: Hosts whose GPU memory could not be read yet.
 _UNSURE: set[str] = set()
+
+_NO_ANSWER = (
+    "preflight: login: found no answer; expected the host's report. What to do: see that the host is reachable and "
+    "that sudo works for this account (`ssh HOST sudo id` prints a line). A startup file of its shell, such as "
+    "~/.bashrc, that ends the shell or starts another program must do so in a terminal only; its first line: "
+    "`case $- in *i*) ;; *) return ;; esac`."
+)
 
 
 def passes(*, settings: HostSettings) -> bool:
@@ -32,7 +38,7 @@ def passes(*, settings: HostSettings) -> bool:
         )
     report = host.get_fact(HostReport, **fact_arguments(settings))
     if report is None:
-        return _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
+        return _refuse(_NO_ANSWER)
     found = failed_checks(settings, report)
     if found:
         return _refuse("\n".join(f"preflight: {failed}" for failed in found))
@@ -50,7 +56,10 @@ def passes(*, settings: HostSettings) -> bool:
 
 def can_read_ledger() -> bool:
     """Whether ojai's notes on the host can be read: all that removal and rollback ask before they change anything."""
-    found = list(newer(host.get_fact(HostReport) or Report()))
+    report = host.get_fact(HostReport)
+    if report is None:
+        return _refuse(_NO_ANSWER)
+    found = list(newer(report))
     return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
 
 
@@ -65,13 +74,5 @@ def recheck_memory(*, settings: HostSettings) -> None:
 
 
 def _refuse(text: str) -> bool:
-    note_refusal(host, text)
-    # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are printed.
-    refused = state.inventory.get_host(host.name)  # `host` is whichever is current
-    state.failed_hosts.add(refused)
-    state.active_hosts.discard(refused)
-    if not state.active_hosts:
-        raise DeployError("\n".join(f"{host.name}: {line}" for line in text.splitlines()))
-    for line in text.splitlines():
-        logger.error(f"{host.print_prefix}{line}")
+    refuse_host(state, state.inventory.get_host(host.name), text)  # `host` is whichever is current
     return False

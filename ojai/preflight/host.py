@@ -10,7 +10,7 @@ from typing import Any
 from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.paths import SCHEMA
-from ojai.preflight import FailedCheck, docker, gpu, memory, packages, ports, space, units
+from ojai.preflight import FailedCheck, docker, environment, gpu, memory, packages, ports, space, units
 from ojai.settings import HostSettings
 
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
@@ -18,7 +18,16 @@ CLOCK_TOLERANCE = 300
 
 
 #: Asked in this order.
-AREAS = (gpu, packages, docker, units, ports, space, memory)
+AREAS = (
+    gpu,
+    packages,
+    docker,
+    environment,
+    units,
+    ports,
+    space,
+    memory,
+)
 
 
 def fact_arguments(settings: HostSettings) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ojai.profiles.features import OneLine
 from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, refuse_flag_for_number, shown
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
-from ojai.settings.service import ServiceSettings
+from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
 from ojai.settings.types import AbsolutePath, Amount, Fingerprint, KernelParameter, Memory, Package, UnixName, Url
 from ojai.sizes import GIB
 
@@ -181,9 +181,14 @@ class HostSettings(BaseModel):
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
     docker_log_max_size: Annotated[str, Expected("a number and k, m or g")] = Field(
-        "50m", pattern=r"^[1-9]\d*[kmg]$", description="Size at which a container's log is rotated.", examples=["10m"]
+        LOG_MAX_SIZE,
+        pattern=r"^[1-9]\d*[kmg]$",
+        description="Size at which a service's log is rotated.",
+        examples=["10m"],
     )
-    docker_log_max_file: int = Field(5, ge=1, le=100, description="Rotated logs kept for each container.", examples=[3])
+    docker_log_max_file: int = Field(
+        LOG_MAX_FILE, ge=1, le=100, description="Rotated logs kept for each service.", examples=[3]
+    )
 
     data_directory: AbsolutePath = Field(
         "/srv/ojai",
@@ -282,7 +287,13 @@ class HostSettings(BaseModel):
             wrong["gtt_limit"] = "has no use with memory_regime carveout; leave it out, or set memory_regime to gtt"
         if self.removed_data and not self.removed:
             wrong["removed_data"] = "means nothing without `removed: true`"
-        self._resolved, found = resolve_services(dict(enumerate(self.services)), self.accelerator, self.data_directory)
+        self._resolved, found = resolve_services(
+            dict(enumerate(self.services)),
+            accelerator=self.accelerator,
+            data_directory=self.data_directory,
+            log_max_size=self.docker_log_max_size,
+            log_max_file=self.docker_log_max_file,
+        )
         found = [*(FieldError((name,), text, contradiction=True) for name, text in wrong.items()), *found]
         if found:
             raise FieldErrors(*found)
@@ -318,9 +329,12 @@ class HostSettings(BaseModel):
 
 
 def resolve_services(
-    services: Mapping[int, ServiceSettings], accelerator: str, data_directory: str
+    services: Mapping[int, ServiceSettings], **host: Any
 ) -> tuple[tuple[ResolvedService, ...], list[FieldError]]:
-    """The services of a host by their position, resolved; and what is wrong with one of them or with all together."""
+    """The services of a host by their position, resolved; and what is wrong with one of them or with all together.
+
+    ``host``: what they take from the host's settings (:meth:`ServiceSettings.resolve`).
+    """
     resolved: list[ResolvedService] = []
     errors: list[FieldError] = []
     for key in ("name", "port"):
@@ -334,7 +348,7 @@ def resolve_services(
     for index, service in services.items():
         texts: list[str]
         try:
-            found = service.resolve(accelerator=accelerator, data_directory=data_directory)
+            found = service.resolve(**host)
         except ValidationError as error:  # a choice that contradicts one of the profile's
             texts = [str(one) for one in field_errors(error, Features, {})]
         except ValueError as error:

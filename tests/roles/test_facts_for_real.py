@@ -653,7 +653,7 @@ def test_loose_is_what_others_can_change(host, tmp_path):
 
 class Answers(BaseHTTPRequestHandler):
     def do_GET(self):
-        status, body = self.server.answers[self.path]
+        status, body = self.server.answers.get(self.path, (403, "refused"))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -692,6 +692,45 @@ def test_server_endpoint(programs, server, health, models, found):
     # In place of the container's id something that stands in this process's cgroup.
     host = programs("docker", "echo /")
     assert host.get_fact(ServerEndpoint, port=server.server_port, **API) == found
+
+
+@pytest.fixture
+def refusing_proxy():
+    """The environment of a machine with a proxy for everything, which refuses loopback addresses; and who asked it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
+        found.answers = {}
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{found.server_port}"
+        yield dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"), address)
+        found.shutdown()
+        thread.join()
+
+
+def test_server_endpoint_is_not_asked_by_the_machine_s_proxy(programs, server, refusing_proxy, tmp_path):
+    """Set in the environment, with localhost excepted but no address, or in root's .curlrc."""
+    server.answers = {"/health": (200, ""), "/v1/models": (200, MODELS)}
+    programs("ss", listening(server.server_port))
+    host = programs("docker", "echo /")
+    (tmp_path / ".curlrc").write_text(f"proxy = {refusing_proxy['http_proxy']}\n")
+    for settings in (refusing_proxy, {**refusing_proxy, "no_proxy": "localhost,.lan"}, {"CURL_HOME": str(tmp_path)}):
+        host.environment.update({"no_proxy": "", "CURL_HOME": "/nonexistent"} | settings)
+        plain = host.sh(f"curl -s -o /dev/null -w '%{{http_code}}' http://127.0.0.1:{server.server_port}/health")
+        assert plain.stdout == "403", "the proxy is not in force, so this proves nothing"
+        assert host.get_fact(ServerEndpoint, port=server.server_port, **API) == Endpoint(200, ("a/b", "lora"))
+
+
+def test_whoever_asks_the_host_s_own_address_asks_past_a_proxy():
+    root = Path(__file__).resolve().parents[2]
+    asks = [
+        (str(file.relative_to(root)), line.strip())
+        for folder in ("ojai/facts", "ojai/operations", "roles", "tests/host", "examples")
+        for file in (root / folder).rglob("*.py")
+        for line in file.read_text().splitlines()
+        if re.search(r"\bcurl -", line) and "curl --fail" not in line
+    ]
+    assert len(asks) >= 3
+    assert [ask for ask in asks if "curl -q --noproxy '*'" not in ask[1]] == []
 
 
 def listening(port):

@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from ojai.facts.report import apt, dropins, ports
+from ojai.facts.report import (
+    apt,
+    dropins,
+    environment,
+    ports,
+)
 from ojai.facts.report.apt import AptReport
+from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.ports import PortHolder
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
@@ -62,7 +68,6 @@ for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
   sed -n 's/^installed\t/docker\t/p'
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
-:
 """
 
 
@@ -111,6 +116,7 @@ class Report:
     #: unit of ours -> drop-ins that change it and others too
     shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     apt: AptReport = field(default_factory=AptReport)
+    environment: EnvironmentFiles = field(default_factory=EnvironmentFiles)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -172,6 +178,7 @@ def parse(lines: list[str]) -> Report | None:
         ports=ports.read(every),
         shared_dropins=dropins.read(every),
         apt=apt.read(every),
+        environment=environment.read(every),
     )
 
 
@@ -210,7 +217,16 @@ class HostReport(FactBase[Report | None]):
             "%UNITS%": units,
             **ports.words(service_ports),
         }
-        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, apt.SCRIPT, ":\n"))
+        script = "".join(
+            (
+                _SCRIPT,
+                apt.SCRIPT,
+                dropins.SCRIPT,
+                environment.SCRIPT,
+                ports.SCRIPT,
+                ":\n",
+            )
+        )
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
