@@ -8,6 +8,7 @@ from ojai.connection import refused_by_sudo
 from ojai.connection.alone import refuse_host
 from ojai.facts.report import HostReport
 from ojai.operations import preflight as preflight_operations
+from ojai.preflight import packages
 from ojai.preflight.host import fact_arguments, failed_checks, newer
 from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
@@ -42,6 +43,8 @@ def passes(*, settings: HostSettings) -> bool:
     found = failed_checks(settings, report)
     if found:
         return _refuse("\n".join(f"preflight: {failed}" for failed in found))
+    for warning in packages.warnings(settings, report):
+        logger.warning(f"{host.print_prefix}{warning}")
     for service in settings.resolved:
         for warning in service.warnings:
             logger.warning(f"{host.print_prefix}{service.name}: {warning}")

@@ -291,7 +291,7 @@ def _hold_again(names: Sequence[str]) -> Steps:
 #: Whether these packages (``name``, or ``name=version``) are installed.
 _INSTALLED = (
     'installed() { for each in "$@"; do case "$each '
-    "$(dpkg-query -W -f '${db:Status-Status} ${Version}\\n' \"${each%%=*}\" 2>/dev/null | head -n 1)\" in "
+    '$(dpkg-query -W -f \'${db:Status-Status} ${Version}\\n\' "${each%%=*}" 2>/dev/null | head -n 1)" in '
     '*=*" installed ${each#*=}"|*=*" triggers-"*" ${each#*=}") ;; *=*) return 1;; '
     '*" installed "*|*" triggers-"*) ;; *) return 1;; esac; done; }'
 )

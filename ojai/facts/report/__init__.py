@@ -193,6 +193,8 @@ class HostReport(FactBase[Report | None]):
     + models: folders in the Hugging Face cache of models that need no disk space if the host has them
     + service_ports: ports whose holders are named
     + units: units of ours, of which drop-ins that change others too are named
+    + system_packages, rocm_packages, engine_packages: what is to be installed from Ubuntu, AMD, and for Docker
+    + rocm_archive: address of AMD's archive
     """
 
     def command(
@@ -205,6 +207,10 @@ class HostReport(FactBase[Report | None]):
         models: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
         units: tuple[str, ...] = (),
+        system_packages: tuple[str, ...] = (),
+        rocm_packages: tuple[str, ...] = (),
+        engine_packages: tuple[str, ...] = (),
+        rocm_archive: str = "",
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -216,6 +222,7 @@ class HostReport(FactBase[Report | None]):
             "%MODELS%": models,
             "%UNITS%": units,
             **ports.words(service_ports),
+            **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),
         }
         script = "".join(
             (
