@@ -34,7 +34,7 @@ def provision(host: Host) -> bool:
     ledger.apply()  # records what is added, so that it can be removed again
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
     kernel.apply(settings=settings)  # the OEM kernel, booted
-    preflight.recheck_memory(settings=settings)  # where the GPU's memory could not be read before
+    preflight.recheck(settings=settings)  # the GPU, once that kernel runs
     groups.apply(settings=settings)  # video, render, their members
     sysctl.apply(settings=settings)  # vm.overcommit_memory=1
     rocm.apply(settings=settings)  # AMD's apt source and packages

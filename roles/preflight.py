@@ -6,15 +6,13 @@ from pyinfra import host, logger, state
 
 from ojai.connection import refused_by_sudo
 from ojai.connection.alone import refuse_host
-from ojai.facts.report import HostReport
+from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import packages
-from ojai.preflight.host import fact_arguments, failed_checks, newer
+from ojai.preflight import FailedCheck, packages
+from ojai.preflight.docker import remarks
+from ojai.preflight.host import fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
-
-#: Hosts whose GPU memory could not be read yet.
-_UNSURE: set[str] = set()
 
 _NO_ANSWER = (
     "preflight: login: found no answer; expected the host's report. What to do: see that the host is reachable and "
@@ -48,10 +46,11 @@ def passes(*, settings: HostSettings) -> bool:
     for service in settings.resolved:
         for warning in service.warnings:
             logger.warning(f"{host.print_prefix}{service.name}: {warning}")
+    for remark in remarks(settings, report):
+        logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)
     if not results and settings.services:
         logger.info(f"{host.print_prefix}the GPU driver is not loaded yet: its memory is checked after the reboot")
-        _UNSURE.add(host.name)
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
     return True
@@ -66,14 +65,18 @@ def can_read_ledger() -> bool:
     return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
 
 
-def recheck_memory(*, settings: HostSettings) -> None:
-    """For a host whose GPU memory was not known before: refuse what does not fit, now that the driver is up."""
-    if host.name in _UNSURE:
-        preflight_operations.recheck(
-            name="Recheck GPU memory after the reboot",
-            fact_arguments=fact_arguments(settings),
-            check=partial(failed_checks, settings),
-        )
+def recheck(*, settings: HostSettings) -> None:
+    """Refuse what does not fit once the kernel role is through: now the driver must be up, and every limit in force."""
+    preflight_operations.recheck(
+        name="Recheck the GPU after the kernel",
+        fact_arguments=fact_arguments(settings),
+        check=partial(_not_fit, settings),
+    )
+
+
+def _not_fit(settings: HostSettings, report: Report) -> list[FailedCheck]:
+    # While pyinfra looks, the reboot is still to come.
+    return failed_after_boot(settings, report) if state.is_executing else failed_checks(settings, report)
 
 
 def _refuse(text: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ojai.facts.report import Report
 from ojai.facts.report.apt import Source
 from ojai.preflight import FailedCheck
+from ojai.preflight.docker import package_names
 from ojai.settings import HostSettings
 
 #: The only apt source of AMD's on a host that this project manages.
@@ -19,12 +20,6 @@ DOCKER_KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
 #: What a signing key is downloaded and read with.
 TOOLS = ("ca-certificates", "curl", "gpg")
 
-#: The engine's packages by the archive that they come from.
-ENGINE = {
-    "ubuntu": ("docker.io",),
-    "docker": ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"),
-}
-
 #: Package lists older than this (seconds) are read again before anything is installed: they foretell nothing.
 _FORETELLS = 86_400
 
@@ -32,11 +27,6 @@ _FORETELLS = 86_400
 def rocm_packages(settings: HostSettings) -> tuple[str, ...]:
     """AMD's packages."""
     return (*settings.rocm_packages, *(["migraphx"] if settings.rocm_migraphx else []))
-
-
-def engine_packages(settings: HostSettings) -> tuple[str, ...]:
-    """The engine's packages: those of the settings, else those of the chosen archive."""
-    return tuple(settings.docker_packages or ENGINE[settings.docker_source])
 
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
@@ -52,7 +42,7 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
 
 def warnings(settings: HostSettings, report: Report) -> Iterator[str]:
     """Breakage that is not ours, and that is left as it is."""
-    ours = {*report.apt.ours, settings.kernel_package, *TOOLS, *rocm_packages(settings), *engine_packages(settings)}
+    ours = {*report.apt.ours, settings.kernel_package, *TOOLS, *rocm_packages(settings), *package_names(settings)}
     for name, needed in report.apt.unmet.items():
         if name not in ours and not ours.intersection(needed):
             yield f"the package {name} lacks {', '.join(needed)}; it is not ojai's, and is left as it is"
@@ -168,7 +158,9 @@ def _docker_faults(settings: HostSettings, source: Source) -> list[str]:
 
 def _docker_sources(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     foreign = foreign_docker_sources(settings, report)
-    if settings.docker_source != "docker" or not foreign or usable_docker_source(settings, report):
+    if settings.docker_source != "docker" or not report.engine.ours:
+        return
+    if not foreign or usable_docker_source(settings, report):
         return
     todo = "correct that file, or disable it and let ojai write its own"
     yield FailedCheck(
@@ -185,7 +177,7 @@ def _readable(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         f"{file}: {why}" for file, why in report.apt.unreadable.items() if file not in (ROCM_SOURCE, DOCKER_SOURCE)
     ]
     conflict = report.apt.conflict
-    removed = settings.docker_source != "docker" or usable_docker_source(settings, report)
+    removed = settings.docker_source != "docker" or not report.engine.ours or usable_docker_source(settings, report)
     if not broken and conflict and not report.apt.unreadable and not (DOCKER_KEYRING in conflict and removed):
         broken = [conflict]
     if broken:
@@ -210,6 +202,8 @@ def _holds(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     rocm = rocm_packages(settings)
     for name in report.apt.held:
         version = report.apt.installed.get(name)
+        if not report.engine.ours and name in package_names(settings):
+            continue
         if version and (name not in rocm or _of_channel(settings, name, report)):
             continue
         yield FailedCheck(
@@ -241,8 +235,9 @@ def _refusals(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """What apt says to the installation of what is missing, removing nothing."""
     stale = report.apt.lists_age is None or report.apt.lists_age > _FORETELLS
     for what, refusal in report.apt.refusals.items():
-        # Of an engine that is not the inventory's, more is said elsewhere.
-        another = what == "Docker" and report.docker and not set(report.docker) & set(engine_packages(settings))
+        # No package is installed for an engine of the owner's; what containerd excludes is told with the engine.
+        told = report.engine.containerd.package if report.engine.containerd else ""
+        another = what == "Docker" and (not report.engine.ours or refusal.removes == (told,))
         # The deploy completes what it left half done itself.
         own = not report.apt.ours.isdisjoint(report.apt.broken)
         if another or ((stale or own) and not refusal.removes and not (refusal.lacks and not own)):

@@ -8,6 +8,7 @@ reported together.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import PurePosixPath
@@ -24,7 +25,17 @@ from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, 
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
-from ojai.settings.types import AbsolutePath, Amount, Fingerprint, KernelParameter, Memory, Package, UnixName, Url
+from ojai.settings.types import (
+    AbsolutePath,
+    Account,
+    Amount,
+    Fingerprint,
+    KernelParameter,
+    Memory,
+    Package,
+    UnixName,
+    Url,
+)
 from ojai.sizes import GIB
 
 
@@ -101,18 +112,20 @@ class HostSettings(BaseModel):
     )
     kernel_reboot: Literal["if-required", "never"] = Field(
         "if-required",
-        description="Whether the deploy reboots into the kernel; `never` only reports that a reboot is needed.",
+        description="Whether the deploy reboots into the kernel; `never` only reports that a reboot is needed, and "
+        "goes on if the GPU's driver is up without it.",
         examples=["never"],
     )
     kernel_reboot_timeout: int = Field(600, ge=30, le=7200, description="Seconds a reboot may take.", examples=[900])
     firmware_known_bad: tuple[Annotated[str, Field(min_length=4)], ...] = Field(
         ("20251125",),
-        description="Parts of linux-firmware versions that break ROCm; the deploy refuses a host that has one. "
-        "20251125 was recalled by AMD.",
-        examples=[["20251125"]],
+        description="Parts of versions of firmware packages that break ROCm; the deploy refuses a host that has one. "
+        "20251125, an upstream release, was recalled by AMD. Ubuntu 24.04's own package keeps the date 20240318, "
+        "whatever files it has got since: there only a revision such as 0ubuntu2.21 can be named.",
+        examples=[["20251125", "0ubuntu2.21"]],
     )
 
-    gpu_users: tuple[UnixName, ...] = Field(
+    gpu_users: tuple[Account, ...] = Field(
         (), description="Accounts to put into the groups `video` and `render`.", examples=[["ada"]]
     )
 
@@ -130,7 +143,8 @@ class HostSettings(BaseModel):
     )
     gtt_limit: Memory | None = Field(
         None,
-        description="With `gtt`: most memory the GPU may take, never more than the system has.",
+        description="With `gtt`: most memory the GPU may take, never more than the system has. With a unit: a bare "
+        "number of pages or MiB, as ttm.pages_limit and amdgpu.gttsize count, is refused.",
         examples=["100GiB"],
     )
 
@@ -205,7 +219,8 @@ class HostSettings(BaseModel):
 
     image_bytes: Amount = Field(
         40 * GIB,
-        description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet.",
+        description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet: where "
+        "Docker keeps its images (its data root, or with containerd's image store containerd's root).",
         examples=["50GiB"],
     )
 
@@ -381,8 +396,11 @@ def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
 
     Raises :class:`SettingsError` with every error found: the key, the value, what is expected.
     """
+    if inside := re.match(r"@(docker|podman|dockerssh|podmanssh|chroot)/", host):
+        text = f"found {inside[0]}…; expected a machine: its kernel and its GPU are the host's; name the host instead"
+        raise SettingsError(host, [FieldError((), text)])
     ours = {str(key): value for key, value in data.items() if not connection_data.OWN.match(str(key))}
-    errors = list(connection_data.errors(data))
+    errors = list(connection_data.errors(host, data))
     try:
         settings = HostSettings.model_validate(ours)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from test_apt_for_real import AMD, BEFORE, OURS, archives, box, owner  # noqa: F
 
 from ojai.facts.report import HostReport, Report
 from ojai.preflight import FailedCheck, packages
+from ojai.preflight.docker import package_names
 from ojai.settings import parse
 
 DATA = {"kernel_package": "tool-a", "rocm_packages": ["rocminfo"]}
@@ -26,7 +27,7 @@ def look(box, archives, monkeypatch):  # noqa: F811
             HostReport,
             system_packages=(settings.kernel_package, *packages.TOOLS),
             rocm_packages=packages.rocm_packages(settings),
-            engine_packages=packages.engine_packages(settings),
+            engine_packages=tuple(package_names(settings)),
             rocm_archive=f"file:{archives}/{AMD}",
         )
         # The archives of these tests are ours and Ubuntu's; sources are judged in test_apt_sources.py.

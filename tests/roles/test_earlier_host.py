@@ -116,7 +116,10 @@ def test_the_unit_of_today_differs_only_as_the_changelog_says(slot, profile):
     kept = HOST["files"][f"/var/lib/ojai/releases/{slot}/vllm-gemma4.unit"]["text"]
     changed = re.sub(r"^    -v ([^:]+):(\S+)", r"    --mount type=bind,src=\1,dst=\2", kept, flags=re.MULTILINE)
     for line, before in {
-        "    --log-driver=json-file \\\n    --log-opt max-size=50m \\\n    --log-opt max-file=5 \\\n": "    --network=host",
+        "".join(
+            f"    {option} \\\n"
+            for option in ("--log-driver=json-file", "--log-opt max-size=50m", "--log-opt max-file=5")
+        ): "    --network=host",
         "# A data disk that is mounted late, or not at all: wait for it, and do not start without it.\n"
         f"RequiresMountsFor={' '.join(re.findall('src=([^,]+)', changed))}\n": "# A model that cannot load",
     }.items():

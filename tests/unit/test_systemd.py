@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -149,7 +150,7 @@ def test_the_unit_of_a_profile_runs_its_command(name, text, argv):
 @pytest.mark.parametrize(("name", "text", "argv"), units(), ids=lambda value: value if isinstance(value, str) else "")
 def test_the_unit_waits_for_the_disk_of_every_folder_that_is_mounted(name, text, argv):
     (waits,) = re.findall(r"^RequiresMountsFor=(.+)$", text, re.MULTILINE)
-    mounted = [word for before, word in zip(argv, argv[1:], strict=False) if before == "--mount"]
+    mounted = [word for before, word in pairwise(argv) if before == "--mount"]
     assert mounted and waits.split() == [re.fullmatch("type=bind,src=(.+),dst=.+", word)[1] for word in mounted]
 
 

@@ -135,8 +135,8 @@ apt_try() {
   done
   [ -n "$missing" ] || return 0
   set -- $missing
-  if simulated=$(LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends --allow-downgrades install "$@" 2>&1)
-  then return 0; fi
+  if simulated=$(LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends --allow-downgrades \
+    install "$@" 2>&1); then return 0; fi
   case $simulated in
     *'Unable to locate package'*|*'has no installation candidate'*|*'dpkg was interrupted'*) return 0;;
   esac

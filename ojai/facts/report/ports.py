@@ -32,8 +32,9 @@ if [ $# -gt 0 ]; then
   if command -v docker >/dev/null; then
     if containers=$(%DOCKER% ps --all --quiet --no-trunc 2>/dev/null); then
       say docker_answers yes
-      [ -z "$containers" ] || printf '%s\n' "$containers" | xargs %DOCKER% container inspect --format '{{.Id}} {{.Name}} {{.State.Status}} {{or '\
-'.HostConfig.RestartPolicy.Name "no"}} {{.HostConfig.NetworkMode}} {{range .HostConfig.PortBindings}}{{range .}}'\
+      [ -z "$containers" ] ||
+        printf '%s\n' "$containers" | xargs %DOCKER% container inspect --format '{{.Id}} {{.Name}} {{.State.Status}} '\
+'{{or .HostConfig.RestartPolicy.Name "no"}} {{.HostConfig.NetworkMode}} {{range .HostConfig.PortBindings}}{{range .}}'\
 '{{.HostPort}},{{end}}{{end}}- {{json .Args}}' 2>/dev/null |
         while read -r id name status restart network published words; do
           say container "$id ${name#/} $status $restart"
