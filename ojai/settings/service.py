@@ -22,6 +22,11 @@ SYSTEM_UNITS = frozenset(
 )
 
 
+#: How a container's log is rotated unless the host's settings say otherwise.
+LOG_MAX_SIZE = "50m"
+LOG_MAX_FILE = 5
+
+
 class ServiceSettings(ServicePaths, Features):
     """One inference server: a profile, a port, and the choices in which it differs from the profile."""
 
@@ -98,7 +103,15 @@ class ServiceSettings(ServicePaths, Features):
         """The choices alone, without what makes it a service."""
         return Features.model_validate({name: getattr(self, name) for name in Features.model_fields})
 
-    def resolve(self, *, accelerator: str, data_directory: str, profile: Profile | None = None) -> ResolvedService:
+    def resolve(
+        self,
+        *,
+        accelerator: str,
+        data_directory: str,
+        log_max_size: str = LOG_MAX_SIZE,
+        log_max_file: int = LOG_MAX_FILE,
+        profile: Profile | None = None,
+    ) -> ResolvedService:
         """The service with its profile's facts and choices; what cannot work is in its ``refusals``.
 
         ``profile``: in place of the one that it names. Raises ``ProfileError`` or ``ValidationError`` where a choice
@@ -113,6 +126,8 @@ class ServiceSettings(ServicePaths, Features):
             features=profiles.effective(profile, self.features),
             accelerator=accelerator,
             data_directory=data_directory,
+            log_max_size=log_max_size,
+            log_max_file=log_max_file,
             image=(self.image or profile.image) + (f"@{digest}" if digest else ""),
             model=self.model or profile.model,
             model_named=self.model is not None,

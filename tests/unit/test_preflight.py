@@ -12,10 +12,16 @@ import pytest
 import ojai.preflight
 from ojai import accelerators
 from ojai.facts.report import Report
+from ojai.facts.report.apt import AptReport, Refusal, Source
+from ojai.facts.report.engine import Engine, Program, Server, Unit
+from ojai.facts.report.environment import EnvironmentFiles
+from ojai.facts.report.folders import Folders
 from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
 from ojai.paths import SCHEMA
+from ojai.preflight import environment
+from ojai.preflight.docker import remarks
 from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
 from ojai.preflight.packages import ROCM_SOURCE
@@ -26,6 +32,20 @@ from ojai.sizes import GIB
 IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
 #: This machine's clock in these tests, in seconds since 1970.
 NOW = 1_795_000_000
+
+OURS = Source(ROCM_SOURCE, 1, "https://repo.radeon.com/rocm/apt/7.2", "noble", ("main",))
+ROCM_LIST = "/etc/apt/sources.list.d/rocm.list"
+AMDS = "1.0.0.70200-43~24.04"
+KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+DOCKER = Source(
+    "/etc/apt/sources.list.d/docker.list",
+    1,
+    "https://download.docker.com/linux/ubuntu",
+    "noble",
+    ("stable",),
+    ("amd64",),
+    keys=(KEY,),
+)
 
 GOOD = Report(
     user="root",
@@ -43,9 +63,25 @@ GOOD = Report(
     memory_total=62 * GIB,
     swap_total=8 * GIB,
     disks={"/var/lib/docker": (900 * GIB, "/"), "/srv/ojai": (900 * GIB, "/")},
-    apt_sources=(f"{ROCM_SOURCE}:URIs: https://repo.radeon.com/rocm/apt/7.2",),
+    apt=AptReport(sources=(OURS,)),
     firmware={"linux-firmware": "20240318.git3b128b60-0ubuntu2.21"},
 )
+CONTAINERD = Program("/usr/bin/containerd", "/usr/bin/containerd", "containerd.io")
+FOREIGN = Program("/usr/local/bin/docker", "/usr/local/bin/docker")
+PODMAN = Program("/usr/bin/docker", "/usr/bin/docker", "podman-docker")
+CLIENT = Program("/usr/bin/docker", "/usr/bin/docker", "docker-ce-cli")
+#: An engine that ojai did not install, as Docker's own page sets it up.
+THEIRS = Engine(
+    packages={"docker-ce": "5:29.1.0-1~ubuntu.24.04~noble"},
+    docker=CLIENT,
+    client=CLIENT,
+    dockerd=Program("/usr/bin/dockerd", "/usr/bin/dockerd", "docker-ce"),
+    containerd=CONTAINERD,
+    units={"docker.service": Unit("loaded", "active", "enabled")},
+    client_version="Docker version 29.1.0, build 1",
+    server=Server("29.1.0", root="/var/lib/docker"),
+)
+MIRRORS = {"docker_registry_mirrors": ["https://mirror.lan"]}
 #: The same on the kernel that is asked for, with all that its driver makes.
 UP = Gpu(
     drivers={"0000:c5:00.0": "amdgpu"},
@@ -76,7 +112,39 @@ GOOD_ONES = {
     "the guides' box": (GOOD, {}),
     "the larger model": (GOOD, LARGE),
     "before the driver is up": (replace(GOOD, gfx_versions=(), vram_total=None, gtt_total=None), LARGE),
-    "before ROCm": (replace(GOOD, apt_sources=()), {}),
+    "before ROCm": (replace(GOOD, apt=AptReport()), {}),
+    "a tree that ojai installed, before it is replaced": (
+        replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",), apt=AptReport(ours=frozenset({"rocm-core"}))),
+        {"rocm_channel": "7.2.4"},
+    ),
+    "Docker's own source, which will do": (
+        replace(GOOD, apt=AptReport(sources=(OURS, DOCKER))),
+        {"docker_source": "docker"},
+    ),
+    "Docker's own source beside Ubuntu's packages": (
+        replace(GOOD, apt=AptReport(sources=(OURS, replace(DOCKER, keys=())))),
+        {},
+    ),
+    "what old lists say, which are read again": (
+        replace(GOOD, apt=AptReport(refusals={"Docker": Refusal(why=("Unmet",))}, lists_age=90_000)),
+        {},
+    ),
+    "a hold on what will do": (
+        replace(
+            GOOD, apt=AptReport(held=("rocminfo", "docker.io"), installed={"rocminfo": AMDS, "docker.io": "20.10"})
+        ),
+        {},
+    ),
+    "a package of the channel, and one that needs its version": (
+        replace(GOOD, apt=AptReport(installed={"rocminfo": AMDS}, needs={"hip-runtime": (f"rocminfo (= {AMDS})",)})),
+        {},
+    ),
+    "a source of ours that is cut short": (
+        replace(GOOD, apt=AptReport(unreadable={ROCM_SOURCE: "Malformed"}, conflict="Malformed")),
+        {},
+    ),
+    "a mainline kernel": (replace(GOOD, kernel="6.18.4-061804-generic"), {}),
+    "a kernel of Proxmox": (replace(GOOD, kernel="6.17.2-1-pve"), {}),
     "no ROCm module parameter, no version file": (replace(GOOD, amdgpu_module=""), {}),
     "one ROCm tree": (replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",)), {}),
     "a second, discrete GPU": (
@@ -240,6 +308,68 @@ def test_a_good_host_passes(report, data):
     assert failed_checks(settings(**data), report, now=NOW) == []
 
 
+#: Whatever others may have installed: it is used as it is.
+THEIR_ENGINES = {
+    "docker-ce": THEIRS,
+    "docker.io, though docker_source says otherwise": replace(THEIRS, packages={"docker.io": "28.2.2"}),
+    "moby-engine": replace(
+        THEIRS, packages={"moby-engine": "27.1"}, containerd=replace(CONTAINERD, package="moby-containerd")
+    ),
+    "an engine of no package": replace(THEIRS, packages={}, dockerd=Program("/opt/dockerd", "/opt/dockerd")),
+    "one that is down": replace(THEIRS, server=None, units={"docker.service": Unit("loaded", "inactive", "disabled")}),
+    "one that hangs": replace(THEIRS, server=None),
+    "loki as log driver": replace(THEIRS, daemon_json='{"log-driver": "loki", "log-opts": {"loki-url": "x"}}'),
+    "loki's driver on the command line": replace(
+        THEIRS, words=("dockerd", "--log-driver", "loki"), daemon_json='{"log-opts": {"loki-url": "x"}}'
+    ),
+    "a key twice, where nothing is written": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}'),
+    "a link, where nothing is written": replace(THEIRS, daemon_json_unsafe="a link to /home/ada/daemon.json"),
+    "containerd's store": replace(THEIRS, server=Server("29.1.0", containerd_store=True)),
+    "a snap whose daemon is disabled": replace(THEIRS, snap="disabled"),
+}
+
+
+@pytest.mark.parametrize("source", ["docker", "ubuntu"])
+@pytest.mark.parametrize("engine", THEIR_ENGINES.values(), ids=THEIR_ENGINES.keys())
+def test_an_engine_of_the_owner_s_is_used_as_it_is(engine, source):
+    report = replace(GOOD, engine=engine)
+    assert found(report, docker_source=source) == []
+    assert not engine.ours
+    (first, *others) = remarks(settings(docker_source=source), report)
+    assert re.fullmatch(r"Docker: \S.* was installed by others: it is used as it is, and stays at removal\..*", first)
+    down = engine.units["docker.service"].active == "inactive"
+    assert len(others) == (down or engine.server is None)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        Engine(),
+        Engine(containerd=replace(CONTAINERD, package="containerd")),
+        Engine(packages={"docker.io": "28"}, noted=("docker.io",)),
+        Engine(noted=("docker.io",)),
+    ],
+)
+def test_an_engine_that_ojai_installed_or_will_install_is_ours(engine):
+    assert engine.ours
+    assert found(replace(GOOD, engine=engine)) == []
+    assert list(remarks(settings(), replace(GOOD, engine=engine))) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("https://mirror.lan", "{}"),
+        ("http://127.0.0.1:5000", "{}"),
+        ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan:5000"]}'),
+        ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan"]}'),
+    ],
+)
+def test_a_mirror_that_containerd_s_store_takes(url, text):
+    engine = replace(THEIRS, server=Server("29.1.0", containerd_store=True), daemon_json=text)
+    assert found(replace(GOOD, engine=engine), docker_registry_mirrors=[url]) == []
+
+
 BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "notes of a newer ojai": ("notes of ojai on the host", {"schema": SCHEMA + 1}, {}),
     "another release": ("operating system", {"os_version": "22.04", "os_name": "Ubuntu 22.04.5 LTS"}, {}),
@@ -251,6 +381,14 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "32 bits": ("architecture", {"machine": "i686"}, {}),
     "no sudo": ("privilege", {"user": "ada"}, {}),
     "no such user": ("account", {"missing_users": ("bob",)}, {"gpu_users": ["bob"]}),
+    "a user that the host writes in another way": (
+        "account",
+        {"other_users": {"Ada": "ada"}},
+        {"gpu_users": ["Ada"]},
+    ),
+    "a kernel built by hand": ("kernel", {"kernel": "6.18.0-rc4+"}, {}),
+    "a mainline release candidate": ("kernel", {"kernel": "6.18.0-061800rc4-generic"}, {}),
+    "a kernel that names no release": ("kernel", {"kernel": "next-20261126"}, {}),
     "no display device": ("GPU", {"gpus": {}}, {}),
     "NVIDIA": ("GPU", {"gpus": {"0000:01:00.0": "0x10de:0x2684"}}, {}),
     "another APU": ("GPU", {"gpus": {"0000:c5:00.0": "0x1002:0x1586"}}, {}),
@@ -418,10 +556,47 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "two ROCm trees": ("ROCm trees", {"rocm_trees": ("/opt/rocm-7.1.0", "/opt/rocm-7.2.0")}, {}),
     "a source beside ours": (
         "ROCm apt sources",
-        {"apt_sources": (*GOOD.apt_sources, "/etc/apt/sources.list.d/rocm.list:deb https://a/rocm/apt/7.1 noble main")},
+        {"apt": AptReport(sources=(OURS, Source(ROCM_LIST, 1, "https://a/rocm/apt/7.1", "noble", ("main",))))},
         {},
     ),
-    "a source whose name begins as ours": ("ROCm apt sources", {"apt_sources": (f"{ROCM_SOURCE}.old:x",)}, {}),
+    "a source whose name begins as ours": (
+        "ROCm apt sources",
+        {"apt": AptReport(sources=(replace(OURS, file=ROCM_SOURCE.replace(".sources", ".old.sources")),))},
+        {},
+    ),
+    "a tree of another release": ("ROCm trees", {"rocm_trees": ("/opt/rocm-6.4.0",)}, {}),
+    "a folder where the link must be": ("ROCm trees", {"rocm_trees": ("/opt/rocm",)}, {}),
+    "a source of Docker's with another key": (
+        "Docker apt sources",
+        {"apt": AptReport(sources=(OURS, replace(DOCKER, keys=("0" * 40,))))},
+        {"docker_source": "docker"},
+    ),
+    "a hold on a package that is to be installed": ("packages on hold", {"apt": AptReport(held=("docker.io",))}, {}),
+    "a hold on a package of another release": (
+        "packages on hold",
+        {"apt": AptReport(held=("rocminfo",), installed={"rocminfo": AMDS})},
+        {"rocm_channel": "7.2.4"},
+    ),
+    "a package that needs a version of Ubuntu's ROCm": (
+        "packages that need another ROCm",
+        {"apt": AptReport(installed={"rocminfo": "5.7.1-3build1"}, needs={"hipcc": ("rocminfo (>= 5.0)",)})},
+        {},
+    ),
+    "a package that the engine excludes": (
+        "apt",
+        {"apt": AptReport(refusals={"Docker": Refusal(("Packages need to be removed",), ("containerd.io",))})},
+        {},
+    ),
+    "a breakage for which apt refuses everything": (
+        "apt",
+        {"apt": AptReport(refusals={"the system": Refusal(("Unmet dependencies",), (), ("a : Depends: b",))})},
+        {},
+    ),
+    "sources that contradict each other": (
+        "apt sources",
+        {"apt": AptReport(conflict="Conflicting values set for option Signed-By regarding source https://a b: c != d")},
+        {},
+    ),
     "recalled firmware": ("firmware", {"firmware": {"linux-firmware": "20251125.git3b128b60"}}, {}),
     "recalled firmware, Debian's package": ("firmware", {"firmware": {"firmware-amd-graphics": "20251125-1"}}, {}),
     "a drop-in of every service": (
@@ -435,6 +610,10 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "allocator, HIP's name": ("environment file", {"env_names": {ENV: ("PYTORCH_HIP_ALLOC_CONF",)}}, {}),
     "allocator, CUDA's name": ("environment file", {"env_names": {ENV: ("PYTORCH_CUDA_ALLOC_CONF",)}}, {}),
     "development mode": ("environment file", {"env_names": {ENV: ("VLLM_SERVER_DEV_MODE",)}}, {}),
+    **{
+        f"an environment file: {word}": ("environment file", {"environment": EnvironmentFiles({ENV: ((3, word),)})}, {})
+        for word in environment._FAULTS
+    },
     "no room for the image": (
         "disk space",
         {"disks": {"/var/lib/docker": (30 * GIB, "/"), "/srv/ojai": (900 * GIB, "/srv")}},
@@ -464,7 +643,107 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"disks": {"/var/lib/docker": (50 * GIB, "/"), "/srv/ojai": (50 * GIB, "/")}},
         {},
     ),
-    "Docker's own packages where Ubuntu's are expected": ("Docker packages", {"docker": ("docker-ce",)}, {}),
+    "another engine than the one that ojai installed": (
+        "Docker packages",
+        {"engine": Engine(packages={"docker.io": "28"}, noted=("docker.io",))},
+        {"docker_source": "docker"},
+    ),
+    "a snap": ("Docker", {"engine": Engine(snap="enabled")}, {}),
+    "a snap beside an engine": ("Docker", {"engine": replace(THEIRS, snap="installed")}, {}),
+    "podman's docker": (
+        "Docker",
+        {"engine": Engine(docker=PODMAN, client=PODMAN, client_version="podman version 4.9.3")},
+        {},
+    ),
+    "a docker of no package before the real one": ("Docker client", {"engine": replace(THEIRS, docker=FOREIGN)}, {}),
+    "a docker of no package, and no engine yet": ("Docker client", {"engine": Engine(docker=FOREIGN)}, {}),
+    "an engine without a client": ("Docker client", {"engine": replace(THEIRS, docker=None, client=None)}, {}),
+    "an engine that is started by hand": (
+        "Docker",
+        {"engine": replace(THEIRS, units={"docker.service": Unit("not-found", "inactive", "")})},
+        {},
+    ),
+    "an engine that its owner has masked": (
+        "Docker",
+        {"engine": replace(THEIRS, server=None, units={"docker.service": Unit("masked", "inactive", "masked")})},
+        {},
+    ),
+    "an old engine": ("Docker", {"engine": replace(THEIRS, server=Server("19.03.15"))}, {}),
+    "a rootless daemon": (
+        "Docker",
+        {"engine": replace(THEIRS, server=Server("29.1.0", security=("name=rootless",)))},
+        {},
+    ),
+    "a daemon with remapped users": (
+        "Docker",
+        {
+            "engine": replace(
+                THEIRS, server=Server("29.1.0", security=("name=userns",)), daemon_json='{"userns-remap": "default"}'
+            )
+        },
+        {},
+    ),
+    "users that will be remapped": ("daemon.json", {"engine": Engine(daemon_json='{"userns-remap": "default"}')}, {}),
+    "Docker's containerd without an engine": ("containerd", {"engine": Engine(containerd=CONTAINERD)}, {}),
+    "Microsoft's containerd without an engine": (
+        "containerd",
+        {"engine": Engine(containerd=replace(CONTAINERD, package="moby-containerd"))},
+        {"docker_source": "docker"},
+    ),
+    "Ubuntu's containerd, and Docker's engine wanted": (
+        "containerd",
+        {"engine": Engine(containerd=replace(CONTAINERD, package="containerd"))},
+        {"docker_source": "docker"},
+    ),
+    "a comment in daemon.json": ("daemon.json", {"engine": Engine(daemon_json='{"a": 1} // why')}, {}),
+    "a comma too many in daemon.json": ("daemon.json", {"engine": replace(THEIRS, daemon_json='{"a": 1,}')}, {}),
+    "a key that is there twice, one of which would be lost": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}')},
+        MIRRORS,
+    ),
+    "the same, with something of ours to take back": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}', daemon_json_noted=True)},
+        {},
+    ),
+    "a daemon.json that dockerd does not accept": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"x": 1}', daemon_json_rejected="don't match any option: x")},
+        {},
+    ),
+    "options of another log driver, left by an earlier ojai": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"log-driver": "json-file", "log-opts": {"loki-url": "x"}}')},
+        {},
+    ),
+    "a daemon.json that is a link into a home": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json_unsafe="a link to /home/ada/x, where /home/ada belongs to ada")},
+        MIRRORS,
+    ),
+    "mirrors on the daemon's command line": (
+        "daemon.json",
+        {"engine": replace(THEIRS, words=("/usr/bin/dockerd", "--registry-mirror=https://a"))},
+        MIRRORS,
+    ),
+    "a daemon that reads another file": (
+        "daemon.json",
+        {"engine": replace(THEIRS, words=("/usr/bin/dockerd", "--config-file", "/etc/other.json"))},
+        MIRRORS,
+    ),
+    "a mirror without TLS for containerd's store": (
+        "registry mirror",
+        {"engine": replace(THEIRS, server=Server("29.1.0", containerd_store=True))},
+        {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
+    ),
+    "the same, before the daemon runs": (
+        "registry mirror",
+        {"engine": Engine(daemon_json='{"features": {"containerd-snapshotter": true}}')},
+        {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
+    ),
+    "a data folder that is a link": ("data folder", {"folders": Folders({"/srv/ojai": "a link to /mnt/big"})}, {}),
+    "a data disk that is not mounted": ("data disk", {"folders": Folders(not_mounted=("/srv",))}, {}),
     "another program on the port": ("port", {"ports": (PortHolder(8000, "process", "nc", 7, "nc", now=True),)}, {}),
     "another unit on the port at the next boot": (
         "port",

@@ -5,9 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+#: How much of each model is in the Hugging Face cache. A download that was cut off leaves its folder too. A file is in
+#: the snapshot once it is complete; whether an `.incomplete` one is resumed is up to the hub's library.
+_MODELS = r"""
+for folder in %MODELS%; do
+  most=0; whole=
+  for snapshot in "$folder"/snapshots/*; do
+    [ -d "$snapshot" ] || continue
+    size=$(find -L "$snapshot" -type f -printf '%s\n' 2>/dev/null | awk '{sum += $1} END {printf "%.0f", sum}')
+    [ "$size" -le "$most" ] || most=$size
+    if [ -s "$snapshot/model.safetensors.index.json" ]; then
+      lacks=
+      for shard in $(grep -o '"[^"/]*\.safetensors"' "$snapshot/model.safetensors.index.json" | tr -d '"' | sort -u); do
+        [ -s "$snapshot/$shard" ] || lacks=yes
+      done
+      [ -n "$lacks" ] || whole=yes
+    elif [ -s "$snapshot/model.safetensors" ]; then whole=yes
+    fi
+  done
+  [ "$most" = 0 ] || say weights "$folder $most"
+  [ -z "$whole" ] || say model "$folder"
+done
+"""
+
 #: Appended to the report's script. The daemon knows where images go. Where it does not answer, they go under
 #: containerd's root (containerd's image store) or Docker's data root; which one, a new engine decides, so both count.
-SCRIPT = r"""
+SCRIPT = (
+    _MODELS
+    + r"""
 room() {
   place=$1; while [ ! -d "$place" ]; do place=$(dirname "$place"); done
   say room "$1 $(df -P --block-size=1 "$place" 2>/dev/null | awk 'NR==2 {print $4, $6}')"
@@ -41,29 +66,7 @@ dpkg-query -W -f '${db:Status-Status}\t${Package}\n' 'rocm*' 'migraphx*' 2>/dev/
   sed -n 's/^installed\t/rocm_package\t/p'
 :
 """
-
-#: How much of each model is in the Hugging Face cache. A download that was cut off leaves its folder too. A file is in
-#: the snapshot once it is complete; whether an `.incomplete` one is resumed is up to the hub's library.
-MODELS = r"""
-for folder in %MODELS%; do
-  most=0; whole=
-  for snapshot in "$folder"/snapshots/*; do
-    [ -d "$snapshot" ] || continue
-    size=$(find -L "$snapshot" -type f -printf '%s\n' 2>/dev/null | awk '{sum += $1} END {printf "%.0f", sum}')
-    [ "$size" -le "$most" ] || most=$size
-    if [ -s "$snapshot/model.safetensors.index.json" ]; then
-      lacks=
-      for shard in $(grep -o '"[^"/]*\.safetensors"' "$snapshot/model.safetensors.index.json" | tr -d '"' | sort -u); do
-        [ -s "$snapshot/$shard" ] || lacks=yes
-      done
-      [ -n "$lacks" ] || whole=yes
-    elif [ -s "$snapshot/model.safetensors" ]; then whole=yes
-    fi
-  done
-  [ "$most" = 0 ] || say weights "$folder $most"
-  [ -z "$whole" ] || say model "$folder"
-done
-"""
+)
 
 
 @dataclass(frozen=True)
