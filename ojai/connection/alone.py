@@ -52,7 +52,7 @@ def _looked_at_apart(load: Callable[..., None]) -> Callable[..., None]:
                 callback()
             except Exception as error:
                 if host not in state.failed_hosts:
-                    refuse_host(state, host, f"preflight: the look at this host: {_sentence(error)}")
+                    refuse_host(state, host, f"preflight: {_sentence(error)}")
                 elif isinstance(error, PyinfraError):  # pyinfra ends the run: no host is left, or nobody said go on
                     raise
 
@@ -102,8 +102,8 @@ def _sentence(error: Exception) -> str:
     where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
     text = " ".join(str(error).split())
     return (
-        f"found {type(error).__name__}: {text}{where}; expected an answer that can be read. "
-        "What to do: look at what the host answers there; `--debug` shows the traceback."
+        f"the host's answers: found {type(error).__name__}: {text}{where}; expected answers that can be read. "
+        "What to do: see what is asked there, and what the host answers to it; `--debug` shows the traceback."
     )
 
 

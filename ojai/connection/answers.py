@@ -11,7 +11,7 @@ import functools
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
-from typing import IO, Any
+from typing import IO, Any, AnyStr
 
 from pyinfra.api import HiddenValue, QuoteString, StringCommand
 from pyinfra.api.exceptions import ConnectError
@@ -36,12 +36,12 @@ def prelude(given: Iterable[str] = ()) -> str:
     return f"{' && '.join(steps)} &&"
 
 
-def marked(lines: Iterable[str]) -> Iterator[str]:
+def marked(lines: Iterable[AnyStr]) -> Iterator[AnyStr]:
     """The lines after the mark; all of them if there is none, such as those of a sudo that refuses."""
-    held: list[str] = []
+    held: list[AnyStr] = []
     found = False
     for line in lines:
-        if line.strip("\r\n") == MARK:
+        if line.rstrip() in (MARK, MARK.encode()):
             found = True
             held.clear()
         elif found:

@@ -231,7 +231,7 @@ def bootable(flavour: str) -> Steps:
     if lacks.packages:
         # The packages' scripts also make the initramfs and the menu.
         yield from apt.locked(
-            f"{apt.COMMAND} --reinstall install {shlex.join(lacks.packages)} && test -e {image} || "
+            f"{{ {apt.reinstall(lacks.packages)}; }} && test -e {image} || "
             f'{{ echo "{image} is still missing; expected: the file of an installed kernel. What to do: boot another '
             'kernel of the flavour, or install a newer one." >&2; exit 1; }',
             f"reinstalling {' '.join(lacks.packages)}",

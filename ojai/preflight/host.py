@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ojai import accelerators
+from ojai import accelerators, kernels
 from ojai.facts.report import Report
 from ojai.paths import SCHEMA
 from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, packages, ports, space, units
@@ -85,6 +85,16 @@ def _system(report: Report) -> Iterator[FailedCheck]:
             "Ubuntu 24.04",
             "install Ubuntu 24.04; AMD publishes ROCm 7.2 packages and an OEM kernel for that release",
         )
+    try:
+        if report.kernel:
+            kernels.parse(report.kernel)
+    except ValueError:
+        yield FailedCheck(
+            "kernel",
+            f"{report.kernel} running, which is no release",
+            "one of Ubuntu's own, such as 6.17.0-1012-oem",
+            "boot a kernel of Ubuntu's own, and remove this one: GRUB boots the newest",
+        )
     if report.machine != "x86_64":
         yield FailedCheck("architecture", report.machine, "x86_64", "use a machine with an AMD Ryzen processor")
 
@@ -115,4 +125,8 @@ def _accounts(report: Report) -> Iterator[FailedCheck]:
     for user in report.missing_users:
         yield FailedCheck(
             "account", f"no user {user!r}", "every name in gpu_users to exist", "create it, or correct gpu_users"
+        )
+    for user, name in report.other_users.items():
+        yield FailedCheck(
+            "account", f"{name} for {user!r}", "names as the host writes them", f"write {name} in gpu_users"
         )

@@ -83,9 +83,9 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
 def _needs(settings: HostSettings, report: Report) -> Iterator[tuple[str, _Need]]:
     """Folder and what is to come there. A need of two folders counts once where they share a file system."""
     stores = report.space.stores or {"docker": "/var/lib/docker"}
-    todo = ", or ".join(_STORES[store] for store in stores)
+    todo = " and ".join(_STORES[store] for store in stores)
     if len(stores) > 1:
-        todo += ". Docker does not run, so it is not known which of the two it will use"
+        todo += ": while Docker does not run, nobody knows which of them it uses, so both need the room"
     for image in sorted({service.image for service in settings.resolved} - set(report.images)):
         for place in stores.values():
             yield place, _Need(settings.image_bytes, f"image {image}", todo)

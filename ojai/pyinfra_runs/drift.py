@@ -27,7 +27,7 @@ def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None)
     data = dict(entry.data) if folder else {**_CONFIG, **entry.data}
     # Without -y this only looks; the plan names what a run would change.
     done = subprocess.run(
-        [sys.executable, "-m", "pyinfra", "--json", f"{__package__}.given_host.inventory", str(deploy)],
+        [sys.executable, "-P", "-m", "pyinfra", "--json", f"{__package__}.given_host.inventory", str(deploy)],
         cwd=folder or deploy.parent,
         input=json.dumps({"name": entry.name, "groups": entry.groups, "data": data}),
         capture_output=True,

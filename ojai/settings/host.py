@@ -8,6 +8,7 @@ reported together.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import PurePosixPath
@@ -24,7 +25,17 @@ from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, 
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
-from ojai.settings.types import AbsolutePath, Amount, Fingerprint, KernelParameter, Memory, Package, UnixName, Url
+from ojai.settings.types import (
+    AbsolutePath,
+    Account,
+    Amount,
+    Fingerprint,
+    KernelParameter,
+    Memory,
+    Package,
+    UnixName,
+    Url,
+)
 from ojai.sizes import GIB
 
 
@@ -114,7 +125,7 @@ class HostSettings(BaseModel):
         examples=[["20251125", "0ubuntu2.21"]],
     )
 
-    gpu_users: tuple[UnixName, ...] = Field(
+    gpu_users: tuple[Account, ...] = Field(
         (), description="Accounts to put into the groups `video` and `render`.", examples=[["ada"]]
     )
 
@@ -385,8 +396,11 @@ def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
 
     Raises :class:`SettingsError` with every error found: the key, the value, what is expected.
     """
+    if inside := re.match(r"@(docker|podman|dockerssh|podmanssh|chroot)/", host):
+        text = f"found {inside[0]}…; expected a machine: its kernel and its GPU are the host's; name the host instead"
+        raise SettingsError(host, [FieldError((), text)])
     ours = {str(key): value for key, value in data.items() if not connection_data.OWN.match(str(key))}
-    errors = list(connection_data.errors(data))
+    errors = list(connection_data.errors(host, data))
     try:
         settings = HostSettings.model_validate(ours)
     except ValidationError as error:

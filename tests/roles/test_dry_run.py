@@ -251,11 +251,27 @@ def test_a_token_is_trimmed(monkeypatch, token):
     assert vllm.secrets() == {}
 
 
-def test_a_token_that_is_no_word_is_refused():
-    """It would put a second variable into the environment file."""
-    run = pyinfra(HERE / "serving.py", "--dry", HF_TOKEN="hf_SECRET\nVLLM_ROCM_USE_AITER=1")
+def test_the_older_name_of_the_token_is_read_too(monkeypatch):
+    from ojai.roles import vllm
+
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_old")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert vllm.secrets() == {"HF_TOKEN": "hf_old"}
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    assert vllm.secrets() == {"HF_TOKEN": "hf_x"}
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+@pytest.mark.parametrize(
+    "token",
+    ["hf_SECRET\nVLLM_ROCM_USE_AITER=1", '"hf_SECRET"', "'hf_SECRET'", "HF_TOKEN=hf_SECRET", "hf_SECRET # mine"],
+)
+def test_a_token_that_is_none_is_refused(name, token):
+    """It would put a second variable into the environment file, or Docker would hand its quotes to the server."""
+    run = pyinfra(HERE / "serving.py", "--dry", **{"HF_TOKEN": "", name: token})
     assert (run.status, "Traceback" in run.said) == (1, False), run.said
-    assert "HF_TOKEN" in run.said and "hf_SECRET" not in run.said and "AITER" not in run.said
+    assert f"{name} in your environment: found" in run.said
+    assert "hf_SECRET" not in run.said and "AITER" not in run.said
 
 
 @pytest.mark.parametrize(

@@ -502,8 +502,71 @@ def test_report_of_trouble(programs, tmp_path):
         assert names == ["rocm.list", "amdgpu.sources"]
     assert found.missing_users == ("no-such-user",)
     assert found.env_names[f"{tmp_path}/a.env"] == ("HF_TOKEN", "VLLM_ROCM_USE_AITER_MHA")
+    assert found.environment.faults == {f"{tmp_path}/a.env": ((3, "blank"),)}
     assert found.firmware == {"linux-firmware": "20251125"}
     assert found.images == ("a:b",)
+
+
+def test_host_report_of_accounts_that_are_written_in_another_way(programs):
+    """A directory server answers to a name in capitals with the name as it writes it."""
+    host = programs(
+        "getent",
+        r"""case $2 in
+CORP\\ada | jane.doe) printf '%s:x:1:1::/:/bin/sh\n' "$2" ;; Ada) echo ada:x:2:2::/:/bin/sh ;; *) exit 2 ;; esac""",
+    )
+    found = host.get_fact(HostReport, users=("CORP\\ada", "jane.doe", "Ada", "bob"))
+    assert (found.missing_users, found.other_users) == (("bob",), {"Ada": "ada"})
+
+
+#: A line of an environment file -> what Docker would not read, or not as it is meant.
+ENV_LINES = {
+    "HF_TOKEN=hf_abc": None,
+    "HF_TOKEN=": None,
+    "  # a comment": None,
+    "": None,
+    "  HF_TOKEN=hf_abc\r": None,
+    "\ufeffHF_TOKEN=hf_abc": None,
+    "HF_TOKEN": None,
+    'VLLM_X={"a": "b"}': None,
+    "VLLM_TITLE=Channel #1 of 'ours'": None,
+    "VLLM_API_KEY=a=b==": None,
+    "export HF_TOKEN=hf_abc": "export",
+    "export\tHF_TOKEN=hf_abc": "export",
+    "HF_TOKEN = hf_abc": "blank",
+    "HF_TOKEN hf_abc": "blank",
+    "HF_TOKEN: hf_abc": "blank",
+    "=hf_abc": "nameless",
+    'HF_TOKEN="hf_abc"': "quotes",
+    "VLLM_X='a b' ": "quotes",
+    "VLLM_X=1 # one": "comment",
+    "VLLM_X=1\t#": "comment",
+    "HF_TOKEN=hf_abc #mine": "spaces",
+    "VLLM_API_KEY=abc ": "spaces",
+    "HF_TOKEN=HF_TOKEN=hf_abc": "token",
+    "HUGGING_FACE_HUB_TOKEN=hf_abc'": "token",
+    "é=1\xff": "encoding",
+}
+
+
+@pytest.mark.parametrize("line", ENV_LINES, ids=repr)
+def test_host_report_of_a_line_that_docker_would_not_read(host, tmp_path, line):
+    file = tmp_path / "a.env"
+    file.write_bytes(f"{line}\nOTHER=1\n".encode("latin-1" if "\xff" in line else "utf-8"))
+    command = HostReport().command(env_files=(str(file), str(tmp_path / "none.env")))
+    output = host.sh(command).stdout.splitlines()
+    told = [one for one in output if one.startswith("env_fault")]
+    assert not any("hf_abc" in one for one in told)
+    word = ENV_LINES[line]
+    place = 0 if word == "encoding" else 1
+    assert HostReport().process(output).environment.faults == ({str(file): ((place, word),)} if word else {})
+
+
+def test_host_report_of_an_environment_file_that_is_none(host, tmp_path):
+    (tmp_path / "link").symlink_to("elsewhere")
+    (tmp_path / "folder").mkdir()
+    files = (str(tmp_path / "link"), str(tmp_path / "folder"))
+    found = HostReport().process(host.sh(HostReport().command(env_files=files)).stdout.splitlines())
+    assert found.environment.faults == {files[0]: ((0, "link"),), files[1]: ((0, "kind"),)}
 
 
 @pytest.mark.parametrize(

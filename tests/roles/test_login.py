@@ -240,3 +240,23 @@ def test_a_fact_of_ours_is_printed_as_json(repository):
     assert answers == {"@local": {"root": {"gid": 0, "members": []}}}
     report = pyinfra(folder, "@local", "fact", "ojai.facts.report.HostReport")
     assert report[0] == 0 and "Cannot serialize" not in report[2] and '"os_id":' in report[1] + report[2]
+
+
+@sshd.needed
+def test_the_checks_read_through_a_greeting(start, tmp_path, monkeypatch):
+    """`ojai verify` reaches a host by ssh, not by pyinfra; it asks by sudo, which here asks for nothing."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = tmp_path / "checks"
+    own.mkdir()
+    (own / "test_mine.py").write_text(
+        "def test_x(mini):\n    assert mini.text('echo $LC_ALL; umask') == 'C.UTF-8\\n0022'\n"
+        "    assert mini.run('echo no >&2').stderr == 'no\\n'\n"
+    )
+    daemon = start("greets", bashrc=f"{GREETING}umask 077\n")
+    inventory = tmp_path / "one.py"
+    inventory.write_text(f"one = [{('greets', daemon.data)!r}]\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "ojai", "verify", str(inventory), "--only", "mine", "--checks", str(own)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "greets: ok 1 passed" in done.stdout, done.stdout + done.stderr

@@ -14,11 +14,13 @@ from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.facts.report.apt import AptReport, Source
 from ojai.facts.report.engine import Engine, Program, Server, Unit
+from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.folders import Folders
 from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
 from ojai.paths import SCHEMA
+from ojai.preflight import environment
 from ojai.preflight.docker import remarks
 from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
@@ -126,6 +128,8 @@ GOOD_ONES = {
         replace(GOOD, apt=AptReport(unreadable={ROCM_SOURCE: "Malformed"}, conflict="Malformed")),
         {},
     ),
+    "a mainline kernel": (replace(GOOD, kernel="6.18.4-061804-generic"), {}),
+    "a kernel of Proxmox": (replace(GOOD, kernel="6.17.2-1-pve"), {}),
     "no ROCm module parameter, no version file": (replace(GOOD, amdgpu_module=""), {}),
     "one ROCm tree": (replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",)), {}),
     "a second, discrete GPU": (
@@ -362,6 +366,14 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "32 bits": ("architecture", {"machine": "i686"}, {}),
     "no sudo": ("privilege", {"user": "ada"}, {}),
     "no such user": ("account", {"missing_users": ("bob",)}, {"gpu_users": ["bob"]}),
+    "a user that the host writes in another way": (
+        "account",
+        {"other_users": {"Ada": "ada"}},
+        {"gpu_users": ["Ada"]},
+    ),
+    "a kernel built by hand": ("kernel", {"kernel": "6.18.0-rc4+"}, {}),
+    "a mainline release candidate": ("kernel", {"kernel": "6.18.0-061800rc4-generic"}, {}),
+    "a kernel that names no release": ("kernel", {"kernel": "next-20261126"}, {}),
     "no display device": ("GPU", {"gpus": {}}, {}),
     "NVIDIA": ("GPU", {"gpus": {"0000:01:00.0": "0x10de:0x2684"}}, {}),
     "another APU": ("GPU", {"gpus": {"0000:c5:00.0": "0x1002:0x1586"}}, {}),
@@ -562,6 +574,10 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "allocator, HIP's name": ("environment file", {"env_names": {ENV: ("PYTORCH_HIP_ALLOC_CONF",)}}, {}),
     "allocator, CUDA's name": ("environment file", {"env_names": {ENV: ("PYTORCH_CUDA_ALLOC_CONF",)}}, {}),
     "development mode": ("environment file", {"env_names": {ENV: ("VLLM_SERVER_DEV_MODE",)}}, {}),
+    **{
+        f"an environment file: {word}": ("environment file", {"environment": EnvironmentFiles({ENV: ((3, word),)})}, {})
+        for word in environment._FAULTS
+    },
     "no room for the image": (
         "disk space",
         {"disks": {"/var/lib/docker": (30 * GIB, "/"), "/srv/ojai": (900 * GIB, "/srv")}},

@@ -288,6 +288,19 @@ def test_areas_can_be_chosen_and_own_checks_added(hosts, monkeypatch, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("options", [[], ["--only", "mine"], ["--nagios"]], ids=" ".join)
+def test_own_checks_that_cannot_be_imported_are_no_hosts_fault(tmp_path, options):
+    inventory = tmp_path / "closed.py"
+    inventory.write_text(CLOSED)
+    (tmp_path / "test_mine.py").write_text("import nowhere_at_all\n")
+    (tmp_path / "test_two.py").write_text("x = (\n")
+    found = CliRunner().invoke(command, [str(inventory), "--checks", str(tmp_path), *options])
+    assert found.exit_code == (3 if "--nagios" in options else 2), found.output
+    assert "test_mine.py: ModuleNotFoundError: No module named 'nowhere_at_all'" in found.output
+    assert ("test_two.py: SyntaxError: '(' was never closed" in found.output) == ("--only" not in options)
+    assert "NOT CHECKED" not in found.output and "Traceback" not in found.output
+
+
 def test_own_checks_are_given_the_host(tmp_path):
     """With the fixtures of ours, and whatever settings of pytest their folder has."""
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")

@@ -74,7 +74,12 @@ for want in %PLACES%; do
   say disk "$want $(df -P --block-size=1 "$place" | awk 'NR==2 {print $4, $6}')"
 done
 for tree in /opt/rocm /opt/rocm-*; do [ -d "$tree" ] && [ ! -L "$tree" ] && say rocm_tree "$tree"; done
-for user in %USERS%; do getent passwd "$user" >/dev/null || say missing_user "$user"; done
+for user in %USERS%; do
+  if found=$(getent passwd "$user"); then
+    # A directory server may take Ada for ada: groups hold the name as it is written.
+    [ "${found%%:*}" = "$user" ] || say other_user "$user ${found%%:*}"
+  else say missing_user "$user"; fi
+done
 for file in %ENV_FILES%; do
   [ -f "$file" ] && sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p' "$file" | while IFS= read -r name; do
     say env_name "$file $name"; done
@@ -118,6 +123,8 @@ class Report:
     disks: dict[str, tuple[int, str]] = field(default_factory=dict)
     rocm_trees: tuple[str, ...] = ()
     missing_users: tuple[str, ...] = ()
+    #: account as asked for -> its name, where the host writes it in another way
+    other_users: dict[str, str] = field(default_factory=dict)
     #: environment file -> names of the variables in it; values are never read
     env_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: package -> version
@@ -184,6 +191,7 @@ def parse(lines: list[str]) -> Report | None:
         disks=space.rooms(every.get("disk", ()))[0],
         rocm_trees=tuple(every.get("rocm_tree", [])),
         missing_users=tuple(every.get("missing_user", [])),
+        other_users=dict(entry.split(" ", 1) for entry in every.get("other_user", [])),
         env_names=env_names,
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
         images=tuple(every.get("image", [])),
