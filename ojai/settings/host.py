@@ -173,12 +173,13 @@ class HostSettings(BaseModel):
 
     docker_source: Literal["ubuntu", "docker"] = Field(
         "ubuntu",
-        description="`docker.io` from Ubuntu's archive, or Docker's own packages from its own.",
+        description="Where there is no engine: `docker.io` from Ubuntu's archive, or Docker's own packages from its "
+        "own. An engine that ojai did not install is used as it is.",
         examples=["docker"],
     )
     docker_packages: tuple[Package, ...] | None = Field(
         None,
-        description="Packages of the engine. Unset: `docker.io`, or Docker's five.",
+        description="Packages of the engine, where there is none. Unset: `docker.io`, or Docker's five.",
         examples=[["docker.io", "docker-cli"]],
     )
     docker_mirror: Url = Field(
