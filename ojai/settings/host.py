@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -249,6 +250,16 @@ class HostSettings(BaseModel):
         except (TypeError, ValueError) as error:
             kind = str(error).removeprefix("Object of type ").partition(" is not")[0]
             raise complete(f"found a value of type {kind}; expected what JSON has; put a date in quotes") from None
+        return value
+
+    @field_validator("docker_registry_mirrors")
+    @classmethod
+    def _a_mirror_that_docker_takes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # dockerd: "username/password not allowed in URI", "query or fragment at end of the URI".
+        for url in value:
+            parts = urlsplit(url)
+            if "@" in parts.netloc or parts.query or parts.fragment:
+                raise complete("Docker does not start with a mirror that has a user, a query or a fragment")
         return value
 
     @field_validator("sysctl")

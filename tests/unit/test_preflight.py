@@ -345,6 +345,7 @@ def test_an_engine_that_ojai_installed_or_will_install_is_ours(engine):
     ("url", "text"),
     [
         ("https://mirror.lan", "{}"),
+        ("https://mirror.lan/hub", "{}"),
         ("http://127.0.0.1:5000", "{}"),
         ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan:5000"]}'),
         ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan"]}'),
@@ -695,6 +696,11 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "daemon.json",
         {"engine": replace(ENGINE, words=("/usr/bin/dockerd", "--config-file", "/etc/other.json"))},
         MIRRORS,
+    ),
+    "a mirror with a path for an older Docker": (
+        "registry mirror",
+        {"engine": replace(ENGINE, server=Server("24.0.7"))},
+        {"docker_registry_mirrors": ["https://mirror.lan/hub"]},
     ),
     "a mirror without TLS for containerd's store": (
         "registry mirror",
