@@ -7,7 +7,7 @@ from pyinfra import config, host
 from pyinfra.api import Host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, kernel, ledger, preflight, rocm, sysctl, vllm
+from ojai.roles import caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm
 from ojai.settings.inventory import settings_of
 
 
@@ -27,12 +27,14 @@ def provision(host: Host) -> bool:
             sysctl.remove(settings=settings)
             groups.remove(settings=settings)
             kernel.remove(settings=settings)
+            power.remove(settings=settings)
             ledger.remove()  # what the others read, so last
         return False
     if not preflight.passes(settings=settings):  # refuses before anything is changed
         return False
     ledger.apply()  # records what is added, so that it can be removed again
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
+    power.apply(settings=settings)  # with `headless`: awake, and without a desktop
     kernel.apply(settings=settings)  # the OEM kernel, booted
     preflight.recheck(settings=settings)  # the GPU, once that kernel runs
     groups.apply(settings=settings)  # video, render, their members

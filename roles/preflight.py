@@ -4,11 +4,12 @@ from functools import partial
 
 from pyinfra import host, logger, state
 
-from ojai.connection import refused_by_sudo
+from ojai.connection import lock, privileges, refused_by_sudo
 from ojai.connection.alone import refuse_host
+from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck
+from ojai.preflight import FailedCheck, packages, power
 from ojai.preflight.docker import remarks
 from ojai.preflight.host import fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
@@ -35,15 +36,18 @@ def passes(*, settings: HostSettings) -> bool:
         return _refuse(
             f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}."
         )
+    if not _reserved():
+        return False
     report = host.get_fact(HostReport, **fact_arguments(settings))
     if report is None:
         return _refuse(_NO_ANSWER)
     found = failed_checks(settings, report)
     if found:
         return _refuse("\n".join(f"preflight: {failed}" for failed in found))
-    for service in settings.resolved:
-        for warning in service.warnings:
-            logger.warning(f"{host.print_prefix}{service.name}: {warning}")
+    _say_running(report)
+    of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
+    for warning in (*power.warnings(settings, report), *packages.warnings(settings, report), *of_services):
+        logger.warning(f"{host.print_prefix}{warning}")
     for remark in remarks(settings, report):
         logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)
@@ -55,10 +59,13 @@ def passes(*, settings: HostSettings) -> bool:
 
 
 def can_read_ledger() -> bool:
-    """Whether ojai's notes on the host can be read: all that removal and rollback ask before they change anything."""
+    """Whether the host is free, and ojai's notes on it can be read: all that removal and rollback ask."""
+    if not _reserved():
+        return False
     report = host.get_fact(HostReport)
     if report is None:
         return _refuse(_NO_ANSWER)
+    _say_running(report)
     found = list(newer(report))
     return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
 
@@ -75,6 +82,32 @@ def recheck(*, settings: HostSettings) -> None:
 def _not_fit(settings: HostSettings, report: Report) -> list[FailedCheck]:
     # While pyinfra looks, the reboot is still to come.
     return failed_after_boot(settings, report) if state.is_executing else failed_checks(settings, report)
+
+
+def _reserved() -> bool:
+    """Whether no other deploy runs on the host, and none can start before this run ends. A dry run takes no lock."""
+    if lock.only_looks(state):
+        return True
+    try:
+        taken = lock.take(host, privileges(host))
+    except lock.LockError as error:
+        return _refuse(
+            f"preflight: deploy lock: found {error}; expected to take {lock.FILE} with flock, as root. "
+            "What to do: see that /run can be written to and util-linux is installed."
+        )
+    if taken.busy:
+        return _refuse(
+            f"preflight: deploy lock: found another deploy running here: {taken.busy}; expected one at a time. "
+            f"What to do: wait until it ends. A run that died frees the host within {lock.PATIENCE} s."
+        )
+    if taken.died:
+        logger.warning(f"{host.print_prefix}the last deploy here did not end in order: {taken.died}; this one goes on")
+    return True
+
+
+def _say_running(report: Report) -> None:
+    if report.running and lock.only_looks(state):
+        logger.warning(f"{host.print_prefix}{RUNNING}: {report.running}. What is found here may be half changed.")
 
 
 def _refuse(text: str) -> bool:

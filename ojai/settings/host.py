@@ -95,6 +95,13 @@ class HostSettings(BaseModel):
         accelerators.DEFAULT, description="The GPU, by LLVM name.", examples=["gfx1151"]
     )
 
+    headless: bool = Field(
+        False,
+        description="Never sleep, and run no desktop: masks the sleep targets and boots into `multi-user.target`. "
+        "`false` gives back what was there.",
+        examples=[True],
+    )
+
     kernel_package: Package = Field(
         "linux-oem-24.04d",
         description="Kernel metapackage. It has been the 6.17 line since 2026, though AMD's page still says 6.14.",

@@ -18,6 +18,7 @@ from tests.operation_names import NAMES
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "inventories"
 INVENTORIES = sorted(ROOT.glob("inventory/*.py"))
+#: Those that change a bare host whatever it is to be.
 ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "vLLM")
 SENTINEL = "hf_SENTINEL_of_the_tests"
 
@@ -94,6 +95,11 @@ def test_every_inventory_has_a_plan(inventory, lab):
     for role in ROLES:
         changed = {host for name, found in run.plan.items() if name.startswith(f"{role} | ") for host in found}
         assert changed, f"{role} would change nothing on a bare host"
+
+
+def test_sleep_and_the_desktop_are_left_alone_unless_the_host_is_headless():
+    plan = pyinfra(ROOT / "inventory" / "fake.py", "--json").plan
+    assert plan[NAMES["power"]] == ["@fake/mini-02"]
 
 
 def test_the_plan_is_shown_to_a_person():

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
+from ojai.connection.lock import Run
 from ojai.facts.report import (
     apt,
+    deploys,
     dropins,
     engine,
     environment,
     folders,
     gpu,
     ports,
+    power,
     space,
 )
 from ojai.facts.report.apt import AptReport
@@ -23,17 +26,20 @@ from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.folders import Folders
 from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.ports import PortHolder
+from ojai.facts.report.power import PowerReport
 from ojai.facts.report.space import Space
 
 #: Areas that ask for themselves, after the script below.
 _SECTIONS = (
     apt,
+    deploys,
     dropins,
     engine,
     environment,
     folders,
     gpu,
     ports,
+    power,
     space,
 )
 
@@ -137,6 +143,9 @@ class Report:
     space: Space = field(default_factory=Space)
     #: who holds the ports that were asked about, now or after the next boot; ours too
     ports: tuple[PortHolder, ...] = ()
+    #: the run of pyinfra that holds the deploy lock
+    running: Run | None = None
+    power: PowerReport = field(default_factory=PowerReport)
     #: unit of ours -> drop-ins that change it and others too
     shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     environment: EnvironmentFiles = field(default_factory=EnvironmentFiles)
@@ -200,6 +209,8 @@ def parse(lines: list[str]) -> Report | None:
         gpu=gpu.read(every),
         space=space.read(every),
         ports=ports.read(every),
+        running=deploys.read(every),
+        power=power.read(every),
         shared_dropins=dropins.read(every),
         environment=environment.read(every),
         apt=apt.read(every),
@@ -220,6 +231,8 @@ class HostReport(FactBase[Report | None]):
     + data_folders: folders that a service mounts
     + service_ports: ports whose holders are named
     + units: units of ours, of which drop-ins that change others too are named
+    + system_packages, rocm_packages, engine_packages: what is to be installed from Ubuntu, AMD, and for Docker
+    + rocm_archive: address of AMD's archive
     """
 
     def command(
@@ -233,6 +246,10 @@ class HostReport(FactBase[Report | None]):
         data_folders: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
         units: tuple[str, ...] = (),
+        system_packages: tuple[str, ...] = (),
+        rocm_packages: tuple[str, ...] = (),
+        engine_packages: tuple[str, ...] = (),
+        rocm_archive: str = "",
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -245,6 +262,7 @@ class HostReport(FactBase[Report | None]):
             "%FOLDERS%": data_folders,
             "%UNITS%": units,
             **ports.words(service_ports),
+            **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),
         }
         script = "".join([_SCRIPT, *(section.SCRIPT for section in _SECTIONS), ":\n"])
         for mark, values in words.items():
