@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -180,12 +181,13 @@ class HostSettings(BaseModel):
 
     docker_source: Literal["ubuntu", "docker"] = Field(
         "ubuntu",
-        description="`docker.io` from Ubuntu's archive, or Docker's own packages from its own.",
+        description="Where there is no engine: `docker.io` from Ubuntu's archive, or Docker's own packages from its "
+        "own. An engine that ojai did not install is used as it is.",
         examples=["docker"],
     )
     docker_packages: tuple[Package, ...] | None = Field(
         None,
-        description="Packages of the engine. Unset: `docker.io`, or Docker's five.",
+        description="Packages of the engine, where there is none. Unset: `docker.io`, or Docker's five.",
         examples=[["docker.io", "docker-cli"]],
     )
     docker_mirror: Url = Field(
@@ -255,6 +257,16 @@ class HostSettings(BaseModel):
         except (TypeError, ValueError) as error:
             kind = str(error).removeprefix("Object of type ").partition(" is not")[0]
             raise complete(f"found a value of type {kind}; expected what JSON has; put a date in quotes") from None
+        return value
+
+    @field_validator("docker_registry_mirrors")
+    @classmethod
+    def _a_mirror_that_docker_takes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # dockerd: "username/password not allowed in URI", "query or fragment at end of the URI".
+        for url in value:
+            parts = urlsplit(url)
+            if "@" in parts.netloc or parts.query or parts.fragment:
+                raise complete("Docker does not start with a mirror that has a user, a query or a fragment")
         return value
 
     @field_validator("sysctl")
