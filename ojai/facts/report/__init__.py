@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
+from ojai.facts.report import owner
+from ojai.facts.report.owner import Owner
+
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
 _SCRIPT = r"""
@@ -112,6 +115,7 @@ class Report:
     docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
+    owner: Owner = field(default_factory=Owner)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -173,6 +177,7 @@ def parse(lines: list[str]) -> Report | None:
         models=tuple(every.get("model", [])),
         docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
+        owner=owner.read(every),
     )
 
 
@@ -185,6 +190,7 @@ class HostReport(FactBase[Report | None]):
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if the host has them
+    + folders: ``name=path`` of caches that are used where they are
     """
 
     def command(
@@ -195,6 +201,7 @@ class HostReport(FactBase[Report | None]):
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
+        folders: tuple[str, ...] = (),
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -204,8 +211,9 @@ class HostReport(FactBase[Report | None]):
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
+            "%FOLDERS%": folders,
         }
-        script = _SCRIPT
+        script = _SCRIPT + owner.SCRIPT
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
