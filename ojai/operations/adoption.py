@@ -1,9 +1,9 @@
 """Taking over what the owner set up by hand, and giving it back.
 
 A server is recorded under :data:`ojai.paths.ADOPTED` before anything is done to it: a folder for each container and
-each unit, which counts once its file ``about`` is there, with its ``state`` (``kept``, ``stopping``, ``stopped``) in a file of its own.
-Whatever happens between two steps, the next run reads how far it came. The folder is root's alone: what a container was
-made with has the owner's token in it. A secret is never an argument: it goes from file to Docker by standard input.
+each unit, which counts once its file ``about`` is there. ``state`` says how far it came: ``kept``, ``stopping``,
+``stopped``. Whatever happens between two steps, the next run reads it and goes on. The folder is root's alone: what a
+container was made with has the owner's token in it. A secret is never an argument: it goes to Docker by standard input.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ create() {
     # Its name is another image by now, or none. Of two members of one name, Docker takes the last.
     if ! docker image inspect "$image" >/dev/null 2>&1; then
       digest=$(of "$folder" digest)
-      [ -n "$digest" ] || { echo "$1: its image $(of "$folder" image) is gone, and came from no registry" >&2; return 1; }
+      if [ -z "$digest" ]; then echo "$1: its image is gone, and came from no registry: $image" >&2; return 1; fi
       docker pull --quiet "$digest" >&2
       image=$digest
     fi
