@@ -10,7 +10,7 @@ from typing import Any
 from ojai import accelerators
 from ojai.facts.report import HostReport, Report
 from ojai.paths import SCHEMA
-from ojai.preflight import FailedCheck, docker, gpu, memory, owner, packages, space
+from ojai.preflight import FailedCheck, docker, gpu, memory, owner, packages, ports, space, units
 from ojai.settings import HostSettings
 
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
@@ -18,7 +18,7 @@ CLOCK_TOLERANCE = 300
 
 
 #: Asked in this order.
-AREAS = (gpu, packages, docker, owner, space, memory)
+AREAS = (gpu, packages, docker, owner, units, ports, space, memory)
 
 
 def fact_arguments(settings: HostSettings) -> dict[str, Any]:
@@ -30,6 +30,8 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "images": tuple(service.image for service in settings.resolved),
         "models": tuple(service.model_directory for service in settings.resolved),
         "folders": tuple(f"{name}={path}" for name, path in sorted(settings.cache_folders.items())),
+        "units": tuple(service.unit for service in settings.resolved),
+        "service_ports": tuple(service.port for service in settings.resolved),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
     }
 

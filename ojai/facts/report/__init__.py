@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from ojai.facts.report import owner
+from ojai.facts.report import dropins, owner, ports
 from ojai.facts.report.owner import Owner
+from ojai.facts.report.ports import PortHolder
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
@@ -116,6 +117,10 @@ class Report:
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
     owner: Owner = field(default_factory=Owner)
+    #: who holds the ports that were asked about, now or after the next boot; ours too
+    ports: tuple[PortHolder, ...] = ()
+    #: unit of ours -> drop-ins that change it and others too
+    shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -178,6 +183,8 @@ def parse(lines: list[str]) -> Report | None:
         docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
         owner=owner.read(every),
+        ports=ports.read(every),
+        shared_dropins=dropins.read(every),
     )
 
 
@@ -191,6 +198,8 @@ class HostReport(FactBase[Report | None]):
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if the host has them
     + folders: ``name=path`` of caches that are used where they are
+    + service_ports: ports whose holders are named
+    + units: units of ours, of which drop-ins that change others too are named
     """
 
     def command(
@@ -202,6 +211,8 @@ class HostReport(FactBase[Report | None]):
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
         folders: tuple[str, ...] = (),
+        service_ports: tuple[int, ...] = (),
+        units: tuple[str, ...] = (),
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -212,8 +223,10 @@ class HostReport(FactBase[Report | None]):
             "%GPUS%": gpus,
             "%MODELS%": models,
             "%FOLDERS%": folders,
+            "%UNITS%": units,
+            **ports.words(service_ports),
         }
-        script = _SCRIPT + owner.SCRIPT
+        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, owner.SCRIPT, ":\n"))
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
