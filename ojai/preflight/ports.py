@@ -13,7 +13,8 @@ from ojai.settings import HostSettings
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Which ports another program holds. What belongs to a service of ours gives its port up in time."""
     taken = owner.judge(settings, report)[1]
-    named = {one.name for one in (*taken.containers, *taken.units)}  # in the owner's table
+    # They are in the owner's table.
+    named = {*(one.name for one in taken.containers), *(one.name for one in taken.units)}
     for service in settings.resolved:
         for holder in report.ports:
             if holder.port == service.port and not holder.ours and holder.name not in named:
