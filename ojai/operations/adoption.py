@@ -54,8 +54,14 @@ keep_container() {
   folder=$containers/$1
   exists "$1" || return 0
   id=$(field "$1" '{{.Id}}')
-  # What was recorded of one that is stopped is how it was before that.
-  if [ -f "$folder/about" ] && [ "$(of "$folder" id)" = "$id" ] && ! runs "$id"; then return 0; fi
+  if [ -f "$folder/about" ] && [ "$(of "$folder" id)" = "$id" ]; then
+    # What was recorded is how it was before anything was done to it. The owner may have started it again since.
+    if runs "$id"; then
+      put "$folder/about" "$(sed 's/^was=.*/was=running/' "$folder/about")"
+      if [ "$(cat "$folder/state")" = stopped ]; then put "$folder/state" kept; fi
+    fi
+    return 0
+  fi
   text=$(docker container inspect "$id")
   config=$(field "$id" '{{json .Config}}')
   rest=$(field "$id" "$HOST_AND_NETWORKS")
