@@ -7,7 +7,7 @@ from pyinfra import config, host
 from pyinfra.api import Host
 
 from ojai.connection import configure_connection
-from ojai.roles import adoption, caches, docker, groups, kernel, ledger, preflight, rocm, sysctl, vllm
+from ojai.roles import adoption, caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm
 from ojai.settings.inventory import settings_of
 
 
@@ -28,6 +28,7 @@ def provision(host: Host) -> bool:
             sysctl.remove(settings=settings)
             groups.remove(settings=settings)
             kernel.remove(settings=settings)
+            power.remove(settings=settings)
             ledger.remove()  # what the others read, so last; gives back what was the owner's
         return False
     fit = preflight.passes(settings=settings)  # refuses before anything is changed
@@ -37,8 +38,9 @@ def provision(host: Host) -> bool:
     ledger.apply()  # records what is added, so that it can be removed again
     adoption.apply(settings=settings)  # records the owner's server and caches, with `adopt: true`
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
+    power.apply(settings=settings)  # with `headless`: awake, and without a desktop
     kernel.apply(settings=settings)  # the OEM kernel, booted
-    preflight.recheck_memory(settings=settings)  # where the GPU's memory could not be read before
+    preflight.recheck(settings=settings)  # the GPU, once that kernel runs
     groups.apply(settings=settings)  # video, render, their members
     sysctl.apply(settings=settings)  # vm.overcommit_memory=1
     rocm.apply(settings=settings)  # AMD's apt source and packages

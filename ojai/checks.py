@@ -25,6 +25,7 @@ from testinfra.backend.local import LocalBackend  # type: ignore[import-untyped]
 from testinfra.backend.ssh import SshBackend  # type: ignore[import-untyped]
 from testinfra.host import Host  # type: ignore[import-untyped]
 
+from ojai.connection.answers import marked, prelude
 from ojai.connection.likely import likely
 from ojai.engines import ResolvedService
 from ojai.parameters import find_deploy
@@ -118,6 +119,7 @@ class _Backend:
         self.environment: dict[str, str] = {}
 
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
+        command = f"{prelude()} {command}"
         if self.password is None:
             return f"sudo -n /bin/sh -c {shlex.quote(command)}"
         # -k: sudo asks each time; where it does not (NOPASSWD), the command still cannot read the line.
@@ -128,7 +130,8 @@ class _Backend:
         given = b"" if self.password is None else f"{self.password}\n".encode()
         environment = {**os.environ, **self.environment}
         done = subprocess.run(line, shell=True, input=given, env=environment, capture_output=True, check=False)
-        return CommandResult(cast("BaseBackend", self), done.returncode, line.encode(), done.stdout, done.stderr)
+        output = (b"".join(marked(text.splitlines(keepends=True))) for text in (done.stdout, done.stderr))
+        return CommandResult(cast("BaseBackend", self), done.returncode, line.encode(), *output)
 
 
 class _Ssh(_Backend, SshBackend):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from pyinfra.api.exceptions import InventoryError
 
 from ojai import accelerators
 from ojai.settings import SettingsError, parse
-from ojai.sizes import GIB, parse_bytes
+from ojai.sizes import GIB, PAGE_BYTES, parse_bytes
 
 #: Memory of the box: what the BIOS gives to the GPU and what is left to the OS.
 _MEMORY = 126 * GIB
@@ -27,6 +27,7 @@ os_name\tUbuntu 24.04.4 LTS
 pci\t0000:c5:00.0 {gpu}
 mem_info_vram_total\t{carve_out}
 mem_info_gtt_total\t{gtt}
+ttm_pages\t{pages}
 MemTotal\t{memory}
 SwapTotal\t8388608
 CommitLimit\t{commit_limit}
@@ -52,6 +53,8 @@ def fake_host(name: str, data: Mapping[str, Any], gpu_memory: str = "64GiB") -> 
         gpu=f"0x{vendor}:0x{device}",
         carve_out=carve_out,
         gtt=memory * 1024 // 2,
+        # What the deploy would set is in force: nothing of a host that does not exist changes.
+        pages=(settings.gtt_limit or memory * 1024 // 2) // PAGE_BYTES,
         memory=memory,
         commit_limit=memory // 2 + 8388608,
         data_directory=settings.data_directory,

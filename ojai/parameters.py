@@ -27,8 +27,6 @@ class InventoryFile(click.ParamType[str]):
         path = Path(str(value))
         if path.is_dir():
             self.fail(f"{value} is a folder; name a file in it, such as {value}/fleet.py", param, ctx)
-        if path.suffix in (".yaml", ".yml"):
-            self.fail(f"{value} is read by an inventory: name that, {path.with_suffix('.py')}", param, ctx)
         if path.suffix == ".py" and not path.is_file():
             near = nearest(path.name, [found.name for found in path.parent.glob("*.py")])
             hint = f"; did you mean {path.with_name(near)}?" if near else ""
@@ -67,12 +65,11 @@ def resolved(inventory: str, limit: tuple[str, ...]) -> tuple[str, list[Entry]]:
 
     Raises ``click.UsageError`` when pyinfra cannot read it.
     """
-    if Path(inventory).is_file():
-        inventory = str(Path(inventory).resolve())
     try:
-        return inventory, read(inventory, limit)
+        entries = read(inventory, limit)
     except InventoryUnreadableError as error:
         raise click.UsageError(str(error)) from None
+    return str(Path(inventory).resolve()) if Path(inventory).is_file() else inventory, entries
 
 
 def find_deploy(inventory: str) -> Path:

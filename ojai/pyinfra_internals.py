@@ -12,16 +12,25 @@ from typing import Any
 from pyinfra.api import Config, State
 
 try:
-    from paramiko import SSHException, Transport
+    from paramiko import SFTPError, SSHException, Transport
+    from pyinfra.api import operations
     from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, all_global_arguments, pop_global_arguments
     from pyinfra.api.command import PyinfraCommand
     from pyinfra.api.state import BaseStateCallback, StateStage
+    from pyinfra.api.util import get_file_io
     from pyinfra.connectors import ssh_util, util
     from pyinfra.connectors.fake import FakeConnector
     from pyinfra.connectors.local import LocalConnector
     from pyinfra.connectors.ssh import SSHConnector
-    from pyinfra.connectors.util import CommandOutput, clear_askpass_cache, remove_any_sudo_askpass_file
-    from pyinfra.context import ctx_config, ctx_state
+    from pyinfra.connectors.sshuserclient import client as ssh_client
+    from pyinfra.connectors.util import (
+        CommandOutput,
+        clear_askpass_cache,
+        extract_control_arguments,
+        make_unix_command_for_host,
+        remove_any_sudo_askpass_file,
+    )
+    from pyinfra.context import ctx_config, ctx_host, ctx_state
 except ImportError as error:  # pragma: no cover
     raise ImportError(f"ojai needs pyinfra 3.10: {error}. What to do: install the release that ojai names.") from error
 
@@ -32,6 +41,7 @@ __all__ = [
     "FakeConnector",
     "LocalConnector",
     "PyinfraCommand",
+    "SFTPError",
     "SSHConnector",
     "SSHException",
     "StateStage",
@@ -39,13 +49,21 @@ __all__ = [
     "all_global_arguments",
     "clear_askpass_cache",
     "cli_module",
+    "cli_prints",
+    "cli_util",
     "ctx_config",
+    "ctx_host",
     "ctx_state",
+    "extract_control_arguments",
+    "get_file_io",
     "inventory_groups",
     "make_inventory",
+    "make_unix_command_for_host",
+    "operations",
     "parse_cli_arg",
     "pop_global_arguments",
     "remove_any_sudo_askpass_file",
+    "ssh_client",
     "ssh_util",
     "util",
 ]
@@ -73,3 +91,13 @@ def parse_cli_arg(arg: str) -> Any:
 def cli_module() -> Any:
     """The module of its command line, which asks for passwords."""
     return importlib.import_module("pyinfra_cli.cli")
+
+
+def cli_util() -> Any:
+    """The module of its command line that runs a deploy file for each host."""
+    return importlib.import_module("pyinfra_cli.util")
+
+
+def cli_prints() -> Any:
+    """The module of its command line that prints what facts found."""
+    return importlib.import_module("pyinfra_cli.prints")

@@ -25,6 +25,9 @@ GB = 10**9
 #: Size of a memory page on x86-64 in bytes; `ttm.pages_limit` counts these.
 PAGE_BYTES = 4096
 
+#: Up to here a bare number is taken for GiB: no machine of this kind has more, and fewer MiB are not worth setting.
+_MOST_GIB = 1024
+
 _UNITS = {
     "": 1,
     "B": 1,
@@ -77,10 +80,19 @@ def parse_memory(text: str | int) -> int:
     if amount == 0:
         raise ValueError("found 0 bytes; expected an amount above zero")
     if amount < GIB:
-        count = str(text).strip()
-        meant = f"; did you mean {count}GiB?" if count.isdigit() else "; expected 1 GiB or more"
+        bare = str(text).strip().isdigit()
+        meant = f"; did you mean {_meant(amount)}?" if bare else "; expected 1 GiB or more"
         raise ValueError(f"{amount} bytes is too small for a machine's memory{meant}")
     return amount
+
+
+def _meant(number: int) -> str:
+    """What a bare number of a machine's memory counts: GiB, MiB (as `amdgpu.gttsize`), or pages (`ttm.pages_limit`)."""
+    if number <= _MOST_GIB:
+        return f"{number}GiB"
+    if number < GIB // PAGE_BYTES:
+        return f"{number // 1024}GiB (this is a number of MiB)"
+    return f"{number * PAGE_BYTES // GIB}GiB (this is a number of pages of {PAGE_BYTES} bytes)"
 
 
 def format_gib(amount: int, digits: int = 1) -> str:

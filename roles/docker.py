@@ -1,58 +1,59 @@
-"""Docker Engine. Owns its packages, apt source and key, and our settings in daemon.json (logs, registry mirrors)."""
+"""Docker Engine. Owns its packages, apt source and key unless the engine is the owner's, and mirrors in daemon.json."""
 
 from typing import Any
 
+from pyinfra import host
 from pyinfra.api.deploy import deploy
 
+from ojai.facts.report import HostReport
+from ojai.facts.report.engine import DAEMON, EngineOwner
 from ojai.operations import apt, docker, files, service
+from ojai.preflight.docker import PACKAGES, package_names
+from ojai.preflight.host import fact_arguments
+from ojai.preflight.packages import DOCKER_KEYRING as KEYRING
+from ojai.preflight.packages import DOCKER_SOURCE as SOURCE
+from ojai.preflight.packages import usable_docker_source
 from ojai.settings import HostSettings
 
-KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
-SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
-DAEMON = "/etc/docker/daemon.json"
-LOG_DRIVER = "json-file"
 #: What the packages leave behind: data of a program that nothing else reads, folders, groups.
 STATE = ["containerd:/var/lib/containerd", "containerd:/etc/cni"]
 FOLDERS = ["/var/lib/docker"]
 GROUPS = ["docker"]
 #: Units that docker.service starts, unless they are masked.
 NEEDED = ["containerd.service", "docker.socket"]
-PACKAGES = {
-    "ubuntu": ["docker.io"],
-    "docker": ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"],
-}
 
 
 def daemon_values(settings: HostSettings) -> dict[str, Any]:
-    """Our part of daemon.json: log rotation, and registry mirrors if there are any."""
-    values: dict[str, Any] = {
-        "log-driver": LOG_DRIVER,
-        "log-opts": {
-            "max-size": settings.docker_log_max_size,
-            "max-file": str(settings.docker_log_max_file),
-        },
-    }
-    if settings.docker_registry_mirrors:
-        values["registry-mirrors"] = list(settings.docker_registry_mirrors)
-    return values
+    """Our part of daemon.json: registry mirrors, if there are any. The rotation of logs is our containers' own."""
+    mirrors = list(settings.docker_registry_mirrors)
+    return {"registry-mirrors": mirrors} if mirrors else {}
 
 
-def package_names(settings: HostSettings) -> list[str]:
-    """The engine's packages: those of the settings, else those of the chosen archive."""
-    return list(settings.docker_packages or PACKAGES[settings.docker_source])
+def needs_source(settings: HostSettings) -> bool:
+    """Whether ojai's own source of Docker's archive is needed: not for an engine of the owner's, nor beside a source of
+    the owner's, because two for one archive can make apt refuse every call."""
+    if settings.docker_source != "docker" or not host.get_fact(EngineOwner).ours:
+        return False
+    report = host.get_fact(HostReport, **fact_arguments(settings))
+    return not (report and usable_docker_source(settings, report))
 
 
 @deploy("Docker")
 def remove_unused_source(*, settings: HostSettings) -> None:
-    """Remove the source of an earlier choice of archive before apt reads it: that archive may not answer."""
-    if settings.docker_source != "docker":
+    """Remove a source that is not needed (any more) before apt reads it: its archive may not answer."""
+    if not needs_source(settings):
         files.absent(name="Remove Docker's own apt source", paths=[SOURCE, KEYRING])
 
 
 @deploy("Docker")
 def apply(*, settings: HostSettings) -> None:
-    """Configure, install and start Docker, and check that it runs with our settings."""
-    if settings.docker_source == "docker":
+    """Configure, install and start Docker, and check that it runs with our settings.
+
+    An engine that is there and that ojai did not install is the owner's: it is only started if it is down, and its
+    packages, sources, keys, holds and units are left alone.
+    """
+    ours = host.get_fact(EngineOwner).ours
+    if needs_source(settings):
         apt.packages(name="Install curl, gpg and CA certificates", names=["ca-certificates", "curl", "gpg"])
         apt.keyring(
             name="Install Docker's signing key",
@@ -70,23 +71,29 @@ def apply(*, settings: HostSettings) -> None:
         )
         apt.lists_updated(name="Update Docker's package lists", inputs=[SOURCE, KEYRING])
     # Before the packages, so that the first start of the daemon reads it. Settings of others in it stay.
-    files.json_merged(name="Configure the Docker daemon", path=DAEMON, values=daemon_values(settings))
-    apt.packages(
-        name="Install Docker Engine", names=package_names(settings), state=STATE, folders=FOLDERS, groups=GROUPS
+    files.json_merged(
+        name="Configure the Docker daemon",
+        path=DAEMON,
+        values=daemon_values(settings),
+        check=docker.CHECK,
+        then=docker.RELOAD,
     )
-    service.unmasked(name="Unmask units that Docker needs", units=NEEDED)
-    service.running(name="Start Docker", unit="docker.service", inputs=[DAEMON])
+    if ours:
+        apt.packages(
+            name="Install Docker Engine", names=package_names(settings), state=STATE, folders=FOLDERS, groups=GROUPS
+        )
+        service.unmasked(name="Unmask units that Docker needs", units=NEEDED)
+    # Never restarted while it works: every container of the host would end.
+    service.running(name="Start Docker", unit="docker.service", restart=False, enable=ours)
     docker.daemon_ready(
-        name="Check that the Docker daemon answers as configured",
-        driver=LOG_DRIVER,
-        mirrors=list(settings.docker_registry_mirrors),
+        name="Check that the Docker daemon answers as configured", mirrors=list(settings.docker_registry_mirrors)
     )
 
 
 @deploy("Docker: removal")
 def remove(*, settings: HostSettings) -> None:
     """Remove our settings in daemon.json, the packages that were installed, source and key."""
-    files.json_unmerged(name="Remove our settings from daemon.json", path=DAEMON)
+    files.json_merged(name="Remove our settings from daemon.json", path=DAEMON, values={}, then=docker.RELOAD)
     apt.packages_removed(
         name="Remove Docker Engine", names=[*package_names(settings), *PACKAGES["ubuntu"], *PACKAGES["docker"]]
     )

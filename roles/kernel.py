@@ -2,14 +2,13 @@
 
 from pyinfra.api.deploy import deploy
 
+from ojai.memory import OPTIONS_FILE
 from ojai.operations import apt, kernel
 from ojai.settings import HostSettings
 from ojai.sizes import PAGE_BYTES
 
 #: In /run, so that a reboot deletes it.
 REBOOT_MARKER = "/run/ojai-reboot-required"
-
-TTM_OPTIONS = "/etc/modprobe.d/ojai-ttm.conf"
 
 
 def pages_of(settings: HostSettings) -> int | None:
@@ -26,7 +25,7 @@ def apply(*, settings: HostSettings) -> None:
     )
     kernel.ttm_limit(
         name="Set the TTM page limit",
-        path=TTM_OPTIONS,
+        path=OPTIONS_FILE,
         pages=pages_of(settings),
         marker=REBOOT_MARKER,
     )
@@ -54,4 +53,4 @@ def apply(*, settings: HostSettings) -> None:
 @deploy("Kernel: removal")
 def remove(*, settings: HostSettings) -> None:
     """Remove the TTM limit. The kernel stays: without the one that runs, the host might have none."""
-    kernel.ttm_limit_removed(name="Remove the TTM page limit", path=TTM_OPTIONS, marker=REBOOT_MARKER)
+    kernel.ttm_limit_removed(name="Remove the TTM page limit", path=OPTIONS_FILE, marker=REBOOT_MARKER)

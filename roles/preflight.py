@@ -3,19 +3,24 @@
 from functools import partial
 
 from pyinfra import host, logger, state
-from pyinfra.api.exceptions import DeployError
 
-from ojai.connection import refused_by_sudo
-from ojai.connection.recap import note_refusal
+from ojai.connection import lock, privileges, refused_by_sudo
+from ojai.connection.alone import refuse_host
+from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import owner
-from ojai.preflight.host import ask, fact_arguments, failed_checks, newer
+from ojai.preflight import FailedCheck, owner, power
+from ojai.preflight.docker import remarks
+from ojai.preflight.host import ask, fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
 
-#: Hosts whose GPU memory could not be read yet.
-_UNSURE: set[str] = set()
+_NO_ANSWER = (
+    "preflight: login: found no answer; expected the host's report. What to do: see that the host is reachable and "
+    "that sudo works for this account (`ssh HOST sudo id` prints a line). A startup file of its shell, such as "
+    "~/.bashrc, that ends the shell or starts another program must do so in a terminal only; its first line: "
+    "`case $- in *i*) ;; *) return ;; esac`."
+)
 
 
 def passes(*, settings: HostSettings) -> HostSettings | None:
@@ -32,9 +37,11 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
             todo = "install sudo there (as root: apt install sudo), or log in as root with `_sudo: False` in the data"
         _refuse(f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}.")
         return None
+    if not _reserved():
+        return None
     asked, (settings, report) = settings, ask(host.get_fact, settings)
     if report is None:
-        _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
+        _refuse(_NO_ANSWER)
         return None
     rows = owner.findings(asked.using(report.owner.adopted), report)
     for line in owner.table(rows) if rows else ():
@@ -43,24 +50,32 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     if found:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None
+    _say_running(report)
+    for text in power.warnings(settings, report):
+        logger.warning(f"{host.print_prefix}{text}")
     for service in settings.resolved:
         for warning in service.warnings:
             logger.warning(f"{host.print_prefix}{service.name}: {warning}")
+    for remark in remarks(settings, report):
+        logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)
     if not results and settings.services:
         logger.info(f"{host.print_prefix}the GPU driver is not loaded yet: its memory is checked after the reboot")
-        _UNSURE.add(host.name)
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
     return settings
 
 
 def can_read_ledger() -> bool:
-    """Whether ojai's notes on the host can be read: all that removal and rollback ask before they change anything."""
-    found = list(newer(host.get_fact(HostReport) or Report()))
-    if found:
-        _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
-    return not found
+    """Whether the host is free, and ojai's notes on it can be read: all that removal and rollback ask."""
+    if not _reserved():
+        return False
+    report = host.get_fact(HostReport)
+    if report is None:
+        return _refuse(_NO_ANSWER)
+    _say_running(report)
+    found = list(newer(report))
+    return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
 
 
 def with_adopted_caches(*, settings: HostSettings) -> HostSettings:
@@ -68,23 +83,46 @@ def with_adopted_caches(*, settings: HostSettings) -> HostSettings:
     return settings.using((host.get_fact(HostReport) or Report()).owner.adopted)
 
 
-def recheck_memory(*, settings: HostSettings) -> None:
-    """For a host whose GPU memory was not known before: refuse what does not fit, now that the driver is up."""
-    if host.name in _UNSURE:
-        preflight_operations.recheck(
-            name="Recheck GPU memory after the reboot",
-            fact_arguments=fact_arguments(settings),
-            check=partial(failed_checks, settings),
+def recheck(*, settings: HostSettings) -> None:
+    """Refuse what does not fit once the kernel role is through: now the driver must be up, and every limit in force."""
+    preflight_operations.recheck(
+        name="Recheck the GPU after the kernel",
+        fact_arguments=fact_arguments(settings),
+        check=partial(_not_fit, settings),
+    )
+
+
+def _not_fit(settings: HostSettings, report: Report) -> list[FailedCheck]:
+    # While pyinfra looks, the reboot is still to come.
+    return failed_after_boot(settings, report) if state.is_executing else failed_checks(settings, report)
+
+
+def _reserved() -> bool:
+    """Whether no other deploy runs on the host, and none can start before this run ends. A dry run takes no lock."""
+    if lock.only_looks(state):
+        return True
+    try:
+        taken = lock.take(host, privileges(host))
+    except lock.LockError as error:
+        return _refuse(
+            f"preflight: deploy lock: found {error}; expected to take {lock.FILE} with flock, as root. "
+            "What to do: see that /run can be written to and util-linux is installed."
         )
+    if taken.busy:
+        return _refuse(
+            f"preflight: deploy lock: found another deploy running here: {taken.busy}; expected one at a time. "
+            f"What to do: wait until it ends. A run that died frees the host within {lock.PATIENCE} s."
+        )
+    if taken.died:
+        logger.warning(f"{host.print_prefix}the last deploy here did not end in order: {taken.died}; this one goes on")
+    return True
 
 
-def _refuse(text: str) -> None:
-    note_refusal(host, text)
-    # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are printed.
-    refused = state.inventory.get_host(host.name)  # `host` is whichever is current
-    state.failed_hosts.add(refused)
-    state.active_hosts.discard(refused)
-    if not state.active_hosts:
-        raise DeployError("\n".join(f"{host.name}: {line}" for line in text.splitlines()))
-    for line in text.splitlines():
-        logger.error(f"{host.print_prefix}{line}")
+def _say_running(report: Report) -> None:
+    if report.running and lock.only_looks(state):
+        logger.warning(f"{host.print_prefix}{RUNNING}: {report.running}. What is found here may be half changed.")
+
+
+def _refuse(text: str) -> bool:
+    refuse_host(state, state.inventory.get_host(host.name), text)  # `host` is whichever is current
+    return False

@@ -1,6 +1,7 @@
 """The inference servers: a systemd unit each, wrapping the guides' canonical ``docker run``."""
 
 import os
+import re
 from functools import partial
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,6 +22,9 @@ ENV_HEADER = """\
 # Yours to edit; the deploy keeps what is here and sees that only root can read it.
 """
 
+#: Where Hugging Face's own library looks for a token, in its order.
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
 
 def render_unit(service: ResolvedService) -> str:
     """The unit file's text. ExecStart is quoted from the argument list, so no argument can become a comment."""
@@ -37,16 +41,20 @@ def render_unit(service: ResolvedService) -> str:
 def secrets() -> dict[str, str]:
     """HF_TOKEN from the controller's environment, if it is set there: never from inventory data or an argument.
 
-    Raises ``DeployError``, without the value, for one that is not a single word: a second line in it would be a second
-    variable in the file.
+    Raises ``DeployError``, without the value, for one that is not a token: Docker would hand quotes to the server, and
+    a second line would be a second variable in the file.
     """
-    token = os.environ.get("HF_TOKEN", "").strip()
-    if token and (token.split() != [token] or not token.isprintable()):
+    name = next((name for name in TOKENS if os.environ.get(name, "").strip()), None)
+    if name is None:
+        return {}
+    token = os.environ[name].strip()
+    if not re.fullmatch(r"[\w.~+/-]+", token, re.ASCII):
+        found = "a line break or blank" if token.split() != [token] else "a quote, an = or another character"
         raise DeployError(
-            "HF_TOKEN in your environment: found white space or control characters in it; expected one word. "
+            f"{name} in your environment: found {found} in it; expected a token, such as hf_ with letters and digits. "
             "What to do: set it again (the value is not shown here)."
         )
-    return {"HF_TOKEN": token} if token else {}
+    return {"HF_TOKEN": token}
 
 
 @deploy("vLLM")

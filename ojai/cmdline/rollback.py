@@ -37,7 +37,7 @@ def command(inventory: str, limit: tuple[str, ...], yes: bool) -> None:
     if not yes:
         names = ", ".join(entry.name for entry in entries)
         click.confirm(f"Roll back {names}? Their services are restarted.", abort=True)
-    argv = [sys.executable, "-m", "pyinfra", "--yes", inventory, str(_DEPLOY)]
+    argv = [sys.executable, "-P", "-m", "pyinfra", "--yes", inventory, str(_DEPLOY)]
     for pattern in limit:
         argv += ["--limit", pattern]
     sys.exit(subprocess.run(argv, check=False).returncode)

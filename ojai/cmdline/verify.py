@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ojai.parameters import InventoryFile, find_deploy, limit_option, resolved, sudo_password
-from ojai.pyinfra_runs.verification import DRIFT, TIMEOUT, Plan, Verdict, areas, merge_junit, verify
+from ojai.pyinfra_runs.verification import DRIFT, TIMEOUT, ChecksError, Plan, Verdict, areas, merge_junit, verify
 from ojai.schema.nearest import nearest
 
 #: What to do about failed checks of an area, beside running the deploy again.
@@ -148,9 +148,12 @@ def command(
     if not console.quiet:
         click.echo(f"Checking {', '.join(hosts)}{f' against {deploy}' if deploy else ''} …", err=True)
     verdicts: list[Verdict] = []
-    for verdict in verify(entries, plan):
-        verdicts.append(verdict)
-        _show(console, verdict, len(hosts) > 1 if failed_only is None else failed_only, name, deploy)
+    try:
+        for verdict in verify(entries, plan):
+            verdicts.append(verdict)
+            _show(console, verdict, len(hosts) > 1 if failed_only is None else failed_only, name, deploy)
+    except ChecksError as error:
+        raise click.UsageError(f"--checks: found files that cannot be imported: {error}") from None
     verdicts.sort(key=lambda verdict: hosts.index(verdict.host))
     if junit:
         junit.write(merge_junit(verdicts))

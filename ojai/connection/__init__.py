@@ -9,25 +9,33 @@ import atexit
 import functools
 import logging
 import socket
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from getpass import getpass
+from pathlib import Path
 from typing import Any
 
 import gevent
+from gevent.select import select
 from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 
+from ojai.connection.alone import keep_hosts_apart
+from ojai.connection.answers import mark_answers
 from ojai.connection.recap import recap
 from ojai.pyinfra_internals import (
     CONNECTOR_ARGUMENT_KEYS,
+    SFTPError,
     SSHConnector,
     SSHException,
     Transport,
     cli_module,
     pop_global_arguments,
+    ssh_client,
     ssh_util,
     util,
 )
@@ -70,8 +78,13 @@ def prepare_run() -> None:
     for module in (util, ssh_util, cli):
         module.getpass = _getpass  # type: ignore[union-attr]
     cli._do_confirm = _confirming(cli._do_confirm)
+    cli.input = _input
     if not hasattr(SSHConnector.connect, "__wrapped__"):
         SSHConnector.connect = _failing_alone(SSHConnector.connect)  # type: ignore[method-assign,assignment]
+        ssh_client.append_hostkey = _in_a_folder(ssh_client.append_hostkey)
+        ssh_client.get_host_keys = _of_files_that_exist(ssh_client.get_host_keys)
+    keep_hosts_apart()
+    mark_answers()
     recap()
 
 
@@ -83,6 +96,13 @@ def _getpass(prompt: str) -> str:
             f"{prompt.strip(': ')}: there is no terminal to ask on. What to do: start the run in one, or give the "
             "password on standard input or in the host's data (_sudo_password, ssh_key_password)."
         ) from None
+
+
+def _input() -> str:
+    """pyinfra's question waits here without holding up what keeps connections and locks alive."""
+    with suppress(OSError, ValueError):  # what has no file descriptor is read at once
+        select([sys.stdin], [], [])
+    return input()
 
 
 def _confirming(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
@@ -113,6 +133,33 @@ def _failing_alone(connect: Callable[[SSHConnector], None]) -> Callable[[SSHConn
     return wrapped
 
 
+def _in_a_folder(append: Callable[..., None]) -> Callable[..., None]:
+    """A new home has no ~/.ssh: make it, as ssh itself does. pyinfra fails there, once the host has answered."""
+
+    @functools.wraps(append)
+    def wrapped(client: Any, hostname: str, key: Any) -> None:
+        file = client._host_keys_filename
+        try:
+            if file is not None:
+                Path(file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            append(client, hostname, key)
+        except OSError as error:
+            raise ConnectError(
+                f"its host key cannot be noted in {file}: {error.strerror}. What to do: set ssh_known_hosts_file to a "
+                "file that this account can write"
+            ) from None
+
+    return wrapped
+
+
+def _of_files_that_exist(load: Callable[[tuple[str, ...]], Any]) -> Callable[[tuple[str, ...]], Any]:
+    @functools.wraps(load)
+    def wrapped(filenames: tuple[str, ...]) -> Any:
+        return load(tuple(file for file in filenames if Path(file).exists()))
+
+    return wrapped
+
+
 def _transport(host: Host) -> Transport | None:
     if not isinstance(host.connector, SSHConnector) or host.connector.client is None:
         return None
@@ -120,13 +167,17 @@ def _transport(host: Host) -> Transport | None:
     return transport
 
 
-def _closed_is_an_ssh_error(method: Callable[..., Any]) -> Callable[..., Any]:
+def _failure_is_an_ssh_error(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return method(*args, **kwargs)
         except EOFError as error:
             raise SSHException("the connection was closed from the other side") from error
+        except NoTerminalError:
+            raise
+        except (PyinfraError, SFTPError) as error:
+            raise SSHException(str(error)) from error
 
     return wrapped
 
@@ -138,15 +189,17 @@ def configure_connection(host: Host) -> None:
     for a host whose network is gone. A connection through a proxy command is no socket.
 
     paramiko raises EOFError when a connection is closed in the middle of a request. pyinfra takes that for an error of
-    its own, and ends the run for all hosts with a traceback; an SSHException fails the one host.
+    its own, and ends the run for all hosts with a traceback; an SSHException fails the one host. So does one for what
+    pyinfra itself raises there, such as a helper for sudo's password that cannot be written.
     """
+    mark_answers()
     recap()
     transport = _transport(host)
     if transport is None:
         return
     for name in ("run_shell_command", "put_file", "get_file"):
         if name not in vars(host.connector):  # once a host, however often it is connected to
-            setattr(host.connector, name, _closed_is_an_ssh_error(getattr(host.connector, name)))
+            setattr(host.connector, name, _failure_is_an_ssh_error(getattr(host.connector, name)))
     if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stop_keepalive(host)
@@ -200,13 +253,17 @@ def _lost(prefix: str, found: str) -> None:
     )
 
 
+def privileges(host: Host) -> dict[str, Any]:
+    """The privileges of this run on the host, as arguments of a command."""
+    arguments, _ = pop_global_arguments(host.state, host, {})
+    return {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
+
+
 def refused_by_sudo(host: Host) -> str | None:
     """Why the host refuses a command with the privileges of this run; None when it works."""
-    arguments, _ = pop_global_arguments(host.state, host, {})
-    given: dict[str, Any] = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
     try:
-        success, output = host.run_shell_command("id -u", **given)
-    except NoTerminalError as error:
+        success, output = host.run_shell_command("id -u", **privileges(host))
+    except (NoTerminalError, OSError, SSHException) as error:
         return str(error)
     if success:
         return None

@@ -106,8 +106,8 @@ class ResolvedService(ServicePaths):
 
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
-    not the profile; ``folders``: the host's caches by name; timeouts are seconds. ``group_ids`` and ``image_key`` are
-    the host's own, filled in by :meth:`on_host`.
+    not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
+    ``log_max_file`` rotate its log. ``group_ids`` and ``image_key`` are the host's own, filled in by :meth:`on_host`.
     """
 
     name: str
@@ -123,6 +123,8 @@ class ResolvedService(ServicePaths):
     folders: Mapping[str, str]
     start_timeout: int
     stop_timeout: int
+    log_max_size: str
+    log_max_file: int
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
     _on_host: dict[object, ResolvedService] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
@@ -18,8 +19,11 @@ class Packages:
     + installed: name -> version of those that are fully installed
     + left: names of those that are neither that nor purged
     + broken: packages, of all, that dpkg left half done
-    + unmet: dependencies of installed packages, of all, that nothing installed provides
-    + held: names of those that are on hold
+    + triggers: packages, of all, whose triggers are left to do
+    + interrupted: whether dpkg left a journal, without whose completion apt does nothing
+    + unmet: package, of all -> its dependencies that nothing installed provides
+    + held: names of those that are on hold, also of those that are not installed
+    + unheld: packages that lost their hold when a run of ours was interrupted
     + altered: name -> its files that are gone or changed (not configuration, nor documentation that was left out)
     + lists_age: seconds since the last complete ``apt-get update``, None without one
     """
@@ -27,8 +31,11 @@ class Packages:
     installed: dict[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
-    unmet: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
+    interrupted: bool = False
+    unmet: dict[str, tuple[str, ...]] = field(default_factory=dict)
     held: tuple[str, ...] = ()
+    unheld: tuple[str, ...] = ()
     altered: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lists_age: int | None = None
 
@@ -40,14 +47,10 @@ ALTERED = (
     "s,^..5......  *\\(/.*\\)$,\\1,p' | grep -v ^/usr/share/"
 )
 
-_PACKAGES = r"""
-dpkg-query -W -f 'package\t${Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
-
-dpkg-query -W -f '${db:Status-Status}\t${Package}\n' |
-  sed -nE '/^(unpacked|half-configured|half-installed|triggers-awaited|triggers-pending)/s/^/broken\t/p'
-
-# Dependencies without their versions, which apt checks when it installs. `apt-get check` knows more, but takes twenty
-# times as long on every run, writes its cache, and says nothing while a list or a source cannot be read.
+#: Prints ``unmet``, a package and what it needs for each dependency that nothing installed provides: without versions,
+#: which apt checks when it installs. `apt-get check` knows more, but takes twenty times as long on every run, writes
+#: its cache, and says nothing while a list or a source cannot be read.
+UNMET = r"""
 dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Provides}\t${Pre-Depends}, ${Depends}\n' | awk -F '\t' '
   function plain(name) { sub(/\(.*/, "", name); sub(/:[a-z0-9]+ *$/, "", name); gsub(/ /, "", name); return name }
   $1 == "installed" || $1 ~ /^triggers-/ {
@@ -63,10 +66,22 @@ dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Provides}\t${Pre-Depends}, 
         alternatives = split(needed[i], one, "|")
         met = alternatives == 0
         for (j = 1; j <= alternatives; j++) if (plain(one[j]) == "" || plain(one[j]) in there) met = 1
-        if (!met) print "unmet\t" plain(one[1])
+        if (!met) print "unmet\t" name "\t" plain(one[1])
       }
     }
   }' | sort -u
+""".strip()
+
+_PACKAGES = r"""
+dpkg-query -W -f 'package\t${Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
+
+dpkg-query -W -f '${db:Status-Status}\t${Package}\n' |
+  sed -nE '/^(unpacked|half-configured|half-installed|triggers-awaited|triggers-pending)/s/^/broken\t/p'
+
+[ -z "$(ls /var/lib/dpkg/updates 2>/dev/null)" ] || printf 'interrupted\tyes\n'
+sed 's/^/unheld\t/' /var/lib/ojai/added/holds 2>/dev/null
+
+%UNMET%
 
 altered() { %ALTERED%; }
 for name in "$@"; do altered "$name" | sed "s,^,altered\t$name\t,"; done
@@ -76,7 +91,7 @@ stamp=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>
 empty=$(find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock 2>/dev/null | head -n 1)
 [ -z "$stamp" ] || [ -n "$empty" ] || printf 'age\t%s\n' "$(($(date +%s) - stamp))"
 printf 'end\n'
-""".replace("%ALTERED%", ALTERED)
+""".replace("%ALTERED%", ALTERED).replace("%UNMET%", UNMET)
 
 
 class AptPackages(FactBase[Packages]):
@@ -99,31 +114,41 @@ class AptPackages(FactBase[Packages]):
         installed: dict[str, str] = {}
         left: list[str] = []
         broken: list[str] = []
-        unmet: list[str] = []
+        triggers: list[str] = []
+        interrupted = False
+        unheld: list[str] = []
+        unmet: dict[str, tuple[str, ...]] = {}
         held: list[str] = []
         altered: dict[str, tuple[str, ...]] = {}
         age: int | None = None
         for line in output:
+            if line.startswith("package\thold "):
+                held.append(line.split("\t")[2])
             match line.split("\t"):
                 case ["package", status, name, version] if status.endswith(" ok installed"):
                     installed[name] = version
-                    if status.startswith("hold "):
-                        held.append(name)
                 case ["package", status, name, _] if not status.endswith(" not-installed"):
                     left.append(name)
-                case ["unmet", name]:
-                    unmet.append(name)
+                case ["unmet", name, needed]:
+                    unmet[name] = (*unmet.get(name, ()), needed)
                 case ["altered", name, file]:
                     altered[name] = (*altered.get(name, ()), file)
-                case ["broken", _, name]:
-                    broken.append(name)
+                case ["broken", status, name]:
+                    (triggers if status.startswith("triggers-") else broken).append(name)
+                case ["interrupted", "yes"]:
+                    interrupted = True
+                case ["unheld", name]:
+                    unheld.append(name)
                 case ["age", seconds]:
                     age = int(seconds)
         return Packages(
             installed=installed,
             left=tuple(left),
             broken=tuple(broken),
-            unmet=tuple(unmet),
+            triggers=tuple(triggers),
+            interrupted=interrupted,
+            unheld=tuple(unheld),
+            unmet=unmet,
             held=tuple(held),
             altered=altered,
             lists_age=age,
@@ -199,36 +224,64 @@ rm -rf "$home"
 """
 
 
+def usable_fingerprints(lines: Iterable[str]) -> tuple[str, ...]:
+    """Fingerprints of the primary keys in gpg's listing that can sign today.
+
+    A key that has expired or was revoked counts as absent. So does one whose subkeys for signing have all done so:
+    gpg signs with a subkey where there is one.
+    """
+    fingerprints: list[str] = []
+    primary = usable = False
+    signing: list[bool] = []
+
+    def close() -> None:
+        if fingerprints and not (usable and (any(signing) or not signing)):
+            fingerprints.pop()
+
+    for line in lines:
+        record = line.split(":")
+        if record[0] == "pub":
+            close()
+            primary, usable, signing = True, record[1][:1] not in _UNUSABLE, []
+            fingerprints.append("")
+        elif record[0] == "sub":
+            primary = False
+            if "s" in record[11]:
+                signing.append(record[1][:1] not in _UNUSABLE)
+        elif record[0] == "fpr" and primary:
+            fingerprints[-1] = record[9]
+            primary = False
+    close()
+    return tuple(fingerprint for fingerprint in fingerprints if fingerprint)
+
+
+#: gpg's letters for a key that is expired, revoked, disabled or invalid.
+_UNUSABLE = frozenset("erdi")
+
+
 class KeyringFingerprints(Lines):
-    """Fingerprints (40 upper-case hex digits) of the primary keys in the keyring file at ``path``."""
+    """Fingerprints (40 upper-case hex digits) of the usable primary keys in the keyring file at ``path``."""
 
     def command(self, path: str) -> str:
         """gpg's listing, for programs."""
         return script(_FINGERPRINTS, path=path)
 
     def process(self, output: list[str]) -> tuple[str, ...]:
-        """The ``fpr`` record that follows each ``pub`` record."""
-        fingerprints: list[str] = []
-        primary = False
-        for line in output:
-            record = line.split(":")
-            if record[0] in ("pub", "sub"):
-                primary = record[0] == "pub"
-            elif record[0] == "fpr" and primary:
-                fingerprints.append(record[9])
-                primary = False
-        return tuple(fingerprints)
+        """Read gpg's records."""
+        return usable_fingerprints(output)
 
 
 _REFRESHED = r"""
 [ -e "$stamp" ] || { echo no; exit 0; }
 for input in "$@"; do
   [ ! "$input" -nt "$stamp" ] || echo no
-  # apt names a list after its URL: without scheme and user, _ for each slash.
-  case $input in *.sources)
-    sed -n 's/^URIs: *//p' "$input" 2>/dev/null |
-      sed 's,^[a-z]*://,,; s,^[^/]*@,,; s,/*$,,; s,_,%5f,g; s,/,_,g' |
-      while read -r name; do ls /var/lib/apt/lists/"$name"_dists_*Release >/dev/null 2>&1 || echo no; done;;
+  # apt names a list after its URL, with some characters encoded; what follows the archive is the file in it.
+  case $input in *.sources|*.list)
+    LC_ALL=C apt-get -q -o Dir::State::lists=/var/lib/apt/lists/ -o Dir::Etc::sourcelist="$input" \
+      -o Dir::Etc::sourceparts=/dev/null -o APT::Get::IndexTargets::ReleaseInfo=false \
+      indextargets --format '$(METAKEY) $(FILENAME)' 2>/dev/null |
+      awk '{ print substr($2, 1, length($2) - length($1)) }' | sort -u |
+      while read -r archive; do ls "$archive"*Release >/dev/null 2>&1 || echo no; done;;
   esac
 done
 echo yes
@@ -267,10 +320,36 @@ class Alternative(FactBase[bool]):
         return output != ["elsewhere"]
 
 
+def list_name(uri: str) -> str:
+    """How apt begins the names of an archive's lists: without scheme and user, _ for each slash."""
+    address = uri.partition(":")[2].removeprefix("//").rstrip("/")
+    host, slash, path = address.partition("/")
+    quoted = "".join(f"%{ord(c):02x}" if c in _QUOTED else c for c in host.rpartition("@")[2] + slash + path)
+    return quoted.replace("/", "_")
+
+
+#: What apt encodes in the names of its lists (URItoFileName).
+_QUOTED = frozenset('\\|{}[]<>"^~_=!@#$%&* ')
+
+_LISTS = r"""
+# What a source that is still there has, is not left over.
+LC_ALL=C apt-get -q -o APT::Get::IndexTargets::ReleaseInfo=false indextargets \
+  --format '$(METAKEY) $(FILENAME)' 2>/dev/null |
+  awk '{ sub(/.*\//, "", $2); print "used " substr($2, 1, length($2) - length($1)) }' | sort -u
+for prefix in "$@"; do
+  find /var/lib/apt/lists -maxdepth 1 -type f -printf '%f\n' | awk -v prefix="$prefix" 'index($0, prefix) == 1'
+done | sort -u
+"""
+
+
 class AptLists(Lines):
-    """Names of apt's list files that begin with one of ``prefixes``."""
+    """Names of apt's list files that begin with one of ``prefixes``, and that no source has any more."""
 
     def command(self, prefixes: tuple[str, ...]) -> str:
-        """One name per line. An archive's URL is part of its lists' names, with _ for /."""
-        begins = " ".join(f"-o -name {shlex.quote(prefix + '*')}" for prefix in prefixes).removeprefix("-o ")
-        return f"find /var/lib/apt/lists -maxdepth 1 -type f \\( {begins} \\) -printf '%f\\n' | sort"
+        """The beginnings of names that are in use, then one name per line."""
+        return script(_LISTS, *prefixes)
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """The names without those in use."""
+        used = tuple(line.removeprefix("used ") for line in output if line.startswith("used "))
+        return tuple(line for line in output if line and not line.startswith("used ") and not line.startswith(used))

@@ -13,6 +13,23 @@ from ojai.facts import script
 #: The client as facts call it: a daemon that hangs is no reason to wait forever.
 DOCKER = "timeout 20 docker"
 
+#: Shell function ``rejected FILE``: why dockerd would not start with this configuration and its unit's options. Nothing
+#: if it would, or if there is no dockerd that can say so (23.0 is the first). With userns-remap it is not asked: it
+#: would create the user that it maps to.
+REJECTED = r"""
+rejected() {
+  PATH="$PATH:/usr/local/sbin:/usr/sbin"
+  command -v dockerd >/dev/null && ! grep -q userns-remap "$1" || return 0
+  pid=$(systemctl show docker.service -p MainPID --value 2>/dev/null)
+  if [ "${pid:-0}" -gt 0 ] && [ -r "/proc/$pid/cmdline" ] && ! grep -q userns-remap "/proc/$pid/cmdline"; then
+    said=$(xargs -0 -a "/proc/$pid/cmdline" sh -c 'exec timeout 20 "$@" --validate "--config-file=$0"' "$1" 2>&1)
+  else
+    said=$(timeout 20 dockerd --validate "--config-file=$1" 2>&1)
+  fi && return 0
+  case $said in *"unknown flag"*) ;; *) printf '%s\n' "$said" | tail -n 1 ;; esac
+}
+"""
+
 #: Seconds that Docker may take to create a unit's container.
 CREATION = 120
 
@@ -160,14 +177,12 @@ class Daemon:
 
     + there: Docker is installed
     + answers: the daemon answers within 20 seconds
-    + driver: the default logging driver
     + mirrors: its registry mirrors, as it prints them (with a trailing slash)
     + overrides: drop-ins of its unit
     """
 
     there: bool = False
     answers: bool = False
-    driver: str = ""
     mirrors: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
 
@@ -184,7 +199,7 @@ class DockerDaemon(FactBase[Daemon]):
         """``docker info``, and the drop-ins that systemd knows."""
         return (
             "! command -v docker >/dev/null || { echo there; systemctl show docker.service -p DropInPaths; "
-            f"{DOCKER} info --format '{{{{json .LoggingDriver}}}} {{{{json .RegistryConfig.Mirrors}}}}' 2>/dev/null "
+            f"{DOCKER} info --format '{{{{json .ServerVersion}}}} {{{{json .RegistryConfig.Mirrors}}}}' 2>/dev/null "
             "| grep '^\"..*\" ' || true; }"
         )
 
@@ -195,6 +210,6 @@ class DockerDaemon(FactBase[Daemon]):
             if line.startswith("DropInPaths="):
                 overrides = tuple(line.removeprefix("DropInPaths=").split())
             elif line.startswith('"'):
-                driver, _, mirrors = line.partition(" ")
-                return Daemon(True, True, json.loads(driver), tuple(json.loads(mirrors) or ()), overrides)
+                mirrors = json.loads(line.partition(" ")[2])
+                return Daemon(True, True, tuple(mirrors or ()), overrides)
         return Daemon(there="there" in output, overrides=overrides)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pyinfra.api import FactBase
 
-from ojai.facts import Lines, Yes
+from ojai.facts import Lines, Yes, script
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,76 @@ class SmallFile(FactBase[File | None]):
         user, group, mode = output[0].split()
         text = base64.b64decode("".join(output[1:])).decode(errors="surrogateescape")
         return File(text=text, user=user, group=group, mode=mode)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return dict(pairs)
+
+
+def read_object(text: str) -> tuple[dict[str, Any], str]:
+    """The JSON object in a file's ``text``, and what is wrong with it (then the object is empty).
+
+    A key that is there twice is wrong too: the first one would be lost when the file is written.
+    """
+    if not text.strip():
+        return {}, ""
+    try:
+        value = json.loads(text, object_pairs_hook=_pairs)
+    except ValueError as error:
+        return {}, f"a file that is not plain JSON ({error})"
+    return (value, "") if isinstance(value, dict) else ({}, f"a JSON {type(value).__name__}")
+
+
+#: Shell functions for a file that others write too. ``unsafe PATH``: why root must not write there, if it must not.
+#: Whoever owns a folder on the way, or may write to it, could have root write anywhere.
+SHARED = r"""
+unsafe() {
+  if [ -d "$1" ]; then echo "a folder"; return; fi
+  [ -L "$1" ] || return
+  end=$(readlink -f "$1") && [ -f "$end" ] || { echo "a link to $(readlink "$1"), where no file is"; return; }
+  place=$end
+  while :; do
+    mode=$(stat -c %a "$place")
+    if [ "$(stat -c %u "$place")" != 0 ] || [ $((0$mode & 022)) != 0 ]; then
+      echo "a link to $end, where $place belongs to $(stat -c %U "$place") with mode $mode"; return
+    fi
+    [ "$place" != / ] || return
+    place=$(dirname "$place")
+  done
+}
+end_of() { if [ -L "$1" ]; then readlink -f "$1" || printf '%s\n' "$1"; else printf '%s\n' "$1"; fi; }
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file that others write too really is: ``path``, the end of its links; ``unsafe``: why not to write."""
+
+    path: str = ""
+    unsafe: str = ""
+
+
+class SharedPlace(FactBase[Place]):
+    """The :class:`Place` of the file at ``path``.
+
+    A link is followed if only root can change what it points at, and every folder on the way.
+    """
+
+    @staticmethod
+    def default() -> Place:
+        """No answer: where it is said to be."""
+        return Place()
+
+    def command(self, path: str) -> str:
+        """Two lines: where it is, and the reason, which is empty if there is none."""
+        return script(f'{SHARED}\nend_of "$path"; printf "%s\\n" "$(unsafe "$path")"', path=path)
+
+    def process(self, output: list[str]) -> Place:
+        """Read the lines."""
+        return Place(*output[:2])
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ if [ -e "$file" ]; then
     printf 'settled\tyes\n'
   fi
 fi
-grep -sHn pages_limit /etc/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf /proc/cmdline |
+grep -sHn '^[^#]*pages_limit' /etc/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf /proc/cmdline |
   grep -v -F "$file:" | sed 's/^/other\t/'
 sed -n 's/^MemTotal: *\([0-9]*\) kB/memory\t\1/p' /proc/meminfo 2>/dev/null
 :

@@ -10,6 +10,9 @@ from pyinfra.api import FactBase
 from ojai.facts import script
 from ojai.facts.docker import DOCKER
 
+#: curl for the host's own addresses: without the login's configuration file, and past a proxy that is set machine-wide.
+CURL = "curl -q --noproxy '*'"
+
 
 @dataclass(frozen=True)
 class UnitState:
@@ -119,9 +122,9 @@ for pid in $(ss -ltnpH "sport = :$port" | grep -o 'pid=[0-9]*' | cut -d= -f2 | s
   grep -q "${id:-none}" "/proc/$pid/cgroup" 2>/dev/null ||
     printf 'other=%s %s\n' "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"
 done
-printf 'health=%s\n' "$(curl -s -o /dev/null -m 5 -w '%{http_code}' "$url$health_path")"
-printf 'models=%s\n' "$(curl -s -m 5 -w ' %{http_code}' "$url$models_path" | tr '\n' ' ')"
-""".replace("%DOCKER%", DOCKER)
+printf 'health=%s\n' "$(%CURL% -s -o /dev/null -m 5 -w '%{http_code}' "$url$health_path")"
+printf 'models=%s\n' "$(%CURL% -s -m 5 -w ' %{http_code}' "$url$models_path" | tr '\n' ' ')"
+""".replace("%DOCKER%", DOCKER).replace("%CURL%", CURL)
 
 
 class ServerEndpoint(FactBase[Endpoint]):

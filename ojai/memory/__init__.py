@@ -23,7 +23,7 @@ from ojai.memory.budget import (
     over_reserved,
 )
 from ojai.memory.geometry import Geometry, LayerKind
-from ojai.memory.gtt import check_pages_limit, pages_bytes, ttm_pages
+from ojai.memory.gtt import OPTIONS_FILE, Limit, check_pages_limit, others_in_force, pages_bytes, ttm_pages
 from ojai.memory.kv import (
     DEFAULT_BLOCK_SIZE,
     KV_CACHE_DTYPES,
@@ -39,6 +39,7 @@ __all__ = [
     "DEFAULT_BLOCK_SIZE",
     "DEFAULT_UTILIZATION",
     "KV_CACHE_DTYPES",
+    "OPTIONS_FILE",
     "OS_RESERVE_BYTES",
     "RUNTIME_OVERHEAD_BYTES",
     "Band",
@@ -51,6 +52,7 @@ __all__ = [
     "KvGroup",
     "KvPlan",
     "LayerKind",
+    "Limit",
     "Regime",
     "bands",
     "budget",
@@ -60,6 +62,7 @@ __all__ = [
     "default_max_num_seqs",
     "fit_together",
     "longest_context",
+    "others_in_force",
     "over_reserved",
     "pages_bytes",
     "plan",

@@ -370,7 +370,7 @@ def _more_memory(demand: Demand, host: HostMemory, carve_outs: Sequence[int]) ->
                 f"needs {least} GiB of GTT, more than the OS's {format_gib(host.os_bytes)} can spare: take a "
                 "smaller or quantised model"
             )
-        return f"needs at least {least} GiB of GTT: set ttm.pages_limit to {pages}"
+        return f"needs at least {least} GiB of GTT: set gtt_limit to {least}GiB (ttm.pages_limit {pages})"
     text = f"needs a carve-out of at least {format_gib(needed)}"
     installed = None if host.os_bytes is None else host.gpu_bytes + host.os_bytes
     if installed is not None and needed > installed - OS_RESERVE_BYTES:

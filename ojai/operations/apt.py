@@ -24,10 +24,11 @@ from ojai.facts.apt import (
     Offers,
     Packages,
     SourceRefreshed,
+    list_name,
 )
 from ojai.facts.files import Entry, Places
 from ojai.operations import Steps, steps_or_noop
-from ojai.operations.ledger import STATE_DIR, added, forget, note, note_lines, record_residue
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, added, forget, note, note_lines, noted, record_residue
 from ojai.operations.progress import ask, complain, connector_arguments, refuse, say, with_progress
 
 #: Seconds to wait for another apt or dpkg (unattended-upgrades, most of the time) before giving up.
@@ -36,20 +37,66 @@ LOCK_TIMEOUT = 900
 #: Written by our own ``apt-get update``: if it is newer than every source, key and pin, apt has read them.
 STAMP = f"{STATE_DIR}/apt-refreshed"
 
+#: Ledger: ``name=version`` of packages of the owner's that another archive's version replaced.
+_REPLACED = "replaced"
+
 #: Lists older than this (seconds) are updated before an installation.
 STALE_LISTS = 86_400
+
+#: Sources that failed in the last update, and that no package of ours needs.
+SKIPPED = "/run/ojai-apt-skipped"
 
 _ENVIRONMENT = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none"
 #: apt-get without questions, waiting for its lock.
 COMMAND = f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -q -y"
-_KEEP_CONFIGURATION = "-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
+#: The same, for everything that installs: it stops rather than remove a package, and leaves configuration files alone.
+INSTALL = (
+    f"{COMMAND} -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --no-remove "
+    "--no-install-recommends"
+)
+#: Install what installed packages lack, if that removes nothing.
+_FIX = f"{INSTALL} -f install"
 
 # A power cut leaves empty lists that look fresh, and that apt neither reads nor fetches again: delete them first, and
 # have the new ones on disk before anything depends on them.
-_UPDATE = (
-    "find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock -delete; "
-    f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -o APT::Update::Error-Mode=any -q update && sync"
-)
+# Only sources that are needed may fail the run: those in the files $needed, and the distribution's, in its own files.
+# Which one a line of apt's is about, its address tells; an error that names none is everybody's.
+_UPDATE = f"""\
+find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock -delete
+sites() {{
+  LC_ALL=C apt-get -q -o APT::Get::IndexTargets::ReleaseInfo=false "$@" indextargets \
+    --format '$(SITE) $(COMPONENT)' 2>/dev/null | sort -u
+}}
+log=$(mktemp) && trap 'rm -f "$log"' EXIT || exit 1
+rm -f {SKIPPED}
+LC_ALL=C {_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -o APT::Update::Error-Mode=any -q update \
+  >"$log" 2>&1 && sync && exit 0
+sed -i 's,://[^/@ ]*@,://,g' "$log"
+cat "$log"
+distribution='/etc/apt/sources.list /etc/apt/sources.list.d/ubuntu.sources /etc/apt/sources.list.d/debian.sources'
+{{
+  for file in $needed $distribution; do
+    case " $distribution " in
+      *" $file "*) of='^(main|restricted|universe|multiverse|contrib|non-free.*)$';; *) of=.;;
+    esac
+    [ ! -e "$file" ] || sites -o Dir::Etc::sourcelist="$file" -o Dir::Etc::sourceparts=/dev/null |
+      awk -v of="$of" '$2 ~ of {{print "needed", $1}}'
+  done
+  sites | sed 's/^/any /'
+  cat "$log"
+}} | awk '
+  $1 == "needed" {{ needed[$2]; next }}
+  $1 == "any" {{ if (!($2 in needed)) other[$2]; next }}
+  function names(site,  at) {{
+    at = index($0, site)
+    return at && substr($0, at + length(site), 1) !~ /[A-Za-z0-9._~-]/
+  }}
+  /^(Err:|E: |W: (GPG error|Failed|An error))/ {{
+    for (site in needed) if (names(site)) bad = 1
+    for (site in other) if (names(site)) skipped[site] = $0
+  }}
+  END {{ for (site in skipped) {{ print site; some = 1 }} exit (bad || !some) }}' >{SKIPPED} && sync || {{
+    rm -f {SKIPPED}; exit 1; }}"""
 
 
 #: Prints "pid command" of the holder of a lock of apt or dpkg. Every host has /proc/locks; not every host has fuser.
@@ -84,10 +131,24 @@ def wait_for_lock(state: State, host: Host) -> bool:
         time.sleep(5)
 
 
-def locked(command: str, doing: str) -> Steps:
-    """A long command that needs apt's lock."""
+def locked(command: str, doing: str, show: bool = False) -> Steps:
+    """A long command that needs apt's lock. ``show``: print what it says."""
     yield FunctionCommand(wait_for_lock, (), {})
-    yield with_progress(command, doing)
+    yield with_progress(command, doing, show)
+
+
+def _say_skipped(state: State, host: Host) -> bool:
+    _, output = ask(host, f"cat {SKIPPED} 2>/dev/null", **connector_arguments(host))
+    for site in output.stdout_lines:
+        say(host, f"apt-get update: {site} failed. No package of ojai's needs this source, so the deploy goes on.")
+    return True
+
+
+def _update(then: str = "true", needed: Sequence[str] = ()) -> Steps:
+    """Update the package lists. ``then``: shell after it; ``needed``: files whose sources must not fail."""
+    files = shlex.quote(" ".join(needed))
+    yield from locked(f"needed={files}; ( {_UPDATE}\n) && {then}", "apt-get update")
+    yield FunctionCommand(_say_skipped, (), {})
 
 
 @operation()
@@ -97,7 +158,7 @@ def keyring(path: str, url: str, fingerprint: str) -> Steps:
     + path: the keyring
     + url: where to download the key
     + fingerprint: 40 hex digits of the primary key, blanks ignored. A hash of the file would not do: AMD re-issued its
-      key with a new expiry under the same fingerprint (ROCm/ROCm#854)
+      key with a new expiry under the same fingerprint (ROCm/ROCm#854). An expired key is replaced by the one at ``url``
     """
     expected = fingerprint.replace(" ", "").upper()
     found = host.get_fact(KeyringFingerprints, path=path)
@@ -119,11 +180,17 @@ curl --fail --silent --show-error --location --retry 3 --max-time 120 -o "$work/
   echo "the signing key could not be downloaded from {url}: is the mirror up, and reachable from this host?" >&2
   exit 1; }}
 gpg --batch --quiet --dearmor -o "$work/key.gpg" "$work/key" 2>/dev/null || cp "$work/key" "$work/key.gpg"
-found=$(gpg --batch --with-colons --show-keys "$work/key.gpg" 2>/dev/null |
-  awk -F: '$1 == "pub" {{p = 1}} $1 == "sub" {{p = 0}} $1 == "fpr" && p {{print $10; p = 0}}' | paste -sd ' ')
+gpg --batch --with-colons --show-keys "$work/key.gpg" >"$work/shown" 2>/dev/null || true
+found=$(awk -F: '$1 == "pub" {{p = 1}} $1 == "sub" {{p = 0}} $1 == "fpr" && p {{print $10; p = 0}}' "$work/shown" |
+  paste -sd ' ')
 if [ "$found" != {expected} ]; then
   echo "the key at {url} is not the expected one: found ${{found:-no key}}, expected {expected}." >&2
   echo "Nothing was installed. If the key really was replaced, check the new fingerprint with its owner and set it." >&2
+  exit 1
+fi
+if grep -q '^pub:[er]:' "$work/shown"; then
+  echo "the key at {url} has expired, or was revoked: found {expected}; expected: the same key, valid today." >&2
+  echo "What to do: wait until its owner has re-issued it there, then run the deploy again." >&2
   exit 1
 fi
 install -d -m 755 "$(dirname {file})"; install -m 644 -o root -g root "$work/key.gpg" {file}.new
@@ -142,7 +209,8 @@ def lists_updated(inputs: list[str]) -> Steps:
     if host.get_fact(SourceRefreshed, stamp=STAMP, inputs=tuple(inputs)):
         host.noop("apt has read these sources")
         return
-    yield from locked(f"mkdir -p {STATE_DIR} || exit 1; {_UPDATE} && touch {STAMP}", "apt-get update")
+    sources = [path for path in inputs if path.endswith((".list", ".sources"))]
+    yield from _update(f"mkdir -p {STATE_DIR} && touch {STAMP}", sources)
 
 
 @operation()
@@ -155,9 +223,9 @@ def packages(
 ) -> Steps:
     """Install packages, and complete what an interrupted run left half done.
 
-    A hold is removed, because it would keep fixes away. A package whose files are gone or changed is reinstalled.
-    Nothing else is removed for an installation: apt then stops and says what. New packages and the dependencies that
-    come with them are recorded for removal.
+    A package on hold stays as it is; one that would have to be changed is refused. A package whose files are gone or
+    changed is reinstalled. Nothing is removed for an installation: apt then stops and says what. New packages and the
+    dependencies that come with them are recorded for removal, and so is the version of a package that is replaced.
 
     + names: the packages
     + origin: URL of a repository. They must have the version that it offers: another version is replaced, and a pin
@@ -180,12 +248,26 @@ def packages(
         for name in names
         if name in found.installed and offers.newest.get(name, "") not in ("", found.installed[name])
     }
+    fixed = [name for name in (*missing, *replaced) if name in found.held]
+    if fixed:
+        shown = [
+            f"{name} {found.installed[name]} where {replaced[name]} is wanted"
+            if name in replaced
+            else f"{name}, which is not installed"
+            for name in fixed
+        ]
+        yield refuse(
+            f"packages on hold: found {'; '.join(shown)}; expected packages that may be installed. What to do: `sudo "
+            f"apt-mark unhold {' '.join(fixed)}`, or take them out of the inventory, then run the deploy again."
+        )
+        return
     altered = [name for name in found.altered if name not in missing and name not in replaced]
+    wanted = [*missing, *map("=".join, replaced.items())]
     steps = chain(
-        _remove_holds(found.held),
-        _complete(found),
+        _hold_again(found.unheld),
+        _complete(found, names),
         _record(missing, state, folders, groups),
-        _install(names, [*missing, *map("=".join, replaced.items())], bool(replaced), found.lists_age),
+        _install(names, wanted, bool(replaced), found),
         _reinstall(altered),
     )
     yield from steps_or_noop(steps, f"installed: {' '.join(names)}")
@@ -200,19 +282,44 @@ def _outranked(found: Packages, offers: Offers) -> tuple[str, str] | None:
     return None
 
 
-def _remove_holds(held: Sequence[str]) -> Steps:
-    if held:
-        yield f"apt-mark unhold {shlex.join(held)}"
+def _hold_again(names: Sequence[str]) -> Steps:
+    """Put back the holds that a run was interrupted in putting back."""
+    if names:
+        yield f"apt-mark hold {shlex.join(names)} && rm -f {ADDED_DIR}/holds"
 
 
-def _complete(found: Packages) -> Steps:
-    """Complete what an interrupted dpkg left half done."""
-    if found.broken or found.unmet:
-        what = " ".join([*found.broken, *found.unmet][:5])
+#: Whether these packages (``name``, or ``name=version``) are installed.
+_INSTALLED = (
+    'installed() { for each in "$@"; do case "$each '
+    '$(dpkg-query -W -f \'${db:Status-Status} ${Version}\\n\' "${each%%=*}" 2>/dev/null | head -n 1)" in '
+    '*=*" installed ${each#*=}"|*=*" triggers-"*" ${each#*=}") ;; *=*) return 1;; '
+    '*" installed "*|*" triggers-"*) ;; *) return 1;; esac; done; }'
+)
+
+
+def _complete(found: Packages, names: Sequence[str]) -> Steps:
+    """Complete what an interrupted dpkg left half done of ours: of ``names``, and of what the ledger names.
+
+    What others left is not touched, unless apt refuses to install ours for it (see :func:`_install`).
+    """
+    if not (found.interrupted or found.broken or found.triggers or found.unmet):
+        return
+    ours = {*names, *added("packages"), *added("dependencies")}
+    broken = [name for name in found.broken if name in ours]
+    unmet = [name for name, needed in found.unmet.items() if name in ours or ours.intersection(needed)]
+    configure = f"{_ENVIRONMENT} dpkg --configure -a --force-confdef --force-confold"
+    if broken:
+        # A script of another package that fails is its owner's trouble.
         yield from locked(
-            f"{_ENVIRONMENT} dpkg --configure -a --force-confdef --force-confold && {COMMAND} -f install",
-            f"completing what dpkg left half done ({what})",
+            f"{_INSTALLED}; {{ {configure} && {_FIX}; }} || installed {shlex.join(broken)}",
+            f"completing what dpkg left half done ({' '.join(broken[:5])})",
         )
+        return
+    if found.triggers or found.interrupted:
+        what = " ".join(found.triggers[:5]) or "its journal"
+        yield from locked(f"{configure} || true", f"completing what dpkg left half done ({what})")
+    if unmet:
+        yield from locked(_FIX, f"installing what packages lack ({' '.join(unmet[:5])})")
 
 
 def _record(missing: list[str], state: Sequence[str], folders: Sequence[str], groups: Sequence[str]) -> Steps:
@@ -223,40 +330,67 @@ def _record(missing: list[str], state: Sequence[str], folders: Sequence[str], gr
             yield record_residue(state, folders, groups)
 
 
-def _install(names: list[str], wanted: list[str], downgrades: bool, lists_age: int | None) -> Steps:
-    """Install ``wanted`` (a name, or ``name=version``), and record the dependencies that come with it."""
+def _install(names: Sequence[str], wanted: list[str], replaces: bool, found: Packages) -> Steps:
+    """Install ``wanted`` (a name, or ``name=version``), and record what comes with it or is replaced by it."""
     if not wanted:
         return
-    if lists_age is None or lists_age > STALE_LISTS:
-        yield from locked(_UPDATE, "apt-get update")
-    install = (
-        f"{COMMAND} {_KEEP_CONFIGURATION} --no-install-recommends "
-        f"{'--allow-downgrades' if downgrades else '--no-remove'} install {shlex.join(wanted)}"
-    )
+    if found.lists_age is None or found.lists_age > STALE_LISTS:
+        yield from _update()
+    install = f"{INSTALL} {'--allow-downgrades ' if replaces else ''}install {shlex.join(wanted)}"
+    simulate = f"{install} --simulate 2>/dev/null"
     dependencies = (
-        f"{install} --simulate 2>/dev/null | sed -n 's/^Inst \\([^ ]*\\) (.*/\\1/p' | "
+        f"{simulate} | sed -n 's/^Inst \\([^ ]*\\) (.*/\\1/p' | "
         f"grep -vxF {' '.join(f'-e {shlex.quote(name)}' for name in names)}"
     )
-    yield from locked(f"{note_lines('dependencies', dependencies)}; {install}", f"installing {' '.join(wanted)}")
+    steps = [note_lines("dependencies", dependencies)]
+    if replaces:
+        # Upgrades within an archive are the owner's daily business. Here the archive changes.
+        ours = " || ".join(noted(kind, '"$name"') for kind in ("packages", "dependencies"))
+        before = (
+            f"{simulate} | sed -n 's/^Inst \\([^ ]*\\) \\[\\([^]]*\\)\\] .*/\\1=\\2/p' | while read -r each; do "
+            f"name=${{each%%=*}}; {ours} "
+            f'|| grep -qs "^$name=" {ADDED_DIR}/{_REPLACED} || echo "$each"; done'
+        )
+        steps.append(note_lines(_REPLACED, before))
+    if found.unmet:
+        steps.append(f"{simulate} >/dev/null || {_FIX}")
+    # apt also configures what others left half done. If that fails, and ours are installed, ours have not failed.
+    steps.append(f"{_INSTALLED}; {install} || installed {shlex.join(wanted)}")
+    yield from locked("; ".join(steps), f"installing {' '.join(wanted)}")
+
+
+def reinstall(names: Sequence[str]) -> str:
+    """Shell that restores the files of installed packages, and their holds, which a reinstallation takes off."""
+    words = shlex.join(names)
+    holds = note_lines("holds", "printf '%s\\n' $held")
+    return (
+        f"held=$(apt-mark showhold {words}); "
+        f'[ -z "$held" ] || {{ {holds}; }}; '
+        f"{INSTALL} --reinstall install {words}; status=$?; "
+        f'[ -z "$held" ] || {{ apt-mark hold $held && rm -f {ADDED_DIR}/holds; }}; [ $status = 0 ]'
+    )
 
 
 def _reinstall(names: list[str]) -> Steps:
     """Restore the files of installed packages. Fails if apt can no longer get their version."""
     if names:
         yield from locked(
-            f"set -e; {COMMAND} {_KEEP_CONFIGURATION} --reinstall install "
-            f"{shlex.join(names)}; altered() {{ {ALTERED}; }}; for name in {shlex.join(names)}; do "
+            f"{reinstall(names)} || exit 1; altered() {{ {ALTERED}; }}; for name in {shlex.join(names)}; do "
             'left=$(altered "$name" || true); [ -z "$left" ] || { echo "$name: still not as it was installed: $left. '
             'Its version can perhaps no longer be downloaded: apt-get install $name" >&2; exit 1; }; done',
             f"reinstalling {' '.join(names)}",
         )
 
 
-def _purge(names: str, ours: Iterable[str]) -> str:
-    """Shell that purges those of ``names`` (shell words) whose removal takes nothing along but packages of ``ours``."""
+def _purge(names: str, ours: Iterable[str], found: Packages) -> str:
+    """Shell that purges those of ``names`` (shell words) whose removal takes nothing along but packages of ``ours``.
+
+    Judged for all of them together: what each of two packages may be removed for alone, both may not.
+    """
+    fix = f"{COMMAND} --simulate purge >/dev/null 2>&1 || {_FIX}; " if found.unmet else ""
     return (
-        f"set -e; all=' {' '.join(ours)} '; set --; for name in {names}; do "
-        f"with=$({COMMAND} --simulate purge \"$name\" | sed -n 's/^\\(Purg\\|Remv\\) \\([^ ]*\\).*/\\2/p'); "
+        f"set -e; {fix}all=' {' '.join(ours)} '; set --; for name in {names}; do "
+        f'with=$({COMMAND} --simulate purge "$@" "$name" | sed -n \'s/^\\(Purg\\|Remv\\) \\([^ ]*\\).*/\\2/p\'); '
         'needed=; for each in $with; do case "$all" in *" $each "*) ;; *) needed="$needed $each";; esac; done; '
         'if [ -z "$needed" ]; then set -- "$@" "$name"; else echo "$name stays:$needed needs it"; fi; done; '
         f'[ $# = 0 ] || {COMMAND} purge "$@"'
@@ -277,13 +411,34 @@ def packages_removed(names: list[str]) -> Steps:
         host.noop("none of them was installed by this project")
         return
     found = host.get_fact(AptPackages, names=tuple(ours))
-    yield from _complete(found)
+    yield from _complete(found, ours)
     there = [*found.installed, *found.left]
     if there:
         yield from locked(
-            _purge(shlex.join(there), [*installed, *added("dependencies")]), f"removing {' '.join(there)}"
+            _purge(shlex.join(there), [*installed, *added("dependencies")], found), f"removing {' '.join(there)}"
         )
     yield forget("packages", ours)
+
+
+@operation()
+def packages_returned() -> Steps:
+    """Give replaced packages the version that they had, where it can still be had, and nothing is removed for it."""
+    entries = added(_REPLACED)
+    if not entries:
+        host.noop("no package was replaced")
+        return
+    install = f"{INSTALL} --allow-downgrades install"
+    yield from locked(
+        f"set --; for each in {shlex.join(entries)}; do "
+        "case $(dpkg-query -W -f '${db:Status-Status}=${Version}' \"${each%%=*}\" 2>/dev/null) in "
+        '"installed=${each#*=}") ;; installed=*) '
+        f'if {install} --simulate "$@" "$each" >/dev/null 2>&1; then set -- "$@" "$each"; '
+        'else echo "${each%%=*} stays as it is: apt cannot give $each back"; fi;; esac; done; '
+        f'[ $# = 0 ] || {install} "$@"',
+        "giving back the versions that were replaced",
+        show=True,
+    )
+    yield forget(_REPLACED, entries)
 
 
 @operation()
@@ -297,12 +452,12 @@ def dependencies_removed() -> Steps:
         host.noop("nothing came with our packages")
         return
     found = host.get_fact(AptPackages, names=names)
-    yield from _complete(found)
+    yield from _complete(found, names)
     there = [*found.installed, *found.left]
     if there:
         yield from locked(
             # apt's list of automatic installations has no package whose removal was interrupted.
-            _purge(f"$(apt-mark showauto {shlex.join(there)}) {shlex.join(found.left)}", there),
+            _purge(f"$(apt-mark showauto {shlex.join(there)}) {shlex.join(found.left)}", there, found),
             "removing dependencies that nothing needs any more",
         )
     yield forget("dependencies", names)
@@ -314,8 +469,7 @@ def lists_removed(uris: list[str]) -> Steps:
 
     + uris: URLs of the archives
     """
-    prefixes = tuple(uri.split("://", 1)[-1].rstrip("/").replace("/", "_") + "_" for uri in uris)
-    found = host.get_fact(AptLists, prefixes=prefixes)
+    found = host.get_fact(AptLists, prefixes=tuple(f"{list_name(uri)}_" for uri in uris))
     if found:
         yield f"rm -f {shlex.join(f'/var/lib/apt/lists/{name}' for name in found)}"
     else:

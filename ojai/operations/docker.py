@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from pyinfra import host
 from pyinfra.api import operation
 
-from ojai.facts.docker import DockerDaemon, DockerImage, PulledImage
+from ojai.facts.docker import DOCKER, REJECTED, DockerDaemon, DockerImage, PulledImage
 from ojai.operations import Steps, steps_or_noop
 from ojai.operations.ledger import STATE_DIR, note, undo
-from ojai.operations.progress import OnFailure, refuse, with_progress
+from ojai.operations.progress import OnFailure, with_progress
 
 #: Our record of the images that were pulled: a line for each, with its id.
 IMAGES = f"{STATE_DIR}/images"
@@ -61,29 +62,59 @@ def image(reference: str, on_failure: OnFailure | None = None) -> Steps:
     yield done
 
 
+#: Shell for :func:`files.json_merged`: dockerd itself judges the file ``$new``, with its unit's options.
+CHECK = f"""{REJECTED.strip()}
+said=$(rejected "$new"); [ -z "$said" ] || {{
+  echo "dockerd does not accept the new daemon.json, so the old one stays: $said" >&2; exit 1; }}"""
+#: Has a daemon that runs read its registry mirrors anew, and some other settings: not one container is touched.
+RELOAD = "! systemctl is-active --quiet docker.service || systemctl reload docker.service"
+
+#: Names of the containers that run, without the daemon: each has a shim with its id.
+_RUNNING = r"""
+root=$(sed -n 's/.*"data-root": *"\([^"]*\)".*/\1/p' /etc/docker/daemon.json 2>/dev/null | head -n 1)
+cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n' | sed -n '/^-id$/{n;s/^[0-9a-f]\{64\}$/&/p}' | sort -u |
+  while read -r id; do
+    about=${root:-/var/lib/docker}/containers/$id/config.v2.json
+    name=$(sed -n 's/.*"Name":"\/\([^"]*\)".*/\1/p' "$about" 2>/dev/null)
+    echo "${name:-$(echo "$id" | cut -c 1-12)}"
+  done | paste -sd ' '
+"""
+
+
 @operation()
-def daemon_ready(driver: str, mirrors: list[str]) -> Steps:
-    """Check that the Docker daemon answers and runs with our settings, as daemon.json has them.
+def daemon_ready(mirrors: list[str]) -> Steps:
+    """Check that the Docker daemon answers, and asks our registry mirrors as daemon.json has them.
 
-    A daemon that does not answer is restarted with its socket. Other settings, from a drop-in of its unit or its
-    command line, are refused: they are the work of others, for a proxy for instance.
+    A daemon that works is never restarted, because its containers would end: mirrors are reloaded. One that does not
+    answer is restarted with its socket, and what runs is named.
 
-    + driver: the logging driver
     + mirrors: URLs of the registry mirrors
     """
     found = host.get_fact(DockerDaemon)
     expected = [f"{url.rstrip('/')}/" for url in mirrors]
     missing = [url for url in expected if url not in found.mirrors]
-    if not found.there or (found.answers and found.driver == driver and not missing):
+    if not found.there or (found.answers and not missing):
         host.noop("it answers" if found.there else "Docker is not installed yet")
     elif not found.answers:
-        yield "systemctl restart docker.socket docker.service && timeout 60 docker info >/dev/null"
+        yield with_progress(
+            f"{DOCKER} info >/dev/null 2>&1 && exit 0; running=$({_RUNNING.strip()}); "
+            'echo "the daemon does not answer: restarting it. Containers that run: ${running:-none}"; '
+            "systemctl restart docker.socket docker.service && timeout 60 docker info >/dev/null",
+            "waiting for Docker",
+            show=True,
+        )
     else:
-        yield refuse(
-            f"docker.service: found logging driver {found.driver} and mirrors {', '.join(found.mirrors) or 'none'}; "
-            f"expected {driver} and {', '.join(expected) or 'none'}, as daemon.json has them. Drop-ins: "
-            f"{', '.join(found.overrides) or 'none'}. What to do: remove the options of dockerd from the drop-in or "
-            "/etc/default/docker, restart docker.service, then run the deploy again."
+        message = (
+            f"docker.service: found mirrors {', '.join(found.mirrors) or 'none'} after a reload; expected "
+            f"{', '.join(expected)}, as daemon.json has them. Drop-ins: {', '.join(found.overrides) or 'none'}. What "
+            "to do: remove the options of dockerd from the drop-in or /etc/default/docker, restart docker.service "
+            "when its containers may end, then run the deploy again."
+        )
+        asks = " && ".join(f"printf '%s\\n' \"$asked\" | grep -qF {shlex.quote(json.dumps(url))}" for url in expected)
+        yield (
+            "systemctl reload docker.service && for try in 1 2 3 4 5 6 7 8 9 10; do "
+            f"asked=$({DOCKER} info --format '{{{{json .RegistryConfig.Mirrors}}}}'); {{ {asks}; }} && exit 0; "
+            f"sleep 1; done; echo {shlex.quote(message)} >&2; exit 1"
         )
 
 

@@ -12,12 +12,26 @@ import io
 import json
 import re
 import shlex
+from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 
-from ojai.facts.files import EmptyFolder, Existing, File, NewerThan, Places, SecretFile, Secrets, SmallFile, setting
+from ojai.facts.files import (
+    EmptyFolder,
+    Existing,
+    File,
+    NewerThan,
+    Places,
+    SecretFile,
+    Secrets,
+    SharedPlace,
+    SmallFile,
+    read_object,
+    setting,
+)
 from ojai.operations import Steps
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, keep
 from ojai.operations.progress import refuse, say
@@ -44,10 +58,12 @@ def _ending(path: str, user: str, group: str, mode: str) -> str:
     )
 
 
-def _upload(text: str, path: str, user: str, group: str, mode: str) -> Steps:
+def _upload(text: str, path: str, user: str, group: str, mode: str, check: str | None = None) -> Steps:
     """Not for secrets: pyinfra uploads to /tmp first, where every account of the host can read it."""
     yield _beginning(path, user, group, mode)
     yield FileUploadCommand(io.BytesIO(text.encode(errors="surrogateescape")), f"{path}.ojai-new")
+    if check:
+        yield f"new={shlex.quote(f'{path}.ojai-new')}; {check}"
     yield _ending(path, user, group, mode)
 
 
@@ -132,22 +148,6 @@ def _set_secrets(path: str, lines: dict[str, str], header: str) -> StringCommand
     return StringCommand(script, _stdin="".join(lines.values())) if lines else StringCommand(script)
 
 
-def _object(path: str, found: File | None) -> tuple[dict[str, Any], str | None]:
-    """The JSON object in a file, and what is wrong with the file (then the object is empty)."""
-    if found is None or not found.text.strip():
-        return {}, None
-    try:
-        value = json.loads(found.text)
-    except ValueError as error:
-        return {}, (
-            f"{path}: found a file that is not JSON ({error}); expected a JSON object. It may hold settings of others, "
-            f"so it was not changed. What to do: fix or remove {path}, then run the deploy again."
-        )
-    if not isinstance(value, dict):
-        return {}, f"{path}: found a JSON {type(value).__name__}; expected an object. What to do: fix or remove it."
-    return value, None
-
-
 def _same(one: Any, other: Any) -> bool:
     """Equal as JSON, where true is not 1 (in Python it is)."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
@@ -171,21 +171,35 @@ def merged(current: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def parted(current: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """``current`` without what :func:`merged` added from ``ours``; what others have set since stays."""
+def parted(
+    current: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """``current`` without what :func:`merged` added from ``ours``; what others have set since stays.
+
+    ``theirs``: what was there before. A value of theirs that ours replaced is put back.
+    """
     result = dict(current)
+    theirs = theirs or {}
     for key, value in ours.items():
         if key not in result:
             continue
-        have = result[key]
+        have, old = result[key], theirs.get(key)
         if isinstance(value, dict) and isinstance(have, dict):
-            result[key] = parted(have, value)
+            result[key] = parted(have, value, old if isinstance(old, dict) else {})
         elif isinstance(value, list) and isinstance(have, list):
-            result[key] = _without(have, value)
+            rest = _without(have, value)
+            same = isinstance(old, list) and len(old) == len(rest) and not _without(rest, old)
+            result[key] = old if same else rest
         elif _same(have, value):
             del result[key]
+        else:
+            continue
         if result.get(key) in ({}, []):
             del result[key]
+        # An object or list that both had, and that others have emptied since, stays gone.
+        shared = isinstance(value, dict | list) and type(old) is type(value) and old
+        if key not in result and key in theirs and not shared:
+            result[key] = old
     return result
 
 
@@ -194,17 +208,13 @@ def _unshared(found: File | None) -> str:
     return f"{int(found.mode, 8) & ~0o022:o}" if found else "644"
 
 
-def _as_text(value: dict[str, Any]) -> str:
+def _as_text(value: Any) -> str:
     return json.dumps(value, indent=4) + "\n"
 
 
 def _ledger_of(path: str) -> str:
+    """What we added to a JSON file. With ``.theirs`` after it: the file as it was without that."""
     return f"{ADDED_DIR}/json{path.replace('/', '-')}"
-
-
-def _ours(path: str) -> dict[str, Any]:
-    """What earlier runs added, according to the ledger."""
-    return _object(path, host.get_fact(SmallFile, path=_ledger_of(path)))[0]
 
 
 def _only(value: Any, ours: Any) -> Any:
@@ -217,58 +227,94 @@ def _only(value: Any, ours: Any) -> Any:
 
 
 @operation()
-def json_merged(path: str, values: dict[str, Any]) -> Steps:
+def json_merged(path: str, values: dict[str, Any], check: str | None = None, then: str | None = None) -> Steps:
     """Set values in a JSON file that others write too; their settings stay.
 
-    A value from an earlier run that is no longer expected is removed. A file that is not JSON is refused, because
-    replacing it would destroy what others wrote. Root owns the file and nobody else may write to it; who may read it
-    does not change. ``--diff`` shows our part of it only.
+    What an earlier run set and is no longer expected is taken back, and the value that it replaced is put back. With
+    nothing of ours in it the file is as it was before, to the byte unless others have changed it since.
+
+    A file that is not plain JSON is refused, because replacing it would destroy what others wrote. A link is followed
+    only where root alone can write (:class:`SharedPlace`). Where something of ours is in it, root owns the file and
+    nobody else may write to it; who may read it does not change. ``--diff`` shows our part of it only.
 
     + path: the file, a JSON object
-    + values: what must be in it
+    + values: what must be in it; empty to take everything back
+    + check: shell that fails, and says why, if ``$new`` is no file that its program can read
+    + then: shell that has the program read it
     """
-    found = host.get_fact(SmallFile, path=path)
-    current, fault = _object(path, found)
-    if fault:
-        yield refuse(fault)
+    ledger = _ledger_of(path)
+    notes = {name: host.get_fact(SmallFile, path=name) for name in (ledger, f"{ledger}.theirs")}
+    before = _noted(notes[ledger])
+    if not values and not before:
+        host.noop(f"nothing of ours is in {path}")
         return
-    before = _ours(path)
-    others = parted(current, before)
-    expected, mine = merged(others, values), parted(values, others)
-    mode = _unshared(found)
-    if found and _same(expected, current) and _same_rights(found, "root", "root", mode):
+    place = host.get_fact(SharedPlace, path=path)
+    end = place.path or path
+    found = host.get_fact(SmallFile, path=end)
+    current, fault = read_object(found.text if found else "")
+    if place.unsafe:
+        yield refuse(
+            f"{path}: found {place.unsafe}; expected a file, or a link to one that only root can change. What to do: "
+            "put a file in its place, or set the values there yourself and leave them out of the inventory."
+        )
+        return
+    if fault:
+        yield refuse(
+            f"{path}: found {fault}; expected a JSON object. It may hold settings of others, so it was not changed. "
+            f"What to do: fix or remove {path}, then run the deploy again."
+        )
+        return
+    stored = notes[f"{ledger}.theirs"]
+    was, _ = read_object(stored.text if stored else "")
+    theirs = current
+    for added in reversed(before):
+        theirs = parted(theirs, added, was)
+    mine = parted(values, theirs)
+    expected = merged(theirs, mine)
+    group, mode = found.group if found else "root", _unshared(found)
+    closed = found and (not mine or _same_rights(found, "root", group, mode))
+    noted = [*[added for added in before if not _same(added, mine)], *([mine] if mine else [])]
+    if closed and _same(expected, current) and _same(before, [mine] if mine else []):
         host.noop(f"{path} has our settings")
         return
-    ours = merged(before, values)
+    ours = reduce(merged, [*before, values])
     _show_diff(path, _as_text(_only(current, ours)) if found else "", _as_text(_only(expected, ours)))
+    kept = _as_it_was(found, before, stored, theirs)
+    if kept is not None and (stored is None or stored.text != kept):
+        yield from _upload(kept, f"{ledger}.theirs", "root", "root", "600")
     # If the run is interrupted between the two, the ledger must still have what earlier runs added.
-    yield from _upload(_as_text(merged(before, mine)), _ledger_of(path), "root", "root", "600")
-    yield from _upload(_as_text(expected), path, "root", "root", mode)
-    if not _same(merged(before, mine), mine):
-        yield from _upload(_as_text(mine), _ledger_of(path), "root", "root", "600")
+    if not _same(noted, before):
+        yield from _upload(_as_text(noted[0] if len(noted) == 1 else noted), ledger, "root", "root", "600")
+    text = _as_text(expected) if mine else kept
+    if text is not None:
+        yield from _upload(text, end, "root", group, mode, check)
+    elif found:
+        yield f"rm -f {shlex.quote(end)}"
+    if then:
+        yield then
+    if not mine:
+        yield f"rm -f {shlex.quote(ledger)} {shlex.quote(ledger)}.theirs"
+    elif not _same(noted, [mine]):
+        yield from _upload(_as_text(mine), ledger, "root", "root", "600")
 
 
-@operation()
-def json_unmerged(path: str) -> Steps:
-    """Remove what :func:`json_merged` added to a file, and the file if nothing is left in it.
+def _noted(file: File | None) -> list[dict[str, Any]]:
+    """What we added to a JSON file, by its ledger; after a run that was interrupted, what each run added."""
+    added = json.loads(file.text) if file else []
+    return added if isinstance(added, list) else [added]
 
-    + path: the file
-    """
-    found = host.get_fact(SmallFile, path=path)
-    before = _ours(path)
+
+def _as_it_was(
+    found: File | None, before: list[dict[str, Any]], stored: File | None, theirs: dict[str, Any]
+) -> str | None:
+    """The text of the file without anything of ours; None for no file."""
+    if found is None:
+        return None
     if not before:
-        host.noop(f"nothing was added to {path}")
-        return
-    current, fault = _object(path, found)
-    if fault:
-        yield refuse(fault)
-        return
-    rest = parted(current, before)
-    if rest:
-        yield from _upload(_as_text(rest), path, "root", "root", _unshared(found))
-    else:
-        yield f"rm -f {shlex.quote(path)}"
-    yield f"rm -f {shlex.quote(_ledger_of(path))}"
+        return found.text
+    if stored and _same(read_object(stored.text)[0], theirs):
+        return stored.text
+    return _as_text(theirs) if theirs else None
 
 
 @operation()

@@ -1,4 +1,4 @@
-"""Preflight checks that need the GPU driver, and so the right kernel: the host knows its GPU memory only then."""
+"""Preflight checks again, once the right kernel runs: only then does a host know what its GPU has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def recheck(fact_arguments: Mapping[str, Any], check: Callable[[Report], Sequenc
     + check: gives the reasons to refuse a host with this report
     """
     report = host.get_fact(HostReport, **fact_arguments)
-    found = list(check(report)) if report else []
+    found = list(check(report)) if report else ["preflight: the host no longer answers; run the deploy again"]
     if found:
         yield refuse("\n".join(str(refusal) for refusal in found))
     else:

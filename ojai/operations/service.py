@@ -82,11 +82,15 @@ def running(
     container: str | None = None,
     image: str | None = None,
     argv: Sequence[str] | None = None,
+    restart: bool = True,
+    enable: bool = True,
     on_failure: OnFailure | None = None,
 ) -> Steps:
     """Enable a unit and run it from what is on disk: start it if it is down, restart it once if it is outdated.
 
     + unit: its name
+    + restart: whether it may be restarted; otherwise it is only started
+    + enable: whether it is also unmasked, and enabled for the boot
     + inputs: files that it reads when it starts; it must not be older than any of them
     + container: name of its container. Such a unit is entirely ours: its drop-ins are removed, and a drop-in that
       also applies to other units is refused
@@ -104,14 +108,15 @@ def running(
             "deploy writes it. What to do: remove the file, or move its settings to the units that they are meant for."
         )
         return
-    outdated = _restart_reasons(found, runs, overrides, image, argv)
+    outdated = restart and _restart_reasons(found, runs, overrides, image, argv)
     steps: list[Step] = []
     if overrides:
         steps.append(f"rm -f {shlex.join(overrides)} && systemctl daemon-reload")
-    steps += _unmask(unit, found)
-    if found.reload:
+    if enable:
+        steps += _unmask(unit, found)
+    if found.reload and (restart or not found.up):
         steps.append("systemctl daemon-reload")
-    if not found.starts_at_boot:
+    if enable and not found.starts_at_boot:
         steps.append(f"systemctl enable {shlex.quote(unit)}")
     if container and runs and runs.paused and found.up:
         steps.append(f"docker unpause {shlex.quote(container)}")
@@ -119,7 +124,8 @@ def running(
         # Without it, a start limit that was reached earlier would refuse the start.
         steps.append(f"systemctl reset-failed {shlex.quote(unit)} || true")
         # A plain start of a unit in `activating (auto-restart)` would wait for its next try of the old unit.
-        steps.append(_start(unit, "restart" if found.up or found.active == "activating" else "start", on_failure))
+        again = restart and (found.up or found.active == "activating")
+        steps.append(_start(unit, "restart" if again else "start", on_failure))
     yield from steps_or_noop(steps, f"{unit} runs from what is on disk")
 
 

@@ -1,41 +1,247 @@
-"""What the Docker that is there cannot do, and variables that would break a service."""
+"""What the Docker that is there cannot do."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
+from ojai.facts.files import read_object
 from ojai.facts.report import Report
+from ojai.facts.report.engine import CLIENT, DAEMON, Engine
 from ojai.preflight import FailedCheck
 from ojai.settings import HostSettings
 
+#: The engine's packages, by the archive that they are from.
+PACKAGES = {
+    "ubuntu": ("docker.io",),
+    "docker": ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"),
+}
+#: The packages of containerd that go with an engine's. All others conflict with them.
+CONTAINERD = {"docker.io": ("containerd", "containerd-app"), "docker-ce": ("containerd.io",)}
+_WITHOUT_REMAPPING = (
+    f"remove userns-remap from {DAEMON} and restart Docker (images and containers of before are then out of sight)"
+)
+#: `docker run --pull` is new in this release.
+OLDEST = (20, 10)
+
+
+def package_names(settings: HostSettings) -> list[str]:
+    """The engine's packages: those of the settings, else those of the chosen archive."""
+    return list(settings.docker_packages or PACKAGES[settings.docker_source])
+
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
-    """Why Docker, or what a service is given there, will not do."""
-    yield from _packages(settings, report)
-    yield from _environment(settings, report)
+    """Why Docker will not do."""
+    yield from _engine(settings, report.engine)
+    yield from _server(report.engine)
+    yield from _daemon_json(settings, report.engine)
 
 
-def _packages(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
-    expected = "docker-ce" if settings.docker_source == "docker" else "docker.io"
-    for found in report.docker:
-        if found != expected:
-            other = "docker" if found == "docker-ce" else "ubuntu"
+def remarks(settings: HostSettings, report: Report) -> Iterator[str]:
+    """What is worth a line, and refuses nothing."""
+    engine = report.engine
+    if engine.ours:
+        return
+    yield (
+        f"Docker: {engine.name} was installed by others: it is used as it is, and stays at removal. docker_source "
+        "and docker_packages have no effect"
+    )
+    unit = engine.units.get("docker.service")
+    if unit and unit.enabled not in ("enabled", "static", "alias", "indirect", ""):
+        yield f"Docker: docker.service is {unit.enabled}; a service of ojai starts it at boot, nothing else does"
+    if unit and unit.active == "active" and not engine.server:
+        yield "Docker: the daemon does not answer; it is restarted, and with it every container that runs"
+
+
+def _engine(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck]:
+    if engine.snap and engine.snap != "disabled":
+        yield FailedCheck(
+            "Docker",
+            f"Docker's snap ({engine.snap})",
+            "no snap: it has its own daemon on the same socket, which cannot see the data folders or GPU devices",
+            "move what runs in it, then `sudo snap remove docker` (or `sudo snap disable docker`)",
+        )
+    elif "podman" in (engine.docker.package if engine.docker else "") or "podman" in engine.client_version.lower():
+        yield FailedCheck(
+            "Docker",
+            f"a docker command that is podman's ({engine.client_version or 'podman-docker'})",
+            "Docker's own client, or none",
+            "`sudo apt remove podman-docker`; podman itself can stay",
+        )
+    elif engine.docker and engine.docker.real != (engine.client.real if engine.client else CLIENT):
+        yield FailedCheck(
+            "Docker client",
+            f"{engine.docker.path} (of {engine.docker.package or 'no package'}), which comes first in root's PATH",
+            f"{CLIENT}, which a service's unit calls",
+            f"rename {engine.docker.path}, or link it to {CLIENT}",
+        )
+    if engine.ours:
+        names = package_names(settings)
+        for found in engine.packages:
+            if found not in names and any(name in PACKAGES["ubuntu"] + PACKAGES["docker"] for name in names):
+                yield FailedCheck(
+                    "Docker packages",
+                    f"{found}, which ojai installed",
+                    f"{names[0]} (docker_source is {settings.docker_source}); the two exclude each other",
+                    "set docker_source back, or remove everything first (`removed: true`) and deploy again",
+                )
+        if not engine.there and engine.containerd and engine.containerd.package not in engine.noted:
+            yield from _containerd(settings, engine.containerd.package or engine.containerd.path)
+        return
+    unit = engine.units.get("docker.service")
+    if not engine.docker:
+        yield FailedCheck(
+            "Docker client", f"no {CLIENT}", "the client beside the engine", "install it (docker-ce-cli, docker-cli)"
+        )
+    if unit and unit.load in ("not-found", "masked") and not (unit.load == "masked" and engine.server):
+        yield FailedCheck(
+            "Docker",
+            f"{engine.name}, whose docker.service is {unit.load}",
+            "an engine that systemd can start",
+            "`sudo systemctl unmask docker.service`" if unit.load == "masked" else "give it its unit docker.service",
+        )
+
+
+def _containerd(settings: HostSettings, found: str) -> Iterator[FailedCheck]:
+    for name in package_names(settings):
+        if name in CONTAINERD and found not in CONTAINERD[name]:
+            other = {"containerd.io": "set docker_source to docker, whose engine uses it"}.get(
+                found, "install the engine that goes with it: one that is there is used as it is"
+            )
             yield FailedCheck(
-                "Docker packages",
-                f"{found} installed",
-                f"{expected} or none (docker_source is {settings.docker_source}); the two exclude each other",
-                f"set docker_source to {other}, or remove {found} yourself, with what runs under it",
+                "containerd",
+                f"{found} without an engine",
+                f"{CONTAINERD[name][0]} or none: {name} excludes any other, and nothing is removed for it",
+                f"{other}; or remove {found} yourself, with what runs under it",
             )
 
 
-def _environment(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
-    for service in settings.resolved:
-        for name in report.env_names.get(service.env_file, ()):
-            refusal = service.engine.forbidden(name, service.accelerator)
-            if refusal and refusal.code not in (service.features.allow or ()):
+def _server(engine: Engine) -> Iterator[FailedCheck]:
+    server = engine.server
+    if not server:
+        return
+    numbers = re.match(r"(\d+)\.(\d+)", server.version)
+    if not numbers or (int(numbers[1]), int(numbers[2])) < OLDEST:
+        yield FailedCheck(
+            "Docker",
+            f"version {server.version}",
+            f"{OLDEST[0]}.{OLDEST[1]} or newer (`docker run --pull=never`)",
+            "upgrade it",
+        )
+    for option, why, todo in (
+        (
+            "rootless",
+            "a rootless daemon cannot give a container the GPU's devices and groups",
+            "give root a daemon of its own (`sudo systemctl enable --now docker`, `sudo docker context use default`)",
+        ),
+        ("userns", "Docker refuses --network=host and --ipc=host with remapped users", _WITHOUT_REMAPPING),
+    ):
+        if any(word.split(",")[0] == f"name={option}" for word in server.security):
+            yield FailedCheck("Docker", f"a daemon with {option}", f"one without: {why}", todo)
+
+
+def _daemon_json(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck]:
+    """The file as it is, and with our mirrors in it."""
+    mirrors = settings.docker_registry_mirrors
+    writes = bool(mirrors or engine.daemon_json_noted)
+    current, fault = read_object(engine.daemon_json or "")
+    # Docker itself takes the last of two.
+    if fault and (writes or "is there twice" not in fault):
+        yield FailedCheck(
+            "daemon.json",
+            fault,
+            f"a JSON object in {DAEMON}, without comments and with each key once",
+            f"correct it (`sudo dockerd --validate --config-file {DAEMON}` checks it)",
+        )
+    elif engine.daemon_json_rejected:
+        yield FailedCheck(
+            "daemon.json",
+            engine.daemon_json_rejected,
+            "a file with which dockerd starts",
+            f"correct {DAEMON} (`sudo dockerd --validate --config-file {DAEMON}` checks it)",
+        )
+    if current.get("userns-remap") and not (engine.server and "name=userns" in str(engine.server.security)):
+        yield FailedCheck(
+            "daemon.json",
+            f"userns-remap: {current['userns-remap']}",
+            "no remapped users: Docker then refuses --network=host and --ipc=host",
+            _WITHOUT_REMAPPING,
+        )
+    foreign = _options_of_another_driver(current)
+    if foreign and not any(word.partition("=")[0] == "--log-driver" for word in engine.words):
+        yield FailedCheck(
+            "daemon.json",
+            f"log options {', '.join(foreign)} without the log driver that they are for",
+            "options of json-file, dockerd's default: it does not start with others",
+            f"correct log-driver or log-opts in {DAEMON}",
+        )
+    if writes and engine.daemon_json_unsafe:
+        yield FailedCheck(
+            "daemon.json",
+            f"{DAEMON}, {engine.daemon_json_unsafe}",
+            "a file, or a link to one that only root can change",
+            "put a file in its place, or set the mirrors there yourself and leave docker_registry_mirrors out",
+        )
+    if not mirrors:
+        return
+    if any(word.partition("=")[0] == "--registry-mirror" for word in engine.words):
+        yield FailedCheck(
+            "daemon.json",
+            "a dockerd that is started with --registry-mirror",
+            f"mirrors in {DAEMON} only: with both it does not start",
+            "remove the option from the unit's drop-in or /etc/default/docker, or leave docker_registry_mirrors out",
+        )
+    other = _other_file(engine.words)
+    if other:
+        yield FailedCheck(
+            "daemon.json",
+            f"a dockerd that reads {other} (--config-file)",
+            f"{DAEMON}, where the mirrors are written",
+            "remove that option from the unit's drop-in or /etc/default/docker, or set the mirrors there yourself and "
+            "leave docker_registry_mirrors out",
+        )
+    if _containerd_store(engine, current):
+        for url in mirrors:
+            if _plain(url, current):
                 yield FailedCheck(
-                    "environment file",
-                    f"{name} set in {service.env_file}",
-                    "that variable to be absent",
-                    f"delete its line; {refusal.reason} ({refusal.source}). `allow: [{refusal.code}]` overrides this",
+                    "registry mirror",
+                    f"{url} for a Docker that keeps images in containerd's store",
+                    "https://, or the mirror among insecure-registries: that store does not fall back to http",
+                    f"give the mirror a certificate, or add {urlsplit(url).netloc} to insecure-registries in {DAEMON}",
                 )
+
+
+def _options_of_another_driver(current: dict[str, Any]) -> list[str]:
+    """Names of log options that json-file does not know, if that is the driver."""
+    options = current.get("log-opts")
+    if current.get("log-driver", "json-file") != "json-file" or not isinstance(options, dict):
+        return []
+    known = {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"}
+    return [
+        name for name in options if name not in known | {"mode", "max-buffer-size"} and not name.startswith("cache-")
+    ]
+
+
+def _other_file(words: tuple[str, ...]) -> str:
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--config-file":
+            value = value if equals else "".join(words[place + 1 : place + 2])
+            return "" if value == DAEMON else value
+    return ""
+
+
+def _containerd_store(engine: Engine, current: dict[str, Any]) -> bool:
+    features = current.get("features")
+    asked = isinstance(features, dict) and features.get("containerd-snapshotter") is True
+    return engine.server.containerd_store if engine.server else asked
+
+
+def _plain(url: str, current: dict[str, Any]) -> bool:
+    """Whether a mirror speaks http, and is not among those that may."""
+    found = urlsplit(url)
+    insecure = current.get("insecure-registries")
+    allowed = {found.netloc, found.hostname} & set(insecure if isinstance(insecure, list) else [])
+    return found.scheme == "http" and not allowed and not re.match(r"127\.|localhost$|::1$", found.hostname or "")

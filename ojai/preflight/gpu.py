@@ -2,37 +2,143 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from ojai import accelerators
+from ojai import accelerators, kernels
 from ojai.facts.report import Report
 from ojai.preflight import FailedCheck
 from ojai.settings import HostSettings
 
+#: Drivers that leave a GPU to others: ROCm does not see it then.
+_NOT_COMPUTE = frozenset({"vfio-pci", "pci-stub", "radeon"})
+
+#: `blacklist amdgpu`, `module_blacklist=a,amdgpu`, `rd.driver.blacklist=amdgpu`, `install amdgpu /bin/false`.
+_OFF = re.compile(
+    r"nomodeset|\S*blacklist=(\S*,)?amdgpu(,\S*)?|\s*blacklist\s+amdgpu\s*(#.*)?|\s*install\s+amdgpu\s+\S*(true|false)\b.*"
+)
+#: `vfio-pci.ids=1002:150e`, `options vfio-pci ids=1002:150e,1002:1640`.
+_HANDED_OUT = re.compile(r"(?:^|\s)(?:vfio[-_]pci|pci[-_]stub)(?:\.|\s(?:.*\s)?)ids=(\S+)")
+
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Why the GPU, its driver or its firmware will not do."""
+    yield from _container(report)
     yield from _gpu(settings, report)
-    yield from _driver(report)
+    yield from _second_gpu(settings, report)
+    yield from _dkms(report)
+    if expected_kernel_runs(settings, report) or _kept_off(settings, report):
+        yield from driver_missing(settings, report)
     yield from _firmware(settings, report)
+
+
+def expected_kernel_runs(settings: HostSettings, report: Report) -> bool:
+    """Whether the running kernel is of the flavour that is asked for and new enough: then the driver must be up."""
+    return _fits(settings, report.kernel)
+
+
+def expected_kernel_installed(settings: HostSettings, report: Report) -> bool:
+    """Whether /boot has such a kernel."""
+    return any(_fits(settings, release) for release in report.space.kernels)
+
+
+def _fits(settings: HostSettings, release: str) -> bool:
+    try:
+        found = kernels.parse(release)
+    except ValueError:
+        return False
+    return found.flavour == settings.kernel_flavour and found.order >= kernels.parse(settings.floor).order
+
+
+def driver_missing(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """What a driver that is up would show: without it no server can start, whatever kernel runs."""
+    gpu = accelerators.load(settings.accelerator)
+    if report.gpu.container or not any(_identity(value) in gpu.pci_ids for value in report.gpus.values()):
+        return  # said already
+    lacks = []
+    if report.vram_total is None:
+        lacks.append("no mem_info_vram_total in the GPU's folder in /sys/bus/pci/devices")
+    if not report.gfx_versions and (report.gpu.devices is not None or expected_kernel_runs(settings, report)):
+        lacks.append("no GPU node in /sys/class/kfd")
+    if report.gpu.devices is not None:
+        minors = [minor for gfx, minor in report.gpu.nodes if gfx == gpu.gfx_target_version and minor is not None]
+        render = f"/dev/dri/renderD{minors[0]}" if minors else "/dev/dri/renderD"
+        if "/dev/kfd" not in report.gpu.devices:
+            lacks.append("no /dev/kfd")
+        if not any(device == render if minors else device.startswith(render) for device in report.gpu.devices):
+            lacks.append(f"no {render}{'' if minors else '*'}")
+    if not lacks:
+        return
+    kept_off = _kept_off(settings, report)
+    if kept_off:
+        lacks.append(f"and what keeps the driver off: {'; '.join(kept_off)}")
+        todo = "delete that, run `sudo update-grub` and `sudo update-initramfs -u -k all`, reboot, and deploy again"
+    elif not report.amdgpu_module:
+        todo = "this kernel has no amdgpu module: `sudo apt install linux-modules-extra-$(uname -r)`, reboot"
+    else:
+        todo = (
+            "`sudo dmesg | grep -iE 'amdgpu|kfd|drm'` on the host says why; reboot, which also creates a deleted "
+            "device again, and deploy again"
+        )
+    if not expected_kernel_runs(settings, report):
+        never = " (kernel_reboot is `never`)" if settings.kernel_reboot == "never" else ""
+        first = f"reboot into the {settings.kernel_flavour} kernel, {settings.floor} or newer{never}, and deploy again"
+        todo = todo if kept_off else first
+    yield FailedCheck(
+        "GPU driver",
+        f"kernel {report.kernel} running with {', '.join(lacks)}",
+        "the kernel's amdgpu to have set up the GPU: its memory, its KFD node, /dev/kfd and its render node",
+        todo,
+    )
+
+
+def _kept_off(settings: HostSettings, report: Report) -> list[str]:
+    """Settings that keep the driver from a GPU that it has not set up."""
+    gpu = accelerators.load(settings.accelerator)
+    if report.vram_total is not None and gpu.gfx_target_version in report.gfx_versions:
+        return []
+
+    def off(text: str) -> bool:
+        handed = _HANDED_OUT.search(text)
+        return bool(_OFF.fullmatch(text) or (handed and any(gpu_id in handed[1].lower() for gpu_id in gpu.pci_ids)))
+
+    found = [f"{word} in /proc/cmdline" for word in report.gpu.boot_words if off(word)]
+    found += [f"{word} in /etc/default/grub or its grub.d" for word in report.gpu.grub_words if off(word)]
+    lines = (entry.partition(":")[::2] for entry in report.gpu.module_options)
+    found += [f"{line.strip()} in {file}" for file, line in lines if off(line)]
+    found += [
+        f"{report.gpu.drivers[address]} bound to {address}"
+        for address, value in report.gpus.items()
+        if _identity(value) in gpu.pci_ids and report.gpu.drivers.get(address) in _NOT_COMPUTE
+    ]
+    return found
+
+
+def _identity(value: str) -> str:
+    """``1002:150e`` of sysfs's ``0x1002:0x150e``."""
+    return value.replace("0x", "")
+
+
+def _container(report: Report) -> Iterator[FailedCheck]:
+    if report.gpu.container:
+        yield FailedCheck(
+            "machine",
+            f"a container ({report.gpu.container})",
+            "a machine or a virtual machine: a container has no kernel, driver or memory limit of its own",
+            "deploy to a machine with Ubuntu 24.04 on it, or to a virtual machine that has the GPU passed through; a "
+            "container has the kernel, the driver and the TTM limit of its host, and they are set there",
+        )
 
 
 def _gpu(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     gpu = accelerators.load(settings.accelerator)
-    expected = [identity.replace(":", " ") for identity in gpu.pci_ids]
-    found = {address: value.replace("0x", "").replace(":", " ") for address, value in report.gpus.items()}
-    if not any(value in expected for value in found.values()):
-        other = next(
-            (
-                accelerators.by_pci_id(v.replace(" ", ":"))
-                for v in found.values()
-                if accelerators.by_pci_id(v.replace(" ", ":"))
-            ),
-            None,
-        )
+    found = {address: _identity(value) for address, value in report.gpus.items()}
+    if not any(value in gpu.pci_ids for value in found.values()):
+        other = next(filter(None, map(accelerators.by_pci_id, found.values())), None)
         yield FailedCheck(
             "GPU",
-            ", ".join(f"{v.replace(' ', ':')} at {a}" for a, v in found.items()) or "no display device on the PCI bus",
+            ", ".join(f"{value} at {address}" for address, value in found.items())
+            or "no display device on the PCI bus",
             f"{gpu.title} (PCI id {' or '.join(gpu.pci_ids)})",
             f"set accelerator to {other.name}" if other else f"use a machine with {gpu.name}, or correct `accelerator`",
         )
@@ -45,15 +151,51 @@ def _gpu(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         )
 
 
-def _driver(report: Report) -> Iterator[FailedCheck]:
+def _second_gpu(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """The engine is given all of /dev/dri and one HSA_OVERRIDE_GFX_VERSION: which of two GPUs it takes is not known."""
+    gpu = accelerators.load(settings.accelerator)
+    amd = {address: _identity(value) for address, value in report.gpus.items() if value.startswith("0x1002:")}
+    ours = next((address for address, value in amd.items() if value in gpu.pci_ids), None)
+    if ours is None:
+        return
+    others = {a: value for a, value in amd.items() if a != ours and report.gpu.drivers.get(a) not in _NOT_COMPUTE}
+    # KFD is what ROCm sees. Before the kernel runs that is to run, its own driver may take more than today's does.
+    if len(report.gfx_versions) < 2 and (not others or expected_kernel_runs(settings, report)):
+        return
+    named = ", ".join(f"{value} at {address}" for address, value in others.items())
+    ids = ",".join(sorted({value for value in others.values() if value not in gpu.pci_ids}))
+    hand_out = (
+        f", or keep amdgpu off it: `options vfio-pci ids={ids}` and `softdep amdgpu pre: vfio-pci` in "
+        "/etc/modprobe.d/vfio.conf, `sudo update-initramfs -u -k all`, reboot"
+    )
+    yield FailedCheck(
+        "second AMD GPU",
+        f"beside {amd[ours]} at {ours} also {named or f'{len(report.gfx_versions) - 1} more in /sys/class/kfd'}",
+        f"one AMD GPU that ROCm can use ({gpu.name}): the engine might take the other",
+        f"take the other card out{hand_out if ids else ''}",
+    )
+
+
+def _dkms(report: Report) -> Iterator[FailedCheck]:
     # /sys/module/amdgpu/version is no check: only the DKMS driver has it, its absence is normal (ollama#3425).
-    if report.dkms or "/updates/dkms/" in report.amdgpu_module:
-        yield FailedCheck(
-            "GPU driver",
-            f"amdgpu from DKMS ({report.amdgpu_module or ', '.join(report.dkms)})",
-            "the kernel's own amdgpu, which AMD requires on Ryzen",
-            "`sudo amdgpu-install --uninstall --rocmrelease=all` or `sudo apt purge amdgpu-dkms`, then reboot",
+    expected = "the kernel's own amdgpu, which AMD requires on Ryzen"
+    packages = ", ".join(f"{name} {version}" for name, version in report.gpu.dkms_packages.items())
+    if packages:
+        names = " ".join(report.gpu.dkms_packages)
+        found, todo = f"AMD's DKMS driver installed ({packages})", f"`sudo apt purge {names}`, then reboot"
+    elif "loaded" in report.dkms or "/updates/dkms/" in report.amdgpu_module:
+        module = report.amdgpu_module if "/updates/dkms/" in report.amdgpu_module else "amdkcl is loaded"
+        found = f"AMD's DKMS driver in use ({module})"
+        todo = (
+            "`sudo amdgpu-install --uninstall --rocmrelease=all`, or without that program `sudo dkms remove "
+            "amdgpu/VERSION --all` (`dkms status` names the version), then reboot"
         )
+    elif report.dkms:
+        found = "/var/lib/dkms/amdgpu left over from AMD's DKMS driver, which is neither installed nor in use"
+        todo = "`sudo rm -r /var/lib/dkms/amdgpu`: dkms would build from it for the next kernel, or fail over it"
+    else:
+        return
+    yield FailedCheck("GPU driver", found, expected, todo)
 
 
 def _firmware(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
@@ -64,5 +206,5 @@ def _firmware(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
                     "firmware",
                     f"{package} {version}",
                     f"any other than {bad}",
-                    f"`sudo apt install --only-upgrade {package}`; it breaks ROCm on RDNA 3.5 and was recalled",
+                    f"`sudo apt install --only-upgrade {package}`; firmware_known_bad names it as one that breaks ROCm",
                 )

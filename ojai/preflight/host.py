@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ojai import accelerators
+from ojai import accelerators, kernels
 from ojai.facts.report import HostReport, Report
 from ojai.paths import SCHEMA
-from ojai.preflight import FailedCheck, docker, gpu, memory, owner, packages, ports, space, units
+from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, owner, packages, ports, space, units
 from ojai.settings import HostSettings
 
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
@@ -18,7 +18,18 @@ CLOCK_TOLERANCE = 300
 
 
 #: Asked in this order.
-AREAS = (gpu, packages, docker, owner, units, ports, space, memory)
+AREAS = (
+    gpu,
+    packages,
+    docker,
+    environment,
+    folders,
+    owner,
+    units,
+    ports,
+    space,
+    memory,
+)
 
 
 def fact_arguments(settings: HostSettings) -> dict[str, Any]:
@@ -29,7 +40,8 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "env_files": tuple(service.env_file for service in settings.resolved),
         "images": tuple(service.image for service in settings.resolved),
         "models": tuple(service.model_directory for service in settings.resolved),
-        "folders": tuple(f"{name}={path}" for name, path in sorted(settings.cache_folders.items())),
+        "data_folders": (settings.data_directory, *settings.own_caches),
+        "caches": tuple(f"{name}={path}" for name, path in sorted(settings.cache_folders.items())),
         "units": tuple(service.unit for service in settings.resolved),
         "service_ports": tuple(service.port for service in settings.resolved),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
@@ -66,6 +78,12 @@ def failed_checks(settings: HostSettings, report: Report, now: float | None = No
     ]
 
 
+def failed_after_boot(settings: HostSettings, report: Report) -> list[FailedCheck]:
+    """Every reason not to go on after the kernel role: no reboot of the deploy's is to come any more."""
+    found = [*failed_checks(settings, report), *gpu.driver_missing(settings, report)]
+    return [*dict.fromkeys(found), *memory.limit_not_in_force(settings, report)]
+
+
 def newer(report: Report) -> Iterator[FailedCheck]:
     """What a newer ojai keeps on a host, this one could misread: it must neither change it nor take it away."""
     if report.schema > SCHEMA:
@@ -84,6 +102,16 @@ def _system(report: Report) -> Iterator[FailedCheck]:
             report.os_name or "none named",
             "Ubuntu 24.04",
             "install Ubuntu 24.04; AMD publishes ROCm 7.2 packages and an OEM kernel for that release",
+        )
+    try:
+        if report.kernel:
+            kernels.parse(report.kernel)
+    except ValueError:
+        yield FailedCheck(
+            "kernel",
+            f"{report.kernel} running, which is no release",
+            "one of Ubuntu's own, such as 6.17.0-1012-oem",
+            "boot a kernel of Ubuntu's own, and remove this one: GRUB boots the newest",
         )
     if report.machine != "x86_64":
         yield FailedCheck("architecture", report.machine, "x86_64", "use a machine with an AMD Ryzen processor")
@@ -115,4 +143,8 @@ def _accounts(report: Report) -> Iterator[FailedCheck]:
     for user in report.missing_users:
         yield FailedCheck(
             "account", f"no user {user!r}", "every name in gpu_users to exist", "create it, or correct gpu_users"
+        )
+    for user, name in report.other_users.items():
+        yield FailedCheck(
+            "account", f"{name} for {user!r}", "names as the host writes them", f"write {name} in gpu_users"
         )

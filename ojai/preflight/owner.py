@@ -15,8 +15,7 @@ from ojai.facts.docker import CREATION, Image
 from ojai.facts.report import Report
 from ojai.facts.report.owner import Container, Folder, Unit, Weights
 from ojai.paths import SYSCTL_DROP_IN
-from ojai.preflight import FailedCheck
-from ojai.preflight.packages import ROCM_SOURCE
+from ojai.preflight import FailedCheck, packages
 from ojai.settings import HostSettings
 from ojai.settings.host import channels
 
@@ -25,9 +24,6 @@ TUNED = "tunableop"
 
 #: Where root's, as a container has it, is in a home.
 _HOME = "/root/"
-
-#: The path in a URL of AMD's archive, with its release.
-_ARCHIVE = re.compile(r"https?://[^ ]*?/(?P<path>(?P<what>rocm/apt|rocm/core|graphics|amdgpu)/(?P<release>[^/ ]+))")
 
 
 @dataclass(frozen=True)
@@ -145,30 +141,25 @@ def _drop_ins(settings: HostSettings, report: Report) -> tuple[list[Finding], tu
 
 
 def _sources(settings: HostSettings, report: Report) -> tuple[list[Finding], tuple[str, ...]]:
-    files: dict[str, list[str]] = {}
-    for entry in report.apt_sources:
-        file, _, line = entry.partition(":")
-        if file != ROCM_SOURCE:
-            files.setdefault(file, []).append(line)
-    ours = settings.channel.rocm_path.rpartition("/")[2]
-    rows, taken = [], []
-    for file, lines in files.items():
-        found = [match for line in lines for match in _ARCHIVE.finditer(line)]
-        what = f"apt source {file} ({', '.join(dict.fromkeys(match['path'] for match in found)) or 'AMD'})"
-        # The driver's repository has the driver's numbers; the driver is the kernel's here.
-        other = [match["path"] for match in found if match["what"] != "amdgpu" and match["release"] != ours]
-        if other or not found:
-            plan = f"remove it, or set rocm_channel to the release that you want: {', '.join(channels())}"
-            rows.append(Finding(what, True, plan, f"the inventory says ROCm {settings.rocm_channel}"))
-        elif file in report.owner.mixed:
-            plan = "move AMD's lines to a file of their own, or delete them"
-            rows.append(Finding(what, True, plan, "it names other archives too"))
-        else:
-            taken.append(file)
+    foreign = packages.foreign_rocm_sources(settings, report)
+    taken = packages.equivalent_files(settings, report)
+    rows = []
+    for file in dict.fromkeys(source.file for source in foreign):
+        mine = [source for source in foreign if source.file == file]
+        package = next((f", of the package {source.package}" for source in mine if source.package), "")
+        addresses = ", ".join(dict.fromkeys(source.archive[0] for source in mine))
+        what = f"apt source {file} ({addresses}{package})"
+        if file in taken:
             rows.append(
                 Finding(what, True, "sets it aside and writes its own for the same release; keys and pins stay")
             )
-    return rows, tuple(taken)
+        elif all(packages.equivalent(settings, source) for source in mine):
+            plan = "move AMD's lines to a file of their own, or delete them"
+            rows.append(Finding(what, True, plan, "it names other archives too"))
+        else:
+            plan = f"remove it, or set rocm_channel to the release that you want: {', '.join(channels())}"
+            rows.append(Finding(what, True, plan, f"the inventory says ROCm {settings.rocm_channel}"))
+    return rows, taken
 
 
 def _pins(settings: HostSettings, report: Report) -> Iterator[Finding]:

@@ -5,28 +5,159 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ojai.facts.report import Report
+from ojai.facts.report.apt import Source
 from ojai.preflight import FailedCheck
 from ojai.settings import HostSettings
 
 #: The only apt source of AMD's on a host that this project manages.
 ROCM_SOURCE = "/etc/apt/sources.list.d/ojai-rocm.sources"
 
+#: Docker's, where the owner has none.
+DOCKER_SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
+DOCKER_KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
+
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Why apt's sources, or the ROCm that is there, will not do."""
-    if len(report.rocm_trees) > 1:
+    yield from _trees(settings, report)
+    yield from _rocm_sources(settings, report)
+    yield from _docker_sources(settings, report)
+    yield from _readable(settings, report)
+
+
+def _trees(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    release = settings.channel.release
+    # The packages of a tree that ojai installed are replaced, and the tree with them.
+    other = [
+        tree for tree in report.rocm_trees if tree != f"/opt/rocm-{release}" and "rocm-core" not in report.apt.ours
+    ]
+    if len(report.rocm_trees) > 1 or other:
         yield FailedCheck(
             "ROCm trees",
-            ", ".join(report.rocm_trees),
-            "one tree under /opt",
-            "remove the older one; two HIP runtimes side by side end in false out-of-memory errors",
+            ", ".join(f"{tree} (a folder, no link)" if tree == "/opt/rocm" else tree for tree in report.rocm_trees),
+            f"one tree under /opt at most, /opt/rocm-{release}, with /opt/rocm as a link to it",
+            "remove the others, or move them away; two HIP runtimes side by side end in false out-of-memory errors",
         )
-    foreign = [entry for entry in report.apt_sources if not entry.startswith(f"{ROCM_SOURCE}:")]
+
+
+def foreign_rocm_sources(settings: HostSettings, report: Report) -> tuple[Source, ...]:
+    """AMD's sources, or those of a mirror, that ojai did not write."""
+    ours = {address for address, _ in _archives(settings)}
+    return tuple(
+        source
+        for source in report.apt.sources
+        if source.file != ROCM_SOURCE and (source.kind == "rocm" or source.archive[0] in ours)
+    )
+
+
+def _archives(settings: HostSettings) -> list[tuple[str, str]]:
+    channel = settings.channel
+    mirror = channel.mirror.partition("://")[2].rstrip("/")
+    return [(f"{mirror}/{path}", channel.suite) for path in (channel.rocm_path, channel.graphics_path)]
+
+
+def equivalent(settings: HostSettings, source: Source) -> bool:
+    """Whether a source of AMD's is for the release and suite of the inventory, whatever its key and its mirror.
+
+    So is the archive of that release's driver, which AMD's installer adds and no APU needs.
+    """
+    channel = settings.channel
+    paths = (channel.rocm_path, channel.graphics_path, f"amdgpu/{settings.rocm_channel}/ubuntu", channel.driver_path)
+    address, suite = source.archive
+    return suite == channel.suite and any(address.endswith(f"/{path}") for path in paths)
+
+
+def equivalent_files(settings: HostSettings, report: Report) -> tuple[str, ...]:
+    """Files that have nothing in force but :func:`equivalent` sources: ours says the same."""
+    theirs = {source for source in foreign_rocm_sources(settings, report) if equivalent(settings, source)}
+    others = {source.file for source in report.apt.sources if source not in theirs}
+    return tuple(sorted({source.file for source in theirs} - others))
+
+
+def _rocm_sources(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    foreign = foreign_rocm_sources(settings, report)
     if foreign and not settings.adopt:  # adoption judges each of them
+        same = {source.file for source in foreign} <= set(equivalent_files(settings, report))
+        removes = "`amdgpu-install --uninstall` removes its own"
         yield FailedCheck(
             "ROCm apt sources",
-            "; ".join(foreign),
+            _shown(foreign),
             f"only this project's {ROCM_SOURCE}",
-            "set `adopt: true` to have them set aside until removal, or remove or disable those files "
-            "(`amdgpu-install --uninstall` removes its own); two sources mix releases",
+            "set `adopt: true`: they are of the same release, and are set aside until removal"
+            if same
+            else f"remove or disable those files ({removes}), or set another rocm_channel; two sources mix releases",
+        )
+
+
+def _shown(sources: tuple[Source, ...]) -> str:
+    return "; ".join(
+        f"{source}{f', of the package {source.package}' if source.package else ''}" for source in dict.fromkeys(sources)
+    )
+
+
+def foreign_docker_sources(settings: HostSettings, report: Report) -> tuple[Source, ...]:
+    """Sources of packages in Docker's archive, or in a mirror of it, that ojai did not write."""
+    ours = settings.docker_mirror.partition("://")[2].rstrip("/")
+    return tuple(
+        source
+        for source in report.apt.sources
+        if source.file != DOCKER_SOURCE
+        and source.architectures != ("source",)
+        and (source.kind == "docker" or source.archive[0] == ours)
+    )
+
+
+def usable_docker_source(settings: HostSettings, report: Report) -> Source | None:
+    """The owner's own source of Docker's archive, if it does what ours would do: then ours is not written."""
+    for source in foreign_docker_sources(settings, report):
+        if not _docker_faults(settings, source):
+            return source
+    return None
+
+
+def _docker_faults(settings: HostSettings, source: Source) -> list[str]:
+    """What keeps a source of Docker's archive from doing what ours would do."""
+    suite, key = settings.channel.suite, settings.docker_key_fingerprint.replace(" ", "").upper()
+    faults = []
+    if source.archive[1] != suite:
+        faults.append(f"its suite is {source.suite}, not {suite}")
+    if "stable" not in source.components:
+        faults.append("it is without the component stable")
+    if source.architectures and "amd64" not in source.architectures:
+        faults.append(f"it is of {', '.join(source.architectures)}, not amd64")
+    if key not in source.keys:
+        faults.append(f"its key is {', '.join(source.keys) or 'absent, expired or unreadable'}, not {key}")
+    return faults
+
+
+def _docker_sources(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    foreign = foreign_docker_sources(settings, report)
+    if settings.docker_source != "docker" or not report.engine.ours:
+        return
+    if not foreign or usable_docker_source(settings, report):
+        return
+    todo = "correct that file, or disable it and let ojai write its own"
+    yield FailedCheck(
+        "Docker apt sources",
+        "; ".join(f"{source}: {' and '.join(_docker_faults(settings, source))}" for source in foreign),
+        "none, or one that can be used as it is",
+        "`sudo apt install gpg`, without which its key cannot be read" if report.apt.no_gpg else todo,
+    )
+
+
+def _readable(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """No package can be installed while one source cannot be read. Ours are written anew, or removed."""
+    broken = [
+        f"{file}: {why}" for file, why in report.apt.unreadable.items() if file not in (ROCM_SOURCE, DOCKER_SOURCE)
+    ]
+    conflict = report.apt.conflict
+    removed = settings.docker_source != "docker" or not report.engine.ours or usable_docker_source(settings, report)
+    if not broken and conflict and not report.apt.unreadable and not (DOCKER_KEYRING in conflict and removed):
+        broken = [conflict]
+    if broken:
+        yield FailedCheck(
+            "apt sources",
+            f"apt saying {'; '.join(broken)}",
+            "sources that apt can read",
+            "correct them until `sudo apt-get update` succeeds",
         )

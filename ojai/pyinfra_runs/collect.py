@@ -43,7 +43,7 @@ def collect_facts(inventory: str, names: list[str], limit: tuple[str, ...] = ())
 
     Raises :class:`CollectError` when pyinfra refuses the run as a whole.
     """
-    argv = [sys.executable, "-m", "pyinfra", "--dry", "--yes", inventory, str(_DEPLOY)]
+    argv = [sys.executable, "-P", "-m", "pyinfra", "--dry", "--yes", inventory, str(_DEPLOY)]
     for pattern in limit:
         argv += ["--limit", pattern]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

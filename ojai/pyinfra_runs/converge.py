@@ -129,7 +129,7 @@ def outcome(status: int, document: str, transcript: list[str]) -> Outcome:
 
 def converge(words: list[str], log: Path | None = None) -> Outcome:
     """Run pyinfra with these words. Its progress is passed on to stderr, and to the log as it comes."""
-    argv = [sys.executable, "-m", "pyinfra", "--yes", "--json", *words]
+    argv = [sys.executable, "-P", "-m", "pyinfra", "--yes", "--json", *words]
     with ExitStack() as stack:
         document = stack.enter_context(tempfile.TemporaryFile("w+"))
         sinks: list[IO[str]] = [sys.stderr]

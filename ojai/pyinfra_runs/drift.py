@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ojai.connection.likely import likely
+from ojai.connection.lock import RUNNING
 from ojai.settings.inventory import Entry
 
 #: How the message of a host that gave no answer begins.
@@ -27,7 +28,7 @@ def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None)
     data = dict(entry.data) if folder else {**_CONFIG, **entry.data}
     # Without -y this only looks; the plan names what a run would change.
     done = subprocess.run(
-        [sys.executable, "-m", "pyinfra", "--json", f"{__package__}.given_host.inventory", str(deploy)],
+        [sys.executable, "-P", "-m", "pyinfra", "--json", f"{__package__}.given_host.inventory", str(deploy)],
         cwd=folder or deploy.parent,
         input=json.dumps({"name": entry.name, "groups": entry.groups, "data": data}),
         capture_output=True,
@@ -43,7 +44,10 @@ def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None)
         return f"the next deploy would refuse: {_reason(done.stderr, 'preflight')}"
     plan = json.loads(done.stdout)["plan"]
     pending = [operation["name"] for operation in plan if entry.name in operation["hosts_with_change"]]
-    return f"the next deploy would: {'; '.join(pending)}" if pending else None
+    if not pending:
+        return None
+    busy = f" ({_reason(done.stderr, RUNNING)})" if RUNNING in done.stderr else ""
+    return f"the next deploy would: {'; '.join(pending)}{busy}"
 
 
 def _reason(stderr: str, mark: str) -> str:

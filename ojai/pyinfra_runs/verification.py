@@ -101,6 +101,21 @@ def failed(host: str, error: str, state: State = "not checked") -> Verdict:
     return Verdict(host, suite, error=error, state=state)
 
 
+class ChecksError(Exception):
+    """Files of checks that cannot be imported: no host's fault. The message names each with its error."""
+
+
+def _unreadable(text: str) -> str | None:
+    """The files that pytest could not import, from its JUnit XML, each with its error; None if that is not why."""
+    found = []
+    for case in ElementTree.fromstring(text).iter("testcase"):
+        error = case.find("error")
+        if error is not None and error.get("message") == "collection failure":
+            last = (error.text or "").strip().splitlines()[-1].removeprefix("E").strip()
+            found.append(f"{case.get('name', '').rsplit('.', 1)[-1]}.py: {last}")
+    return "; ".join(found) or None
+
+
 def read_junit(host: str, text: str) -> Verdict:
     """A verdict from pytest's JUnit XML."""
     suite = next(ElementTree.fromstring(text).iter("testsuite"))
@@ -199,13 +214,15 @@ def _pytest(entry: Entry, plan: Plan) -> Verdict:
         host.touch(0o600)
         host.write_text(json.dumps([{"name": entry.name, "groups": entry.groups, "data": dict(entry.data)}]))
         # No settings of pytest but these, whatever folder the checks are in, and no conftest.py above ours.
-        argv = [sys.executable, "-m", "pytest", *map(str, plan.files), "-q", "-p", "ojai.checks"]
+        argv = [sys.executable, "-P", "-m", "pytest", *map(str, plan.files), "-q", "-p", "ojai.checks"]
         argv += ["-c", os.devnull, "--rootdir", CHECKS.anchor, "--confcutdir", str(CHECKS.resolve())]
         argv += ["-p", "no:cacheprovider", "--import-mode=importlib", f"--inventory={host}"]
         argv += ["--junitxml", str(report), "-o", "junit_family=xunit2"]
         if plan.disruptive:
             argv.append("--disruptive")
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=plan.timeout_seconds)
+        if done.returncode == 2 and report.exists() and (faults := _unreadable(report.read_text())):
+            raise ChecksError(faults)
         if done.returncode not in (0, 1) or not report.exists():
             last = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
             return failed(entry.name, last or f"pytest exited {done.returncode}")

@@ -35,5 +35,5 @@ def nearest(name: str, known: Iterable[str], *, parts: bool = True) -> str | Non
         # What was written may say more: a model's id on Hugging Face, for a profile.
         if within := [entry for entry, text in plain.items() if len(text) >= _WHOLE and text in meant]:
             return max(within, key=len)
-    close = difflib.get_close_matches(meant, plain.values(), n=1)
+    close = difflib.get_close_matches(meant, plain.values(), n=1, cutoff=0.65)
     return next((entry for entry, text in plain.items() if [text] == close), None)

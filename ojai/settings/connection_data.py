@@ -44,8 +44,10 @@ def global_arguments() -> frozenset[str]:
     return frozenset(name for name, _ in all_global_arguments())
 
 
-def errors(data: Mapping[str, Any]) -> Iterable[FieldError]:
+def errors(host: str, data: Mapping[str, Any]) -> Iterable[FieldError]:
     """What is wrong with pyinfra's part of a host's data; the rest of it is passed over.
+
+    Where ``ssh_hostname`` is not given, the name of the ``host`` is its address.
 
     A name with an underscore that is unlike any global argument may be a helper of a group_data file: it passes.
     """
@@ -65,6 +67,28 @@ def errors(data: Mapping[str, Any]) -> Iterable[FieldError]:
             yield FieldError(
                 (name,), f"found {seen}; expected {expected}{'; put it in quotes' if expected == 'text' else ''}"
             )
+    address = data.get("ssh_hostname") or (host if not host.startswith("@") else None)
+    if isinstance(address, str) and (advice := _instead(address)):
+        yield FieldError(
+            ("ssh_hostname",), f"found {shown(address)}; expected a host's name or address alone; write {advice}"
+        )
+
+
+#: What people write who know ssh's command line, or a URL: a user before the address, a port behind it.
+_ADDRESS = re.compile(
+    r"(?P<scheme>ssh://)?(?:(?P<user>[^@/]+)@)?(?:\[(?P<v6>[^]]+)\]|(?P<host>[^@:/\[\]]+))(?::(?P<port>\d+))?/?"
+)
+
+
+def _instead(address: str) -> str | None:
+    """How to write an address that has more in it than a name; None for one that has not."""
+    if address.strip() != address or not address:
+        return f"ssh_hostname: {address.strip()}"
+    found = _ADDRESS.fullmatch(address)
+    if not found or found["host"] == address:
+        return None
+    parts = {"ssh_hostname": found["v6"] or found["host"], "ssh_user": found["user"], "ssh_port": found["port"]}
+    return " and ".join(f"{key}: {value}" for key, value in parts.items() if value)
 
 
 @cache

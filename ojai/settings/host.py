@@ -8,10 +8,10 @@ reported together.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import PurePosixPath
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -24,8 +24,18 @@ from ojai.profiles.features import OneLine
 from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, refuse_flag_for_number, shown
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
-from ojai.settings.service import ServiceSettings
-from ojai.settings.types import AbsolutePath, Amount, Fingerprint, KernelParameter, Memory, Package, UnixName, Url
+from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
+from ojai.settings.types import (
+    AbsolutePath,
+    Account,
+    Amount,
+    Fingerprint,
+    KernelParameter,
+    Memory,
+    Package,
+    UnixName,
+    Url,
+)
 from ojai.sizes import GIB
 
 
@@ -40,10 +50,17 @@ class Channel(BaseModel):
     origin: str
     rocm_path: str
     graphics_path: str
+    driver_path: str
     suite: str
     components: str
     tree: str
     source: str
+
+    @property
+    def release(self) -> str:
+        """Three numbers, as in the name of its tree under /opt; the folder of a first release has two."""
+        numbers = self.rocm_path.rpartition("/")[2].split(".")
+        return ".".join([*numbers, "0"][:3])
 
 
 @cache
@@ -84,6 +101,13 @@ class HostSettings(BaseModel):
         accelerators.DEFAULT, description="The GPU, by LLVM name.", examples=["gfx1151"]
     )
 
+    headless: bool = Field(
+        False,
+        description="Never sleep, and run no desktop: masks the sleep targets and boots into `multi-user.target`. "
+        "`false` gives back what was there.",
+        examples=[True],
+    )
+
     kernel_package: Package = Field(
         "linux-oem-24.04d",
         description="Kernel metapackage. It has been the 6.17 line since 2026, though AMD's page still says 6.14.",
@@ -102,18 +126,20 @@ class HostSettings(BaseModel):
     )
     kernel_reboot: Literal["if-required", "never"] = Field(
         "if-required",
-        description="Whether the deploy reboots into the kernel; `never` only reports that a reboot is needed.",
+        description="Whether the deploy reboots into the kernel; `never` only reports that a reboot is needed, and "
+        "goes on if the GPU's driver is up without it.",
         examples=["never"],
     )
     kernel_reboot_timeout: int = Field(600, ge=30, le=7200, description="Seconds a reboot may take.", examples=[900])
     firmware_known_bad: tuple[Annotated[str, Field(min_length=4)], ...] = Field(
         ("20251125",),
-        description="Parts of linux-firmware versions that break ROCm; the deploy refuses a host that has one. "
-        "20251125 was recalled by AMD.",
-        examples=[["20251125"]],
+        description="Parts of versions of firmware packages that break ROCm; the deploy refuses a host that has one. "
+        "20251125, an upstream release, was recalled by AMD. Ubuntu 24.04's own package keeps the date 20240318, "
+        "whatever files it has got since: there only a revision such as 0ubuntu2.21 can be named.",
+        examples=[["20251125", "0ubuntu2.21"]],
     )
 
-    gpu_users: tuple[UnixName, ...] = Field(
+    gpu_users: tuple[Account, ...] = Field(
         (), description="Accounts to put into the groups `video` and `render`.", examples=[["ada"]]
     )
 
@@ -131,7 +157,8 @@ class HostSettings(BaseModel):
     )
     gtt_limit: Memory | None = Field(
         None,
-        description="With `gtt`: most memory the GPU may take, never more than the system has.",
+        description="With `gtt`: most memory the GPU may take, never more than the system has. With a unit: a bare "
+        "number of pages or MiB, as ttm.pages_limit and amdgpu.gttsize count, is refused.",
         examples=["100GiB"],
     )
 
@@ -182,9 +209,14 @@ class HostSettings(BaseModel):
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
     docker_log_max_size: Annotated[str, Expected("a number and k, m or g")] = Field(
-        "50m", pattern=r"^[1-9]\d*[kmg]$", description="Size at which a container's log is rotated.", examples=["10m"]
+        LOG_MAX_SIZE,
+        pattern=r"^[1-9]\d*[kmg]$",
+        description="Size at which a service's log is rotated.",
+        examples=["10m"],
     )
-    docker_log_max_file: int = Field(5, ge=1, le=100, description="Rotated logs kept for each container.", examples=[3])
+    docker_log_max_file: int = Field(
+        LOG_MAX_FILE, ge=1, le=100, description="Rotated logs kept for each service.", examples=[3]
+    )
 
     data_directory: AbsolutePath = Field(
         "/srv/ojai",
@@ -208,7 +240,8 @@ class HostSettings(BaseModel):
 
     image_bytes: Amount = Field(
         40 * GIB,
-        description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet.",
+        description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet: where "
+        "Docker keeps its images (its data root, or with containerd's image store containerd's root).",
         examples=["50GiB"],
     )
 
@@ -319,8 +352,14 @@ class HostSettings(BaseModel):
         return self
 
     def _services(self) -> tuple[tuple[ResolvedService, ...], list[FieldError]]:
-        services = dict(enumerate(self.services))
-        return resolve_services(services, self.accelerator, self.data_directory, self.cache_folders)
+        return resolve_services(
+            dict(enumerate(self.services)),
+            accelerator=self.accelerator,
+            data_directory=self.data_directory,
+            elsewhere=self.cache_folders,
+            log_max_size=self.docker_log_max_size,
+            log_max_file=self.docker_log_max_file,
+        )
 
     def using(self, folders: Mapping[str, str]) -> HostSettings:
         """These settings with caches that were adopted on the host (name -> folder); the inventory's own win."""
@@ -371,12 +410,12 @@ class HostSettings(BaseModel):
 
 
 def resolve_services(
-    services: Mapping[int, ServiceSettings],
-    accelerator: str,
-    data_directory: str,
-    elsewhere: Mapping[str, str] = MappingProxyType({}),
+    services: Mapping[int, ServiceSettings], **host: Any
 ) -> tuple[tuple[ResolvedService, ...], list[FieldError]]:
-    """The services of a host by their position, resolved; and what is wrong with one of them or with all together."""
+    """The services of a host by their position, resolved; and what is wrong with one of them or with all together.
+
+    ``host``: what they take from the host's settings (:meth:`ServiceSettings.resolve`).
+    """
     resolved: list[ResolvedService] = []
     errors: list[FieldError] = []
     for key in ("name", "port"):
@@ -390,7 +429,7 @@ def resolve_services(
     for index, service in services.items():
         texts: list[str]
         try:
-            found = service.resolve(accelerator=accelerator, data_directory=data_directory, elsewhere=elsewhere)
+            found = service.resolve(**host)
         except ValidationError as error:  # a choice that contradicts one of the profile's
             texts = [str(one) for one in field_errors(error, Features, {})]
         except ValueError as error:
@@ -423,8 +462,11 @@ def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
 
     Raises :class:`SettingsError` with every error found: the key, the value, what is expected.
     """
+    if inside := re.match(r"@(docker|podman|dockerssh|podmanssh|chroot)/", host):
+        text = f"found {inside[0]}…; expected a machine: its kernel and its GPU are the host's; name the host instead"
+        raise SettingsError(host, [FieldError((), text)])
     ours = {str(key): value for key, value in data.items() if not connection_data.OWN.match(str(key))}
-    errors = list(connection_data.errors(data))
+    errors = list(connection_data.errors(host, data))
     try:
         settings = HostSettings.model_validate(ours)
     except ValidationError as error:

@@ -140,7 +140,7 @@ def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
 
     ``limit``: group names or host patterns, as for pyinfra. Raises :class:`InventoryUnreadableError`.
     """
-    argv = [sys.executable, "-m", "ojai.settings.listing", inventory]
+    argv = [sys.executable, "-P", "-m", "ojai.settings.listing", inventory]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     try:
         listing = json.loads(done.stdout)

@@ -24,6 +24,11 @@ SYSTEM_UNITS = frozenset(
 )
 
 
+#: How a container's log is rotated unless the host's settings say otherwise.
+LOG_MAX_SIZE = "50m"
+LOG_MAX_FILE = 5
+
+
 class ServiceSettings(ServicePaths, Features):
     """One inference server: a profile, a port, and the choices in which it differs from the profile."""
 
@@ -106,6 +111,8 @@ class ServiceSettings(ServicePaths, Features):
         accelerator: str,
         data_directory: str,
         elsewhere: Mapping[str, str] = MappingProxyType({}),
+        log_max_size: str = LOG_MAX_SIZE,
+        log_max_file: int = LOG_MAX_FILE,
         profile: Profile | None = None,
     ) -> ResolvedService:
         """The service with its profile's facts and choices; what cannot work is in its ``refusals``.
@@ -122,6 +129,8 @@ class ServiceSettings(ServicePaths, Features):
             features=profiles.effective(profile, self.features),
             accelerator=accelerator,
             folders=engines.cache_folders(data_directory, elsewhere),
+            log_max_size=log_max_size,
+            log_max_file=log_max_file,
             image=(self.image or profile.image) + (f"@{digest}" if digest else ""),
             model=self.model or profile.model,
             model_named=self.model is not None,

@@ -24,6 +24,12 @@ UnixName = Annotated[
     Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$"),
     Expected("a Linux account: small letters, digits, - and _, at most 32, no digit first"),
 ]
+#: Who it is, the host says (``getent``). As a directory server names accounts too: jane.doe, Ada, CORP\\ada, ada@corp.
+Account = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,255}$"),
+    Expected("an account of the host: letters, digits, ., _, - and, for one of a domain, @ or \\"),
+]
 Package = Annotated[
     str,
     Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$"),

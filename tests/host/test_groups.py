@@ -1,5 +1,7 @@
 """The named users can use the GPU, and nobody else can."""
 
+import shlex
+
 import pytest
 
 
@@ -13,7 +15,7 @@ def test_named_users_can_open_the_gpu_in_a_fresh_login(mini):
 
 def test_named_users_are_in_both_groups(mini):
     for user in mini.settings.gpu_users:
-        assert {"video", "render"} <= set(mini.text(f"id -nG {user}").split())
+        assert {"video", "render"} <= set(mini.text(f"id -nG {shlex.quote(user)}").split())
 
 
 @pytest.mark.silicon

@@ -14,7 +14,7 @@ def _get(served, path):
     if path != health:
         assert _get(served, health)[-1] == "200", "not healthy"
     return served.mini.run(
-        f"curl -s -m {5 if path == health else 20} -w '\\n%{{http_code}}' {served.url}{path}"
+        f"curl -q --noproxy '*' -s -m {5 if path == health else 20} -w '\\n%{{http_code}}' {served.url}{path}"
     ).stdout.rsplit("\n", 1)
 
 
@@ -53,8 +53,8 @@ def test_it_answers_a_chat(services):
         assert _get(served, served.service.engine.api.health)[-1] == "200", "not healthy"
         request = {"model": served.model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
         done = served.mini.text(
-            f"curl -s -m 120 -H 'content-type: application/json' -d {shlex.quote(json.dumps(request))} "
-            f"{served.url}/v1/chat/completions"
+            f"curl -q --noproxy '*' -s -m 120 -H 'content-type: application/json' "
+            f"-d {shlex.quote(json.dumps(request))} {served.url}/v1/chat/completions"
         )
         answer = json.loads(done)
         assert answer["choices"][0]["message"]["content"], done

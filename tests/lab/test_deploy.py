@@ -160,19 +160,20 @@ def test_an_upgrade_that_cannot_start_ends_with_cause_and_cure_and_is_taken_back
 def test_others_settings_of_the_docker_daemon_stay(guest):
     guest.root(
         "python3 -c \"import json; p='/etc/docker/daemon.json'; d=json.load(open(p)); "
-        "d['features']={'buildkit': True}; d['log-opts']['max-size']='1m'; json.dump(d, open(p, 'w'))\""
+        "d['features']={'buildkit': True}; d['log-opts']={'max-size': '1m'}; del d['registry-mirrors']; "
+        "json.dump(d, open(p, 'w'))\""
     )
     done = deploy()
     assert done.status == 0, done.output[-3000:]
     assert NAMES["docker-config"] in done.changed
     daemon = json.loads(guest.root("cat /etc/docker/daemon.json"))
     assert daemon["features"] == {"buildkit": True}
-    assert daemon["log-opts"]["max-size"] == "50m"
+    assert daemon["log-opts"] == {"max-size": "1m"} and daemon["registry-mirrors"]
     assert deploy().changed == []
     guest.root("echo '{broken' > /etc/docker/daemon.json")
     refused = deploy()
     assert refused.status == 1
-    assert "/etc/docker/daemon.json: found a file that is not JSON" in refused.output
+    assert "daemon.json: found a file that is not plain JSON" in refused.output
     assert "Traceback" not in refused.output
     assert guest.root("cat /etc/docker/daemon.json") == "{broken"
     guest.root("rm /etc/docker/daemon.json")

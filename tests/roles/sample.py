@@ -29,6 +29,12 @@ def check(report: Report) -> list[str]:
     return [f"preflight: {failed}" for failed in found if failed.check.startswith("memory")]
 
 
+def check_driver(report: Report) -> list[str]:
+    """What preflight has against the host's driver after the kernel role."""
+    found = preflight.failed_after_boot(parse("mini", {}), report)
+    return [str(failed) for failed in found if failed.check == "GPU driver"]
+
+
 #: Where its server answers.
 API = ApiPaths("/health", "/v1/models", "/metrics")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_diff_shows_our_files_and_no_environment_file():
+def dry_diff(host):
     argv = [
         sys.executable,
         "-m",
@@ -16,7 +16,7 @@ def test_diff_shows_our_files_and_no_environment_file():
         "--dry",
         "--diff",
         "--limit",
-        "@fake/mini-00",
+        host,
         "inventory/fake.py",
         "deploy.py",
     ]
@@ -26,9 +26,19 @@ def test_diff_shows_our_files_and_no_environment_file():
     )
     shown = done.stdout + done.stderr
     assert done.returncode == 0, shown
-    assert "+vm.overcommit_memory = 1" in shown and "+ExecStart=/usr/bin/docker" in shown
-    # the ledger's format, sysctl drop-in, ROCm source, pin, loader path, daemon.json, unit
-    assert shown.count("+++ as it should be") == 7
-    assert ".env:" not in shown
-    assert "/etc/docker/daemon.json:" in shown and '+    "log-driver": "json-file"' in shown
     assert shown.find("hf_sentinelSENTINEL") < 0
+    return shown
+
+
+def test_diff_shows_our_files_and_no_environment_file():
+    shown = dry_diff("@fake/mini-00")
+    assert "+vm.overcommit_memory = 1" in shown and "+ExecStart=/usr/bin/docker" in shown
+    # the ledger's format, sysctl drop-in, ROCm source, pin, loader path, unit
+    assert shown.count("+++ as it should be") == 6
+    assert ".env:" not in shown and "daemon.json" not in shown
+
+
+def test_diff_shows_our_part_of_daemon_json_where_there_is_one():
+    shown = dry_diff("@fake/mini-02")
+    assert "/etc/docker/daemon.json:" in shown and '+        "https://registry.example.net"' in shown
+    assert "log-driver" not in shown.replace("--log-driver=json-file", "")

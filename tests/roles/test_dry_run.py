@@ -18,6 +18,7 @@ from tests.operation_names import NAMES
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "inventories"
 INVENTORIES = sorted(ROOT.glob("inventory/*.py"))
+#: Those that change a bare host whatever it is to be.
 ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "vLLM")
 SENTINEL = "hf_SENTINEL_of_the_tests"
 
@@ -96,6 +97,11 @@ def test_every_inventory_has_a_plan(inventory, lab):
         assert changed, f"{role} would change nothing on a bare host"
 
 
+def test_sleep_and_the_desktop_are_left_alone_unless_the_host_is_headless():
+    plan = pyinfra(ROOT / "inventory" / "fake.py", "--json").plan
+    assert plan[NAMES["power"]] == ["@fake/mini-02"]
+
+
 def test_the_plan_is_shown_to_a_person():
     run = pyinfra(ROOT / "inventory" / "fake.py", "--dry")
     assert run.status == 0, run.said
@@ -138,7 +144,7 @@ REFUSED = {
     "strix-halo": ("1002:1586", "1002:150e", "set accelerator to gfx1151"),
     "override": ("110000", "110500 (gfx1150)", "HSA_OVERRIDE_GFX_VERSION"),
     "dkms": ("DKMS", "kernel's own amdgpu", "uninstall"),
-    "trees": ("/opt/rocm-7.1.0, /opt/rocm-7.2.0", "one tree", "remove the older"),
+    "trees": ("/opt/rocm-7.1.0, /opt/rocm-7.2.0", "one tree", "remove the others"),
     "sources": ("/etc/apt/sources.list.d/rocm.list", "ojai-rocm.sources", "remove or disable"),
     "aiter": ("VLLM_ROCM_USE_AITER_MHA set in /etc/ojai/vllm-gemma4.env", "absent", "delete its line"),
     "allocator": ("PYTORCH_CUDA_ALLOC_CONF set in /etc/ojai/vllm-gemma4.env", "absent", "delete its line"),
@@ -251,11 +257,27 @@ def test_a_token_is_trimmed(monkeypatch, token):
     assert vllm.secrets() == {}
 
 
-def test_a_token_that_is_no_word_is_refused():
-    """It would put a second variable into the environment file."""
-    run = pyinfra(HERE / "serving.py", "--dry", HF_TOKEN="hf_SECRET\nVLLM_ROCM_USE_AITER=1")
+def test_the_older_name_of_the_token_is_read_too(monkeypatch):
+    from ojai.roles import vllm
+
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_old")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert vllm.secrets() == {"HF_TOKEN": "hf_old"}
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    assert vllm.secrets() == {"HF_TOKEN": "hf_x"}
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+@pytest.mark.parametrize(
+    "token",
+    ["hf_SECRET\nVLLM_ROCM_USE_AITER=1", '"hf_SECRET"', "'hf_SECRET'", "HF_TOKEN=hf_SECRET", "hf_SECRET # mine"],
+)
+def test_a_token_that_is_none_is_refused(name, token):
+    """It would put a second variable into the environment file, or Docker would hand its quotes to the server."""
+    run = pyinfra(HERE / "serving.py", "--dry", **{"HF_TOKEN": "", name: token})
     assert (run.status, "Traceback" in run.said) == (1, False), run.said
-    assert "HF_TOKEN" in run.said and "hf_SECRET" not in run.said and "AITER" not in run.said
+    assert f"{name} in your environment: found" in run.said
+    assert "hf_SECRET" not in run.said and "AITER" not in run.said
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ The last ojai whose ledger and releases have no version. It was deployed to twic
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ojai.facts.files import SecretFile, Secrets
 from ojai.facts.ledger import Added, Loose, OwnUnits
 from ojai.facts.release import ReleaseState
 from ojai.facts.report import HostReport, Report
+from ojai.facts.report.apt import AptReport
 from ojai.operations import release, vllm
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR
 from ojai.paths import SCHEMA, SECRETS
@@ -103,12 +105,27 @@ def test_the_unit_is_ours_also_without_its_note(earlier):
 
 
 @pytest.mark.parametrize(("slot", "profile"), [("healthy", "gemma-4-26b-a4b"), ("previous", "gemma-4-e4b")])
-def test_the_unit_of_today_is_the_same_to_the_byte(slot, profile):
-    """Or the next deploy restarts the server of every host. Where that is meant, the changelog says so."""
+def test_the_unit_of_today_differs_only_as_the_changelog_says(slot, profile):
+    """Any difference makes the next deploy restart the server of every host, once.
+
+    Meant, and in the changelog: the log's rotation is the container's own, a missing cache folder is an error, and the
+    unit waits for the data disk.
+    """
     settings = parse("lab", {"services": [{"profile": profile, "start_timeout": 300}]})
     service = settings.resolved[0].on_host({"video": 44, "render": 992}, "3c54bb91fa2c")
     kept = HOST["files"][f"/var/lib/ojai/releases/{slot}/vllm-gemma4.unit"]["text"]
-    assert render_unit(service) == kept
+    changed = re.sub(r"^    -v ([^:]+):(\S+)", r"    --mount type=bind,src=\1,dst=\2", kept, flags=re.MULTILINE)
+    for line, before in {
+        "".join(
+            f"    {option} \\\n"
+            for option in ("--log-driver=json-file", "--log-opt max-size=50m", "--log-opt max-file=5")
+        ): "    --network=host",
+        "# A data disk that is mounted late, or not at all: wait for it, and do not start without it.\n"
+        f"RequiresMountsFor={' '.join(re.findall('src=([^,]+)', changed))}\n": "# A model that cannot load",
+    }.items():
+        assert changed.count(before) == 1
+        changed = changed.replace(before, line + before)
+    assert render_unit(service) == changed
 
 
 def test_every_note_is_read_and_closed(earlier):
@@ -127,8 +144,8 @@ def test_the_environment_file_is_as_it_should_be(earlier):
 def test_preflight_has_nothing_against_it(earlier):
     """No version is version 0; AMD's source is ours; no variable in the environment file is unknown."""
     found = report(earlier)
-    assert found.schema == 0 and found.apt_sources
-    bare = replace(found, apt_sources=(), env_names={})
+    assert found.schema == 0 and found.apt.sources
+    bare = replace(found, apt=AptReport(), env_names={})
     assert failed_checks(SETTINGS, found) == failed_checks(SETTINGS, bare)
     # The same host, once a newer ojai has been there.
     (earlier.root / "var/lib/ojai/schema").write_text(f"{SCHEMA + 1}\n")

@@ -22,11 +22,11 @@ CASES = sorted(HERE.glob("*/*.yaml"))
 def facts() -> dict[str, type]:
     """``module.Name`` -> class, of everything under ``ojai.facts``."""
     found = {}
-    for entry in pkgutil.iter_modules(ojai.facts.__path__):
-        module = importlib.import_module(f"ojai.facts.{entry.name}")
+    for entry in pkgutil.walk_packages(ojai.facts.__path__, "ojai.facts."):
+        module = importlib.import_module(entry.name)
         for name, value in inspect.getmembers(module, inspect.isclass):
             if issubclass(value, FactBase) and value.__module__ == module.__name__:
-                found[f"{entry.name}.{name}"] = value
+                found[f"{entry.name.removeprefix('ojai.facts.')}.{name}"] = value
     return found
 
 

@@ -8,7 +8,9 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,13 +19,16 @@ import pytest
 from real_host import RealHost
 
 from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
-from ojai.facts.docker import DockerContainer, DockerDaemon, DockerImage, Pulled, PulledImage
-from ojai.facts.files import Entry, Existing, File, Places, SecretFile, Secrets, SmallFile
+from ojai.facts.docker import REJECTED, DockerContainer, DockerDaemon, DockerImage, Pulled, PulledImage
+from ojai.facts.files import Entry, Existing, File, Place, Places, SecretFile, Secrets, SharedPlace, SmallFile
 from ojai.facts.groups import DEVICE, GpuDevices, Groups
 from ojai.facts.kernel import BootFiles, KernelState, Lacking, Ttm, TtmLimit
 from ojai.facts.ledger import Added, Loose, OwnUnits
 from ojai.facts.report import HostReport
+from ojai.facts.report.engine import Server, Unit
+from ojai.facts.report.gpu import Gpu
 from ojai.facts.service import Endpoint, ServerEndpoint, SystemdUnit
+from ojai.operations import files
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -143,7 +148,7 @@ def test_apt_packages(host):
     check = subprocess.run(
         ["apt-get", "-q", "-o", "Debug::NoLocking=1", "check"], capture_output=True, text=True, check=False
     )
-    assert (found.unmet == ()) is (check.returncode == 0), (found.unmet, check.stderr)
+    assert (found.unmet == {}) is (check.returncode == 0), (found.unmet, check.stderr)
     assert host.get_fact(AptPackages, names=("no-such-package",)).installed == {}
 
 
@@ -171,7 +176,10 @@ def test_apt_packages_sees_what_is_missing_of_what_packages_need(programs):
     ]
     text = "".join("\\t".join(row) + "\\n" for row in rows)
     host = programs("dpkg-query", f"case \"$3\" in *Provides*) printf '{text}';; esac")
-    assert host.get_fact(AptPackages, names=("a",)).unmet == ("nowhere", "runc")
+    assert host.get_fact(AptPackages, names=("a",)).unmet == {
+        "c": ("nowhere",),
+        "docker.io": ("runc",),
+    }
 
 
 def test_lists_that_a_power_cut_emptied_are_as_good_as_none(host, tmp_path):
@@ -241,14 +249,9 @@ def test_pulled_image(host, tmp_path):
 
 
 def test_docker_daemon(programs):
-    host = programs("docker", """echo '"json-file" ["http://a/"]'""")
+    host = programs("docker", """echo '"28.2.2" ["http://a/"]'""")
     programs_ = host.get_fact(DockerDaemon)
-    assert (programs_.there, programs_.answers, programs_.driver, programs_.mirrors) == (
-        True,
-        True,
-        "json-file",
-        ("http://a/",),
-    )
+    assert (programs_.there, programs_.answers, programs_.mirrors) == (True, True, ("http://a/",))
 
 
 def test_docker_daemon_that_is_silent(programs):
@@ -388,7 +391,7 @@ def test_ttm_limit_names_what_else_sets_it(host, tmp_path):
         tmp_path,
         **{
             "proc/cmdline": "ro ttm.pages_limit=16252929",
-            "etc/modprobe.d/amd.conf": "# by hand\noptions ttm pages_limit=2\n",
+            "etc/modprobe.d/amd.conf": "# options ttm pages_limit=99\noptions ttm pages_limit=2\n",
             "usr/lib/modprobe.d/x.conf": "options ttm pages_limit=3\n",
         },
     )
@@ -417,7 +420,8 @@ TREE = {
     "proc/sys/vm/overcommit_memory": "0\n",
     "etc/os-release": 'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.4 LTS"\n',
     "etc/apt/sources.list": "# deb https://repo.radeon.com/rocm/apt/6.4 noble main\n",
-    "etc/apt/sources.list.d/ubuntu.sources": "URIs: http://archive.example.org/ubuntu/\n",
+    "etc/apt/sources.list.d/ubuntu.sources": "Types: deb\nURIs: http://archive.example.org/ubuntu/\n"
+    "Suites: noble\nComponents: main\n",
 }
 
 
@@ -438,7 +442,11 @@ def test_report_of_the_guides_box(host, tmp_path):
     assert (found.vram_total, found.gtt_total, found.ttm_pages) == (64 << 30, 33285996544, 8126464)
     assert (found.memory_total, found.swap_total) == (65011712 << 10, 8 << 30)
     assert (found.user, found.machine, found.kernel) == (USER, os.uname().machine, os.uname().release)
-    assert (found.dkms, found.rocm_trees, found.apt_sources, found.overcommit_memory) == ((), (), (), 0)
+    assert (found.dkms, found.rocm_trees, found.overcommit_memory) == ((), (), 0)
+    assert [source.uri for source in found.apt.sources] == (
+        ["http://archive.example.org/ubuntu"] if shutil.which("apt-get") else []
+    )
+    assert (found.apt.unreadable, found.apt.conflict) == ({}, "")
     here, below = (found.disks[path] for path in (str(tmp_path), f"{tmp_path}/not/yet"))
     assert here[0] > 0 and here[1] == below[1]
 
@@ -453,49 +461,6 @@ def test_report_has_the_memory_of_the_gpu_that_is_asked_for(host, tmp_path):
     assert found.gpus == {"0000:01:00.0": "0x1002:0x744c", "0000:c5:00.0": "0x1002:0x150e"}
     assert found.vram_total == 64 << 30
     assert report(host, tmp_path, gpus=("1002:1586",)).vram_total is None
-
-
-def test_report_passes_over_sources_that_are_switched_off(host, tmp_path):
-    source = "Types: deb\nURIs: https://repo.radeon.com/rocm/apt/7.1\nSuites: noble\n"
-    write(
-        tmp_path,
-        **TREE,
-        **{
-            "etc/apt/sources.list.d/off.sources": f"Enabled: no\n{source}",
-            "etc/apt/sources.list.d/half.sources": f"Enabled: no\n{source}\n{source}",
-            "etc/apt/sources.list.d/on.sources": f"Enabled: yes\n{source}",
-        },
-    )
-    (tmp_path / "opt").mkdir()
-    found = {entry.split(":", 1)[0].rpartition("/")[2] for entry in report(host, tmp_path).apt_sources}
-    assert found == {"half.sources", "on.sources"}
-
-
-def test_report_has_the_drop_ins_of_many_units(host, tmp_path):
-    """Not those of the unit alone, nor of another one."""
-    folders = (
-        "service.d",
-        "vllm-.service.d",
-        "vllm-gemma4-.service.d",
-        "vllm-gemma4.service.d",
-        "vllm-other.service.d",
-    )
-    write(tmp_path, **TREE, **{f"etc/systemd/system/{folder}/a.conf": "[Service]\n" for folder in folders})
-    write(tmp_path, **{"etc/systemd/system/service.d/b.txt": "", "usr/lib/systemd/system/service.d/c.conf": ""})
-    (tmp_path / "opt").mkdir()
-    command = HostReport().command(units=("vllm-gemma4.service", "vllm-gemma4-b.service"))
-    done = host.sh(rooted(command, tmp_path, "/sys/", "/proc/", "/etc/", "/opt/", "/run/", "/usr/"))
-    found = HostReport().process(done.stdout.replace(str(tmp_path), "").splitlines())
-    etc = "/etc/systemd/system"
-    every = (f"{etc}/service.d/a.conf", "/usr/lib/systemd/system/service.d/c.conf")
-    assert found.shared_dropins == {
-        "vllm-gemma4.service": (*every, f"{etc}/vllm-.service.d/a.conf"),
-        "vllm-gemma4-b.service": (
-            *every,
-            f"{etc}/vllm-gemma4-.service.d/a.conf",
-            f"{etc}/vllm-.service.d/a.conf",
-        ),
-    }
 
 
 def test_report_of_trouble(programs, tmp_path):
@@ -514,7 +479,8 @@ def test_report_of_trouble(programs, tmp_path):
             "opt/rocm-7.1.0/.info/version": "",
             "opt/rocm-7.2.0/.info/version": "",
             "etc/apt/sources.list.d/rocm.list": "deb [arch=amd64] https://repo.radeon.com/rocm/apt/7.1 noble main\n",
-            "etc/apt/sources.list.d/amdgpu.sources": "Types: deb\nURIs: https://repo.radeon.com/amdgpu/7.1/ubuntu/\n",
+            "etc/apt/sources.list.d/amdgpu.sources": "Types: deb\nURIs: https://repo.radeon.com/amdgpu/7.1/ubuntu/\n"
+            "Suites: noble\nComponents: main\n",
             "a.env": "# VLLM_OLD=1\nHF_TOKEN=hf_secret\n VLLM_ROCM_USE_AITER = 1\nVLLM_ROCM_USE_AITER_MHA=1\nBARE\n",
         },
     )
@@ -531,11 +497,76 @@ def test_report_of_trouble(programs, tmp_path):
     assert found.dkms == ("loaded", "built")
     assert found.amdgpu_module == "/lib/modules/6.8.0-90-generic/updates/dkms/amdgpu.ko.zst"
     assert found.rocm_trees == (f"{tmp_path}/opt/rocm-7.1.0", f"{tmp_path}/opt/rocm-7.2.0")
-    assert [entry.split(":", 1)[0].rpartition("/")[2] for entry in found.apt_sources] == ["rocm.list", "amdgpu.sources"]
+    if shutil.which("apt-get"):
+        names = [source.file.rpartition("/")[2] for source in found.apt.of_kind("rocm")]
+        assert names == ["rocm.list", "amdgpu.sources"]
     assert found.missing_users == ("no-such-user",)
     assert found.env_names[f"{tmp_path}/a.env"] == ("HF_TOKEN", "VLLM_ROCM_USE_AITER_MHA")
+    assert found.environment.faults == {f"{tmp_path}/a.env": ((3, "blank"),)}
     assert found.firmware == {"linux-firmware": "20251125"}
     assert found.images == ("a:b",)
+
+
+def test_host_report_of_accounts_that_are_written_in_another_way(programs):
+    """A directory server answers to a name in capitals with the name as it writes it."""
+    host = programs(
+        "getent",
+        r"""case $2 in
+CORP\\ada | jane.doe) printf '%s:x:1:1::/:/bin/sh\n' "$2" ;; Ada) echo ada:x:2:2::/:/bin/sh ;; *) exit 2 ;; esac""",
+    )
+    found = host.get_fact(HostReport, users=("CORP\\ada", "jane.doe", "Ada", "bob"))
+    assert (found.missing_users, found.other_users) == (("bob",), {"Ada": "ada"})
+
+
+#: A line of an environment file -> what Docker would not read, or not as it is meant.
+ENV_LINES = {
+    "HF_TOKEN=hf_abc": None,
+    "HF_TOKEN=": None,
+    "  # a comment": None,
+    "": None,
+    "  HF_TOKEN=hf_abc\r": None,
+    "\ufeffHF_TOKEN=hf_abc": None,
+    "HF_TOKEN": None,
+    'VLLM_X={"a": "b"}': None,
+    "VLLM_TITLE=Channel #1 of 'ours'": None,
+    "VLLM_API_KEY=a=b==": None,
+    "export HF_TOKEN=hf_abc": "export",
+    "export\tHF_TOKEN=hf_abc": "export",
+    "HF_TOKEN = hf_abc": "blank",
+    "HF_TOKEN hf_abc": "blank",
+    "HF_TOKEN: hf_abc": "blank",
+    "=hf_abc": "nameless",
+    'HF_TOKEN="hf_abc"': "quotes",
+    "VLLM_X='a b' ": "quotes",
+    "VLLM_X=1 # one": "comment",
+    "VLLM_X=1\t#": "comment",
+    "HF_TOKEN=hf_abc #mine": "spaces",
+    "VLLM_API_KEY=abc ": "spaces",
+    "HF_TOKEN=HF_TOKEN=hf_abc": "token",
+    "HUGGING_FACE_HUB_TOKEN=hf_abc'": "token",
+    "é=1\xff": "encoding",
+}
+
+
+@pytest.mark.parametrize("line", ENV_LINES, ids=repr)
+def test_host_report_of_a_line_that_docker_would_not_read(host, tmp_path, line):
+    file = tmp_path / "a.env"
+    file.write_bytes(f"{line}\nOTHER=1\n".encode("latin-1" if "\xff" in line else "utf-8"))
+    command = HostReport().command(env_files=(str(file), str(tmp_path / "none.env")))
+    output = host.sh(command).stdout.splitlines()
+    told = [one for one in output if one.startswith("env_fault")]
+    assert not any("hf_abc" in one for one in told)
+    word = ENV_LINES[line]
+    place = 0 if word == "encoding" else 1
+    assert HostReport().process(output).environment.faults == ({str(file): ((place, word),)} if word else {})
+
+
+def test_host_report_of_an_environment_file_that_is_none(host, tmp_path):
+    (tmp_path / "link").symlink_to("elsewhere")
+    (tmp_path / "folder").mkdir()
+    files = (str(tmp_path / "link"), str(tmp_path / "folder"))
+    found = HostReport().process(host.sh(HostReport().command(env_files=files)).stdout.splitlines())
+    assert found.environment.faults == {files[0]: ((0, "link"),), files[1]: ((0, "kind"),)}
 
 
 @pytest.mark.parametrize(
@@ -560,6 +591,204 @@ def test_report_of_this_machine(host):
     assert (done.returncode, done.stderr) == (0, "")
     assert found.hostname == os.uname().nodename
     assert set(found.disks) == {"/var/lib/docker", "/srv/ojai"}
+
+
+GPU_TREE = {
+    **TREE,
+    "sys/class/kfd/kfd/topology/nodes/1/properties": "gfx_target_version 110500\ndrm_render_minor 129\n",
+    "sys/class/kfd/kfd/topology/nodes/2/properties": "gfx_target_version 110000\n",
+    "proc/cmdline": "BOOT_IMAGE=/boot/vmlinuz ro nomodeset\n",
+    # A shell script, whose later files add to what the earlier ones say.
+    "etc/default/grub": '# amdgpu\nGRUB_TIMEOUT=0\nGRUB_CMDLINE_LINUX_DEFAULT="quiet splash"\nGRUB_CMDLINE_LINUX=""\n',
+    "etc/default/grub.d/50-ttm.cfg": 'echo loud\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ttm.pages_limit=5 a=*"\n',
+    "etc/modprobe.d/a.conf": "# blacklist amdgpu\nblacklist amdgpu\n  options ttm pages_limit=1\noptions snd x=1\n",
+    "usr/lib/modprobe.d/vfio.conf": "options vfio-pci ids=1002:150e\n",
+    "etc/modprobe.d/not-read": "blacklist amdgpu\n",
+}
+
+
+def test_report_of_the_driver(programs, tmp_path):
+    host = programs("systemd-detect-virt", "echo none; exit 1")
+    programs(
+        "dpkg-query", 'case "$*" in *amdgpu-dkms*) printf "installed\\tamdgpu-dkms 1:6\\nconfig-files\\ta 1\\n";; esac'
+    )
+    write(tmp_path, **GPU_TREE)
+    gpu = tmp_path / "sys/bus/pci/devices/0000:c5:00.0"
+    (gpu / "driver").symlink_to("../../../../bus/pci/drivers/amdgpu")
+    for name, text in (("class", "0x030000"), ("vendor", "0x1002"), ("device", "0x744c")):
+        write(tmp_path, **{f"sys/bus/pci/devices/0000:63:00.0/{name}": text})
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "dev/dri").mkdir(parents=True)
+    (tmp_path / "dev/dri/renderD129").symlink_to("/dev/null")
+    write(tmp_path, **{"dev/kfd": "no device"})
+    folders = (
+        "/sys/",
+        "/proc/",
+        "/etc/",
+        "/opt/",
+        "/var/lib/",
+        "/usr/lib/",
+        "/run/",
+        "/dev/kfd",
+        "/dev/dri",
+        "/.docker",
+    )
+    done = host.sh(rooted(HostReport().command(places=("/",)), tmp_path, *folders))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = HostReport().process(done.stdout.replace(str(tmp_path), "").splitlines()).gpu
+    assert found == Gpu(
+        container="",
+        drivers={"0000:63:00.0": "", "0000:c5:00.0": "amdgpu"},
+        nodes=((110500, 129), (110000, None)),
+        devices=("/dev/dri/renderD129",),
+        boot_words=("BOOT_IMAGE=/boot/vmlinuz", "ro", "nomodeset"),
+        grub_words=("ttm.pages_limit=5", "a=*", "quiet", "splash"),
+        module_options=(
+            "/etc/modprobe.d/a.conf:blacklist amdgpu",
+            "/etc/modprobe.d/a.conf:  options ttm pages_limit=1",
+            "/usr/lib/modprobe.d/vfio.conf:options vfio-pci ids=1002:150e",
+        ),
+        dkms_packages={"amdgpu-dkms": "1:6"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "marks", "kind"),
+    [
+        ("echo lxc", (), "lxc"),
+        ("echo none; exit 1", (), ""),
+        ("exit 127", (), ""),
+        ("exit 127", (".dockerenv",), "docker"),
+        ("exit 127", ("run/.containerenv",), "podman"),
+    ],
+)
+def test_report_knows_a_container(programs, tmp_path, answer, marks, kind):
+    host = programs("systemd-detect-virt", answer)
+    write(tmp_path, **TREE, **dict.fromkeys(marks, ""))
+    command = rooted(HostReport().command(), tmp_path, "/sys/", "/proc/", "/etc/", "/.dockerenv", "/run/")
+    assert HostReport().process(host.sh(command).stdout.splitlines()).gpu.container == kind
+
+
+def test_report_without_a_device(host, tmp_path):
+    write(tmp_path, **TREE)
+    (tmp_path / "opt").mkdir()
+    command = rooted(HostReport().command(), tmp_path, "/sys/", "/proc/", "/etc/", "/opt/", "/dev/kfd", "/dev/dri")
+    assert HostReport().process(host.sh(command).stdout.splitlines()).gpu.devices == ()
+
+
+OVERLAY = '[["Backing Filesystem","extfs"],["Supports d_type","true"]]'
+CONTAINERD = '[["driver-type","io.containerd.snapshotter.v1"]]'
+
+
+@pytest.mark.parametrize(
+    ("daemon", "files", "stores", "guessed"),
+    [
+        (f"/big/docker {OVERLAY}", {}, {"docker": "/big/docker"}, False),
+        (f"/var/lib/docker {CONTAINERD}", {}, {"containerd": "/var/lib/containerd"}, False),
+        (
+            f"/var/lib/docker {CONTAINERD}",
+            {"etc/containerd/config.toml": 'version = 2\nroot = "/big/containerd"\n[plugins]\n  root = "/other"\n'},
+            {"containerd": "/big/containerd"},
+            False,
+        ),
+        (
+            "",
+            {"etc/containerd/config.toml": "version = 3\n[plugins]\n  root = '/other'\n"},
+            {"containerd": "/var/lib/containerd", "docker": "/var/lib/docker"},
+            True,
+        ),
+        (
+            "",
+            {"etc/docker/daemon.json": '{"features":\n\t{"containerd-snapshotter" : false},\n"data-root": "/big/d"}'},
+            {"docker": "/big/d"},
+            True,
+        ),
+        (
+            "",
+            {"etc/docker/daemon.json": '{"data-root":"/big/d","features":{"containerd-snapshotter":true}}'},
+            {"containerd": "/var/lib/containerd"},
+            True,
+        ),
+        # What an engine of before has there, a newer one goes on with.
+        ("", {"var/lib/docker/image/overlay2/imagedb/x": ""}, {"docker": "/var/lib/docker"}, True),
+    ],
+)
+def test_report_knows_where_images_go(programs, tmp_path, daemon, files, stores, guessed):
+    host = programs("docker", f"[ $1 = info ] || exit 1; [ -n '{daemon}' ] || {{ echo; exit 1; }}; echo '{daemon}'")
+    write(tmp_path, **TREE, **files)
+    (tmp_path / "opt").mkdir()
+    found = report(host, tmp_path).space
+    assert {name: folder.removeprefix(str(tmp_path)) for name, folder in found.stores.items()} == stores
+    assert found.guessed is guessed
+    assert set(found.stores.values()) < set(found.rooms) and found.unknown == ()
+
+
+def test_report_of_a_daemon_that_is_silent(programs, tmp_path):
+    """It is asked once, and for no longer than the facts of the daemon ask."""
+    host = programs(
+        "timeout", '[ "$*" = "20 docker info --format {{.DockerRootDir}} {{json .DriverStatus}}" ]; exit 124'
+    )
+    write(tmp_path, **TREE)
+    (tmp_path / "opt").mkdir()
+    found = report(host, tmp_path).space
+    assert found.guessed and set(found.stores) == {"containerd", "docker"}
+
+
+def test_report_of_boot_and_packages(programs, tmp_path):
+    host = programs(
+        "dpkg-query", 'case "$*" in *migraphx*) printf "installed\\trocm\\nconfig-files\\trocm-core\\n";; esac'
+    )
+    sizes = {"vmlinuz-6.8.0-90-generic": 15, "initrd.img-6.8.0-90-generic": 70, "initrd.img-6.8.0-48-generic": 9}
+    write(tmp_path, **TREE, **{f"boot/{name}": "x" * size for name, size in sizes.items()})
+    (tmp_path / "opt").mkdir()
+    done = host.sh(rooted(HostReport().command(), tmp_path, "/sys/", "/proc/", "/etc/", "/opt/", "/var/lib/", "/boot"))
+    found = HostReport().process(done.stdout.splitlines()).space
+    assert (found.kernels, found.boot_sizes, found.rocm_packages) == (("6.8.0-90-generic",), 85, ("rocm",))
+    assert {f"{tmp_path}/boot", "/tmp", "/var/cache/apt"} < set(found.rooms)
+
+
+def test_report_of_a_df_without_numbers(programs, tmp_path):
+    host = programs("df", 'echo header; echo "none - - - - /srv"')
+    write(tmp_path, **TREE)
+    (tmp_path / "opt").mkdir()
+    found = report(host, tmp_path, places=("/srv",))
+    assert found.disks == {} and {"/srv", "/tmp", "/boot"} < set(found.space.unknown)
+
+
+def test_report_counts_weights_as_far_as_they_are_there(host, tmp_path):
+    write(tmp_path, **TREE)
+    (tmp_path / "opt").mkdir()
+    hub = tmp_path / "hub"
+
+    def model(name: str, *, index: bool, shards: int, incomplete: bool = False) -> str:
+        folder = hub / name
+        snapshot = folder / "snapshots/abc"
+        snapshot.mkdir(parents=True)
+        write(folder, **{f"blobs/{number}": "w" * 1000 for number in range(shards)}, **{"refs/main": "abc"})
+        for number in range(shards):
+            (snapshot / f"model-0000{number + 1}-of-00002.safetensors").symlink_to(f"../../blobs/{number}")
+        if index:
+            names = '"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"'
+            write(snapshot, **{"model.safetensors.index.json": f'{{"weight_map": {{{names}}}}}'})
+        if incomplete:
+            write(folder, **{"blobs/2.incomplete": "w" * 500})
+        return str(folder)
+
+    whole = model("whole", index=True, shards=2)
+    half = model("half", index=True, shards=1, incomplete=True)
+    unlisted = model("unlisted", index=False, shards=2)
+    refused = str(hub / "refused")
+    write(Path(refused), **{"refs/main": "abc", "blobs/1.incomplete": "w" * 3000})
+    gone = model("gone", index=True, shards=2)
+    (Path(gone) / "blobs/1").unlink()
+    one = str(hub / "one")
+    write(Path(one), **{"snapshots/abc/model.safetensors": "w" * 10, "snapshots/def/config.json": "{}"})
+    found = report(host, tmp_path, models=(whole, half, unlisted, refused, gone, one, str(hub / "none")))
+    assert found.models == (whole, one)
+    index = len((Path(whole) / "snapshots/abc/model.safetensors.index.json").read_text())
+    assert found.space.weights == {
+        whole: 2000 + index, half: 1000 + index, unlisted: 2000, gone: 1000 + index, one: 10
+    }  # fmt: skip
 
 
 def test_docker_image(programs):
@@ -683,9 +912,165 @@ def test_loose_is_what_others_can_change(host, tmp_path):
     }
 
 
+@pytest.fixture
+def closed():
+    """A folder that only root can change, as every folder above it."""
+    if os.getuid():
+        pytest.skip("only root can make one")
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_shared_place(host, closed, tmp_path):
+    place, end = closed / "daemon.json", closed / "end"
+    asked = lambda: host.get_fact(SharedPlace, path=str(place))  # noqa: E731
+    assert asked() == Place(str(place))
+    place.write_text("{}")
+    assert asked() == Place(str(place))
+    place.unlink()
+    place.symlink_to("end")
+    assert asked() == Place(str(end), "a link to end, where no file is")
+    end.write_text("{}")
+    end.chmod(0o644)
+    assert asked() == Place(str(end)), "only root can change it"
+    end.chmod(0o664)
+    assert asked().unsafe == f"a link to {end}, where {end} belongs to root with mode 664"
+    end.chmod(0o644)
+    os.chown(end, 65534, 0)
+    assert "belongs to nobody" in asked().unsafe
+    place.unlink()
+    (tmp_path / "theirs").write_text("{}")
+    place.symlink_to(tmp_path / "theirs")
+    assert re.search(r"where /\S+ belongs to \S+ with mode 1?77", asked().unsafe), "whoever may write to a folder above"
+    place.unlink()
+    place.mkdir()
+    assert asked().unsafe == "a folder"
+
+
+def test_json_is_merged_into_what_a_link_points_at(host, closed, monkeypatch):
+    """Docker's configuration in a folder of root's own: the link stays, before, while and after ours is in it."""
+    monkeypatch.setattr(files, "ADDED_DIR", str(closed / "added"))
+    place, end = closed / "daemon.json", closed / "dotfiles.json"
+    text = '{"data-root": "/big",  "log-driver": "journald"}'
+    end.write_text(text)
+    end.chmod(0o640)
+    place.symlink_to(end)
+    host.apply(files.json_merged, path=str(place), values={"registry-mirrors": ["https://a"]})
+    assert place.is_symlink() and json.loads(end.read_text())["registry-mirrors"] == ["https://a"]
+    assert json.loads(end.read_text())["data-root"] == "/big" and end.stat().st_mode & 0o777 == 0o640
+    host.apply(files.json_merged, path=str(place), values={})
+    assert place.is_symlink() and end.read_text() == text
+    end.chmod(0o666)
+    with pytest.raises(AssertionError, match=r"found a link to \S+, where"):
+        host.apply(files.json_merged, path=str(place), values={"registry-mirrors": ["https://a"]})
+    assert end.read_text() == text
+
+
+def engine_of(programs, **answers):
+    """The engine as the whole report has it, on a machine with these programs."""
+    answers = {"dpkg-query": "exit 1", "findmnt": "exit 1", "systemctl": "exit 0", **answers}
+    for name, script in answers.items():
+        host = programs(name, script)
+    host.environment["PATH"] = f"{Path(host.environment['PATH'].split(':')[0])}:/usr/bin:/bin"
+    return host.get_fact(HostReport).engine
+
+
+DPKG = r"""
+case "$*" in
+  -S*)
+    for path; do case $path in
+      */programs/dockerd) echo "moby-engine: $path";;
+      */programs/docker) echo "moby-cli:amd64: $path";;
+    esac; done;;
+  *moby-engine*) printf 'installed\tmoby-engine 27.1\nconfig-files\tdocker.io 26.1\n';;
+esac
+"""
+INFO = r"""
+case "$1" in
+  --version) echo 'Docker version 27.1.0, build 1';;
+  info)
+    printf '{"version":"27.1.0","root":"/big/docker",\n'
+    printf '"driver":"overlay2","status":[["Backing Filesystem","extfs"]],\n"security":["name=userns"]}\n';;
+  *) exit 1;;
+esac
+"""
+
+
+def test_engine_of_another_vendor(programs):
+    found = engine_of(
+        programs,
+        **{
+            "dpkg-query": DPKG,
+            "docker": INFO,
+            "dockerd": "exit 0",
+            "systemctl": "case $* in *Load*) echo loaded;; *Active*) echo active;; *File*) echo masked;; esac",
+        },
+    )
+    assert found.packages == {"moby-engine": "27.1"} and found.there and not found.ours
+    assert found.docker.package == "moby-cli" and found.dockerd.package == "moby-engine"
+    assert found.client_version == "Docker version 27.1.0, build 1"
+    assert found.server == Server("27.1.0", "/big/docker", "overlay2", False, ("name=userns",))
+    assert found.units["docker.service"] == Unit("loaded", "active", "masked")
+
+
+def test_engine_that_does_not_answer_or_is_another_program(programs):
+    for script in ("exit 1", "echo '{'", "echo nonsense", "echo '[]'", 'echo \'{"version": ""}\''):
+        found = engine_of(programs, docker=script)
+        assert found.server is None and found.docker.package == "" and found.ours
+    assert engine_of(programs).server is None
+
+
+def test_rejected_by_dockerd(programs, tmp_path):
+    """With the options of the daemon that runs; never with userns-remap, for which dockerd would create a user."""
+    place, log = tmp_path / "daemon.json", tmp_path / "log"
+    place.write_text("{}")
+    host = programs(
+        "dockerd",
+        f"""case $* in *--validate*) echo "$@" >> {log};; *) exit 0;; esac
+printf 'time=x level=info\\nunable to configure: no\\n' >&2; exit 1""",
+    )
+    ask = f"{REJECTED}\nrejected {place}"
+    programs("systemctl", "echo 0")
+    assert host.sh(ask).stdout == "unable to configure: no\n"
+    assert log.read_text() == f"--validate --config-file={place}\n"
+    place.write_text('{"userns-remap": "default"}')
+    assert host.sh(ask).stdout == "" and log.read_text().count("\n") == 1
+    place.write_text("{}")
+    programs("dockerd", "echo 'unknown flag: --validate' >&2; exit 125")
+    assert host.sh(ask).stdout == "", "older than 23.0"
+    programs("dockerd", "exit 0")
+    assert host.sh(ask).stdout == ""
+
+
+def test_rejected_by_dockerd_with_the_options_that_it_runs_with(programs, tmp_path):
+    (tmp_path / "daemon.json").write_text("{}")
+    program = tmp_path / "programs" / "dockerd"
+    host = programs("dockerd", 'case $* in *--validate*) echo "refused: $*" >&2; exit 1;; *) sleep 60; exit 0;; esac')
+    with subprocess.Popen([program, "-H", "fd://", "--config-file", "/etc/other"], start_new_session=True) as running:
+        try:
+            programs("systemctl", f"echo {running.pid}")
+            said = host.sh(f"{REJECTED}\nrejected {tmp_path}/daemon.json").stdout
+        finally:
+            os.killpg(running.pid, signal.SIGTERM)
+    assert said == (f"refused: -H fd:// --config-file /etc/other --validate --config-file={tmp_path}/daemon.json\n")
+
+
+def test_folders(programs, tmp_path):
+    real, link, file = tmp_path / "real", tmp_path / "link", tmp_path / "file"
+    real.mkdir()
+    link.symlink_to(real)
+    file.write_text("")
+    host = programs("findmnt", f"printf '%s\\n' / {tmp_path} {tmp_path}/rea none")
+    asked = (str(real), str(link), str(file), str(real / "new"))
+    found = host.get_fact(HostReport, data_folders=asked).folders
+    assert found.not_folders == {str(link): f"a link to {real}", str(file): "a file"}
+    assert found.not_mounted == (str(tmp_path),), "/ is mounted, and /…/rea is not above /…/real"
+
+
 class Answers(BaseHTTPRequestHandler):
     def do_GET(self):
-        status, body = self.server.answers[self.path]
+        status, body = self.server.answers.get(self.path, (403, "refused"))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -724,6 +1109,45 @@ def test_server_endpoint(programs, server, health, models, found):
     # In place of the container's id something that stands in this process's cgroup.
     host = programs("docker", "echo /")
     assert host.get_fact(ServerEndpoint, port=server.server_port, **API) == found
+
+
+@pytest.fixture
+def refusing_proxy():
+    """The environment of a machine with a proxy for everything, which refuses loopback addresses; and who asked it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
+        found.answers = {}
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{found.server_port}"
+        yield dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"), address)
+        found.shutdown()
+        thread.join()
+
+
+def test_server_endpoint_is_not_asked_by_the_machine_s_proxy(programs, server, refusing_proxy, tmp_path):
+    """Set in the environment, with localhost excepted but no address, or in root's .curlrc."""
+    server.answers = {"/health": (200, ""), "/v1/models": (200, MODELS)}
+    programs("ss", listening(server.server_port))
+    host = programs("docker", "echo /")
+    (tmp_path / ".curlrc").write_text(f"proxy = {refusing_proxy['http_proxy']}\n")
+    for settings in (refusing_proxy, {**refusing_proxy, "no_proxy": "localhost,.lan"}, {"CURL_HOME": str(tmp_path)}):
+        host.environment.update({"no_proxy": "", "CURL_HOME": "/nonexistent"} | settings)
+        plain = host.sh(f"curl -s -o /dev/null -w '%{{http_code}}' http://127.0.0.1:{server.server_port}/health")
+        assert plain.stdout == "403", "the proxy is not in force, so this proves nothing"
+        assert host.get_fact(ServerEndpoint, port=server.server_port, **API) == Endpoint(200, ("a/b", "lora"))
+
+
+def test_whoever_asks_the_host_s_own_address_asks_past_a_proxy():
+    root = Path(__file__).resolve().parents[2]
+    asks = [
+        (str(file.relative_to(root)), line.strip())
+        for folder in ("ojai/facts", "ojai/operations", "roles", "tests/host", "examples")
+        for file in (root / folder).rglob("*.py")
+        for line in file.read_text().splitlines()
+        if re.search(r"\bcurl -", line) and "curl --fail" not in line
+    ]
+    assert len(asks) >= 3
+    assert [ask for ask in asks if "curl -q --noproxy '*'" not in ask[1]] == []
 
 
 def listening(port):

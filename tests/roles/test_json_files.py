@@ -1,7 +1,7 @@
 """JSON files that others write too: what goes in comes out, what others wrote stays, wherever a run is cut off.
 
-What is promised holds where the two do not claim the same place. Where they do, ours wins and theirs is not brought
-back (daemon.json can hold one log driver), and an object or list of theirs that is empty is no setting to keep.
+Where the two claim the same place, ours wins while it is there. Removal puts theirs back: to the byte, unless others
+have changed the file since.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyinfra.api import FunctionCommand
 from real_host import CutOff, RealHost
 
-from ojai.facts.files import File
+from ojai.facts.files import File, Place, SharedPlace
 from ojai.operations import files, progress
 from ojai.operations.files import merged, parted
 
 PLACE = "/etc/docker/daemon.json"
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 
 
 class Disk(RealHost):
@@ -32,18 +33,23 @@ class Disk(RealHost):
         super().__init__()
         self.files = {} if text is None else {PLACE: text}
 
-    def get_fact(self, kind: Any, **words: Any) -> File | None:
+    def get_fact(self, kind: Any, **words: Any) -> Any:
+        if kind is SharedPlace:
+            return Place(words["path"])
         text = self.files.get(words["path"])
         return None if text is None else File(text, "root", "root", "644")
 
     def do(self, command: Any) -> bool:
+        if isinstance(command, FunctionCommand):
+            return super().do(command)
         if not isinstance(command, str):
             command.src.seek(0)
             self.files[command.dest] = command.src.read().decode()
         elif moved := re.search(r" mv -fT (\S+) (\S+)$", command):
             self.files[moved[2]] = self.files.pop(moved[1])
-        elif removed := re.fullmatch(r"rm -f (\S+)", command):
-            self.files.pop(removed[1], None)
+        elif command.startswith("rm -f "):
+            for path in command.split()[2:]:
+                self.files.pop(path, None)
         else:
             assert command.startswith("mkdir -p"), command
         return True
@@ -56,7 +62,7 @@ class Disk(RealHost):
         return self.apply(files.json_merged, path=PLACE, values=values, **words)
 
     def part(self) -> bool:
-        return self.apply(files.json_unmerged, path=PLACE)
+        return self.merge({})
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=3)
@@ -127,13 +133,61 @@ def test_only_the_last_values_count(theirs, first, then):
 
 
 @quick
-@given(THEIRS, OURS)
-def test_removal_gives_theirs_back(theirs, ours):
+@given(OBJECTS, OBJECTS, OBJECTS, st.sampled_from([None, 2]))
+def test_removal_gives_theirs_back_to_the_byte(theirs, first, then, indent):
+    """Whatever both claimed, and however it was written."""
+    text = json.dumps(theirs, indent=indent, ensure_ascii=False)
+    host = Disk(text)
+    host.merge(first)
+    host.merge(then)
+    host.part()
+    assert host.files == {PLACE: text}
+
+
+@quick
+@given(THEIRS, OURS, st.sampled_from(["theirs0", "more"]), SCALARS)
+def test_removal_keeps_what_others_changed_since(theirs, ours, key, value):
     host = Disk(json.dumps(theirs))
     host.merge(ours)
+    host.files[PLACE] = json.dumps({**host.content, key: value})
+    host.merge(ours)
+    host.part()
+    assert host.content == {**theirs, key: value}
+
+
+def test_the_owner_s_value_comes_back_also_if_it_was_replaced_twice():
+    theirs = {"log-driver": "journald", "log-opts": {"tag": "x", "max-size": "10m"}, "dns": "one"}
+    host = Disk(json.dumps(theirs))
+    host.merge({"log-driver": "json-file", "log-opts": {"max-size": "50m"}, "dns": ["two"]})
+    host.merge({"log-driver": "local", "log-opts": {"max-size": "7m"}})
+    assert host.content == {"log-driver": "local", "log-opts": {"tag": "x", "max-size": "7m"}, "dns": "one"}
     host.part()
     assert host.content == theirs
-    assert set(host.files) == {PLACE}
+
+
+def test_a_value_that_the_owner_deleted_since_stays_deleted():
+    host = Disk(json.dumps({"log-driver": "journald", "list": ["a"], "x": 1}))
+    host.merge({"log-driver": "json-file", "list": ["b"]})
+    host.files[PLACE] = json.dumps({"list": ["b"], "x": 1})
+    host.part()
+    assert host.content == {"x": 1}
+
+
+def test_a_file_that_has_all_of_it_already_is_not_touched():
+    text = '{"list":  ["a", "b"]}'
+    host = Disk(text)
+    assert not host.merge({"list": ["b", "a"]})
+    assert host.files == {PLACE: text}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, // why\n"b": 2}', '{"a": 1,}', '{"a": 1, "a": 2}', '{"a": {"b": 1, "b": 1}}', "\ufeff{}", "[]"]
+)
+def test_what_is_not_plain_json_is_refused_and_left(text):
+    host = Disk(text)
+    with pytest.raises(AssertionError, match=r"found a "):
+        host.merge({"a": 1})
+    assert host.files == {PLACE: text}
 
 
 @quick
@@ -146,9 +200,10 @@ def test_removal_takes_a_file_that_was_only_ours(ours):
 
 
 @quick
-@given(THEIRS, OURS, OURS, st.integers(0, 6))
-def test_a_run_that_was_cut_off_is_made_good_by_the_next(theirs, first, then, step):
-    host, whole = Disk(json.dumps(theirs)), Disk(json.dumps(theirs))
+@given(OBJECTS, OBJECTS, OBJECTS, st.integers(0, 14), st.integers(0, 5))
+def test_a_run_that_was_cut_off_is_made_good_by_the_next(theirs, first, then, step, at_removal):
+    text = json.dumps(theirs)
+    host, whole = Disk(text), Disk(text)
     whole.merge(then)
     host.merge(first)
     try:
@@ -156,8 +211,34 @@ def test_a_run_that_was_cut_off_is_made_good_by_the_next(theirs, first, then, st
     except CutOff:
         host.merge(then)
     assert host.content == whole.content
-    host.part()
-    assert host.content == theirs
+    try:
+        host.merge({}, cut_off_after=at_removal)
+    except CutOff:
+        host.part()
+    assert host.files == {PLACE: text}
+
+
+def test_its_program_is_asked_before_the_file_is_moved_and_told_after(tmp_path):
+    """Also by the next run, if this one was cut off between the two."""
+    host = Disk('{"mirrors": ["theirs"]}')
+    said: list[str] = []
+    host.do = lambda command: (  # type: ignore[method-assign]
+        said.append(f"{command} {host.content}") or True
+        if isinstance(command, str) and ("check" in command or command == "reload")
+        else Disk.do(host, command)
+    )
+    words = {"check": "check $new", "then": "reload"}
+    host.merge({"mirrors": ["ours"]}, **words)
+    assert said == [
+        f"new={PLACE}.ojai-new; check $new {{'mirrors': ['theirs']}}",
+        "reload {'mirrors': ['ours', 'theirs']}",
+    ]
+    said.clear()
+    with pytest.raises(CutOff):
+        host.merge({}, then="reload", cut_off_after=3)
+    assert said == [] and host.content == {"mirrors": ["theirs"]}
+    host.merge({}, then="reload")
+    assert said == ["reload {'mirrors': ['theirs']}"]
 
 
 def test_diff_shows_our_part_and_no_secret(monkeypatch):

@@ -212,9 +212,10 @@ def test_json_merged_then_parted_gives_theirs_back(host, tmp_path, notes):
     assert host.apply(files.json_merged, path=str(place), values=OURS)
     assert json.loads(place.read_text())["registry-mirrors"] == ["https://m.example.net", "https://theirs.example.net"]
     assert not host.apply(files.json_merged, path=str(place), values=OURS)
-    assert host.apply(files.json_unmerged, path=str(place))
-    assert json.loads(place.read_text()) == THEIRS
-    assert not host.apply(files.json_unmerged, path=str(place))
+    assert host.apply(files.json_merged, path=str(place), values={})
+    assert place.read_text() == json.dumps(THEIRS)
+    assert not host.apply(files.json_merged, path=str(place), values={})
+    assert list(notes.iterdir()) == []
 
 
 @as_root

@@ -105,7 +105,15 @@ def test_a_run_that_breaks_off_is_not_ok(tmp_path, option):
         [sys.executable, "-m", "pyinfra", option, "@local", "d.py"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stderr.rstrip().splitlines()[-1].split() == ["@local", "STOPPED", "after", "0", "of", "3", "operations"]
+    last = done.stderr.rstrip().splitlines()[-1].split()
+    assert done.returncode == 1
+    if option == "-y":  # without config.py
+        assert last == ["@local", "STOPPED", "after", "0", "of", "3", "operations"]
+    else:
+        assert last[:2] == ["@local", "REFUSED"] and "found RuntimeError: mistake of the deploy (d.py:" in " ".join(
+            last
+        )
+        assert "Traceback" not in done.stderr
 
 
 def test_changes_that_nobody_can_confirm_are_not_made():

@@ -103,7 +103,7 @@ def test_loading_is_judged_when_the_os_is_known() -> None:
 
 def test_gtt_names_the_pages() -> None:
     found = asked("gemma-4-26b-a4b", "--regime", "gtt", "--gpu-memory", "48GiB", "--os-memory", "120GiB")
-    assert found["suggestion"] == "needs at least 56 GiB of GTT: set ttm.pages_limit to 14680064"
+    assert found["suggestion"] == "needs at least 56 GiB of GTT: set gtt_limit to 56GiB (ttm.pages_limit 14680064)"
 
 
 @pytest.mark.parametrize(

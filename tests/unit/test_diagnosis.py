@@ -36,6 +36,44 @@ LINES = {
     ),
     "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1-6)": "refused the download",
     "OSError: [Errno 28] No space left on device": "disk is full",
+    # From public reports (first-contact, case 34); the source of each is in the catalogue.
+    "(EngineCore_DP0 pid=17374) ERROR 09-28 15:47:24 [core.py:718] ValueError: Free memory on device (3.22/4.0 GiB) on "
+    "startup is less than desired GPU memory utilization (0.9, 3.6 GiB). Decrease GPU memory utilization or reduce GPU "
+    "memory used by other processes.": "less of the GPU's memory is free",
+    "Unable to open /dev/kfd read-write: No such file or directory": "no such GPU device",
+    "RuntimeError: HIP error: invalid device function": "no code for this GPU's instruction set",
+    "Memory access fault by GPU node-1 (Agent handle: 0x1f829860) on address 0x7a8a4be00000. Reason: Page not present "
+    "or supervisor privilege.": "memory that is not mapped",
+    "docker: Error response from daemon: cannot share the host's network namespace when user namespaces are enabled.": (
+        "maps container users"
+    ),
+    "docker: poorly formatted environment: variable 'ConnectionStrings__Default ' contains whitespaces.": (
+        "cannot read a line"
+    ),
+    "RuntimeError: Failed to infer device type": "found no GPU of a kind",
+    "pydantic_core.ValidationError: The checkpoint you are trying to load has model type 'gemma4' but Transformers "
+    "does not recognize this architecture.": "does not know the model's architecture",
+    "ValueError: Model architectures ['Gemma2ForSequenceClassification'] are not supported for now.": (
+        "does not know the model's architecture"
+    ),
+    "requests.exceptions.HTTPError: 429 Client Error: Too Many Requests for URL: https://huggingface.co/meta-llama/"
+    "Meta-Llama-3-8B/resolve/main/config.json": "limit of requests",
+    "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded "
+    'with url: /api/models/gpt2 (Caused by NameResolutionError("<urllib3.connection.HTTPSConnection object at 0x7fc5>: '
+    "Failed to resolve 'huggingface.co' ([Errno -3] Temporary failure in name resolution)\"))": "by its name",
+    "urllib3.exceptions.MaxRetryError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded with "
+    "url: /meta-llama/Llama-3.2-1B-Instruct/resolve/main/config.json (Caused by SSLError(SSLCertVerificationError(1, "
+    "'[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate "
+    "(_ssl.c:1007)')))": "a proxy on the way",
+    "docker: Error response from daemon: AppArmor enabled on system but the docker-default profile could not be loaded"
+    ": running `/sbin/apparmor_parser apparmor_parser -Kr /var/lib/docker/tmp/docker-default570365455` failed with "
+    "output: AppArmor parser error": "AppArmor profile",
+    "runc create failed: unable to start container process: error during container init: unable to apply apparmor "
+    "profile: apparmor failed to apply profile: write /proc/self/attr/apparmor/exec: no such file or directory": (
+        "AppArmor profile"
+    ),
+    "docker: Error response from daemon: unknown log opt 'max-size' for journald log driver.": "do not belong",
+    "RuntimeError: HIP error: the operation cannot be performed in the present state": "refused a launch",
     "UserWarning: expandable_segments not supported on this platform": "HIP ignores",
 }
 #: a line of apt, dpkg or Docker -> words of the cause that it must be explained by
@@ -71,6 +109,12 @@ INSTALLING = {
     " docker.io : Depends: containerd but it is not installable\nE: Unable to correct problems, you have held broken "
     "packages.": "conflict with",
     "E: Unable to locate package rocm-core": "offers what is to be installed",
+    # From public reports (first-contact, case 34).
+    "  Certificate verification failed: The certificate is NOT trusted. The certificate issuer is unknown.  Could not "
+    "handshake: Error in the certificate verification. [IP: 23.45.12.48 443]": "does not trust",
+    "  Certificate verification failed: The certificate is NOT trusted. The certificate chain uses expired certificate."
+    "  Could not handshake: Error in the certificate verification. [IP: 101.6.15.130 443]": "clock is off",
+    "level=fatal msg=\"Failed to set log opts: unknown log opt 'max-size' for journald log driver\"": "do not belong",
 }
 HEALTHY = """\
 INFO 11-21 05:00:00 [api_server.py:100] vLLM API server version 0.20.1

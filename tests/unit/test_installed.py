@@ -336,6 +336,14 @@ def test_what_init_writes(installed, repository):
     assert names == {str(path.relative_to(source)) for path in source.rglob("*") if "__pycache__" not in path.parts}
 
 
+@pytest.mark.parametrize("name", ["yaml", "pyinfra", "roles"])
+def test_an_inventory_may_have_the_name_of_any_package(installed, tmp_path, name):
+    (tmp_path / f"{name}.py").write_text("from ojai.fake import fake_host\nmine = [fake_host('mini', {})]\n")
+    for words, deploy in ((["ojai", "plan"], []), (["pyinfra", "--dry"], [str(ROOT / "deploy.py")])):
+        tried = installed.run(*words, f"{name}.py", *deploy, cwd=tmp_path)
+        assert tried.returncode == 0, tried.stderr
+
+
 @pytest.mark.parametrize("clone", [False, True], ids=["installed", "clone"])
 def test_no_folder_and_no_inventory_hides_the_package(installed, tmp_path, clone):
     """A folder called ojai (the parent of a clone has one) and an inventory called ojai.py (as in inventory/)."""

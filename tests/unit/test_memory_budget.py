@@ -199,7 +199,7 @@ def test_an_os_left_with_too_little() -> None:
 
 def test_gtt_names_the_pages_limit_or_says_that_ram_is_short() -> None:
     short = budget(moe(), on(48, regime="gtt", os_bytes=122 * GIB, overcommit_memory=1))
-    assert short.suggestion == "needs at least 56 GiB of GTT: set ttm.pages_limit to 14680064"
+    assert short.suggestion == "needs at least 56 GiB of GTT: set gtt_limit to 56GiB (ttm.pages_limit 14680064)"
     none = budget(moe(), on(48, regime="gtt", os_bytes=58 * GIB, overcommit_memory=1))
     assert none.suggestion is not None and "more than the OS's 58 GiB can spare" in none.suggestion
 

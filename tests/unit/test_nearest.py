@@ -20,6 +20,7 @@ COMMANDS = ["budget", "lab", "plan", "profiles", "rollback", "verify"]
         ("max_model_length", ["max_model_len", "max_num_seqs"], "max_model_len"),
         ("kernel-reboot", ["kernel_reboot", "kernel_reboot_timeout"], "kernel_reboot"),
         ("llama", profiles.names(), None),
+        ("temperature", ["chat_template", "tool_call_parser"], None),
         ("x", ["max_model_len"], None),
         ("", COMMANDS, None),
     ],

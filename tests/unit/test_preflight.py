@@ -12,9 +12,19 @@ import pytest
 import ojai.preflight
 from ojai import accelerators
 from ojai.facts.report import Report
+from ojai.facts.report.apt import AptReport, Source
+from ojai.facts.report.engine import Engine, Program, Server, Unit
+from ojai.facts.report.environment import EnvironmentFiles
+from ojai.facts.report.folders import Folders
+from ojai.facts.report.gpu import Gpu
+from ojai.facts.report.owner import Container, Owner
 from ojai.facts.report.ports import PortHolder
+from ojai.facts.report.space import Space
+from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
-from ojai.preflight.host import failed_checks
+from ojai.preflight import environment
+from ojai.preflight.docker import remarks
+from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
 from ojai.preflight.packages import ROCM_SOURCE
 from ojai.preflight.space import DISK_RESERVE
@@ -24,6 +34,19 @@ from ojai.sizes import GIB
 IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
 #: This machine's clock in these tests, in seconds since 1970.
 NOW = 1_795_000_000
+
+OURS = Source(ROCM_SOURCE, 1, "https://repo.radeon.com/rocm/apt/7.2", "noble", ("main",))
+THEIRS = "/etc/apt/sources.list.d/rocm.list"
+KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+DOCKER = Source(
+    "/etc/apt/sources.list.d/docker.list",
+    1,
+    "https://download.docker.com/linux/ubuntu",
+    "noble",
+    ("stable",),
+    ("amd64",),
+    keys=(KEY,),
+)
 
 GOOD = Report(
     user="root",
@@ -41,9 +64,39 @@ GOOD = Report(
     memory_total=62 * GIB,
     swap_total=8 * GIB,
     disks={"/var/lib/docker": (900 * GIB, "/"), "/srv/ojai": (900 * GIB, "/")},
-    apt_sources=(f"{ROCM_SOURCE}:URIs: https://repo.radeon.com/rocm/apt/7.2",),
+    apt=AptReport(sources=(OURS,)),
     firmware={"linux-firmware": "20240318.git3b128b60-0ubuntu2.21"},
 )
+CONTAINERD = Program("/usr/bin/containerd", "/usr/bin/containerd", "containerd.io")
+FOREIGN = Program("/usr/local/bin/docker", "/usr/local/bin/docker")
+PODMAN = Program("/usr/bin/docker", "/usr/bin/docker", "podman-docker")
+CLIENT = Program("/usr/bin/docker", "/usr/bin/docker", "docker-ce-cli")
+#: An engine that ojai did not install, as Docker's own page sets it up.
+THEIRS = Engine(
+    packages={"docker-ce": "5:29.1.0-1~ubuntu.24.04~noble"},
+    docker=CLIENT,
+    client=CLIENT,
+    dockerd=Program("/usr/bin/dockerd", "/usr/bin/dockerd", "docker-ce"),
+    containerd=CONTAINERD,
+    units={"docker.service": Unit("loaded", "active", "enabled")},
+    client_version="Docker version 29.1.0, build 1",
+    server=Server("29.1.0", root="/var/lib/docker"),
+)
+MIRRORS = {"docker_registry_mirrors": ["https://mirror.lan"]}
+#: The same on the kernel that is asked for, with all that its driver makes.
+UP = Gpu(
+    drivers={"0000:c5:00.0": "amdgpu"},
+    nodes=((110500, 128),),
+    devices=("/dev/kfd", "/dev/dri/renderD128"),
+    boot_words=("BOOT_IMAGE=/boot/vmlinuz-6.17.0-1012-oem", "root=UUID=1", "ro", "quiet"),
+    grub_words=("quiet", "splash"),
+)
+BOOTED = replace(GOOD, kernel="6.17.0-1012-oem", gpu=UP)
+#: As BOOTED, while the driver has not taken the GPU.
+DOWN = replace(BOOTED, vram_total=None, gtt_total=None, gfx_versions=(), gpu=replace(UP, nodes=(), devices=()))
+#: A card beside the APU, as an external one is.
+CARD = {"0000:63:00.0": "0x1002:0x744c", **GOOD.gpus}
+GTT = {"memory_regime": "gtt", "gtt_limit": "40GiB"}
 LARGE = {"services": [{"profile": "gemma-4-26b-a4b"}]}
 ENV = "/etc/ojai/vllm-gemma4.env"
 
@@ -60,12 +113,133 @@ GOOD_ONES = {
     "the guides' box": (GOOD, {}),
     "the larger model": (GOOD, LARGE),
     "before the driver is up": (replace(GOOD, gfx_versions=(), vram_total=None, gtt_total=None), LARGE),
-    "before ROCm": (replace(GOOD, apt_sources=()), {}),
+    "before ROCm": (replace(GOOD, apt=AptReport()), {}),
+    "a tree that ojai installed, before it is replaced": (
+        replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",), apt=AptReport(ours=frozenset({"rocm-core"}))),
+        {"rocm_channel": "7.2.4"},
+    ),
+    "Docker's own source, which will do": (
+        replace(GOOD, apt=AptReport(sources=(OURS, DOCKER))),
+        {"docker_source": "docker"},
+    ),
+    "Docker's own source beside Ubuntu's packages": (
+        replace(GOOD, apt=AptReport(sources=(OURS, replace(DOCKER, keys=())))),
+        {},
+    ),
+    "a source of ours that is cut short": (
+        replace(GOOD, apt=AptReport(unreadable={ROCM_SOURCE: "Malformed"}, conflict="Malformed")),
+        {},
+    ),
+    "a mainline kernel": (replace(GOOD, kernel="6.18.4-061804-generic"), {}),
+    "a kernel of Proxmox": (replace(GOOD, kernel="6.17.2-1-pve"), {}),
     "no ROCm module parameter, no version file": (replace(GOOD, amdgpu_module=""), {}),
     "one ROCm tree": (replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",)), {}),
     "a second, discrete GPU": (
-        replace(GOOD, gpus={"0000:01:00.0": "0x10de:0x2684", **GOOD.gpus}, gfx_versions=(120001, 110500)),
+        # NVIDIA's are not in KFD.
+        replace(GOOD, gpus={"0000:01:00.0": "0x10de:0x2684", **GOOD.gpus}),
         {},
+    ),
+    "the kernel that is asked for runs": (BOOTED, {}),
+    "that kernel, on a host that says nothing of devices": (replace(BOOTED, gpu=Gpu()), {}),
+    "a second AMD card that is handed to virtual machines": (
+        replace(BOOTED, gpus=CARD, gpu=replace(UP, drivers={**UP.drivers, "0000:63:00.0": "vfio-pci"})),
+        {},
+    ),
+    "the same before that kernel runs": (
+        replace(GOOD, gpus=CARD, gpu=replace(UP, drivers={**UP.drivers, "0000:63:00.0": "vfio-pci"})),
+        {},
+    ),
+    "an old AMD card that ROCm does not see": (replace(BOOTED, gpus=CARD), {}),
+    "a render node with another number": (
+        replace(BOOTED, gpu=replace(UP, nodes=((110500, 129),), devices=("/dev/kfd", "/dev/dri/renderD129"))),
+        {},
+    ),
+    "another id handed to virtual machines": (
+        replace(BOOTED, gpu=replace(UP, module_options=("/etc/modprobe.d/a.conf:options vfio-pci ids=1002:744c",))),
+        {},
+    ),
+    "blacklists of other drivers": (
+        replace(
+            DOWN,
+            kernel=GOOD.kernel,
+            gpu=replace(
+                DOWN.gpu,
+                boot_words=("modprobe.blacklist=nouveau",),
+                module_options=(
+                    "/etc/modprobe.d/b.conf:blacklist amdgpu_other",
+                    "/etc/modprobe.d/c.conf:options ttm x=1",
+                ),
+            ),
+        ),
+        {},
+    ),
+    "the same TTM limit set elsewhere": (
+        replace(
+            BOOTED,
+            gpu=replace(
+                UP,
+                boot_words=("ttm.pages_limit=10485760", "amdgpu.gttsize=40960"),
+                module_options=("/etc/modprobe.d/a.conf:options ttm pages_limit=1",),
+            ),
+        ),
+        GTT,
+    ),
+    "a limit that the kernel's command line puts right": (
+        replace(
+            BOOTED,
+            gpu=replace(
+                UP,
+                boot_words=("ttm.pages_limit=10485760",),
+                grub_words=("ttm.pages_limit=10485760",),
+                module_options=("/etc/modprobe.d/ttm.conf:options ttm pages_limit=1",),
+            ),
+        ),
+        GTT,
+    ),
+    "a TTM limit of others, where the GPU has a carve-out": (
+        replace(BOOTED, gpu=replace(UP, boot_words=("ttm.pages_limit=4194304", "amdgpu.gttsize=-1"))),
+        {},
+    ),
+    "parameters that are not TTM's limit": (
+        replace(BOOTED, gpu=replace(UP, boot_words=("amdttm.pages_limit=1", "ttm.dma32_pages_limit=1"))),
+        GTT,
+    ),
+    "a carve-out of nothing, with memory borrowed": (replace(BOOTED, vram_total=0), GTT),
+    "images on a disk of their own": (
+        replace(
+            GOOD,
+            disks={"/var/lib/docker": (20 * GIB, "/"), "/srv/ojai": (100 * GIB, "/big")},
+            space=Space(rooms={"/big/docker": (100 * GIB, "/big")}, stores={"docker": "/big/docker"}),
+        ),
+        {},
+    ),
+    "an engine that may use either of two folders on one disk": (
+        replace(
+            GOOD,
+            disks={"/srv/ojai": (100 * GIB, "/")},
+            space=Space(
+                rooms={"/var/lib/docker": (100 * GIB, "/"), "/var/lib/containerd": (100 * GIB, "/")},
+                stores={"containerd": "/var/lib/containerd", "docker": "/var/lib/docker"},
+                guessed=True,
+            ),
+        ),
+        {"image_bytes": "60GiB"},
+    ),
+    "a small /boot, and the kernel is there": (
+        replace(
+            GOOD,
+            space=Space(rooms={"/boot": (50 << 20, "/boot")}, kernels=("6.17.0-1012-oem",), boot_sizes=150 << 20),
+        ),
+        {},
+    ),
+    "a small /opt, and ROCm is there": (
+        replace(GOOD, space=Space(rooms={"/opt": (GIB, "/opt")}, rocm_packages=("rocm",))),
+        {"rocm_packages": ["rocm"]},
+    ),
+    "a small /tmp": (replace(GOOD, space=Space(rooms={"/tmp": (200 << 20, "/tmp")})), {}),
+    "the firmware of Ubuntu 24.04, whose name keeps its date": (
+        replace(GOOD, firmware={"linux-firmware": "20240318.git3b128b60-0ubuntu2.22"}),
+        {"firmware_known_bad": ["20251125", "0ubuntu2.21"]},
     ),
     "variables that are allowed": (replace(GOOD, env_names={ENV: ("HF_TOKEN", "VLLM_API_KEY", "X_AITER")}), {}),
     "a full disk, once image and model are there": (
@@ -121,6 +295,68 @@ def test_a_good_host_passes(report, data):
     assert failed_checks(settings(**data), report, now=NOW) == []
 
 
+#: Whatever others may have installed: it is used as it is.
+THEIR_ENGINES = {
+    "docker-ce": THEIRS,
+    "docker.io, though docker_source says otherwise": replace(THEIRS, packages={"docker.io": "28.2.2"}),
+    "moby-engine": replace(
+        THEIRS, packages={"moby-engine": "27.1"}, containerd=replace(CONTAINERD, package="moby-containerd")
+    ),
+    "an engine of no package": replace(THEIRS, packages={}, dockerd=Program("/opt/dockerd", "/opt/dockerd")),
+    "one that is down": replace(THEIRS, server=None, units={"docker.service": Unit("loaded", "inactive", "disabled")}),
+    "one that hangs": replace(THEIRS, server=None),
+    "loki as log driver": replace(THEIRS, daemon_json='{"log-driver": "loki", "log-opts": {"loki-url": "x"}}'),
+    "loki's driver on the command line": replace(
+        THEIRS, words=("dockerd", "--log-driver", "loki"), daemon_json='{"log-opts": {"loki-url": "x"}}'
+    ),
+    "a key twice, where nothing is written": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}'),
+    "a link, where nothing is written": replace(THEIRS, daemon_json_unsafe="a link to /home/ada/daemon.json"),
+    "containerd's store": replace(THEIRS, server=Server("29.1.0", containerd_store=True)),
+    "a snap whose daemon is disabled": replace(THEIRS, snap="disabled"),
+}
+
+
+@pytest.mark.parametrize("source", ["docker", "ubuntu"])
+@pytest.mark.parametrize("engine", THEIR_ENGINES.values(), ids=THEIR_ENGINES.keys())
+def test_an_engine_of_the_owner_s_is_used_as_it_is(engine, source):
+    report = replace(GOOD, engine=engine)
+    assert found(report, docker_source=source) == []
+    assert not engine.ours
+    (first, *others) = remarks(settings(docker_source=source), report)
+    assert re.fullmatch(r"Docker: \S.* was installed by others: it is used as it is, and stays at removal\..*", first)
+    down = engine.units["docker.service"].active == "inactive"
+    assert len(others) == (down or engine.server is None)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        Engine(),
+        Engine(containerd=replace(CONTAINERD, package="containerd")),
+        Engine(packages={"docker.io": "28"}, noted=("docker.io",)),
+        Engine(noted=("docker.io",)),
+    ],
+)
+def test_an_engine_that_ojai_installed_or_will_install_is_ours(engine):
+    assert engine.ours
+    assert found(replace(GOOD, engine=engine)) == []
+    assert list(remarks(settings(), replace(GOOD, engine=engine))) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("https://mirror.lan", "{}"),
+        ("http://127.0.0.1:5000", "{}"),
+        ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan:5000"]}'),
+        ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan"]}'),
+    ],
+)
+def test_a_mirror_that_containerd_s_store_takes(url, text):
+    engine = replace(THEIRS, server=Server("29.1.0", containerd_store=True), daemon_json=text)
+    assert found(replace(GOOD, engine=engine), docker_registry_mirrors=[url]) == []
+
+
 BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "notes of a newer ojai": ("notes of ojai on the host", {"schema": SCHEMA + 1}, {}),
     "another release": ("operating system", {"os_version": "22.04", "os_name": "Ubuntu 22.04.5 LTS"}, {}),
@@ -132,6 +368,14 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "32 bits": ("architecture", {"machine": "i686"}, {}),
     "no sudo": ("privilege", {"user": "ada"}, {}),
     "no such user": ("account", {"missing_users": ("bob",)}, {"gpu_users": ["bob"]}),
+    "a user that the host writes in another way": (
+        "account",
+        {"other_users": {"Ada": "ada"}},
+        {"gpu_users": ["Ada"]},
+    ),
+    "a kernel built by hand": ("kernel", {"kernel": "6.18.0-rc4+"}, {}),
+    "a mainline release candidate": ("kernel", {"kernel": "6.18.0-061800rc4-generic"}, {}),
+    "a kernel that names no release": ("kernel", {"kernel": "next-20261126"}, {}),
     "no display device": ("GPU", {"gpus": {}}, {}),
     "NVIDIA": ("GPU", {"gpus": {"0000:01:00.0": "0x10de:0x2684"}}, {}),
     "another APU": ("GPU", {"gpus": {"0000:c5:00.0": "0x1002:0x1586"}}, {}),
@@ -145,13 +389,190 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"amdgpu_module": "/lib/modules/6.8.0-90-generic/updates/dkms/amdgpu.ko.zst"},
         {},
     ),
+    "AMD's DKMS package": ("GPU driver", {"gpu": Gpu(dkms_packages={"amdgpu-dkms": "1:6.16"})}, {}),
+    "DKMS package, module and folder": (
+        "GPU driver",
+        {"dkms": ("loaded", "built"), "gpu": Gpu(dkms_packages={"amdgpu-dkms": "1:6.16"})},
+        {},
+    ),
+    "a container": ("machine", {"gpu": Gpu(container="lxc")}, {}),
+    "a container of Proxmox, with its kernel": ("machine", {"gpu": Gpu(container="lxc"), "kernel": "6.17.2-1-pve"}, {}),
+    "a container on a host that is right": (
+        "machine",
+        {"kernel": BOOTED.kernel, "vram_total": None, "gfx_versions": (), "gpu": Gpu(container="lxc", devices=())},
+        {},
+    ),
+    "a second AMD card in KFD": ("second AMD GPU", {"gpus": CARD, "gfx_versions": (110000, 110500)}, {}),
+    "a second AMD card, the right kernel": (
+        "second AMD GPU",
+        {"gpus": CARD, "gfx_versions": (110500, 110000), "kernel": BOOTED.kernel, "gpu": UP},
+        {},
+    ),
+    "a second AMD card that today's kernel does not take": (
+        "second AMD GPU",
+        {"gpus": CARD, "gpu": replace(UP, drivers={"0000:c5:00.0": "amdgpu", "0000:63:00.0": ""})},
+        {},
+    ),
+    "a second GPU of the same kind": (
+        "second AMD GPU",
+        {"gpus": {"0000:c6:00.0": "0x1002:0x150e", **GOOD.gpus}, "gfx_versions": (110500, 110500)},
+        {},
+    ),
+    "a compute card without a display": ("second AMD GPU", {"gfx_versions": (110500, 90010)}, {}),
+    "the right kernel, no driver": (
+        "GPU driver",
+        {"kernel": BOOTED.kernel, "vram_total": None, "gfx_versions": (), "gpu": DOWN.gpu},
+        {},
+    ),
+    "the right kernel, no driver, on a host that says nothing of devices": (
+        "GPU driver",
+        {"kernel": BOOTED.kernel, "vram_total": None, "gfx_versions": ()},
+        {},
+    ),
+    "the right kernel, no driver, memory borrowed": (
+        "GPU driver",
+        {"kernel": BOOTED.kernel, "vram_total": None, "gfx_versions": (), "gpu": DOWN.gpu},
+        GTT,
+    ),
+    "the right kernel, no driver, no service": (
+        "GPU driver",
+        {"kernel": BOOTED.kernel, "vram_total": None, "gfx_versions": (), "gpu": DOWN.gpu},
+        {"services": []},
+    ),
+    "the right kernel, no KFD": ("GPU driver", {"kernel": BOOTED.kernel, "gfx_versions": ()}, {}),
+    "the right kernel, no memory": ("GPU driver", {"kernel": BOOTED.kernel, "vram_total": None}, {}),
+    "the right kernel, no /dev/kfd": (
+        "GPU driver",
+        {"kernel": BOOTED.kernel, "gpu": replace(UP, devices=("/dev/dri/renderD128",))},
+        {},
+    ),
+    "the right kernel, no render node": (
+        "GPU driver",
+        {"kernel": BOOTED.kernel, "gpu": replace(UP, devices=("/dev/kfd",))},
+        {},
+    ),
+    "the right kernel, the render node of another GPU": (
+        "GPU driver",
+        {"kernel": BOOTED.kernel, "gpu": replace(UP, nodes=((110500, 129),))},
+        {},
+    ),
+    "a driver that stays off after the reboot": (
+        "GPU driver",
+        {"vram_total": None, "gfx_versions": (), "gpu": replace(DOWN.gpu, grub_words=("quiet", "nomodeset"))},
+        {},
+    ),
+    "a TTM limit on the kernel's command line": (
+        "TTM limit",
+        {"gpu": replace(UP, boot_words=("ttm.pages_limit=4194304",))},
+        GTT,
+    ),
+    "a TTM limit for the next boot": ("TTM limit", {"gpu": replace(UP, grub_words=("ttm.pages_limit=4194304",))}, GTT),
+    "a TTM limit in a later file": (
+        "TTM limit",
+        {"gpu": replace(UP, module_options=("/etc/modprobe.d/ttm.conf:options ttm pages_limit=4194304",))},
+        GTT,
+    ),
+    "a GTT size that is another": (
+        "TTM limit",
+        {"gpu": replace(UP, module_options=("/etc/modprobe.d/amdgpu.conf:options amdgpu gttsize=16384",))},
+        GTT,
+    ),
+    "a TTM limit of others above the memory": (
+        "TTM limit",
+        {"gpu": replace(UP, boot_words=("ttm.pages_limit=32505856",))},
+        {},
+    ),
+    "a carve-out of nothing": ("GPU memory", {"vram_total": 0}, {}),
+    "a df without a number": ("disk space", {"space": Space(unknown=("/srv/ojai",))}, {}),
+    "containerd's store on a small disk": (
+        "disk space",
+        {
+            "disks": {"/var/lib/docker": (900 * GIB, "/big"), "/srv/ojai": (900 * GIB, "/big")},
+            "space": Space(rooms={"/var/lib/containerd": (3 * GIB, "/")}, stores={"containerd": "/var/lib/containerd"}),
+        },
+        {},
+    ),
+    "an engine that may use a small disk": (
+        "disk space",
+        {
+            "disks": {"/srv/ojai": (900 * GIB, "/big")},
+            "space": Space(
+                rooms={"/var/lib/containerd": (3 * GIB, "/"), "/var/lib/docker": (900 * GIB, "/big")},
+                stores={"containerd": "/var/lib/containerd", "docker": "/var/lib/docker"},
+                guessed=True,
+            ),
+        },
+        {},
+    ),
+    "a /boot without room for a kernel": (
+        "disk space",
+        {
+            "space": Space(
+                rooms={"/boot": (200 << 20, "/boot")},
+                kernels=("6.8.0-90-generic", "6.14.0-1005-oem"),
+                boot_sizes=150 << 20,
+            )
+        },
+        {},
+    ),
+    "an /opt without room for ROCm": (
+        "disk space",
+        {"space": Space(rooms={"/opt": (3 * GIB, "/opt")})},
+        {"rocm_packages": ["rocm"]},
+    ),
+    "an /opt without room for MIGraphX": (
+        "disk space",
+        {"space": Space(rooms={"/opt": (3 * GIB, "/opt")})},
+        {"rocm_migraphx": True},
+    ),
+    "a full /tmp": ("disk space", {"space": Space(rooms={"/tmp": (1 << 20, "/tmp")})}, {}),
+    "half a model, and no room for the rest": (
+        "disk space",
+        {
+            "images": (IMAGE,),
+            "disks": {"/var/lib/docker": (6 * GIB, "/"), "/srv/ojai": (6 * GIB, "/")},
+            "space": Space(weights={"/srv/ojai/huggingface/hub/models--google--gemma-4-E4B-it": 3 * GIB}),
+        },
+        {},
+    ),
+    "a revision of Ubuntu's firmware": (
+        "firmware",
+        {"firmware": {"linux-firmware": "20240318.git3b128b60-0ubuntu2.21"}},
+        {"firmware_known_bad": ["0ubuntu2.21"]},
+    ),
     "two ROCm trees": ("ROCm trees", {"rocm_trees": ("/opt/rocm-7.1.0", "/opt/rocm-7.2.0")}, {}),
     "a source beside ours": (
         "ROCm apt sources",
-        {"apt_sources": (*GOOD.apt_sources, "/etc/apt/sources.list.d/rocm.list:deb https://a/rocm/apt/7.1 noble main")},
+        {"apt": AptReport(sources=(OURS, Source(THEIRS, 1, "https://a/rocm/apt/7.1", "noble", ("main",))))},
         {},
     ),
-    "a source whose name begins as ours": ("ROCm apt sources", {"apt_sources": (f"{ROCM_SOURCE}.old:x",)}, {}),
+    "a kernel parameter that another file sets later": (
+        "set up by hand",
+        {"owner": Owner(sysctl=Boot((("/etc/sysctl.d/99-zzz.conf", "vm.overcommit_memory", "2"),)))},
+        {},
+    ),
+    "a server on the port, and no word of adoption": (
+        "set up by hand",
+        {"owner": Owner(containers=(Container("1", "mine", IMAGE, published=(8000,), status="running"),))},
+        {},
+    ),
+    "a source whose name begins as ours": (
+        "ROCm apt sources",
+        {"apt": AptReport(sources=(replace(OURS, file=ROCM_SOURCE.replace(".sources", ".old.sources")),))},
+        {},
+    ),
+    "a tree of another release": ("ROCm trees", {"rocm_trees": ("/opt/rocm-6.4.0",)}, {}),
+    "a folder where the link must be": ("ROCm trees", {"rocm_trees": ("/opt/rocm",)}, {}),
+    "a source of Docker's with another key": (
+        "Docker apt sources",
+        {"apt": AptReport(sources=(OURS, replace(DOCKER, keys=("0" * 40,))))},
+        {"docker_source": "docker"},
+    ),
+    "sources that contradict each other": (
+        "apt sources",
+        {"apt": AptReport(conflict="Conflicting values set for option Signed-By regarding source https://a b: c != d")},
+        {},
+    ),
     "recalled firmware": ("firmware", {"firmware": {"linux-firmware": "20251125.git3b128b60"}}, {}),
     "recalled firmware, Debian's package": ("firmware", {"firmware": {"firmware-amd-graphics": "20251125-1"}}, {}),
     "a drop-in of every service": (
@@ -165,6 +586,10 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "allocator, HIP's name": ("environment file", {"env_names": {ENV: ("PYTORCH_HIP_ALLOC_CONF",)}}, {}),
     "allocator, CUDA's name": ("environment file", {"env_names": {ENV: ("PYTORCH_CUDA_ALLOC_CONF",)}}, {}),
     "development mode": ("environment file", {"env_names": {ENV: ("VLLM_SERVER_DEV_MODE",)}}, {}),
+    **{
+        f"an environment file: {word}": ("environment file", {"environment": EnvironmentFiles({ENV: ((3, word),)})}, {})
+        for word in environment._FAULTS
+    },
     "no room for the image": (
         "disk space",
         {"disks": {"/var/lib/docker": (30 * GIB, "/"), "/srv/ojai": (900 * GIB, "/srv")}},
@@ -194,7 +619,107 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"disks": {"/var/lib/docker": (50 * GIB, "/"), "/srv/ojai": (50 * GIB, "/")}},
         {},
     ),
-    "Docker's own packages where Ubuntu's are expected": ("Docker packages", {"docker": ("docker-ce",)}, {}),
+    "another engine than the one that ojai installed": (
+        "Docker packages",
+        {"engine": Engine(packages={"docker.io": "28"}, noted=("docker.io",))},
+        {"docker_source": "docker"},
+    ),
+    "a snap": ("Docker", {"engine": Engine(snap="enabled")}, {}),
+    "a snap beside an engine": ("Docker", {"engine": replace(THEIRS, snap="installed")}, {}),
+    "podman's docker": (
+        "Docker",
+        {"engine": Engine(docker=PODMAN, client=PODMAN, client_version="podman version 4.9.3")},
+        {},
+    ),
+    "a docker of no package before the real one": ("Docker client", {"engine": replace(THEIRS, docker=FOREIGN)}, {}),
+    "a docker of no package, and no engine yet": ("Docker client", {"engine": Engine(docker=FOREIGN)}, {}),
+    "an engine without a client": ("Docker client", {"engine": replace(THEIRS, docker=None, client=None)}, {}),
+    "an engine that is started by hand": (
+        "Docker",
+        {"engine": replace(THEIRS, units={"docker.service": Unit("not-found", "inactive", "")})},
+        {},
+    ),
+    "an engine that its owner has masked": (
+        "Docker",
+        {"engine": replace(THEIRS, server=None, units={"docker.service": Unit("masked", "inactive", "masked")})},
+        {},
+    ),
+    "an old engine": ("Docker", {"engine": replace(THEIRS, server=Server("19.03.15"))}, {}),
+    "a rootless daemon": (
+        "Docker",
+        {"engine": replace(THEIRS, server=Server("29.1.0", security=("name=rootless",)))},
+        {},
+    ),
+    "a daemon with remapped users": (
+        "Docker",
+        {
+            "engine": replace(
+                THEIRS, server=Server("29.1.0", security=("name=userns",)), daemon_json='{"userns-remap": "default"}'
+            )
+        },
+        {},
+    ),
+    "users that will be remapped": ("daemon.json", {"engine": Engine(daemon_json='{"userns-remap": "default"}')}, {}),
+    "Docker's containerd without an engine": ("containerd", {"engine": Engine(containerd=CONTAINERD)}, {}),
+    "Microsoft's containerd without an engine": (
+        "containerd",
+        {"engine": Engine(containerd=replace(CONTAINERD, package="moby-containerd"))},
+        {"docker_source": "docker"},
+    ),
+    "Ubuntu's containerd, and Docker's engine wanted": (
+        "containerd",
+        {"engine": Engine(containerd=replace(CONTAINERD, package="containerd"))},
+        {"docker_source": "docker"},
+    ),
+    "a comment in daemon.json": ("daemon.json", {"engine": Engine(daemon_json='{"a": 1} // why')}, {}),
+    "a comma too many in daemon.json": ("daemon.json", {"engine": replace(THEIRS, daemon_json='{"a": 1,}')}, {}),
+    "a key that is there twice, one of which would be lost": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}')},
+        MIRRORS,
+    ),
+    "the same, with something of ours to take back": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}', daemon_json_noted=True)},
+        {},
+    ),
+    "a daemon.json that dockerd does not accept": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"x": 1}', daemon_json_rejected="don't match any option: x")},
+        {},
+    ),
+    "options of another log driver, left by an earlier ojai": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json='{"log-driver": "json-file", "log-opts": {"loki-url": "x"}}')},
+        {},
+    ),
+    "a daemon.json that is a link into a home": (
+        "daemon.json",
+        {"engine": replace(THEIRS, daemon_json_unsafe="a link to /home/ada/x, where /home/ada belongs to ada")},
+        MIRRORS,
+    ),
+    "mirrors on the daemon's command line": (
+        "daemon.json",
+        {"engine": replace(THEIRS, words=("/usr/bin/dockerd", "--registry-mirror=https://a"))},
+        MIRRORS,
+    ),
+    "a daemon that reads another file": (
+        "daemon.json",
+        {"engine": replace(THEIRS, words=("/usr/bin/dockerd", "--config-file", "/etc/other.json"))},
+        MIRRORS,
+    ),
+    "a mirror without TLS for containerd's store": (
+        "registry mirror",
+        {"engine": replace(THEIRS, server=Server("29.1.0", containerd_store=True))},
+        {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
+    ),
+    "the same, before the daemon runs": (
+        "registry mirror",
+        {"engine": Engine(daemon_json='{"features": {"containerd-snapshotter": true}}')},
+        {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
+    ),
+    "a data folder that is a link": ("data folder", {"folders": Folders({"/srv/ojai": "a link to /mnt/big"})}, {}),
+    "a data disk that is not mounted": ("data disk", {"folders": Folders(not_mounted=("/srv",))}, {}),
     "another program on the port": ("port", {"ports": (PortHolder(8000, "process", "nc", 7, "nc", now=True),)}, {}),
     "another unit on the port at the next boot": (
         "port",
@@ -338,3 +863,109 @@ def test_every_accelerator_has_a_host_that_passes(name):
     vendor, device = gpu.pci_ids[0].split(":")
     report = replace(GOOD, gpus={"0000:c5:00.0": f"0x{vendor}:0x{device}"}, gfx_versions=(gpu.gfx_target_version,))
     assert found(report, accelerator=name) == []
+
+
+def test_what_keeps_the_driver_off_is_named_with_its_place():
+    words = {
+        "boot_words": ("ro", "nomodeset", "vfio-pci.ids=1002:1640,1002:150e"),
+        "grub_words": ("module_blacklist=amdgpu",),
+        "module_options": (
+            "/etc/modprobe.d/amd.conf:blacklist amdgpu",
+            "/etc/modprobe.d/vfio.conf:options vfio-pci ids=1002:150E disable_vga=1",
+            "/etc/modprobe.d/never.conf:install amdgpu /bin/false",
+            "/etc/modprobe.d/other.conf:options amdgpu cwsr_enable=0",
+        ),
+    }
+    drivers = {"0000:c5:00.0": "vfio-pci"}
+    (failed,) = failed_checks(settings(), replace(DOWN, gpu=replace(DOWN.gpu, drivers=drivers, **words)))
+    assert failed.found.startswith("kernel 6.17.0-1012-oem running with no mem_info_vram_total")
+    told = failed.found.partition("keeps the driver off: ")[2].split("; ")
+    assert told == [
+        "nomodeset in /proc/cmdline",
+        "vfio-pci.ids=1002:1640,1002:150e in /proc/cmdline",
+        "module_blacklist=amdgpu in /etc/default/grub or its grub.d",
+        "blacklist amdgpu in /etc/modprobe.d/amd.conf",
+        "options vfio-pci ids=1002:150E disable_vga=1 in /etc/modprobe.d/vfio.conf",
+        "install amdgpu /bin/false in /etc/modprobe.d/never.conf",
+        "vfio-pci bound to 0000:c5:00.0",
+    ]
+    (missing,) = failed_checks(settings(), replace(DOWN, amdgpu_module=""))
+    assert "linux-modules-extra-$(uname -r)" in missing.todo and "keeps the driver off" not in missing.found
+
+
+def test_after_the_boot_the_driver_must_be_up_whatever_kernel_runs():
+    """With `kernel_reboot: never` the old kernel runs on, and without a driver there is nothing to go on for."""
+    assert failed_after_boot(settings(), BOOTED) == []
+    assert failed_after_boot(settings(), GOOD) == [], "an older kernel with a driver is up to the operator"
+    old = replace(DOWN, kernel=GOOD.kernel)
+    assert failed_checks(settings(), old) == []
+    (failed,) = failed_after_boot(settings(kernel_reboot="never"), old)
+    assert failed.check == "GPU driver"
+    assert failed.todo.startswith("reboot into the oem kernel, 6.14.0-1018 or newer (kernel_reboot is `never`)")
+    assert [failed.check for failed in failed_after_boot(settings(), DOWN)] == ["GPU driver"], "said once"
+
+
+def test_after_the_boot_the_limit_must_be_in_force():
+    limit = 40 * GIB // 4096
+    assert failed_after_boot(settings(**GTT), replace(BOOTED, ttm_pages=limit)) == []
+    for pages in (None, 0, limit - 1):
+        (failed,) = failed_after_boot(settings(**GTT), replace(BOOTED, ttm_pages=pages))
+        assert (failed.check, failed_checks(settings(**GTT), replace(BOOTED, ttm_pages=pages))) == ("TTM limit", [])
+    assert failed_after_boot(settings(), replace(BOOTED, ttm_pages=1)) == []
+
+
+def test_what_is_left_of_dkms_is_three_things_with_three_ways_out():
+    own = "/lib/modules/6.17.0-1012-oem/kernel/drivers/gpu/drm/amd/amdgpu/amdgpu.ko.zst"
+
+    def told(**changes: Any) -> tuple[str, str]:
+        (failed,) = failed_checks(settings(), replace(GOOD, amdgpu_module=own, **changes))
+        assert own not in failed.found, "the kernel's own module is not AMD's"
+        return failed.found, failed.todo
+
+    found, todo = told(
+        dkms=("loaded", "built"), gpu=Gpu(dkms_packages={"amdgpu-dkms": "1:6", "amdgpu-dkms-firmware": "1"})
+    )
+    assert "amdgpu-dkms 1:6" in found and todo.startswith("`sudo apt purge amdgpu-dkms amdgpu-dkms-firmware`")
+    found, todo = told(dkms=("loaded", "built"))
+    assert "in use (amdkcl is loaded)" in found and "dkms remove" in todo
+    found, todo = told(dkms=("built",))
+    assert "left over" in found and todo.startswith("`sudo rm -r /var/lib/dkms/amdgpu`")
+
+
+def test_each_need_has_its_own_advice():
+    small = {"/var/lib/docker": (GIB, "/docker"), "/srv/ojai": (GIB, "/srv"), "/var/lib/dpkg": (9 * GIB, "/")}
+    space = Space(
+        rooms={"/boot": (9 << 20, "/boot"), "/opt": (GIB, "/opt")},
+        stores={"docker": "/var/lib/docker"},
+        boot_sizes=150 << 20,
+    )
+    found = failed_checks(settings(rocm_packages=["rocm"]), replace(GOOD, disks=small, space=space))
+    advice = {failed.found.rpartition(" ")[2]: failed.todo for failed in found}
+    assert set(advice) == {"/docker", "/srv", "/boot", "/opt"}
+    assert "data-root" in advice["/docker"] and "data_directory" not in advice["/docker"]
+    assert "data_directory" in advice["/srv"]
+    assert "autoremove" in advice["/boot"] and "rocm_packages" in advice["/opt"]
+    containerd = replace(space, stores={"containerd": "/var/lib/docker"})
+    told = [str(failed) for failed in failed_checks(settings(), replace(GOOD, disks=small, space=containerd))]
+    assert any("/etc/containerd/config.toml" in text for text in told)
+
+
+def test_weights_count_as_far_as_they_are_there():
+    folder = "/srv/ojai/huggingface/hub/models--google--gemma-4-E4B-it"
+    disks = {"/var/lib/docker": (6 * GIB, "/"), "/srv/ojai": (6 * GIB, "/")}
+    whole = settings().resolved[0].profile.weights_bytes
+
+    def fits(**changes: Any) -> bool:
+        return not failed_checks(settings(), replace(GOOD, images=(IMAGE,), disks=disks, **changes))
+
+    assert fits(models=(folder,))
+    assert not fits()
+    assert not fits(space=Space(weights={folder: 3 * GIB}))
+    assert fits(space=Space(weights={folder: whole - GIB}))
+
+
+def test_a_limit_above_the_memory_names_the_setting():
+    (failed,) = failed_checks(
+        settings(memory_regime="gtt", gtt_limit="100GiB"), replace(BOOTED, memory_total=62 * GIB + 5)
+    )
+    assert failed.todo == "set gtt_limit to 62GiB at most"

@@ -7,6 +7,7 @@ from ojai.engines.vllm import explanations
 from ojai.engines.vllm.command import directories, image_key
 from ojai.profiles import Features, ProfileError, load, names
 from ojai.profiles.deviations import load as deviations
+from ojai.settings import parse
 
 E4B = load("gemma-4-e4b")
 B26 = load("gemma-4-26b-a4b")
@@ -63,12 +64,20 @@ def test_the_data_directory_has_the_caches_and_the_image_s_key_is_the_host_s():
         "models": "/data/models",
         "workspace": "/data/workspace",
     }
-    assert "/data/models:/app/models" in after(service.command.docker_argv, "-v")
+    assert "type=bind,src=/data/models,dst=/app/models" in after(service.command.docker_argv, "--mount")
     placed = service.on_host({"video": 44, "render": 992}, "abababababab")
-    assert "/data/tunableop/abababababab:/root/.cache/tunableop" in after(placed.command.docker_argv, "-v")
+    tuned = "type=bind,src=/data/tunableop/abababababab,dst=/root/.cache/tunableop"
+    assert tuned in after(placed.command.docker_argv, "--mount")
     assert placed.command.image_directories == ("/data/tunableop/abababababab",)
     assert placed is service.on_host({"render": 992, "video": 44}, "abababababab"), "built anew"
     assert "--group-add=44" not in service.command.docker_argv
+
+
+def test_the_log_is_rotated_as_the_host_s_settings_say():
+    service = parse("mini", {"docker_log_max_size": "7m", "docker_log_max_file": 2}).resolved[0]
+    argv = service.command.docker_argv
+    assert "--log-driver=json-file" in argv
+    assert after(argv, "--log-opt") == ["max-size=7m", "max-file=2"]
 
 
 def test_groups_are_numbers_on_a_host():

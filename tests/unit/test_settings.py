@@ -104,7 +104,7 @@ def test_pyinfra_s_data_passes() -> None:
         ({"kernel_floor": "six"}, "kernel_floor: 'six' is not a kernel release"),
         ({"kernel_floor": 6.14}, "found 6.14; expected a kernel release such as 6.14.0-1018; put it in quotes"),
         ({"gpu_users": "ada"}, "gpu_users: found 'ada'; expected a list"),
-        ({"gpu_users": ["ada", "A B"]}, "gpu_users[1]: found 'A B'; expected a Linux account"),
+        ({"gpu_users": ["ada", "A B"]}, "gpu_users[1]: found 'A B'; expected an account of the host"),
         ({"accelerator": "gfx1155"}, "accelerator: unknown accelerator 'gfx1155': did you mean gfx1151?"),
         ({"docker_source": "dockr"}, "found 'dockr'; expected one of ubuntu, docker; the nearest is docker"),
         ({"sysctl": {"vmswap": 1}}, "sysctl.vmswap: found the name 'vmswap'; expected a kernel parameter"),
@@ -118,10 +118,52 @@ def test_pyinfra_s_data_passes() -> None:
         ({"ssh_port": "22"}, "ssh_port: found '22'; expected a whole number"),
         ({"_sud": True}, "_sud: pyinfra has no such argument; the nearest is _sudo"),
         ({"fake_dely": 0}, "fake_dely: pyinfra has no such data; the nearest is fake_delay"),
+        (
+            {"ssh_hostname": "ada@box.example"},
+            "ssh_hostname: found 'ada@box.example'; expected a host's name or address alone; write ssh_hostname: "
+            "box.example and ssh_user: ada",
+        ),
+        ({"ssh_hostname": "192.0.2.1:2222"}, "write ssh_hostname: 192.0.2.1 and ssh_port: 2222"),
+        ({"ssh_hostname": "[2001:db8::1]"}, "write ssh_hostname: 2001:db8::1"),
+        (
+            {"ssh_hostname": "ssh://ada@[2001:db8::1]:22/"},
+            "write ssh_hostname: 2001:db8::1 and ssh_user: ada and ssh_port: 22",
+        ),
+        ({"ssh_hostname": " box "}, "write ssh_hostname: box"),
+        (service(temperature=0.7), "services[0].temperature: no such setting; `ojai settings` lists them all"),
+        ({"gpu_users": ["a;b"]}, "gpu_users[0]: found 'a;b'; expected an account of the host"),
+        ({"gpu_users": ["-x"]}, "gpu_users[0]: found '-x'; expected an account of the host"),
     ],
 )
 def test_a_fault_says_where_what_and_what_instead(data: dict[str, Any], line: str) -> None:
     assert any(line in fault for fault in faults(data)), faults(data)
+
+
+def test_accounts_are_written_as_a_directory_server_names_them() -> None:
+    names = ("ada", "jane.doe", "Ada", "CORP\\ada", "ada@corp.example", "1ada", "_x-1")
+    assert parse("mini", {"gpu_users": list(names)}).gpu_users == names
+
+
+@pytest.mark.parametrize(
+    "address", ["box", "box.example", "192.0.2.1", "2001:db8::1", "fe80::1%eth0", "my_box", "xn--bcher-kva.example"]
+)
+def test_an_address_passes(address: str) -> None:
+    assert parse("mini", {"ssh_hostname": address}) == parse(address, {}) == HostSettings()
+
+
+def test_the_name_of_a_host_is_its_address_where_no_other_is_given() -> None:
+    with pytest.raises(SettingsError, match=r"ada@box: ssh_hostname: found 'ada@box'.*write ssh_hostname: box and"):
+        parse("ada@box", {})
+    assert parse("ada@box", {"ssh_hostname": "box"}) == HostSettings()
+    assert parse("@fake/box", {}) == HostSettings()
+
+
+@pytest.mark.parametrize("name", ["@docker/ubuntu", "@podman/x", "@chroot/srv", "@dockerssh/box:ubuntu"])
+def test_a_container_is_refused_as_such(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(name, {"docker_identifier": "x"})
+    (line,) = str(caught.value).splitlines()
+    assert "expected a machine" in line and "docker_key_fingerprint" not in line
 
 
 @pytest.mark.parametrize(
@@ -215,7 +257,7 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_a_helper_of_a_group_data_file_is_no_fault() -> None:
-    assert not list(connection_data.errors({"_HOME": "/x", "_releases": []}))
+    assert not list(connection_data.errors("mini", {"_HOME": "/x", "_releases": []}))
 
 
 def test_every_service_has_its_own_secrets_file() -> None:
@@ -260,6 +302,21 @@ def test_every_new_name_of_a_renamed_setting_exists_and_no_old_one_does() -> Non
 def test_gpu_memory_without_a_unit_is_refused_with_what_was_meant() -> None:
     (only,) = faults({"memory_regime": "gtt", "gtt_limit": 100})
     assert "100 bytes is too small for a machine's memory; did you mean 100GiB?" in only
+
+
+@pytest.mark.parametrize(
+    ("number", "meant"),
+    [
+        (26214400, "100GiB (this is a number of pages of 4096 bytes)"),
+        ("27648000", "105GiB (this is a number of pages of 4096 bytes)"),
+        (126976, "124GiB (this is a number of MiB)"),
+        ("64", "64GiB"),
+    ],
+)
+def test_a_number_of_pages_or_of_mib_is_refused_with_an_amount_that_can_be_typed(number: object, meant: str) -> None:
+    (only,) = faults({"memory_regime": "gtt", "gtt_limit": number})
+    assert f"did you mean {meant}?" in only
+    parse("mini", {"memory_regime": "gtt", "gtt_limit": meant.partition(" ")[0]})
 
 
 def test_errors_have_their_path_as_data() -> None:

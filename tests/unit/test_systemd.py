@@ -6,7 +6,9 @@ systemd.service(5) "Command lines", systemd.unit(5) "Specifiers". Nothing in it 
 
 from __future__ import annotations
 
+import re
 import subprocess
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -143,6 +145,13 @@ def test_the_unit_of_a_profile_runs_its_command(name, text, argv):
     start = text[text.index("ExecStart=") : text.index("\nExecStop=")]
     assert systemd_reads(start) == ["/usr/bin/docker", *argv[1:]]
     assert "X=50% of $HOME #1" in argv
+
+
+@pytest.mark.parametrize(("name", "text", "argv"), units(), ids=lambda value: value if isinstance(value, str) else "")
+def test_the_unit_waits_for_the_disk_of_every_folder_that_is_mounted(name, text, argv):
+    (waits,) = re.findall(r"^RequiresMountsFor=(.+)$", text, re.MULTILINE)
+    mounted = [word for before, word in pairwise(argv) if before == "--mount"]
+    assert mounted and waits.split() == [re.fullmatch("type=bind,src=(.+),dst=.+", word)[1] for word in mounted]
 
 
 def test_systemd_itself_reads_the_units(tmp_path):

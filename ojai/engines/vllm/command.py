@@ -59,6 +59,9 @@ def build(service: ResolvedService) -> Command:
             f"{profile.name}: group_ids: found {dict(numbers or {})}, expected a number for {', '.join(missing)}"
         )
     argv = ["docker", "run", "--pull=never", "--rm", "--name", service.name]
+    # Said here, so that the daemon's own log driver and its options are the owner's.
+    argv += ["--log-driver=json-file", "--log-opt", f"max-size={service.log_max_size}"]
+    argv += ["--log-opt", f"max-file={service.log_max_file}"]
     argv += [f"--network={docker.network}", f"--ipc={docker.ipc}", f"--shm-size={docker.shm_size}"]
     for limit, value in docker.ulimits.items():
         argv += ["--ulimit", f"{limit}={value}"]
@@ -71,7 +74,8 @@ def build(service: ResolvedService) -> Command:
         argv += ["-e", f"{variable}={text}"]
     argv.append(f"--env-file={service.env_file}")
     for source, target in mounts.items():
-        argv += ["-v", f"{source}:{target}"]
+        # Not -v: Docker would create a folder that is missing, and a data disk that is late would hide it.
+        argv += ["--mount", f"type=bind,src={source},dst={target}"]
     argv += [service.image, *engine]
     return Command(
         docker_argv=tuple(argv),

@@ -7,9 +7,44 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from ojai.facts.report import dropins, owner, ports
+from ojai.connection.lock import Run
+from ojai.facts.report import (
+    apt,
+    deploys,
+    dropins,
+    engine,
+    environment,
+    folders,
+    gpu,
+    owner,
+    ports,
+    power,
+    space,
+)
+from ojai.facts.report.apt import AptReport
+from ojai.facts.report.engine import Engine
+from ojai.facts.report.environment import EnvironmentFiles
+from ojai.facts.report.folders import Folders
+from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.owner import Owner
 from ojai.facts.report.ports import PortHolder
+from ojai.facts.report.power import PowerReport
+from ojai.facts.report.space import Space
+
+#: Areas that ask for themselves, after the script below.
+_SECTIONS = (
+    apt,
+    deploys,
+    dropins,
+    engine,
+    environment,
+    folders,
+    gpu,
+    owner,
+    ports,
+    power,
+    space,
+)
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
@@ -48,15 +83,12 @@ for want in %PLACES%; do
   say disk "$want $(df -P --block-size=1 "$place" | awk 'NR==2 {print $4, $6}')"
 done
 for tree in /opt/rocm /opt/rocm-*; do [ -d "$tree" ] && [ ! -L "$tree" ] && say rocm_tree "$tree"; done
-for file in /etc/apt/sources.list.d/*.sources; do
-  # A deb822 file with `Enabled: no` in every stanza is disabled.
-  if grep -qsi '^Enabled: *no' "$file" && [ "$(grep -ci '^Types:' "$file")" = "$(grep -ci '^Enabled: *no' "$file")" ]
-  then say apt_off "$file"; fi
+for user in %USERS%; do
+  if found=$(getent passwd "$user"); then
+    # A directory server may take Ada for ada: groups hold the name as it is written.
+    [ "${found%%:*}" = "$user" ] || say other_user "$user ${found%%:*}"
+  else say missing_user "$user"; fi
 done
-grep -sHEi '^[^#]*https?://[^ ]*/(rocm/apt|rocm/core|graphics|amdgpu)/' /etc/apt/sources.list \
-  /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources |
-  while IFS= read -r line; do say apt_source "$line"; done
-for user in %USERS%; do getent passwd "$user" >/dev/null || say missing_user "$user"; done
 for file in %ENV_FILES%; do
   [ -f "$file" ] && sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p' "$file" | while IFS= read -r name; do
     say env_name "$file $name"; done
@@ -66,11 +98,7 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*
 for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
   say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
 done
-for folder in %MODELS%; do [ -d "$folder" ] && say model "$folder"; done
-dpkg-query -W -f '${db:Status-Status}\t${Package}\n' docker.io docker-ce 2>/dev/null |
-  sed -n 's/^installed\t/docker\t/p'
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
-:
 """
 
 
@@ -103,24 +131,31 @@ class Report:
     #: folder -> (free bytes, mount point)
     disks: dict[str, tuple[int, str]] = field(default_factory=dict)
     rocm_trees: tuple[str, ...] = ()
-    #: "file:line" of every active AMD apt source
-    apt_sources: tuple[str, ...] = ()
     missing_users: tuple[str, ...] = ()
+    #: account as asked for -> its name, where the host writes it in another way
+    other_users: dict[str, str] = field(default_factory=dict)
     #: environment file -> names of the variables in it; values are never read
     env_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: package -> version
     firmware: dict[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    #: installed engine packages that exclude each other: docker.io, docker-ce
-    docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
+    gpu: Gpu = field(default_factory=Gpu)
+    space: Space = field(default_factory=Space)
     owner: Owner = field(default_factory=Owner)
     #: who holds the ports that were asked about, now or after the next boot; ours too
     ports: tuple[PortHolder, ...] = ()
+    #: the run of pyinfra that holds the deploy lock
+    running: Run | None = None
+    power: PowerReport = field(default_factory=PowerReport)
     #: unit of ours -> drop-ins that change it and others too
     shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    environment: EnvironmentFiles = field(default_factory=EnvironmentFiles)
+    apt: AptReport = field(default_factory=AptReport)
+    engine: Engine = field(default_factory=Engine)
+    folders: Folders = field(default_factory=Folders)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -146,10 +181,6 @@ def parse(lines: list[str]) -> Report | None:
     for entry in every.get("env_name", []):
         file, name = entry.rsplit(" ", 1)
         env_names[file] = (*env_names.get(file, ()), name)
-    disks = {}
-    for entry in every.get("disk", []):
-        want, free, mount = entry.split(" ", 2)
-        disks[want] = (int(free), mount)
     return Report(
         user=one("user"),
         hostname=one("hostname"),
@@ -170,21 +201,26 @@ def parse(lines: list[str]) -> Report | None:
         swap_total=kibi("SwapTotal"),
         commit_limit=kibi("CommitLimit"),
         overcommit_memory=number("overcommit") or 0,
-        disks=disks,
+        disks=space.rooms(every.get("disk", ()))[0],
         rocm_trees=tuple(every.get("rocm_tree", [])),
-        apt_sources=tuple(
-            entry for entry in every.get("apt_source", []) if entry.split(":", 1)[0] not in every.get("apt_off", [])
-        ),
         missing_users=tuple(every.get("missing_user", [])),
+        other_users=dict(entry.split(" ", 1) for entry in every.get("other_user", [])),
         env_names=env_names,
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
-        docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
+        gpu=gpu.read(every),
+        space=space.read(every),
         owner=owner.read(every),
         ports=ports.read(every),
+        running=deploys.read(every),
+        power=power.read(every),
         shared_dropins=dropins.read(every),
+        environment=environment.read(every),
+        apt=apt.read(every),
+        engine=engine.read(every),
+        folders=folders.read(every),
     )
 
 
@@ -196,8 +232,9 @@ class HostReport(FactBase[Report | None]):
     + env_files: environment files of which the variable *names* are read
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
-    + models: folders in the Hugging Face cache of models that need no disk space if the host has them
-    + folders: ``name=path`` of caches that are used where they are
+    + models: folders in the Hugging Face cache of models that need no disk space if they are complete
+    + data_folders: folders that a service mounts
+    + caches: ``name=path`` of caches that are used where they are
     + service_ports: ports whose holders are named
     + units: units of ours, of which drop-ins that change others too are named
     """
@@ -210,7 +247,8 @@ class HostReport(FactBase[Report | None]):
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
-        folders: tuple[str, ...] = (),
+        data_folders: tuple[str, ...] = (),
+        caches: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
         units: tuple[str, ...] = (),
     ) -> str:
@@ -222,11 +260,12 @@ class HostReport(FactBase[Report | None]):
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
-            "%FOLDERS%": folders,
+            "%FOLDERS%": data_folders,
+            "%CACHES%": caches,
             "%UNITS%": units,
             **ports.words(service_ports),
         }
-        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, owner.SCRIPT, ":\n"))
+        script = "".join([_SCRIPT, *(section.SCRIPT for section in _SECTIONS), ":\n"])
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script

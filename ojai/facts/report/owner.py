@@ -75,7 +75,7 @@ done
 findmnt --fstab --noheadings --raw --output TARGET 2>/dev/null | while IFS= read -r target; do
   case $target in /*) mountpoint -q "$target" || say owner_unmounted "$target";; esac
 done
-for each in %FOLDERS%; do
+for each in %CACHES%; do
   folder '' "${each%%=*}" "${each#*=}"
   case $each in huggingface=*) weights "${each#*=}";; esac
 done
@@ -91,13 +91,6 @@ for entry in /etc/apt/preferences /etc/apt/preferences.d/*; do
     print file "\t" package "\t" pin "\t" priority + 0
   }' "$entry" | while IFS= read -r line; do say owner_pin "$line"; done
 done
-# Files of apt that name AMD's archive, and something else beside it.
-grep -lsEi '^[^#]*https?://[^ ]*/(rocm/apt|rocm/core|graphics|amdgpu)/' /etc/apt/sources.list \
-  /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources | while IFS= read -r file; do
-  ! grep -Ei '^[^#]*://' "$file" | grep -qviE 'https?://[^ ]*/(rocm/apt|rocm/core|graphics|amdgpu)/' ||
-    say owner_mixed "$file"
-done
-
 { %OWN_UNITS%; } | while IFS= read -r unit; do
   since=$(systemctl show -p ExecMainStartTimestamp --value --timestamp=us+utc "$unit" 2>/dev/null)
   say owner_ours "$unit $([ -z "$since" ] || date -d "$since" +%s)"
@@ -296,7 +289,7 @@ class Owner:
     + tokens: folders of the hub's client that have a token
     + tuned: TunableOp's files
     + unmounted: mount points of fstab where nothing is mounted now
-    + pins, mixed: apt's stanzas about AMD, and source files that name others beside AMD's archive
+    + pins: apt's stanzas about AMD
     + containers, units: servers, ours too
     + images: id -> registry digests, of the containers' images
     + ours: units of ours -> when each started (seconds since 1970), None for one that did not
@@ -310,7 +303,6 @@ class Owner:
     tuned: tuple[str, ...] = ()
     unmounted: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
-    mixed: tuple[str, ...] = ()
     containers: tuple[Container, ...] = ()
     units: tuple[Unit, ...] = ()
     images: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -383,7 +375,6 @@ def read(every: Mapping[str, Sequence[str]]) -> Owner:
             for file, package, pin, priority in _split(every, "owner_pin", 4)
             if re.fullmatch(r"-?\d+", priority)
         ),
-        mixed=tuple(every.get("owner_mixed", ())),
         containers=tuple(containers),
         units=tuple(unit for unit in units if unit.name not in {name for name, _ in ours}),
         images={words[0]: tuple(words[1:]) for words in images},

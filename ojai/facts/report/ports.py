@@ -26,14 +26,16 @@ for port in %PORTS%; do
     [ -n "$found" ] || say port_listener "$port 0 / "
   done
 done
-if [ -n "%ANY_PORT%" ]; then
+set -- %PORTS%
+if [ $# -gt 0 ]; then
   { %OWN_UNITS%; } | while IFS= read -r unit; do say own_unit "$unit"; done
   if command -v docker >/dev/null; then
     if containers=$(%DOCKER% ps --all --quiet --no-trunc 2>/dev/null); then
       say docker_answers yes
-      [ -z "$containers" ] || %DOCKER% container inspect --format '{{.Id}} {{.Name}} {{.State.Status}} {{or '\
-'.HostConfig.RestartPolicy.Name "no"}} {{.HostConfig.NetworkMode}} {{range .HostConfig.PortBindings}}{{range .}}'\
-'{{.HostPort}},{{end}}{{end}}- {{json .Args}}' $containers 2>/dev/null |
+      [ -z "$containers" ] ||
+        printf '%s\n' "$containers" | xargs %DOCKER% container inspect --format '{{.Id}} {{.Name}} {{.State.Status}} '\
+'{{or .HostConfig.RestartPolicy.Name "no"}} {{.HostConfig.NetworkMode}} {{range .HostConfig.PortBindings}}{{range .}}'\
+'{{.HostPort}},{{end}}{{end}}- {{json .Args}}' 2>/dev/null |
         while read -r id name status restart network published words; do
           say container "$id ${name#/} $status $restart"
           for port in %PORTS%; do
@@ -46,7 +48,8 @@ if [ -n "%ANY_PORT%" ]; then
   fi
   units=$(systemctl list-unit-files --type=service,socket --state=enabled,generated --no-legend --plain 2>/dev/null |
     awk '$1 !~ /@\./ { print $1 }')
-  [ -z "$units" ] || systemctl show --property=Id --property=ExecStart --property=Listen $units 2>/dev/null |
+  [ -z "$units" ] || printf '%s\n' "$units" |
+    xargs systemctl show --property=Id --property=ExecStart --property=Listen 2>/dev/null |
     awk 'BEGIN { RS = ""; FS = "\n" }
       { for (i = 1; i <= NF; i++) if ($i ~ /^Id=/) id = substr($i, 4)
         for (i = 1; i <= NF; i++) if ($i !~ /^Id=/) print id, $i }' |
@@ -90,7 +93,7 @@ class PortHolder:
 def words(ports: Sequence[int]) -> dict[str, tuple[str, ...]]:
     """What the script is to ask about."""
     wanted = tuple(map(str, ports))
-    return {"%PORTS%": wanted, "%ANY_PORT%": wanted[:1]}
+    return {"%PORTS%": wanted}
 
 
 def read(every: Mapping[str, Sequence[str]]) -> tuple[PortHolder, ...]:

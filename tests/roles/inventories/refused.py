@@ -27,7 +27,7 @@ refused = [
     _host("trees", more="rocm_tree\t/opt/rocm-7.1.0\nrocm_tree\t/opt/rocm-7.2.0"),
     _host(
         "sources",
-        more="apt_source\t/etc/apt/sources.list.d/rocm.list:deb https://repo.radeon.com/rocm/apt/7.1 noble main",
+        more="apt_source\t/etc/apt/sources.list.d/rocm.list\t1\thttps://repo.radeon.com/rocm/apt/7.1\tnoble\tmain\tamd64\t/a.gpg\tAMD",
     ),
     _host("aiter", more="env_name\t/etc/ojai/vllm-gemma4.env VLLM_ROCM_USE_AITER_MHA"),
     _host("allocator", more="env_name\t/etc/ojai/vllm-gemma4.env PYTORCH_CUDA_ALLOC_CONF"),

@@ -1,0 +1,231 @@
+"""What apt and dpkg have on a host before we come: sources, keys, pins, holds, breakage, and what apt would do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ojai.facts.apt import usable_fingerprints
+
+#: Prints a line for each source that is in force. apt itself reads the files, one by one, so that one it refuses
+#: hides no other; of its fields only Signed-By is read here, because no version of apt prints it. Credentials in URLs
+#: never leave the host.
+SCRIPT = r"""
+apt_tab=$(printf '\t')
+apt_targets() {
+  LC_ALL=C apt-get -q -o Dir::State::lists=/var/lib/apt/lists/ -o APT::Get::IndexTargets::ReleaseInfo=false "$@" \
+    indextargets --format "\$(SOURCESENTRY)$apt_tab\$(IDENTIFIER)$apt_tab\$(SITE)$apt_tab\$(RELEASE)$apt_tab"\
+"\$(COMPONENT)$apt_tab\$(ARCHITECTURE)$apt_tab\$(METAKEY)$apt_tab\$(FILENAME)" 2>&1
+}
+# $1: a file of sources; $2: print the key that is embedded in this stanza, not the sources
+apt_file() {
+  awk -F '\t' -v file="$1" -v wanted="$2" '
+    function trim(text) { gsub(/^[ \t]+|[ \t]+$/, "", text); return text }
+    BEGIN {
+      while ((getline line < file) > 0) {
+        sub(/\r$/, "", line)
+        number++
+        if (file !~ /\.sources$/) {
+          if (match(line, /signed-by=[^] \t]*/)) signed[number] = substr(line, RSTART + 10, RLENGTH - 10)
+        } else if (line == "") inside = 0
+        else if (line !~ /^#/) {
+          if (!inside) { stanza++; inside = 1 }
+          if (line !~ /^[ \t]/) {
+            name = tolower(line)
+            sub(/[ \t]*:.*/, "", name)
+            sub(/^[^:]*:/, "", line)
+          }
+          if (name == "signed-by") signed[stanza] = signed[stanza] "\n" trim(line)
+        }
+      }
+      if (wanted != "") { gsub(/\n\.(\n|$)/, "\n\n", signed[wanted]); print signed[wanted]; exit }
+    }
+    wanted != "" { next }
+    /^E: / {
+      gsub(/:\/\/[^\/@ ]*@/, "://")
+      sub(/^E: */, "")
+      if ($0 !~ /^The list of sources could not be read/) print "apt_unreadable\t" file "\t" $0
+    }
+    $2 == "Packages" || $2 == "Sources" {
+      entry = $1
+      sub(/.*:/, "", entry)
+      for (i = 5; i <= 6; i++) if ($i ~ /^\$/) $i = ""
+      if ($2 == "Sources") $6 = "source"
+      key = signed[entry]
+      gsub(/\n/, " ", key)
+      key = key ~ /-----BEGIN/ ? "embedded" : trim(key)
+      release = substr($8, 1, length($8) - length($7))
+      origin = ""
+      for (i = 1; i <= 2 && origin == ""; i++) {
+        list = release (i == 1 ? "InRelease" : "Release")
+        while (origin == "" && (getline line < list) > 0)
+          if (line ~ /^Origin: /) origin = substr(line, 9)
+        close(list)
+      }
+      print "apt_source\t" file "\t" entry "\t" $3 "\t" $4 "\t" $5 "\t" $6 "\t" key "\t" origin
+    }'
+}
+apt_sources() {
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    [ -f "$file" ] || continue
+    case ${file##*/} in *[!a-zA-Z0-9_.-]*) continue;; esac
+    apt_targets -o Dir::Etc::sourcelist="$file" -o Dir::Etc::sourceparts=/dev/null | apt_file "$file"
+  done
+}
+# $1: file, $2: entry, $3: Signed-By
+apt_keys() {
+  home=$(mktemp -d)
+  show() { gpg --homedir "$home" --batch --quiet --with-colons --show-keys "$@" 2>/dev/null; }
+  case $3 in
+    embedded) apt_file "$1" "$2" </dev/null | show;;
+    '') for ring in /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d/*.gpg /etc/apt/trusted.gpg.d/*.asc; do
+      [ ! -e "$ring" ] || show "$ring"; done;;
+    *) for key in $(printf '%s' "$3" | tr , ' '); do
+      case $key in /*) show "$key";; *) printf 'pub:::::::::::s:\nfpr:::::::::%s:\n' "${key%!}";; esac; done;;
+  esac | sed -n "s,^\(pub\|sub\|fpr\):,apt_key\t$1\t$2\t&,p"
+  rm -rf "$home"
+}
+apt_report() {
+  found=$(apt_sources)
+  printf '%s\n' "$found"
+  # A file may be right by itself, and contradict another.
+  apt_targets -o Dir::Etc::sourcelist=/etc/apt/sources.list -o Dir::Etc::sourceparts=/etc/apt/sources.list.d |
+    sed -n 's/^E: *//p' | grep -v '^The list of sources could not be read' | sed 's,://[^/@ ]*@,://,g' |
+    head -n 1 | sed 's/^/apt_conflict\t/'
+  command -v gpg >/dev/null || printf 'apt_no_gpg\tyes\n'
+  printf '%s\n' "$found" | awk -F '\t' 'tolower($0) ~ /^apt_source.*(docker|radeon|rocm|amd)/ {
+    print $2 "|" $3 "|" $8 }' | sort -u | while IFS='|' read -r file entry signed; do
+    apt_keys "$file" "$entry" "$signed"
+    dpkg-query -S "$file" 2>/dev/null | sed "s,: .*,,; s,^,apt_owner\t$file\t,"
+  done
+  for file in /etc/apt/preferences /etc/apt/preferences.d/*; do
+    [ -f "$file" ] && sed '/^#/d' "$file" | awk -v file="$file" 'BEGIN { RS = "" }
+      tolower($0) ~ /radeon|rocm|amd|hip|hsa|migraphx/ { gsub(/\n/, "; "); print "apt_pin\t" file "\t" $0 }'
+  done
+}
+sort -u /var/lib/ojai/added/packages /var/lib/ojai/added/dependencies 2>/dev/null | sed 's/^/apt_ours\t/'
+if command -v apt-get >/dev/null; then apt_report; fi
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An archive that apt reads packages from, by one entry of one file.
+
+    + file, entry: where it is; ``entry`` is the number of the line, or of the stanza in a ``.sources`` file
+    + uri: without credentials, without a slash at the end
+    + suite: as it is written, such as ``noble`` or ``./``
+    + components, architectures: what is taken from it; ``source`` stands for source packages
+    + signed_by: keyrings or fingerprints as they are written, ``embedded`` for a key in the file itself
+    + origin: of its Release file, empty before apt has read it
+    + keys: fingerprints of the primary keys that it may be signed with and that are usable; only of AMD's and Docker's
+    + package: the package that the file is part of
+    """
+
+    file: str
+    entry: int
+    uri: str
+    suite: str
+    components: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    signed_by: str = ""
+    origin: str = ""
+    keys: tuple[str, ...] = ()
+    package: str = ""
+
+    @property
+    def kind(self) -> str:
+        """``rocm``, ``docker`` or ``other``: by the Release file, else by the address."""
+        address = self.uri.partition("://")[2]
+        host = address.partition("/")[0].partition(":")[0]
+        if _ROCM_HOST.search(host) or _ROCM_ORIGIN.search(self.origin) or _ROCM_PATH.search(f"{address}/"):
+            # The container toolkit's archive has one package, which no release of ROCm has.
+            return "other" if "/amd-container-toolkit/" in f"{address}/" else "rocm"
+        if host == "download.docker.com" or self.origin == "Docker" or "/docker-ce/linux/" in address:
+            return "docker"
+        return "other"
+
+    @property
+    def archive(self) -> tuple[str, str]:
+        """What two entries for the same archive have in common: the address without its scheme, and the suite."""
+        return self.uri.partition("://")[2].rstrip("/"), self.suite.rstrip("/")
+
+    def __str__(self) -> str:
+        return f"{self.file} ({' '.join([self.uri, self.suite, *self.components])})"
+
+
+_ROCM_HOST = re.compile(r"(^|\.)(radeon|amd)\.com$")
+_ROCM_ORIGIN = re.compile(r"radeon|\bamd\b|rocm", re.IGNORECASE)
+#: On a mirror that apt has not read yet.
+_ROCM_PATH = re.compile(r"/(rocm/(apt|core|packages)/|(amdgpu|graphics)/\d)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class AptReport:
+    """What apt and dpkg have.
+
+    + sources: all that are in force
+    + unreadable: file -> why apt cannot read it
+    + conflict: why apt cannot read all files together
+    + no_gpg: gpg is not installed, so that no key could be read
+    + pins: file -> its stanzas that name AMD's archive or packages
+    + ours: packages that the ledger names
+    """
+
+    sources: tuple[Source, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    conflict: str = ""
+    no_gpg: bool = False
+    pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ours: frozenset[str] = frozenset()
+
+    def of_kind(self, kind: str) -> tuple[Source, ...]:
+        """The sources of a :attr:`Source.kind`."""
+        return tuple(source for source in self.sources if source.kind == kind)
+
+
+def read(every: Mapping[str, list[str]]) -> AptReport:
+    """Read the lines of the script: key -> values."""
+    entries: dict[tuple[str, int, str, str], list[list[str]]] = {}
+    for line in every.get("apt_source", []):
+        file, entry, uri, suite, *rest = line.split("\t")
+        if len(rest) == 4 and entry.isdigit():
+            entries.setdefault((file, int(entry), uri.rstrip("/"), suite), []).append(rest)
+    keys: dict[tuple[str, str], list[str]] = {}
+    for line in every.get("apt_key", []):
+        file, entry, record = line.split("\t", 2)
+        keys.setdefault((file, entry), []).append(record)
+    owners = dict(_pairs(every.get("apt_owner", [])))
+    pins: dict[str, tuple[str, ...]] = {}
+    for file, stanza in _pairs(every.get("apt_pin", [])):
+        pins[file] = (*pins.get(file, ()), stanza)
+    return AptReport(
+        sources=tuple(
+            Source(
+                file=file,
+                entry=entry,
+                uri=uri,
+                suite=suite,
+                components=tuple(dict.fromkeys(row[0] for row in rows if row[0])),
+                architectures=tuple(dict.fromkeys(row[1] for row in rows if row[1] not in ("", "all"))),
+                signed_by=rows[0][2],
+                origin=rows[0][3],
+                keys=usable_fingerprints(keys.get((file, str(entry)), ())),
+                package=owners.get(file, ""),
+            )
+            for (file, entry, uri, suite), rows in entries.items()
+        ),
+        unreadable=dict(_pairs(every.get("apt_unreadable", []))),
+        conflict=every.get("apt_conflict", [""])[0],
+        no_gpg=bool(every.get("apt_no_gpg")),
+        pins=pins,
+        ours=frozenset(every.get("apt_ours", [])),
+    )
+
+
+def _pairs(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for line in lines:
+        key, tab, value = line.partition("\t")
+        if tab:
+            yield key, value

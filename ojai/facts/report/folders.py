@@ -1,0 +1,40 @@
+"""What is at the places of the data folders, and whether the disk that belongs there is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: A mount point of /etc/fstab that is above a folder, or is it, and where nothing is mounted.
+SCRIPT = r"""
+for folder in %FOLDERS%; do
+  if [ -L "$folder" ]; then say not_a_folder "$folder a link to $(readlink "$folder")"
+  elif [ -e "$folder" ] && ! [ -d "$folder" ]; then say not_a_folder "$folder a file"; fi
+done
+findmnt --fstab --noheadings --raw --output TARGET 2>/dev/null | while IFS= read -r target; do
+  for folder in %FOLDERS%; do
+    case "$folder/" in "${target%/}"/*) mountpoint -q "$target" || say not_mounted "$target"; break;; esac
+  done
+done
+:
+"""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The data folders.
+
+    + not_folders: path -> what is there instead
+    + not_mounted: mount points of /etc/fstab at or above them where nothing is mounted
+    """
+
+    not_folders: Mapping[str, str] = field(default_factory=dict)
+    not_mounted: tuple[str, ...] = ()
+
+
+def read(every: Mapping[str, list[str]]) -> Folders:
+    """The folders, from the answers by their keys."""
+    return Folders(
+        not_folders=dict(line.split(" ", 1) for line in every.get("not_a_folder", [])),
+        not_mounted=tuple(every.get("not_mounted", [])),
+    )

@@ -1,0 +1,80 @@
+"""What a host says of its GPU's driver, of what keeps it off, and of the memory limits that others have set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+#: Appended to the report's script. The boot loader's configuration is a shell script, and is read as grub-mkconfig
+#: reads it: what it says takes effect when a kernel is installed, since that writes GRUB's menu anew.
+SCRIPT = r"""
+container=$(systemd-detect-virt --container 2>/dev/null)
+[ -n "$container" ] || { [ ! -e /.dockerenv ] || container=docker; [ ! -e /run/.containerenv ] || container=podman; }
+say container_kind "${container#none}"
+for device in /sys/bus/pci/devices/*; do
+  case "$(cat "$device/class" 2>/dev/null)" in 0x03*)
+    driver=$(readlink "$device/driver"); driver=${driver##*/}
+    say pci_driver "${device##*/} ${driver:--}";; esac
+done
+for node in /sys/class/kfd/kfd/topology/nodes/*/properties; do
+  [ -r "$node" ] && say kfd_node "$(awk '$1 == "gfx_target_version" {gfx = $2} $1 == "drm_render_minor" {minor = $2}
+    END {if (gfx > 0) print gfx, minor}' "$node" 2>/dev/null)"
+done
+devices=
+for node in /dev/kfd /dev/dri/renderD*; do [ ! -c "$node" ] || devices="$devices$node "; done
+say gpu_devices "${devices:-none}"
+say boot_words "$(cat /proc/cmdline 2>/dev/null)"
+say grub_words "$( (
+  for file in /etc/default/grub /etc/default/grub.d/*.cfg; do [ ! -r "$file" ] || . "$file"; done >/dev/null 2>&1
+  set -f
+  printf '%s ' $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT ) 2>/dev/null)"
+grep -sHE '^[[:space:]]*(options|blacklist|install|softdep)[[:space:]].*(amdgpu|ttm|vfio|stub)' /etc/modprobe.d/*.conf \
+  /run/modprobe.d/*.conf /usr/local/lib/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf |
+  while IFS= read -r line; do say module_option "$line"; done
+dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'amdgpu-dkms*' 2>/dev/null |
+  sed -n 's/^installed\t/dkms_package\t/p'
+:
+"""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The driver's state; None or empty for what the host did not say."""
+
+    #: the kind of container that this is (``lxc``, ``docker``); empty for a machine
+    container: str = ""
+    #: display-class PCI functions: address -> kernel driver, empty without one
+    drivers: dict[str, str] = field(default_factory=dict)
+    #: KFD's GPU nodes: gfx_target_version and number of the render node, None if it names none
+    nodes: tuple[tuple[int, int | None], ...] = ()
+    #: which of /dev/kfd and /dev/dri/renderD* are there
+    devices: tuple[str, ...] | None = None
+    #: kernel parameters of this boot, and those that the boot loader's configuration has for the next one
+    boot_words: tuple[str, ...] = ()
+    grub_words: tuple[str, ...] = ()
+    #: "file:line" of what modprobe is told about amdgpu, ttm, vfio-pci and pci-stub
+    module_options: tuple[str, ...] = ()
+    #: installed packages of AMD's DKMS driver -> version
+    dkms_packages: dict[str, str] = field(default_factory=dict)
+
+
+def read(every: Mapping[str, Sequence[str]]) -> Gpu:
+    """Read the script's keys."""
+
+    def words(key: str) -> tuple[str, ...]:
+        return tuple(word for text in every.get(key, ()) for word in text.split())
+
+    def pairs(key: str) -> dict[str, str]:
+        return {name: value for name, _, value in (entry.partition(" ") for entry in every.get(key, ()))}
+
+    nodes = [entry.split() for entry in every.get("kfd_node", ())]
+    return Gpu(
+        container=next(iter(words("container_kind")), ""),
+        drivers={address: driver.removeprefix("-") for address, driver in pairs("pci_driver").items()},
+        nodes=tuple((int(node[0]), int(node[1]) if node[1:] else None) for node in nodes),
+        devices=tuple(word for word in words("gpu_devices") if word != "none") if "gpu_devices" in every else None,
+        boot_words=words("boot_words"),
+        grub_words=words("grub_words"),
+        module_options=tuple(every.get("module_option", ())),
+        dkms_packages=pairs("dkms_package"),
+    )

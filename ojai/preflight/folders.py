@@ -1,0 +1,27 @@
+"""What is in the way of the data folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ojai.facts.report import Report
+from ojai.preflight import FailedCheck
+from ojai.settings import HostSettings
+
+
+def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """Why a folder cannot be used."""
+    for path, kind in report.folders.not_folders.items():
+        yield FailedCheck(
+            "data folder",
+            f"{path}, {kind}",
+            "a folder, or nothing",
+            "set data_directory to the folder itself, or mount it at that path (`mount --bind`)",
+        )
+    for target in report.folders.not_mounted:
+        yield FailedCheck(
+            "data disk",
+            f"nothing mounted on {target}, which /etc/fstab names",
+            f"it to be mounted, since {settings.data_directory} is to be on it",
+            f"`sudo mount {target}`, or remove its line from /etc/fstab, or set data_directory to another folder",
+        )
