@@ -6,13 +6,14 @@ from pyinfra import host
 from pyinfra.api.deploy import deploy
 
 from ojai.facts.report import HostReport
+from ojai.facts.report.apt import Source
 from ojai.facts.report.engine import DAEMON, EngineOwner
 from ojai.operations import apt, docker, files, service
 from ojai.preflight.docker import PACKAGES, package_names
 from ojai.preflight.host import fact_arguments
 from ojai.preflight.packages import DOCKER_KEYRING as KEYRING
 from ojai.preflight.packages import DOCKER_SOURCE as SOURCE
-from ojai.preflight.packages import usable_docker_source
+from ojai.preflight.packages import TOOLS, usable_docker_source
 from ojai.settings import HostSettings
 
 #: What the packages leave behind: data of a program that nothing else reads, folders, groups.
@@ -29,19 +30,21 @@ def daemon_values(settings: HostSettings) -> dict[str, Any]:
     return {"registry-mirrors": mirrors} if mirrors else {}
 
 
-def needs_source(settings: HostSettings) -> bool:
-    """Whether ojai's own source of Docker's archive is needed: not for an engine of the owner's, nor beside a source of
-    the owner's, because two for one archive can make apt refuse every call."""
-    if settings.docker_source != "docker" or not host.get_fact(EngineOwner).ours:
-        return False
+def own_source(settings: HostSettings) -> Source | None:
+    """The owner's source of Docker's archive, if it is used. A second one can make apt refuse every call."""
     report = host.get_fact(HostReport, **fact_arguments(settings))
-    return not (report and usable_docker_source(settings, report))
+    return usable_docker_source(settings, report) if report else None
+
+
+def needs_archive(settings: HostSettings) -> bool:
+    """Whether packages of Docker's own archive are to be installed: not for an engine of the owner's."""
+    return settings.docker_source == "docker" and host.get_fact(EngineOwner).ours
 
 
 @deploy("Docker")
 def remove_unused_source(*, settings: HostSettings) -> None:
     """Remove a source that is not needed (any more) before apt reads it: its archive may not answer."""
-    if not needs_source(settings):
+    if not needs_archive(settings) or own_source(settings):
         files.absent(name="Remove Docker's own apt source", paths=[SOURCE, KEYRING])
 
 
@@ -53,23 +56,26 @@ def apply(*, settings: HostSettings) -> None:
     packages, sources, keys, holds and units are left alone.
     """
     ours = host.get_fact(EngineOwner).ours
-    if needs_source(settings):
-        apt.packages(name="Install curl, gpg and CA certificates", names=["ca-certificates", "curl", "gpg"])
-        apt.keyring(
-            name="Install Docker's signing key",
-            path=KEYRING,
-            url=f"{settings.docker_mirror}/gpg",
-            fingerprint=settings.docker_key_fingerprint,
-        )
-        files.text_file(
-            name="Add Docker's apt source",
-            path=SOURCE,
-            text=(
-                f"# Made by ojai.\nTypes: deb\nURIs: {settings.docker_mirror}\nSuites: {settings.channel.suite}\n"
-                f"Components: stable\nArchitectures: amd64\nSigned-By: {KEYRING}\n"
-            ),
-        )
-        apt.lists_updated(name="Update Docker's package lists", inputs=[SOURCE, KEYRING])
+    if needs_archive(settings):
+        theirs = own_source(settings)
+        if not theirs:
+            apt.packages(name="Install curl, gpg and CA certificates", names=list(TOOLS))
+            apt.keyring(
+                name="Install Docker's signing key",
+                path=KEYRING,
+                url=f"{settings.docker_mirror}/gpg",
+                fingerprint=settings.docker_key_fingerprint,
+            )
+            files.text_file(
+                name="Add Docker's apt source",
+                path=SOURCE,
+                text=(
+                    f"# Made by ojai.\nTypes: deb\nURIs: {settings.docker_mirror}\nSuites: {settings.channel.suite}\n"
+                    f"Components: stable\nArchitectures: amd64\nSigned-By: {KEYRING}\n"
+                ),
+            )
+        inputs = [theirs.file] if theirs else [SOURCE, KEYRING]
+        apt.lists_updated(name="Update Docker's package lists", inputs=inputs)
     # Before the packages, so that the first start of the daemon reads it. Settings of others in it stay.
     files.json_merged(
         name="Configure the Docker daemon",

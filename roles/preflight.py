@@ -9,7 +9,7 @@ from ojai.connection.alone import refuse_host
 from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck, owner, power
+from ojai.preflight import FailedCheck, owner, packages, power
 from ojai.preflight.docker import remarks
 from ojai.preflight.host import ask, fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
@@ -51,11 +51,9 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None
     _say_running(report)
-    for text in power.warnings(settings, report):
-        logger.warning(f"{host.print_prefix}{text}")
-    for service in settings.resolved:
-        for warning in service.warnings:
-            logger.warning(f"{host.print_prefix}{service.name}: {warning}")
+    of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
+    for warning in (*power.warnings(settings, report), *packages.warnings(settings, report), *of_services):
+        logger.warning(f"{host.print_prefix}{warning}")
     for remark in remarks(settings, report):
         logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)

@@ -7,13 +7,12 @@ from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
 
 from ojai.operations import adoption, apt, files
-from ojai.preflight.packages import ROCM_SOURCE
+from ojai.preflight.packages import ROCM_SOURCE, TOOLS, rocm_packages
 from ojai.settings import HostSettings
 
 KEYRING = "/etc/apt/keyrings/ojai-rocm.gpg"
 PIN = "/etc/apt/preferences.d/ojai-rocm-pin-600"
 LOADER = "/etc/ld.so.conf.d/ojai-rocm.conf"
-TOOLS = ["ca-certificates", "curl", "gpg"]
 
 
 def source_text(settings: HostSettings) -> str:
@@ -35,7 +34,7 @@ def source_text(settings: HostSettings) -> str:
 def apply(*, settings: HostSettings) -> None:
     """Add the source from AMD's page, verify its key, and install the packages that a Docker host needs."""
     channel = settings.channel
-    apt.packages(name="Install curl, gpg and CA certificates", names=TOOLS)
+    apt.packages(name="Install curl, gpg and CA certificates", names=list(TOOLS))
     apt.keyring(
         name="Install AMD's signing key",
         path=KEYRING,
@@ -55,7 +54,7 @@ def apply(*, settings: HostSettings) -> None:
     apt.lists_updated(name="Update the package lists", inputs=[ROCM_SOURCE, PIN, KEYRING])
     apt.packages(
         name="Install ROCm packages",
-        names=[*settings.rocm_packages, *(["migraphx"] if settings.rocm_migraphx else [])],
+        names=list(rocm_packages(settings)),
         origin=f"{channel.mirror}/{channel.rocm_path}",
     )
     apt.alternative(name="Point /opt/rocm to the release", group="rocm", link="/opt/rocm")
@@ -82,5 +81,6 @@ def remove(*, settings: HostSettings) -> None:
     apt.packages_removed(name="Remove ROCm packages", names=[*settings.rocm_packages, "migraphx"])
     gone = files.absent(name="Remove source, pin, key and loader path", paths=[LOADER, PIN, ROCM_SOURCE, KEYRING])
     server.shell(name="Refresh the loader cache", commands=["ldconfig"], _if=gone.did_change)
-    apt.packages_removed(name="Remove curl, gpg and CA certificates", names=TOOLS)
     apt.lists_removed(name="Remove the package lists", uris=[settings.channel.mirror])
+    apt.packages_returned(name="Restore replaced packages")
+    apt.packages_removed(name="Remove curl, gpg and CA certificates", names=list(TOOLS))

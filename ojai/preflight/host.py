@@ -45,6 +45,10 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "units": tuple(service.unit for service in settings.resolved),
         "service_ports": tuple(service.port for service in settings.resolved),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
+        "system_packages": (settings.kernel_package, *packages.TOOLS),
+        "rocm_packages": packages.rocm_packages(settings),
+        "engine_packages": tuple(docker.package_names(settings)),
+        "rocm_archive": f"{settings.channel.mirror}/{settings.channel.rocm_path}",
     }
 
 

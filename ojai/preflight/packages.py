@@ -1,4 +1,4 @@
-"""What stands in the way of packages: apt sources, ROCm trees."""
+"""What stands in the way of packages: apt sources, ROCm trees, holds, conflicts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ojai.facts.report import Report
 from ojai.facts.report.apt import Source
 from ojai.preflight import FailedCheck
+from ojai.preflight.docker import package_names
 from ojai.settings import HostSettings
 
 #: The only apt source of AMD's on a host that this project manages.
@@ -16,6 +17,17 @@ ROCM_SOURCE = "/etc/apt/sources.list.d/ojai-rocm.sources"
 DOCKER_SOURCE = "/etc/apt/sources.list.d/ojai-docker.sources"
 DOCKER_KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
 
+#: What a signing key is downloaded and read with.
+TOOLS = ("ca-certificates", "curl", "gpg")
+
+#: Package lists older than this (seconds) are read again before anything is installed: they foretell nothing.
+_FORETELLS = 86_400
+
+
+def rocm_packages(settings: HostSettings) -> tuple[str, ...]:
+    """AMD's packages."""
+    return (*settings.rocm_packages, *(["migraphx"] if settings.rocm_migraphx else []))
+
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Why apt's sources, or the ROCm that is there, will not do."""
@@ -23,6 +35,20 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     yield from _rocm_sources(settings, report)
     yield from _docker_sources(settings, report)
     yield from _readable(settings, report)
+    yield from _holds(settings, report)
+    yield from _needs(settings, report)
+    yield from _refusals(settings, report)
+
+
+def warnings(settings: HostSettings, report: Report) -> Iterator[str]:
+    """Breakage that is not ours, and that is left as it is."""
+    ours = {*report.apt.ours, settings.kernel_package, *TOOLS, *rocm_packages(settings), *package_names(settings)}
+    for name, needed in report.apt.unmet.items():
+        if name not in ours and not ours.intersection(needed):
+            yield f"the package {name} lacks {', '.join(needed)}; it is not ojai's, and is left as it is"
+    for name in report.apt.broken:
+        if name not in ours:
+            yield f"dpkg left the package {name} half done; it is not ojai's, and is left as it is"
 
 
 def _trees(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
@@ -160,4 +186,69 @@ def _readable(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             f"apt saying {'; '.join(broken)}",
             "sources that apt can read",
             "correct them until `sudo apt-get update` succeeds",
+        )
+
+
+def _of_channel(settings: HostSettings, name: str, report: Report) -> bool:
+    """Whether the installed version of a package of AMD's is what its archive has, or of its release."""
+    version = report.apt.installed[name]
+    offered = report.apt.offers.get(name)
+    major, minor, patch = settings.channel.release.split(".")
+    return version == offered if offered else f".{major}{int(minor):02}{int(patch):02}-" in version
+
+
+def _holds(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """A hold stays. It is in the way only of what would have to be installed or changed."""
+    rocm = rocm_packages(settings)
+    for name in report.apt.held:
+        version = report.apt.installed.get(name)
+        if not report.engine.ours and name in package_names(settings):
+            continue
+        if version and (name not in rocm or _of_channel(settings, name, report)):
+            continue
+        yield FailedCheck(
+            "packages on hold",
+            f"{name} {version}" if version else f"{name}, which is not installed",
+            f"that of ROCm {settings.rocm_channel}" if name in rocm else "none on hold that has to be installed",
+            f"`sudo apt-mark unhold {name}`, or take it out of the inventory",
+        )
+
+
+def _needs(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """What AMD's packages would replace, and others need by its version, while AMD's own version is not known."""
+    rocm = rocm_packages(settings)
+    for name in rocm:
+        if name not in report.apt.installed or name in report.apt.offers or _of_channel(settings, name, report):
+            continue
+        for other, needed in report.apt.needs.items():
+            relations = [one for one in needed if one.split(" ")[0].split(":")[0] == name]
+            if relations and other not in rocm:
+                yield FailedCheck(
+                    "packages that need another ROCm",
+                    f"{other}, which depends on {', '.join(relations)}",
+                    f"none that depends on a version of {name} other than AMD's",
+                    f"remove {other} if nobody needs it, or take {name} out of rocm_packages",
+                )
+
+
+def _refusals(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """What apt says to the installation of what is missing, removing nothing."""
+    stale = report.apt.lists_age is None or report.apt.lists_age > _FORETELLS
+    for what, refusal in report.apt.refusals.items():
+        # No package is installed for an engine of the owner's; what containerd excludes is told with the engine.
+        told = report.engine.containerd.package if report.engine.containerd else ""
+        another = what == "Docker" and (not report.engine.ours or refusal.removes == (told,))
+        # The deploy completes what it left half done itself.
+        own = not report.apt.ours.isdisjoint(report.apt.broken)
+        if another or ((stale or own) and not refusal.removes and not (refusal.lacks and not own)):
+            continue
+        names = " ".join(refusal.removes)
+        yield FailedCheck(
+            "apt",
+            f"what is missing for {what} cannot be installed: "
+            + (f"it excludes {names}" if names else "; ".join([*refusal.lacks, *refusal.why])),
+            "packages that can be installed without removing one",
+            f"remove {names} yourself if nobody needs it, or choose other packages"
+            if names
+            else "mend that, until `sudo apt-get check` and `sudo apt-get update` succeed",
         )

@@ -31,7 +31,8 @@ consequence of another case in the batch, and the dry run of the deploy (*drift*
 Checks are named as they were when the case was run, operations as they are named now.
 tests/lab/results/drift.json has the commit of each run.
 
-The deploy puts no package on hold, and releases every hold on packages that it manages.
+The deploy puts no package on hold, and takes no hold off. A package on hold stays as it is; if it would have to be
+installed or changed, the deploy is refused. So a hold by itself is no drift.
 
 **{detected} of {total} detected, {passed} of {total} fixed or refused{rest}.** {refused} of them are refused.
 """

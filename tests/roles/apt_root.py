@@ -34,8 +34,8 @@ class AptRoot(RealHost):
             f'Dir "{root}";\nDir::State::status "{root}/var/lib/dpkg/status";\n'
             'Dir::Bin::Methods "/usr/lib/apt/methods/";\n'
             f'DPkg::Options {{ "--root={root}"; "--log=/dev/null"; }};\nAPT::Architecture "amd64";\n'
-            f'APT::Architectures {{ "amd64"; }};\nAPT::Sandbox::User "root";\nAcquire::Retries "0";\nDir::Etc::parts "/dev/null";\n'
-            "DPkg::Pre-Install-Pkgs {}; DPkg::Post-Invoke {}; APT::Update::Post-Invoke {};\n"
+            f'APT::Architectures {{ "amd64"; }};\nAPT::Sandbox::User "root";\nAcquire::Retries "0";\n'
+            'Dir::Etc::parts "/dev/null";\n'
             "#clear DPkg::Pre-Install-Pkgs;\n#clear DPkg::Post-Invoke;\n#clear APT::Update::Post-Invoke;\n"
             "#clear APT::Update::Post-Invoke-Success;\n#clear DPkg::Pre-Invoke;\n"
         )
@@ -61,8 +61,8 @@ class AptRoot(RealHost):
         """Build a package with one file that has its version in it. ``postinst`` is a script, the rest are fields."""
         work = self.root / "tmp" / f"{name}_{version}".replace("~", "-").replace(":", "-")
         (work / "DEBIAN").mkdir(parents=True, exist_ok=True)
-        (work / f"opt/{name}").mkdir(parents=True, exist_ok=True)
-        (work / f"opt/{name}/version").write_text(f"{version}\n")
+        (work / f"opt/of/{name}").mkdir(parents=True, exist_ok=True)
+        (work / f"opt/of/{name}/version").write_text(f"{version}\n")
         postinst = control.pop("postinst", "")
         if postinst:
             script = work / "DEBIAN/postinst"

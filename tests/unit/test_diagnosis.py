@@ -87,7 +87,21 @@ INSTALLING = {
     "certificate has expired or is not yet valid: current time 2031-01-01T00:00:00Z is after 2027": "clock is off",
     "E: You don't have enough free space in /var/cache/apt/archives/.": "disk is full",
     "failed to register layer: write /usr/lib/x.so: no space left on device": "disk is full",
-    "E: The repository 'http://a.example/rocm/apt/7.2 noble InRelease' is not signed.": "not signed by the key",
+    "E: The repository 'http://a.example/rocm/apt/7.2 noble InRelease' is not signed.": "not signed by a key",
+    # First contact, cases 1, 9 and 30.
+    "E: Conflicting values set for option Signed-By regarding source https://download.docker.com/linux/ubuntu/ noble: "
+    "/etc/apt/keyrings/docker.asc != /etc/apt/keyrings/docker.gpg\nE: The list of sources could not be read.": (
+        "with different keys"
+    ),
+    "W: GPG error: https://repo.radeon.com/rocm/apt/7.2 noble InRelease: The following signatures were invalid: "
+    "EXPKEYSIG 9386B48A1A693C5C James Adrian Edwards (ROCm Release Manager)": "has expired",
+    "the key at https://repo.radeon.com/rocm/rocm.gpg.key has expired, or was revoked: found CA8B": "has expired",
+    "E: The repository 'https://ppa.example.net/gone/ubuntu noble Release' does not have a Release file.": (
+        "it has moved, or has ended"
+    ),
+    "W: GPG error: https://dl.example.com/browser/deb stable InRelease: The following signatures couldn't be verified "
+    "because the public key is not available: NO_PUBKEY 32EE5355A6BC6E42": "not signed by a key that apt trusts",
+    "E: Held packages were changed and -y was used without --allow-change-held-packages.": "is on hold",
     "E: Failed to fetch http://a.example/P.gz  Hash Sum mismatch": "being refreshed",
     "Error response from daemon: toomanyrequests: You have reached your pull rate limit.": "limit of pulls",
     "Error response from daemon: manifest for vllm/vllm-openai-rocm:v9 not found: manifest unknown: x": "no image of",

@@ -12,7 +12,7 @@ import pytest
 import ojai.preflight
 from ojai import accelerators
 from ojai.facts.report import Report
-from ojai.facts.report.apt import AptReport, Source
+from ojai.facts.report.apt import AptReport, Refusal, Source
 from ojai.facts.report.engine import Engine, Program, Server, Unit
 from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.folders import Folders
@@ -36,7 +36,8 @@ IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
 NOW = 1_795_000_000
 
 OURS = Source(ROCM_SOURCE, 1, "https://repo.radeon.com/rocm/apt/7.2", "noble", ("main",))
-THEIRS = "/etc/apt/sources.list.d/rocm.list"
+ROCM_LIST = "/etc/apt/sources.list.d/rocm.list"
+AMDS = "1.0.0.70200-43~24.04"
 KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 DOCKER = Source(
     "/etc/apt/sources.list.d/docker.list",
@@ -124,6 +125,20 @@ GOOD_ONES = {
     ),
     "Docker's own source beside Ubuntu's packages": (
         replace(GOOD, apt=AptReport(sources=(OURS, replace(DOCKER, keys=())))),
+        {},
+    ),
+    "what old lists say, which are read again": (
+        replace(GOOD, apt=AptReport(refusals={"Docker": Refusal(why=("Unmet",))}, lists_age=90_000)),
+        {},
+    ),
+    "a hold on what will do": (
+        replace(
+            GOOD, apt=AptReport(held=("rocminfo", "docker.io"), installed={"rocminfo": AMDS, "docker.io": "20.10"})
+        ),
+        {},
+    ),
+    "a package of the channel, and one that needs its version": (
+        replace(GOOD, apt=AptReport(installed={"rocminfo": AMDS}, needs={"hip-runtime": (f"rocminfo (= {AMDS})",)})),
         {},
     ),
     "a source of ours that is cut short": (
@@ -543,7 +558,7 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "two ROCm trees": ("ROCm trees", {"rocm_trees": ("/opt/rocm-7.1.0", "/opt/rocm-7.2.0")}, {}),
     "a source beside ours": (
         "ROCm apt sources",
-        {"apt": AptReport(sources=(OURS, Source(THEIRS, 1, "https://a/rocm/apt/7.1", "noble", ("main",))))},
+        {"apt": AptReport(sources=(OURS, Source(ROCM_LIST, 1, "https://a/rocm/apt/7.1", "noble", ("main",))))},
         {},
     ),
     "a kernel parameter that another file sets later": (
@@ -567,6 +582,27 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "Docker apt sources",
         {"apt": AptReport(sources=(OURS, replace(DOCKER, keys=("0" * 40,))))},
         {"docker_source": "docker"},
+    ),
+    "a hold on a package that is to be installed": ("packages on hold", {"apt": AptReport(held=("docker.io",))}, {}),
+    "a hold on a package of another release": (
+        "packages on hold",
+        {"apt": AptReport(held=("rocminfo",), installed={"rocminfo": AMDS})},
+        {"rocm_channel": "7.2.4"},
+    ),
+    "a package that needs a version of Ubuntu's ROCm": (
+        "packages that need another ROCm",
+        {"apt": AptReport(installed={"rocminfo": "5.7.1-3build1"}, needs={"hipcc": ("rocminfo (>= 5.0)",)})},
+        {},
+    ),
+    "a package that the engine excludes": (
+        "apt",
+        {"apt": AptReport(refusals={"Docker": Refusal(("Packages need to be removed",), ("containerd.io",))})},
+        {},
+    ),
+    "a breakage for which apt refuses everything": (
+        "apt",
+        {"apt": AptReport(refusals={"the system": Refusal(("Unmet dependencies",), (), ("a : Depends: b",))})},
+        {},
     ),
     "sources that contradict each other": (
         "apt sources",

@@ -237,6 +237,8 @@ class HostReport(FactBase[Report | None]):
     + caches: ``name=path`` of caches that are used where they are
     + service_ports: ports whose holders are named
     + units: units of ours, of which drop-ins that change others too are named
+    + system_packages, rocm_packages, engine_packages: what is to be installed from Ubuntu, AMD, and for Docker
+    + rocm_archive: address of AMD's archive
     """
 
     def command(
@@ -251,6 +253,10 @@ class HostReport(FactBase[Report | None]):
         caches: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
         units: tuple[str, ...] = (),
+        system_packages: tuple[str, ...] = (),
+        rocm_packages: tuple[str, ...] = (),
+        engine_packages: tuple[str, ...] = (),
+        rocm_archive: str = "",
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -264,6 +270,7 @@ class HostReport(FactBase[Report | None]):
             "%CACHES%": caches,
             "%UNITS%": units,
             **ports.words(service_ports),
+            **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),
         }
         script = "".join([_SCRIPT, *(section.SCRIPT for section in _SECTIONS), ":\n"])
         for mark, values in words.items():

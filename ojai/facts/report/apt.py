@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ojai.facts.apt import usable_fingerprints
+from ojai.facts.apt import UNMET, usable_fingerprints
 
 #: Prints a line for each source that is in force. apt itself reads the files, one by one, so that one it refuses
 #: hides no other; of its fields only Signed-By is read here, because no version of apt prints it. Credentials in URLs
@@ -104,9 +104,73 @@ apt_report() {
       tolower($0) ~ /radeon|rocm|amd|hip|hsa|migraphx/ { gsub(/\n/, "; "); print "apt_pin\t" file "\t" $0 }'
   done
 }
+apt_state() {
+  dpkg-query -W -f 'apt_package\t${Status}\t${Package}\t${Version}\n' %ASKED% 2>/dev/null
+  dpkg-query -W -f '${db:Status-Status}\t${Package}\n' |
+    sed -nE 's/^(unpacked|half-configured|half-installed)\t/apt_broken\t/p'
+  { %UNMET%; } | sed 's/^/apt_/'
+  # Who depends on a version of one of them, which another archive may not have.
+  dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Pre-Depends}, ${Depends}\n' | awk -F '\t' -v asked=' %ROCM% ' '
+    $1 == "installed" {
+      count = split($3, needed, ", *")
+      for (i = 1; i <= count; i++) {
+        name = needed[i]
+        sub(/[ :(].*/, "", name)
+        if (needed[i] ~ /\(/ && needed[i] !~ /\|/ && index(asked, " " name " ")) print "apt_needs\t" $2 "\t" needed[i]
+      }
+    }'
+}
+# $1: what for, the rest: packages. What keeps apt from installing them; nothing is said of packages that it does not
+# know, because its lists are updated before they are installed.
+apt_try() {
+  reason=$1
+  shift
+  missing=
+  for name; do
+    case $(dpkg-query -W -f '${db:Status-Status}' "${name%%=*}" 2>/dev/null)$name in
+      installed*=*) [ "$(dpkg-query -W -f '${Version}' "${name%%=*}")" = "${name#*=}" ] || missing="$missing $name";;
+      installed*) ;;
+      *) missing="$missing $name";;
+    esac
+  done
+  [ -n "$missing" ] || return 0
+  set -- $missing
+  if simulated=$(LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends --allow-downgrades \
+    install "$@" 2>&1); then return 0; fi
+  case $simulated in
+    *'Unable to locate package'*|*'has no installation candidate'*|*'dpkg was interrupted'*) return 0;;
+  esac
+  # A breakage of others that is mended by adding packages does not stand in the way.
+  case $simulated in *'--fix-broken install'*)
+    LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends -f install >/dev/null 2>&1 && return 0;;
+  esac
+  printf '%s\n' "$simulated" | awk -v what="$reason" '
+    /^[^ ]/ { part = "" }
+    /^The following packages will be REMOVED:/ { part = "removes"; next }
+    /unmet dependencies:$/ { part = "lacks"; next }
+    part != "" { sub(/^ +/, ""); print "apt_" part "\t" what "\t" $0 }
+    sub(/^E: */, "") { print "apt_refuses\t" what "\t" $0 }'
+}
+apt_plan() {
+  apt_try 'the system' %SYSTEM%
+  apt_try Docker %ENGINE%
+  set --
+  for name in %ROCM%; do
+    version=$(LC_ALL=C apt-cache madison "$name" 2>/dev/null | awk -v uri=%ROCM_URI% '$5 == uri { print $3; exit }')
+    # Before AMD's archive is known, its version is not.
+    [ -z "$version" ] || { set -- "$@" "$name=$version"; printf 'apt_offer\t%s\t%s\n' "$name" "$version"; }
+  done
+  apt_try ROCm "$@"
+  newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
+  [ -z "$newest" ] || printf 'apt_lists_age\t%s\n' "$(($(date +%s) - newest))"
+}
 sort -u /var/lib/ojai/added/packages /var/lib/ojai/added/dependencies 2>/dev/null | sed 's/^/apt_ours\t/'
-if command -v apt-get >/dev/null; then apt_report; fi
-"""
+if command -v apt-get >/dev/null; then
+  apt_report
+  apt_state
+  apt_plan
+fi
+""".replace("%UNMET%", UNMET)
 
 
 @dataclass(frozen=True)
@@ -162,6 +226,15 @@ _ROCM_PATH = re.compile(r"/(rocm/(apt|core|packages)/|(amdgpu|graphics)/\d)", re
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Why apt would not install something: it says ``why``, would remove ``removes``, or names what others lack."""
+
+    why: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class AptReport:
     """What apt and dpkg have.
 
@@ -171,6 +244,14 @@ class AptReport:
     + no_gpg: gpg is not installed, so that no key could be read
     + pins: file -> its stanzas that name AMD's archive or packages
     + ours: packages that the ledger names
+    + installed: name -> version, of those that were asked about
+    + held: those of them that are on hold, installed or not
+    + broken: packages, of all, that dpkg left half done
+    + unmet: package, of all -> its dependencies that nothing installed provides
+    + needs: package, of all -> versions of AMD's packages that it depends on
+    + offers: name -> the newest version in AMD's archive; empty before apt has read that archive
+    + refusals: what for -> why apt would not install what is missing
+    + lists_age: seconds since the package lists were read
     """
 
     sources: tuple[Source, ...] = ()
@@ -179,10 +260,26 @@ class AptReport:
     no_gpg: bool = False
     pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ours: frozenset[str] = frozenset()
+    installed: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    unmet: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    offers: Mapping[str, str] = field(default_factory=dict)
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    lists_age: int | None = None
 
     def of_kind(self, kind: str) -> tuple[Source, ...]:
         """The sources of a :attr:`Source.kind`."""
         return tuple(source for source in self.sources if source.kind == kind)
+
+
+def words(
+    system: tuple[str, ...], rocm: tuple[str, ...], engine: tuple[str, ...], archive: str
+) -> dict[str, tuple[str, ...]]:
+    """What the script loops over: packages by what they are for, and the address of AMD's archive."""
+    asked = tuple(dict.fromkeys((*system, *rocm, *engine)))
+    return {"%ASKED%": asked, "%SYSTEM%": system, "%ROCM%": rocm, "%ENGINE%": engine, "%ROCM_URI%": (archive,)}
 
 
 def read(every: Mapping[str, list[str]]) -> AptReport:
@@ -197,9 +294,9 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
         file, entry, record = line.split("\t", 2)
         keys.setdefault((file, entry), []).append(record)
     owners = dict(_pairs(every.get("apt_owner", [])))
-    pins: dict[str, tuple[str, ...]] = {}
-    for file, stanza in _pairs(every.get("apt_pin", [])):
-        pins[file] = (*pins.get(file, ()), stanza)
+    why, removes, lacks = (_lists(every, key) for key in ("apt_refuses", "apt_removes", "apt_lacks"))
+    states = [line.split("\t") for line in every.get("apt_package", [])]
+    age = every.get("apt_lists_age", [""])[0]
     return AptReport(
         sources=tuple(
             Source(
@@ -219,9 +316,31 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
         unreadable=dict(_pairs(every.get("apt_unreadable", []))),
         conflict=every.get("apt_conflict", [""])[0],
         no_gpg=bool(every.get("apt_no_gpg")),
-        pins=pins,
+        pins=_lists(every, "apt_pin"),
+        installed={name: version for status, name, version in states if status.endswith(" ok installed")},
+        held=tuple(name for status, name, _ in states if status.startswith("hold ")),
+        broken=tuple(every.get("apt_broken", [])),
+        unmet=_lists(every, "apt_unmet"),
+        needs=_lists(every, "apt_needs"),
+        offers=dict(_pairs(every.get("apt_offer", []))),
+        refusals={
+            what: Refusal(
+                why=why.get(what, ()),
+                removes=tuple(" ".join(removes.get(what, ())).split()),
+                lacks=lacks.get(what, ()),
+            )
+            for what in why
+        },
+        lists_age=int(age) if age else None,
         ours=frozenset(every.get("apt_ours", [])),
     )
+
+
+def _lists(every: Mapping[str, list[str]], key: str) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in _pairs(every.get(key, [])):
+        found[name] = (*found.get(name, ()), value)
+    return found
 
 
 def _pairs(lines: Iterable[str]) -> Iterable[tuple[str, str]]:

@@ -1,0 +1,124 @@
+"""What apt would do, asked while looking: refused before anything is changed. Each on packages really installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from apt_root import AptRoot, pytestmark  # noqa: F401
+from test_apt_for_real import AMD, BEFORE, OURS, archives, box, owner  # noqa: F401
+
+from ojai.facts.report import HostReport, Report
+from ojai.preflight import FailedCheck, packages
+from ojai.preflight.docker import package_names
+from ojai.settings import parse
+
+DATA = {"kernel_package": "tool-a", "rocm_packages": ["rocminfo"]}
+
+
+@pytest.fixture
+def look(box, archives, monkeypatch):  # noqa: F811
+    """``look(…settings)``: the report of the box, and what preflight has against its packages."""
+    monkeypatch.setattr(packages, "TOOLS", ("curl",))
+
+    def report(**data: Any) -> tuple[Report, list[FailedCheck], list[str]]:
+        settings = parse("mini", {**DATA, "rocm_mirror": "http://mirror.invalid", **data})
+        found = box.get_fact(
+            HostReport,
+            system_packages=(settings.kernel_package, *packages.TOOLS),
+            rocm_packages=packages.rocm_packages(settings),
+            engine_packages=tuple(package_names(settings)),
+            rocm_archive=f"file:{archives}/{AMD}",
+        )
+        # The archives of these tests are ours and Ubuntu's; sources are judged in test_apt_sources.py.
+        failed = [one for one in packages.failed(settings, found) if "sources" not in one.check]
+        return found, failed, list(packages.warnings(settings, found))
+
+    return report
+
+
+def test_a_bare_host_has_nothing_against_it(look):
+    found, failed, warned = look()
+    assert (failed, warned, dict(found.apt.refusals)) == ([], [], {})
+    assert found.apt.offers == {"rocminfo": OURS}
+
+
+def test_what_an_engine_excludes_is_refused_while_looking(look, box):  # noqa: F811
+    """Before: found by apt in the deploy, after kernel and reboot."""
+    owner(box, name="containerd.io")
+    _, (failed,), _ = look()
+    assert (failed.check, "containerd.io" in failed.found) == ("apt", True)
+    assert "containerd " not in failed.found and "remove containerd.io yourself" in failed.todo
+    assert box.versions() == {"containerd.io": "1"}, "looking changes nothing"
+
+
+def test_a_downgrade_that_would_remove_something_is_refused_while_looking(look, box):  # noqa: F811
+    owner(box, f"rocminfo={BEFORE}", name="needs-new", Depends="rocminfo (>= 5.0)")
+    _, (failed,), _ = look()
+    assert failed.check == "apt" and "it excludes needs-new" in failed.found
+    # The same before AMD's archive is known, when apt cannot say.
+    (box.root / "etc/apt/sources.list.d/ojai-rocm.sources").unlink()
+    found, (failed,), _ = look()
+    assert found.apt.offers == {}
+    assert failed.check == "packages that need another ROCm" and "needs-new" in failed.found
+    assert "rocminfo (>= 5.0)" in failed.found
+
+
+def test_a_replacement_that_removes_nothing_is_no_reason(look, box):  # noqa: F811
+    owner(box, f"rocminfo={BEFORE}", name="any-version", Depends="rocminfo, curl (>= 1) | other")
+    assert look()[1] == []
+    (box.root / "etc/apt/sources.list.d/ojai-rocm.sources").unlink()
+    assert look()[1] == []
+
+
+def test_a_breakage_of_the_owners_is_told_and_refused_only_where_apt_refuses(look, box):  # noqa: F811
+    owner(box, "tool-a", "curl", "docker.io", "rocminfo", name="brscan-vendor", Depends="libfoo-vendor1")
+    _, failed, warned = look()
+    assert failed == []
+    assert warned == ["the package brscan-vendor lacks libfoo-vendor1; it is not ojai's, and is left as it is"]
+    box.ok(f"dpkg --root={box.root} --purge docker.io")
+    _, (failed,), _ = look()
+    assert failed.check == "apt" and "brscan-vendor : Depends: libfoo-vendor1" in failed.found
+
+
+def test_a_breakage_that_is_mended_by_adding_is_no_reason(look, box):  # noqa: F811
+    owner(box, name="vendor", Depends="tool-b")
+    _, failed, warned = look()
+    assert failed == [] and len(warned) == 1
+
+
+def test_what_our_own_interrupted_run_left_is_no_reason(look, box):  # noqa: F811
+    (box.root / "var/lib/ojai/added").mkdir(parents=True)
+    (box.root / "var/lib/ojai/added/packages").write_text("docker.io\n")
+    debs = [file for file in box.pool("ubuntu").glob("*.deb") if file.name.startswith("docker")]
+    box.sh(f"dpkg --root={box.root} --unpack {debs[0]}")
+    found, failed, warned = look()
+    assert "docker.io" in found.apt.broken
+    assert (failed, warned) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("installed", "name", "fails"),
+    [
+        (["docker.io"], "docker.io", False),
+        (["curl"], "curl", False),
+        ([f"rocminfo={OURS}"], "rocminfo", False),
+        ([f"rocminfo={BEFORE}"], "rocminfo", True),
+        ([], "docker.io", True),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_hold_is_refused_only_where_it_is_in_the_way(look, box, installed, name, fails, known):  # noqa: F811
+    if installed:
+        owner(box, *installed)
+    box.ok(f"apt-mark hold {name}")
+    if not known:
+        (box.root / "etc/apt/sources.list.d/ojai-rocm.sources").unlink()
+    _, failed, _ = look()
+    holds = [one for one in failed if one.check == "packages on hold"]
+    assert [f"apt-mark unhold {name}" in one.todo for one in holds] == ([True] if fails else [])
+    assert box.ok("apt-mark showhold").split() == [name]
+
+
+def test_a_package_that_apt_does_not_know_yet_is_not_judged(look):
+    assert look(kernel_package="linux-of-tomorrow")[1] == []
