@@ -12,7 +12,7 @@ from ojai import accelerators, engines, profiles
 from ojai.containers import Container, UnreadableError, command_line, inspection, script
 from ojai.engines import Engine, Reading, ResolvedService
 from ojai.paths import env_file
-from ojai.profiles import Features, Profile, ProfileError, deviations
+from ojai.profiles import Profile, ProfileError, deviations
 from ojai.schema.errors import field_errors
 from ojai.schema.nearest import nearest
 from ojai.settings import HostSettings, ServiceSettings
@@ -209,7 +209,9 @@ def _changes(
     theirs, mine = _units(engine, container), _units(engine, here)
     deviating = _deviations(engine, ours)
     meant = {what: why for part, why in engine.explain(ours) if why for what in _names(engine, ours, part)}
-    no_setting = {reading.flags.get(piece, "--name" if piece == "name" else piece): why for piece, why in refused.items()}
+    no_setting = {
+        reading.flags.get(piece, "--name" if piece == "name" else piece): why for piece, why in refused.items()
+    }
     no_setting = {**reading.reasons, **no_setting}
     for what in [*theirs, *(what for what in mine if what not in theirs)]:
         one, other = theirs.get(what), mine.get(what)

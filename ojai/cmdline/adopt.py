@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ojai import accelerators
 from ojai.containers import UnreadableError
-from ojai.parameters import AcceleratorName, InventoryFile, limit_option
+from ojai.parameters import AcceleratorName
 from ojai.translation import Change, Translation, container_of, translate
 
 #: Columns of the comments where there is no terminal to ask.

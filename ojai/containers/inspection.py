@@ -10,16 +10,14 @@ from ojai.containers import Container, UnreadableError, is_secret
 
 #: Settings of a container that are docker's own, or are read by name below.
 _READ = frozenset(
-    "AutoRemove Binds CapAdd CapDrop CgroupnsMode ConsoleSize ContainerIDFile Devices GroupAdd IpcMode Isolation "
-    "LogConfig MaskedPaths NetworkMode PortBindings Privileged PublishAllPorts ReadonlyPaths ReadonlyRootfs "
-    "RestartPolicy Runtime SecurityOpt ShmSize Ulimits VolumeDriver Mounts".split()
+    ["AutoRemove", "Binds", "CapAdd", "CapDrop", "CgroupnsMode", "ConsoleSize", "ContainerIDFile", "Devices", "GroupAdd", "IpcMode", "Isolation", "LogConfig", "MaskedPaths", "NetworkMode", "PortBindings", "Privileged", "PublishAllPorts", "ReadonlyPaths", "ReadonlyRootfs", "RestartPolicy", "Runtime", "SecurityOpt", "ShmSize", "Ulimits", "VolumeDriver", "Mounts"]
 )
 #: Docker's own /dev/shm.
 _SHM = 64 << 20
 
 #: Variables that an image has rather than a command line, where the image is not given.
 _OF_IMAGES = frozenset(
-    "PATH HOME LANG LC_ALL TERM HOSTNAME DEBIAN_FRONTEND LD_LIBRARY_PATH PYTHONPATH VIRTUAL_ENV PWD".split()
+    ["PATH", "HOME", "LANG", "LC_ALL", "TERM", "HOSTNAME", "DEBIAN_FRONTEND", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "PWD"]
 )
 
 

@@ -29,7 +29,11 @@ def test_a_script_is_read_as_bash_reads_it(name, monkeypatch):
     text = f"ME=ada\n{SCRIPTS[name]}"
     shell = "docker() { printf '%s\\0' \"$@\" >&3; }\ntee() { cat >/dev/null; }\ncd /tmp\n" + text
     done = subprocess.run(
-        ["bash", "-c", f"exec 3>&1 >/dev/null\n{shell}"], capture_output=True, text=True, check=True, env={"PATH": "/bin"}
+        ["bash", "-c", f"exec 3>&1 >/dev/null\n{shell}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/bin"},
     )
     words = done.stdout.split("\0")[1:-1]
     (found,) = script.read(text).values()
@@ -38,8 +42,8 @@ def test_a_script_is_read_as_bash_reads_it(name, monkeypatch):
 
 def test_what_only_that_machine_knows_is_kept_as_it_is_written():
     text = (
-        "docker run --group-add $(getent group \"render\" | cut -d: -f3) --group-add=`id -g ada` -v \"$HOME/m:/app/models\" "
-        "-v ${HOME}/hf:/hf -v \"$(dirname \"$0\")/w:/w\" image:1 m\n"
+        'docker run --group-add $(getent group "render" | cut -d: -f3) --group-add=`id -g ada` -v "$HOME/m:/app/models" '
+        '-v ${HOME}/hf:/hf -v "$(dirname "$0")/w:/w" image:1 m\n'
     )
     (found,) = script.read(text).values()
     assert found.values("--group-add") == ['$(getent group "render" | cut -d: -f3)', "$(id -g ada)"]
@@ -138,11 +142,7 @@ IMAGE = {
 def test_an_inspection_is_the_command_that_would_start_it():
     found = inspection.read(json.dumps([CONTAINER, IMAGE]))
     command = command_line.container(
-        "-e HF_TOKEN=x -e HSA_ENABLE_SDMA=0 -e PATH=/bin -e SAFETENSORS_FAST_GPU=1 --name vllm-gemma4 --rm -t "
-        "--cap-add SYS_PTRACE --device=/dev/kfd --group-add video --ipc host --shm-size 16G --ulimit memlock=-1 "
-        "--security-opt seccomp=unconfined -v /home/ada/models:/app/models --mount source=v,target=/data,readonly "
-        "-p 127.0.0.1:9000:8000 --restart unless-stopped --label com.docker.compose.project=gemma "
-        "vllm/vllm-openai-rocm:v0.20.1 google/gemma-4-E4B-it --port 8000".split()
+        ["-e", "HF_TOKEN=x", "-e", "HSA_ENABLE_SDMA=0", "-e", "PATH=/bin", "-e", "SAFETENSORS_FAST_GPU=1", "--name", "vllm-gemma4", "--rm", "-t", "--cap-add", "SYS_PTRACE", "--device=/dev/kfd", "--group-add", "video", "--ipc", "host", "--shm-size", "16G", "--ulimit", "memlock=-1", "--security-opt", "seccomp=unconfined", "-v", "/home/ada/models:/app/models", "--mount", "source=v,target=/data,readonly", "-p", "127.0.0.1:9000:8000", "--restart", "unless-stopped", "--label", "com.docker.compose.project=gemma", "vllm/vllm-openai-rocm:v0.20.1", "google/gemma-4-E4B-it", "--port", "8000"]
     )
     assert found.parts == {**command.parts, ("HostConfig.Memory", ""): "1073741824"}
     assert (found.image, found.argv) == (command.image, command.argv)

@@ -200,26 +200,33 @@ def given(tokens: Sequence[str]) -> tuple[list[Given], list[str]]:
     Values are not looked at: see :func:`check`.
     """
     plain, _ = plain_tokens(tokens)
-    found: list[Given] = []
+    record = argparse.Namespace(given=[])
+    try:
+        _, rest = _recorder().parse_known_args(plain, record)
+    except _Refused:
+        rest = [token for token in plain if token.startswith("-") and not _could_mean(token)]
+    found: list[Given] = record.given
+    return found, rest
 
-    class _Record(argparse.Action):
-        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-            argument = self.const  # and the value of a flag that stands without one
-            texts = values if isinstance(values, list) else [] if values in (None, argument) else [values]
-            if argument.action != "append":
-                found[:] = [one for one in found if one.argument is not argument]
-            found.append(Given(argument, option_string or argument.flags[0], tuple(texts)))
 
-    parser = argparse.ArgumentParser(add_help=False)
+class _Record(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        argument = self.const  # and the value of a flag that stands without one
+        texts = values if isinstance(values, list) else [] if values in (None, argument) else [values]
+        if argument.action != "append":
+            namespace.given = [one for one in namespace.given if one.argument is not argument]
+        namespace.given.append(Given(argument, option_string or argument.flags[0], tuple(texts)))
+
+
+@cache
+def _recorder() -> argparse.ArgumentParser:
+    """A parser that keeps what is given as it is written."""
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     parser.error = _refuse  # type: ignore[method-assign]
     for argument in load().arguments:
         nargs = 0 if argument.action in ("boolean_optional", "store_true") else argument.nargs
         parser.add_argument(*argument.flags, dest=argument.dest, action=_Record, nargs=nargs, const=argument)
-    try:
-        _, rest = parser.parse_known_args(plain)
-    except _Refused:
-        return found, [token for token in plain if token.startswith("-") and not _could_mean(token)]
-    return found, rest
+    return parser
 
 
 def _refuse(message: str) -> NoReturn:

@@ -12,24 +12,17 @@ from ojai.engines import Reading, ResolvedService
 from ojai.engines.vllm import cli as vllm_cli
 from ojai.engines.vllm.argv import CONVERT
 from ojai.engines.vllm.cli import Given
+from ojai.engines.vllm.flags import FLAGS
 from ojai.memory import DEFAULT_UTILIZATION
 from ojai.profiles import Features
 from ojai.profiles.features import VisionTokens
 
-#: The choices that are one flag with a value.
+#: The choices that are one flag with a value, and those that are two flags without one.
 _VALUES = {
-    "dtype": "--dtype",
-    "quantization": "--quantization",
-    "max_model_len": "--max-model-len",
-    "gpu_memory_utilization": "--gpu-memory-utilization",
-    "chat_template": "--chat-template",
-    "max_num_seqs": "--max-num-seqs",
-    "max_num_batched_tokens": "--max-num-batched-tokens",
-    "block_size": "--block-size",
-    "kv_cache_dtype": "--kv-cache-dtype",
-    "safetensors_load_strategy": "--safetensors-load-strategy",
+    name: FLAGS[name][0]
+    for name in ["dtype", "quantization", "max_model_len", "gpu_memory_utilization", "chat_template", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_dtype", "safetensors_load_strategy"]
 }
-_SWITCHES = {"prefix_caching": "--enable-prefix-caching", "async_scheduling": "--async-scheduling"}
+_SWITCHES = {name: FLAGS[name][0] for name in ("prefix_caching", "async_scheduling")}
 #: The choices that are JSON: flag, and the key of it that each choice is.
 _OBJECTS = {
     "--limit-mm-per-prompt": {"image": "images", "audio": "audios", "video": "videos"},
@@ -72,8 +65,7 @@ def read(container: Container, base: ResolvedService) -> Reading:
     for name, value in _choices(by_flag, base, reasons):
         if value is not None and value != getattr(base.features, name):
             settings[name] = value
-    named = {*_VALUES.values(), *_SWITCHES.values(), *_OBJECTS, *_SERVICE, *_SECRET_FLAGS}
-    named |= {"--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser"}
+    named = {*(flag for flags in FLAGS.values() for flag in flags), *_SERVICE, *_SECRET_FLAGS}
     profiles_own = [one.words for one in vllm_cli.given(base.features.engine_args or ())[0]]
     extra = [one.words for one in found if one.argument.flags[0] not in named and one.words not in profiles_own]
     if extra:
@@ -85,7 +77,9 @@ def read(container: Container, base: ResolvedService) -> Reading:
         reasons["--tool-call-parser"] = "without --enable-auto-tool-choice it is not used"
     settings |= _environment(container, base) | _place(container, by_flag)
     secrets = {flag: variable for flag, variable in _SECRET_FLAGS.items() if flag in by_flag}
-    return Reading(settings, {**_VALUES, **_SWITCHES}, secrets, reasons)
+    flags = {name: flags[0] for name, flags in FLAGS.items()}
+    flags |= dict.fromkeys(("audios", "videos", "text_only"), flags["images"])
+    return Reading(settings, flags, secrets, reasons)
 
 
 def _arguments(container: Container) -> list[str] | None:
