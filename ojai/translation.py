@@ -126,7 +126,7 @@ def translate(container: Container, accelerator: str = accelerators.DEFAULT) -> 
         secrets=secrets,
         env_file=env_file(ours.name),
         changes=changes,
-        warnings=tuple([*ours.warnings, *map(str, ours.standing)]),
+        warnings=(*ours.warnings, *map(str, ours.standing)),
         notes=tuple(notes),
     )
 
@@ -158,7 +158,7 @@ def _attempt(
 
 
 def _pieces(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A setting in the parts that can be refused one by one: what each is called, and how it joins those before it."""
+    """A setting in the parts that can be refused one by one: the name of each, and how it joins those before it."""
     if name == "environment":
         for variable, text in value.items():
             yield f"-e {variable}", lambda before, pair=(variable, text): {**(before or {}), pair[0]: pair[1]}
@@ -219,21 +219,18 @@ def _changes(
             continue
         option = what[0]
         name = " ".join(part for part in (_SHORT.get(option, option), what[1]) if part)
-        lost = False
+        why, lost = deviating.get(what, ""), False
         if option == "--env" and what[1] in container.secrets:
             why = f"a secret: it goes into {ours.env_file}"
         elif option in reading.secrets:
             why = f"a secret: it goes into {ours.env_file}, as {reading.secrets[option]}"
-        elif name in no_setting:
-            why, lost = no_setting[name], what not in deviating
         elif one is None:
-            why = deviating.get(what) or meant.get(what) or meant.get((option, "")) or ""
-        else:
-            why = deviating.get(what) or (deviating.get((option, "")) if option == "--group-add" else "")
-            why = why or _REASONS.get(option) or (meant.get(what) if other is not None else "") or ""
-            lost = not why or (other is not None and what not in deviating)
-            why = why or _NO_SETTING
-        yield Change(name, one, other, deviating.get(what) or why, lost)
+            why = why or meant.get(what) or meant.get((option, "")) or ""
+        elif not why:
+            why = no_setting.get(name) or (deviating.get((option, "")) if option == "--group-add" else None) or ""
+            why = why or _REASONS.get(option) or (meant.get(what, "") if other is not None else "")
+            lost = not why or name in no_setting or other is not None
+        yield Change(name, one, other, why or _NO_SETTING, lost)
 
 
 def _units(engine: Engine, container: Container) -> dict[tuple[str, str], str]:

@@ -59,7 +59,7 @@ class Container:
 
     def value(self, option: str) -> str | None:
         """The value in force: the last; None where the option is not given."""
-        return (self.values(option) or [None])[-1]
+        return next(reversed(self.values(option)), None)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -7,9 +7,22 @@ from collections.abc import Sequence
 
 from ojai.containers import Container, UnreadableError, is_secret
 
-#: Options of ``docker run`` without a value, and those of them that have one letter.
-_SWITCHES = ["detach", "disable-content-trust", "init", "interactive", "no-healthcheck", "oom-kill-disable", "privileged", "publish-all", "quiet", "read-only", "rm", "sig-proxy", "tty"]
-_VALUES = ["add-host", "annotation", "attach", "blkio-weight", "blkio-weight-device", "cap-add", "cap-drop", "cgroup-parent", "cgroupns", "cidfile", "cpu-count", "cpu-percent", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "detach-keys", "device", "device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps", "device-write-iops", "dns", "dns-opt", "dns-option", "dns-search", "domainname", "entrypoint", "env", "env-file", "expose", "gpus", "group-add", "health-cmd", "health-interval", "health-retries", "health-start-interval", "health-start-period", "health-timeout", "hostname", "ip", "ip6", "ipc", "isolation", "label", "label-file", "link", "link-local-ip", "log-driver", "log-opt", "mac-address", "memory", "memory-reservation", "memory-swap", "memory-swappiness", "mount", "name", "net", "net-alias", "network", "network-alias", "oom-score-adj", "pid", "pids-limit", "platform", "publish", "pull", "restart", "runtime", "security-opt", "shm-size", "stop-signal", "stop-timeout", "storage-opt", "sysctl", "tmpfs", "ulimit", "user", "userns", "uts", "volume", "volume-driver", "volumes-from", "workdir"]
+#: Options of ``docker run`` without a value, and those with one.
+_SWITCH_NAMES = """
+detach disable-content-trust init interactive no-healthcheck oom-kill-disable privileged publish-all quiet read-only rm
+sig-proxy tty
+"""
+_VALUE_NAMES = """
+add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-count
+cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach-keys device
+device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops dns dns-opt dns-option dns-search
+domainname entrypoint env env-file expose gpus group-add health-cmd health-interval health-retries
+health-start-interval health-start-period health-timeout hostname ip ip6 ipc isolation label label-file link
+link-local-ip log-driver log-opt mac-address memory memory-reservation memory-swap memory-swappiness mount name net
+net-alias network network-alias oom-score-adj pid pids-limit platform publish pull restart runtime security-opt shm-size
+stop-signal stop-timeout storage-opt sysctl tmpfs ulimit user userns uts volume volume-driver volumes-from workdir
+"""
+_SWITCHES, _VALUES = _SWITCH_NAMES.split(), _VALUE_NAMES.split()
 _LETTERS = {
     "d": "detach", "i": "interactive", "t": "tty", "P": "publish-all", "q": "quiet",
     "a": "attach", "c": "cpu-shares", "e": "env", "h": "hostname", "l": "label", "m": "memory", "p": "publish",
@@ -32,8 +45,8 @@ def split(words: Sequence[str]) -> tuple[list[tuple[str, str | None]], list[str]
         found, rest = getopt.getopt(plain, letters, [*known, *(f"{name.rstrip('=')}~" for name in known)])
     except getopt.GetoptError as error:
         raise UnreadableError(
-            f"docker run: {error.msg.replace('a unique prefix', 'recognized')}; expected an option that docker run has, "
-            "with its value. What to do: correct the command"
+            f"docker run: {error.msg.replace('a unique prefix', 'recognized')}; expected an option that docker run "
+            "has, with its value. What to do: correct the command"
         ) from None
     options: list[tuple[str, str | None]] = []
     for option, value in found:

@@ -9,16 +9,18 @@ from typing import Any
 from ojai.containers import Container, UnreadableError, is_secret
 
 #: Settings of a container that are docker's own, or are read by name below.
-_READ = frozenset(
-    ["AutoRemove", "Binds", "CapAdd", "CapDrop", "CgroupnsMode", "ConsoleSize", "ContainerIDFile", "Devices", "GroupAdd", "IpcMode", "Isolation", "LogConfig", "MaskedPaths", "NetworkMode", "PortBindings", "Privileged", "PublishAllPorts", "ReadonlyPaths", "ReadonlyRootfs", "RestartPolicy", "Runtime", "SecurityOpt", "ShmSize", "Ulimits", "VolumeDriver", "Mounts"]
-)
+_KNOWN = """
+AutoRemove Binds CapAdd CapDrop CgroupnsMode ConsoleSize ContainerIDFile Devices GroupAdd IpcMode Isolation LogConfig
+MaskedPaths NetworkMode PortBindings Privileged PublishAllPorts ReadonlyPaths ReadonlyRootfs RestartPolicy Runtime
+SecurityOpt ShmSize Ulimits VolumeDriver Mounts
+"""
+_READ = frozenset(_KNOWN.split())
 #: Docker's own /dev/shm.
 _SHM = 64 << 20
 
 #: Variables that an image has rather than a command line, where the image is not given.
-_OF_IMAGES = frozenset(
-    ["PATH", "HOME", "LANG", "LC_ALL", "TERM", "HOSTNAME", "DEBIAN_FRONTEND", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "PWD"]
-)
+_USUAL = "PATH HOME LANG LC_ALL TERM HOSTNAME DEBIAN_FRONTEND LD_LIBRARY_PATH PYTHONPATH VIRTUAL_ENV PWD"
+_OF_IMAGES = frozenset(_USUAL.split())
 
 
 def read(text: str) -> Container:
@@ -77,7 +79,7 @@ def _container(found: Mapping[str, Any], image: Mapping[str, Any] | None) -> Con
     return Container(
         named,
         tuple(config.get("Cmd") or ()),
-        tuple([*options, *_options(found["HostConfig"]), *_of_config(config, of_image if image else None)]),
+        (*options, *_options(found["HostConfig"]), *_of_config(config, of_image if image else None)),
         None if image and entrypoint == of_image.get("Entrypoint") else tuple(entrypoint or ()),
         digest or None,
         tuple(secrets),

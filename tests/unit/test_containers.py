@@ -1,4 +1,4 @@
-"""Other people's `docker run` lines, scripts and inspections: read as a shell and docker read them, secrets left out."""
+"""Other people's `docker run` lines, scripts, inspections: read as a shell and docker read them, without secrets."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ SCRIPTS = {
     "a default": 'docker run -e A="${A:-b c}" -e B=${B-} -e C=${ME:+yes} image:1 "${M:-google/x}" ${NONE:-}\n',
     "unquoted words are split": "OPTIONS='--rm --name y'\ndocker run $OPTIONS image:1 m\n",
     "an array": 'ARGS=(--dtype "b c"\n  --max 8)\ndocker run image:1 m "${ARGS[@]}"\n',
-    "variables of variables": 'V=v0.20.1\nexport IMAGE="repo/name:$V" # the image\ndocker run "$IMAGE" m --x a#b # end\n',
+    "variables of variables": 'V=v0.20.1\nexport IMAGE="repo/name:$V" # it\ndocker run "$IMAGE" m --x a#b # end\n',
     "a pipe": "docker run image:1 m --x 1 2>&1 | tee log\n",
     "a redirection": "docker run image:1 m --x 8000>log\n",
     "after another command": "set -e; docker run image:1 m; echo done\n",
@@ -42,8 +42,8 @@ def test_a_script_is_read_as_bash_reads_it(name, monkeypatch):
 
 def test_what_only_that_machine_knows_is_kept_as_it_is_written():
     text = (
-        'docker run --group-add $(getent group "render" | cut -d: -f3) --group-add=`id -g ada` -v "$HOME/m:/app/models" '
-        '-v ${HOME}/hf:/hf -v "$(dirname "$0")/w:/w" image:1 m\n'
+        'docker run --group-add $(getent group "render" | cut -d: -f3) --group-add=`id -g ada` '
+        '-v "$HOME/m:/app/models" -v ${HOME}/hf:/hf -v "$(dirname "$0")/w:/w" image:1 m\n'
     )
     (found,) = script.read(text).values()
     assert found.values("--group-add") == ['$(getent group "render" | cut -d: -f3)', "$(id -g ada)"]
@@ -141,9 +141,14 @@ IMAGE = {
 
 def test_an_inspection_is_the_command_that_would_start_it():
     found = inspection.read(json.dumps([CONTAINER, IMAGE]))
-    command = command_line.container(
-        ["-e", "HF_TOKEN=x", "-e", "HSA_ENABLE_SDMA=0", "-e", "PATH=/bin", "-e", "SAFETENSORS_FAST_GPU=1", "--name", "vllm-gemma4", "--rm", "-t", "--cap-add", "SYS_PTRACE", "--device=/dev/kfd", "--group-add", "video", "--ipc", "host", "--shm-size", "16G", "--ulimit", "memlock=-1", "--security-opt", "seccomp=unconfined", "-v", "/home/ada/models:/app/models", "--mount", "source=v,target=/data,readonly", "-p", "127.0.0.1:9000:8000", "--restart", "unless-stopped", "--label", "com.docker.compose.project=gemma", "vllm/vllm-openai-rocm:v0.20.1", "google/gemma-4-E4B-it", "--port", "8000"]
+    words = (
+        "-e HF_TOKEN=x -e HSA_ENABLE_SDMA=0 -e PATH=/bin -e SAFETENSORS_FAST_GPU=1 --name vllm-gemma4 --rm -t "
+        "--cap-add SYS_PTRACE --device=/dev/kfd --group-add video --ipc host --shm-size 16G --ulimit memlock=-1 "
+        "--security-opt seccomp=unconfined -v /home/ada/models:/app/models --mount source=v,target=/data,readonly "
+        "-p 127.0.0.1:9000:8000 --restart unless-stopped --label com.docker.compose.project=gemma "
+        "vllm/vllm-openai-rocm:v0.20.1 google/gemma-4-E4B-it --port 8000"
     )
+    command = command_line.container(words.split())
     assert found.parts == {**command.parts, ("HostConfig.Memory", ""): "1073741824"}
     assert (found.image, found.argv) == (command.image, command.argv)
     assert found.image_digest == "sha256:" + "0" * 64 and found.entrypoint is None

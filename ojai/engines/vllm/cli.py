@@ -195,7 +195,7 @@ class Given:
 
 
 def given(tokens: Sequence[str]) -> tuple[list[Given], list[str]]:
-    """The flags among ``tokens`` (without the model) in their order, the last of each, and the words that no flag takes.
+    """The flags among ``tokens`` (without the model), the last of each, and the words that no flag takes.
 
     Values are not looked at: see :func:`check`.
     """

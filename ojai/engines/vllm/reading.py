@@ -10,7 +10,7 @@ from typing import Any, get_args
 from ojai.containers import Container
 from ojai.engines import Reading, ResolvedService
 from ojai.engines.vllm import cli as vllm_cli
-from ojai.engines.vllm.argv import CONVERT
+from ojai.engines.vllm.argv import CONVERT, fold_dashes
 from ojai.engines.vllm.cli import Given
 from ojai.engines.vllm.flags import FLAGS
 from ojai.memory import DEFAULT_UTILIZATION
@@ -18,10 +18,11 @@ from ojai.profiles import Features
 from ojai.profiles.features import VisionTokens
 
 #: The choices that are one flag with a value, and those that are two flags without one.
-_VALUES = {
-    name: FLAGS[name][0]
-    for name in ["dtype", "quantization", "max_model_len", "gpu_memory_utilization", "chat_template", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_dtype", "safetensors_load_strategy"]
-}
+_VALUED = """
+dtype quantization max_model_len gpu_memory_utilization chat_template max_num_seqs max_num_batched_tokens block_size
+kv_cache_dtype safetensors_load_strategy
+"""
+_VALUES = {name: FLAGS[name][0] for name in _VALUED.split()}
 _SWITCHES = {name: FLAGS[name][0] for name in ("prefix_caching", "async_scheduling")}
 #: The choices that are JSON: flag, and the key of it that each choice is.
 _OBJECTS = {
@@ -114,7 +115,7 @@ def _together(rest: list[str]) -> Iterator[list[str]]:
             name, equals, value = word.partition("=")
             if group:
                 yield group
-            group = [vllm_cli.fold_dashes(name), *[value] * bool(equals)]
+            group = [fold_dashes(name), *[value] * bool(equals)]
         elif group:
             group.append(word)
         else:
@@ -147,7 +148,7 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def _choices(by_flag: dict[str, Given], base: ResolvedService, reasons: dict[str, str]) -> Iterator[tuple[str, Any]]:
-    """The named choices with their values; a flag that is left out counts as what vLLM then does, where that is known."""
+    """The named choices with their values; for a flag that is left out, what vLLM does then, where that is known."""
     of_profile = base.features
     for name, flag in _VALUES.items():
         if flag not in by_flag:
