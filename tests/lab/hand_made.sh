@@ -100,7 +100,7 @@ END
 
 # docs.docker.com, "Install using the apt repository"; else Ubuntu's package.
 engine() {
-  say "Docker (${docker:-the system's own package})"
+  say "Docker ${docker:-from the archive of the system}"
   if [ "$docker" ]; then
     curl -fsS "$docker/gpg" -o /etc/apt/keyrings/docker.asc
     chmod a+r /etc/apt/keyrings/docker.asc
@@ -154,7 +154,12 @@ devices() {
 }
 
 # The words of the guide's `docker run` from --name on, for the other two ways to start it.
-words() { sed -n '/^docker run/,$p' "$guide" | sed '1d; s/"\$IMAGE"/vllm\/vllm-openai-rocm:v0.20.1/; s/"\$MODEL"/google\/gemma-4-E4B-it/'; }
+# Variables are the guide's, for sed to find.
+# shellcheck disable=SC2016
+words() {
+  sed -n '/^docker run/,$p' "$guide" |
+    sed '1d; s|"$IMAGE"|vllm/vllm-openai-rocm:v0.20.1|; s|"$MODEL"|google/gemma-4-E4B-it|'
+}
 
 server() {
   install -m 0755 -o ada -g ada "$guide" "$home/serve.sh"
@@ -169,7 +174,7 @@ server() {
       {
         printf '[Unit]\nDescription=Gemma 4, as ada likes it\nRequires=docker.service\nAfter=docker.service\n\n'
         printf '[Service]\nEnvironment=HOME=%s\nExecStart=/usr/bin/docker run --rm \\\n' "$home"
-        words | grep -v '^\\$' | sed "s|\"\${HF_TOKEN:-}\"||; s|\"\$HOME|\"$home|"
+        words | grep -v '^\\$' | sed -e 's|"[$]{HF_TOKEN:-}"||' -e "s|[$]HOME|$home|"
         printf 'ExecStop=/usr/bin/docker stop vllm-gemma4\nRestart=on-failure\n\n[Install]\nWantedBy=multi-user.target\n'
       } > /etc/systemd/system/gemma.service
       systemctl daemon-reload
