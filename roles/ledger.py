@@ -19,6 +19,7 @@ def apply() -> None:
 def remove() -> None:
     """Remove dependencies, residue and the ledger itself, after all other roles, which share and read them."""
     gone = apt.dependencies_removed(name="Remove unneeded dependencies")
+    ledger.kept_returned(name="Put back what was set aside")
     ledger.left_behind_removed(name="Remove package residue")
     # dpkg deletes it with the last package that has files in it, although every system starts with it.
     files.folder_there(name="Ensure /opt exists", path="/opt")

@@ -21,6 +21,15 @@ class Added(Lines):
         return f"! test -e {file} || cat {file}"
 
 
+class Kept(Lines):
+    """Paths of which something of the owner's is kept in ``directory`` (see :func:`ojai.operations.ledger.keep`)."""
+
+    def command(self, directory: str) -> str:
+        """Each path as it was on the host; ``.new`` is what a power cut left half copied."""
+        place = shlex.quote(directory)
+        return f"! test -d {place} || find {place} ! -type d ! -name '*.new' -printf '/%P\\n' | sort"
+
+
 class Loose(Lines):
     """Paths in ``directory``, or itself, that others than root could change."""
 

@@ -19,7 +19,7 @@ from pyinfra.api import FileUploadCommand, StringCommand, operation
 
 from ojai.facts.files import EmptyFolder, Existing, File, NewerThan, Places, SecretFile, Secrets, SmallFile, setting
 from ojai.operations import Steps
-from ojai.operations.ledger import ADDED_DIR
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, keep
 from ojai.operations.progress import refuse, say
 
 
@@ -70,7 +70,7 @@ def _show_diff(path: str, before: str, after: str) -> None:
 
 @operation()
 def text_file(path: str, text: str, user: str = "root", group: str = "root", mode: str = "644") -> Steps:
-    """Write a file that is entirely ours, whatever was there.
+    """Write a file that is entirely ours. What was there before is kept, and put back at removal.
 
     + path: the file
     + text: its content
@@ -79,6 +79,8 @@ def text_file(path: str, text: str, user: str = "root", group: str = "root", mod
     found = host.get_fact(SmallFile, path=path)
     if found is None or found.text != text:
         _show_diff(path, found.text if found else "", text)
+        if not path.startswith(f"{STATE_DIR}/"):
+            yield keep(path)
         yield from _upload(text, path, user, group, mode)
     elif not _same_rights(found, user, group, mode):
         yield f"chown {user}:{group} {shlex.quote(path)} && chmod {mode} {shlex.quote(path)}"

@@ -13,11 +13,14 @@ from itertools import chain
 from pyinfra import host
 from pyinfra.api import operation
 
-from ojai.facts.ledger import Added, Loose
+from ojai.facts.ledger import Added, Kept, Loose
 from ojai.operations import Steps, steps_or_noop
 
 STATE_DIR = "/var/lib/ojai"
 ADDED_DIR = f"{STATE_DIR}/added"
+
+#: What was at a path before we wrote there, or moved it out of the way: each under its whole path.
+KEPT_DIR = f"{STATE_DIR}/kept"
 
 
 def added(kind: str) -> tuple[str, ...]:
@@ -59,6 +62,35 @@ def undo(kind: str, command: Callable[[str], str]) -> Steps:
     yield from map(command, entries)
     if entries:
         yield forget(kind, entries)
+
+
+def _there(place: str) -> str:
+    return f"{{ test -e {place} || test -L {place}; }}"
+
+
+def _copy_aside(path: str) -> str:
+    """Shell that copies what is at ``path`` under :data:`KEPT_DIR`, on disk when it returns; nothing kept is lost."""
+    place, kept, parent = (shlex.quote(text) for text in (path, KEPT_DIR + path, (KEPT_DIR + path).rpartition("/")[0]))
+    return (
+        f"{{ ! {_there(place)} || cmp -s {place} {kept} || {{ (umask 077; mkdir -p {parent}) && rm -rf {kept}.new && "
+        f"cp -a {place} {kept}.new && sync && mv -T --backup=numbered {kept}.new {kept} && sync; }}; }}"
+    )
+
+
+def keep(path: str) -> str:
+    """Shell that keeps what is at ``path``, a file or a link, before the first time that we write there.
+
+    A file of ours is not kept: ``path`` is recorded from then on, and a file from before that names ojai in its first
+    line. :func:`kept_returned` puts back what is kept.
+    """
+    place = shlex.quote(path)
+    ours = f"{{ ! test -L {place} && head -n 1 {place} 2>/dev/null | grep -q '^# Made by ojai'; }}"
+    return f"{noted('files', place)} || {{ {{ {ours} || {_copy_aside(path)}; }} && {note('files', [path])}; }}"
+
+
+def set_aside(path: str) -> str:
+    """Shell that takes a file or link of the owner's out of the way until removal. See :func:`kept_returned`."""
+    return f"{_copy_aside(path)} && rm -f {shlex.quote(path)}"
 
 
 def record_residue(state: Iterable[str], folders: Iterable[str], groups: Iterable[str]) -> str:
@@ -103,3 +135,19 @@ def left_behind_removed() -> Steps:
     """Remove recorded residue: data whose program is no longer installed, and folders that are empty."""
     steps = chain(undo("state", _delete_state), undo("folders", _delete_folder))
     yield from steps_or_noop(steps, "no residue was recorded")
+
+
+def _put_back(path: str) -> str:
+    """Shell that puts back what :func:`keep` kept. A reader, or a power cut, sees what was there before or this."""
+    place, kept, folder = map(shlex.quote, (path, KEPT_DIR + path, path.rpartition("/")[0]))
+    return (
+        f"mkdir -p {folder} && rm -rf {place}.ojai-new && cp -a {kept} {place}.ojai-new && sync && "
+        f"mv -fT {place}.ojai-new {place} && sync {folder} && rm -f {kept}"
+    )
+
+
+@operation()
+def kept_returned() -> Steps:
+    """Put back the owner's files and links that were kept, after ours are gone."""
+    kept = host.get_fact(Kept, directory=KEPT_DIR)
+    yield from steps_or_noop(map(_put_back, kept), "nothing was set aside")

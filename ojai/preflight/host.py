@@ -10,7 +10,7 @@ from typing import Any
 from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.paths import SCHEMA
-from ojai.preflight import FailedCheck, docker, gpu, memory, packages, space
+from ojai.preflight import FailedCheck, docker, gpu, memory, packages, ports, space, units
 from ojai.settings import HostSettings
 
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
@@ -18,7 +18,7 @@ CLOCK_TOLERANCE = 300
 
 
 #: Asked in this order.
-AREAS = (gpu, packages, docker, space, memory)
+AREAS = (gpu, packages, docker, units, ports, space, memory)
 
 
 def fact_arguments(settings: HostSettings) -> dict[str, Any]:
@@ -29,6 +29,8 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "env_files": tuple(service.env_file for service in settings.resolved),
         "images": tuple(service.image for service in settings.resolved),
         "models": tuple(service.model_directory for service in settings.resolved),
+        "units": tuple(service.unit for service in settings.resolved),
+        "service_ports": tuple(service.port for service in settings.resolved),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
     }
 

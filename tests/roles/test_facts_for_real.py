@@ -471,6 +471,33 @@ def test_report_passes_over_sources_that_are_switched_off(host, tmp_path):
     assert found == {"half.sources", "on.sources"}
 
 
+def test_report_has_the_drop_ins_of_many_units(host, tmp_path):
+    """Not those of the unit alone, nor of another one."""
+    folders = (
+        "service.d",
+        "vllm-.service.d",
+        "vllm-gemma4-.service.d",
+        "vllm-gemma4.service.d",
+        "vllm-other.service.d",
+    )
+    write(tmp_path, **TREE, **{f"etc/systemd/system/{folder}/a.conf": "[Service]\n" for folder in folders})
+    write(tmp_path, **{"etc/systemd/system/service.d/b.txt": "", "usr/lib/systemd/system/service.d/c.conf": ""})
+    (tmp_path / "opt").mkdir()
+    command = HostReport().command(units=("vllm-gemma4.service", "vllm-gemma4-b.service"))
+    done = host.sh(rooted(command, tmp_path, "/sys/", "/proc/", "/etc/", "/opt/", "/run/", "/usr/"))
+    found = HostReport().process(done.stdout.replace(str(tmp_path), "").splitlines())
+    etc = "/etc/systemd/system"
+    every = (f"{etc}/service.d/a.conf", "/usr/lib/systemd/system/service.d/c.conf")
+    assert found.shared_dropins == {
+        "vllm-gemma4.service": (*every, f"{etc}/vllm-.service.d/a.conf"),
+        "vllm-gemma4-b.service": (
+            *every,
+            f"{etc}/vllm-gemma4-.service.d/a.conf",
+            f"{etc}/vllm-.service.d/a.conf",
+        ),
+    }
+
+
 def test_report_of_trouble(programs, tmp_path):
     host = programs("modinfo", "echo /lib/modules/6.8.0-90-generic/updates/dkms/amdgpu.ko.zst")
     programs(

@@ -24,13 +24,14 @@ def host():
     return RealHost()
 
 
-@pytest.fixture
-def notes(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def notes(tmp_path_factory, monkeypatch):
     """The ledger, in a folder of the test's own."""
-    folder = tmp_path / "added"
+    state = tmp_path_factory.mktemp("state")
     for module in (ledger, files):
-        monkeypatch.setattr(module, "ADDED_DIR", str(folder))
-    return folder
+        monkeypatch.setattr(module, "ADDED_DIR", str(state / "added"))
+    monkeypatch.setattr(ledger, "KEPT_DIR", str(state / "kept"))
+    return state / "added"
 
 
 def mode(path: Path) -> str:
@@ -69,6 +70,54 @@ def test_text_file_replaces_a_dangling_link(host, tmp_path):
     place.symlink_to("/dev/null/nowhere")
     assert host.apply(files.text_file, path=str(place), text="ours", **ME)
     assert (place.is_symlink(), place.read_text()) == (False, "ours")
+
+
+def test_text_file_keeps_what_the_owner_had_there_until_removal(host, tmp_path):
+    """Content, mode and kind; and a file of ours that was edited is not taken for the owner's."""
+    place, link = tmp_path / "etc/a.conf", tmp_path / "etc/b.conf"
+    place.parent.mkdir()
+    place.write_text("the owner's\n")
+    place.chmod(0o640)
+    link.symlink_to("a.conf")
+    for path in (place, link):
+        words = {"path": str(path), "text": "# Made by ojai.\nours\n", **ME}
+        assert host.apply(files.text_file, **words)
+        path.write_text("edited")
+        assert host.apply(files.text_file, **words)
+        assert not host.apply(files.text_file, **words)
+    assert not link.is_symlink()
+    place.unlink()
+    assert host.apply(ledger.kept_returned)
+    assert (place.read_text(), place.stat().st_mode & 0o777) == ("the owner's\n", 0o640)
+    assert link.readlink() == Path("a.conf")
+    assert not host.apply(ledger.kept_returned)
+
+
+def test_text_file_of_an_earlier_ojai_is_not_kept(host, tmp_path):
+    place = tmp_path / "a.conf"
+    place.write_text("# Made by ojai.\nan older one\n")
+    assert host.apply(files.text_file, path=str(place), text="# Made by ojai.\nours\n", **ME)
+    assert not host.apply(ledger.kept_returned)
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "nowhere"])
+def test_set_aside_loses_nothing(host, tmp_path, kind):
+    """Not even what comes back after it was set aside once."""
+    place = tmp_path / "rocm.list"
+    for text in ("first\n", "second\n"):
+        if kind == "file":
+            place.write_text(text)
+        elif kind == "link":
+            (tmp_path / text.strip()).write_text(text)
+            place.symlink_to(text.strip())
+        for _ in range(2):  # as after an interruption
+            assert host.sh(ledger.set_aside(str(place))).returncode == 0
+        assert not place.exists() and not place.is_symlink()
+    assert host.apply(ledger.kept_returned) == (kind != "nowhere")
+    if kind != "nowhere":
+        assert place.read_text() == "second\n"
+        assert Path(f"{place}.~1~").read_text() == "first\n"
+        assert place.is_symlink() == (kind == "link")
 
 
 def test_a_reader_never_sees_half_a_file(host, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import ojai.preflight
 from ojai import accelerators
 from ojai.facts.report import Report
+from ojai.facts.report.ports import PortHolder
 from ojai.paths import SCHEMA
 from ojai.preflight.host import failed_checks
 from ojai.preflight.memory import budgets, memory_of
@@ -96,6 +97,17 @@ GOOD_ONES = {
         {"accelerator": "gfx1151", "memory_regime": "gtt", "gtt_limit": "100GiB", **LARGE},
     ),
     "a clock that is a little off": (replace(GOOD, clock=NOW - 240), {}),
+    "our own server, and another program elsewhere": (
+        replace(
+            GOOD,
+            ports=(
+                PortHolder(8000, "container", "vllm-gemma4", 812, "python3", now=True, ours=True),
+                PortHolder(8000, "unit", "vllm-gemma4.service", at_boot=True, ours=True),
+                PortHolder(9000, "process", "nginx", 900, "nginx", now=True),
+            ),
+        ),
+        {},
+    ),
     "notes of this ojai": (replace(GOOD, schema=SCHEMA), {}),
     "a firmware that this host is told to accept": (
         replace(GOOD, firmware={"linux-firmware": "20251125.git1"}),
@@ -142,6 +154,11 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "a source whose name begins as ours": ("ROCm apt sources", {"apt_sources": (f"{ROCM_SOURCE}.old:x",)}, {}),
     "recalled firmware": ("firmware", {"firmware": {"linux-firmware": "20251125.git3b128b60"}}, {}),
     "recalled firmware, Debian's package": ("firmware", {"firmware": {"firmware-amd-graphics": "20251125-1"}}, {}),
+    "a drop-in of every service": (
+        "systemd drop-ins",
+        {"shared_dropins": {"vllm-gemma4.service": ("/etc/systemd/system/service.d/nice.conf",)}},
+        {},
+    ),
     "AITER": ("environment file", {"env_names": {ENV: ("HF_TOKEN", "VLLM_ROCM_USE_AITER")}}, {}),
     "a part of AITER": ("environment file", {"env_names": {ENV: ("VLLM_ROCM_USE_AITER_MHA",)}}, {}),
     "allocator": ("environment file", {"env_names": {ENV: ("PYTORCH_ALLOC_CONF",)}}, {}),
@@ -178,6 +195,12 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "Docker's own packages where Ubuntu's are expected": ("Docker packages", {"docker": ("docker-ce",)}, {}),
+    "another program on the port": ("port", {"ports": (PortHolder(8000, "process", "nc", 7, "nc", now=True),)}, {}),
+    "another unit on the port at the next boot": (
+        "port",
+        {"ports": (PortHolder(8000, "unit", "other.service", at_boot=True),)},
+        {},
+    ),
     "a carve-out that is too small": ("memory for vllm-gemma4", {"vram_total": 16 * GIB}, LARGE),
     "a context that is too long": (
         "memory for vllm-gemma4",

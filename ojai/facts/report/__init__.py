@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
+from ojai.facts.report import dropins, ports
+from ojai.facts.report.ports import PortHolder
+
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
 _SCRIPT = r"""
@@ -112,6 +115,10 @@ class Report:
     docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
+    #: who holds the ports that were asked about, now or after the next boot; ours too
+    ports: tuple[PortHolder, ...] = ()
+    #: unit of ours -> drop-ins that change it and others too
+    shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -173,6 +180,8 @@ def parse(lines: list[str]) -> Report | None:
         models=tuple(every.get("model", [])),
         docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
+        ports=ports.read(every),
+        shared_dropins=dropins.read(every),
     )
 
 
@@ -185,6 +194,8 @@ class HostReport(FactBase[Report | None]):
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if the host has them
+    + service_ports: ports whose holders are named
+    + units: units of ours, of which drop-ins that change others too are named
     """
 
     def command(
@@ -195,6 +206,8 @@ class HostReport(FactBase[Report | None]):
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
+        service_ports: tuple[int, ...] = (),
+        units: tuple[str, ...] = (),
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -204,8 +217,10 @@ class HostReport(FactBase[Report | None]):
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
+            "%UNITS%": units,
+            **ports.words(service_ports),
         }
-        script = _SCRIPT
+        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, ":\n"))
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script

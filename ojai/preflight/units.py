@@ -1,0 +1,20 @@
+"""Whether systemd will run a service's unit as the deploy writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ojai.facts.report import Report
+from ojai.preflight import FailedCheck
+from ojai.settings import HostSettings
+
+
+def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """Which drop-ins would change a unit of ours together with others."""
+    for unit, files in report.shared_dropins.items():
+        yield FailedCheck(
+            "systemd drop-ins",
+            f"{', '.join(files)}, which changes {unit} and others too",
+            "the unit as the deploy writes it",
+            "remove the file, or move its settings to the units that they are meant for",
+        )
