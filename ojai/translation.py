@@ -77,13 +77,18 @@ def container_of(text: str) -> Container:
     if text.lstrip()[:1] in ("[", "{"):
         return inspection.read(text)
     found = script.read(text)
-    serving = {line: one for line, one in found.items() if _engine_of(one)} or found
+    serving = {line: one for line, one in found.items() if serves(one)} or found
     if len(serving) > 1:
         raise UnreadableError(
             f"found docker run in lines {', '.join(map(str, serving))}; expected one that serves a model. What to do: "
             "put it into a file of its own, with the variables that it uses"
         )
     return next(iter(serving.values()))
+
+
+def serves(container: Container) -> bool:
+    """Whether it is a server of an engine that is known here."""
+    return _engine_of(container) is not None
 
 
 def _engine_of(container: Container) -> tuple[Engine, str] | None:

@@ -27,7 +27,6 @@ say() { echo "hand-made: $*" >&2; }
 
 account() {
   say "the account ada"
-  groupadd --force --system render
   groupadd --force --system docker
   id ada >/dev/null 2>&1 || useradd --create-home --shell /bin/bash ada
   usermod --append --groups video,render,docker ada
@@ -36,7 +35,7 @@ account() {
 # 26B guide, 9.1.
 overcommit() {
   echo "vm.overcommit_memory=1" > /etc/sysctl.d/99-rocm-vllm.conf
-  sysctl -q -p /etc/sysctl.d/99-rocm-vllm.conf || say "kernel parameters cannot be set here"
+  sysctl -q -p /etc/sysctl.d/99-rocm-vllm.conf
 }
 
 # AMD's pages: the installer's package owns the source files, or they are written by hand.
@@ -144,8 +143,14 @@ caches() {
   chown ada:ada "$home/models/README" "$home/workspace/notes.txt"
 }
 
-# In a container of the lab there is no silicon, and no kernel module that makes these.
+# A container of the lab has no silicon, no kernel module that makes these, and the kernel parameters of the machine
+# that runs it, which are not to be set: a file takes the place of this one.
 devices() {
+  groupadd --force --system render
+  if [ "$(systemd-detect-virt --container)" != none ] && ! mountpoint -q /proc/sys/vm/overcommit_memory; then
+    cat /proc/sys/vm/overcommit_memory > /run/overcommit_memory
+    mount --bind /run/overcommit_memory /proc/sys/vm/overcommit_memory
+  fi
   [ -e /dev/kfd ] || { mknod /dev/kfd c 1 3 && chgrp render /dev/kfd && chmod 0660 /dev/kfd; }
   if [ ! -e /dev/dri/renderD128 ]; then
     install -d /dev/dri
@@ -207,11 +212,11 @@ server() {
   done
 }
 
+devices
 account
 overcommit
 rocm_sources
 engine
 caches
-devices
 server
 say "done"
