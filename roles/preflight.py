@@ -9,7 +9,8 @@ from ojai.connection import refused_by_sudo
 from ojai.connection.recap import note_refusal
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight.host import fact_arguments, failed_checks, newer
+from ojai.preflight import owner
+from ojai.preflight.host import ask, fact_arguments, failed_checks, newer
 from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
 
@@ -17,8 +18,10 @@ from ojai.settings import HostSettings
 _UNSURE: set[str] = set()
 
 
-def passes(*, settings: HostSettings) -> bool:
-    """Whether the host may be changed. Read while pyinfra still only looks, so `--dry` refuses too.
+def passes(*, settings: HostSettings) -> HostSettings | None:
+    """The settings in force on the host, or None if it may not be changed.
+
+    Read while pyinfra still only looks, so `--dry` refuses too.
 
     A refused host is dropped with every reason named, and the others go on; exit status is 1.
     """
@@ -27,15 +30,19 @@ def passes(*, settings: HostSettings) -> bool:
         todo = "run pyinfra with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo"
         if "sudo" in answer and "not found" in answer:
             todo = "install sudo there (as root: apt install sudo), or log in as root with `_sudo: False` in the data"
-        return _refuse(
-            f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}."
-        )
-    report = host.get_fact(HostReport, **fact_arguments(settings))
+        _refuse(f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}.")
+        return None
+    asked, (settings, report) = settings, ask(host.get_fact, settings)
     if report is None:
-        return _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
+        _refuse("preflight: the host gave no answer; is it reachable, and does sudo work for this account?")
+        return None
+    rows = owner.findings(asked.using(report.owner.adopted), report)
+    for line in owner.table(rows) if rows else ():
+        logger.info(f"{host.print_prefix}{line}")
     found = failed_checks(settings, report)
     if found:
-        return _refuse("\n".join(f"preflight: {failed}" for failed in found))
+        _refuse("\n".join(f"preflight: {failed}" for failed in found))
+        return None
     for service in settings.resolved:
         for warning in service.warnings:
             logger.warning(f"{host.print_prefix}{service.name}: {warning}")
@@ -45,13 +52,20 @@ def passes(*, settings: HostSettings) -> bool:
         _UNSURE.add(host.name)
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
-    return True
+    return settings
 
 
 def can_read_ledger() -> bool:
     """Whether ojai's notes on the host can be read: all that removal and rollback ask before they change anything."""
     found = list(newer(host.get_fact(HostReport) or Report()))
-    return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
+    if found:
+        _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
+    return not found
+
+
+def with_adopted_caches(*, settings: HostSettings) -> HostSettings:
+    """The settings with the caches that an adoption recorded on the host."""
+    return settings.using((host.get_fact(HostReport) or Report()).owner.adopted)
 
 
 def recheck_memory(*, settings: HostSettings) -> None:
@@ -64,7 +78,7 @@ def recheck_memory(*, settings: HostSettings) -> None:
         )
 
 
-def _refuse(text: str) -> bool:
+def _refuse(text: str) -> None:
     note_refusal(host, text)
     # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are printed.
     refused = state.inventory.get_host(host.name)  # `host` is whichever is current
@@ -74,4 +88,3 @@ def _refuse(text: str) -> bool:
         raise DeployError("\n".join(f"{host.name}: {line}" for line in text.splitlines()))
     for line in text.splitlines():
         logger.error(f"{host.print_prefix}{line}")
-    return False

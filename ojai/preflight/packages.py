@@ -22,10 +22,11 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             "remove the older one; two HIP runtimes side by side end in false out-of-memory errors",
         )
     foreign = [entry for entry in report.apt_sources if not entry.startswith(f"{ROCM_SOURCE}:")]
-    if foreign:
+    if foreign and not settings.adopt:  # adoption judges each of them
         yield FailedCheck(
             "ROCm apt sources",
             "; ".join(foreign),
             f"only this project's {ROCM_SOURCE}",
-            "remove or disable those files (`amdgpu-install --uninstall` removes its own); two sources mix releases",
+            "set `adopt: true` to have them set aside until removal, or remove or disable those files "
+            "(`amdgpu-install --uninstall` removes its own); two sources mix releases",
         )

@@ -32,7 +32,8 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     for service in settings.resolved:
         if service.model_directory not in report.models:
             size = service.profile.weights_bytes
-            need(settings.data_directory, size, f"weights of {service.model} {format_gib(size)}")
+            place = service.weights_folder if service.weights_folder in report.disks else settings.data_directory
+            need(place, size, f"weights of {service.model} {format_gib(size)}")
     free = {mount: space for space, mount in report.disks.values()}
     for mount, space in free.items():
         if mount not in needs and space < DISK_LEAST:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -98,11 +100,18 @@ class ServiceSettings(ServicePaths, Features):
         """The choices alone, without what makes it a service."""
         return Features.model_validate({name: getattr(self, name) for name in Features.model_fields})
 
-    def resolve(self, *, accelerator: str, data_directory: str, profile: Profile | None = None) -> ResolvedService:
+    def resolve(
+        self,
+        *,
+        accelerator: str,
+        data_directory: str,
+        elsewhere: Mapping[str, str] = MappingProxyType({}),
+        profile: Profile | None = None,
+    ) -> ResolvedService:
         """The service with its profile's facts and choices; what cannot work is in its ``refusals``.
 
-        ``profile``: in place of the one that it names. Raises ``ProfileError`` or ``ValidationError`` where a choice
-        contradicts one of the profile's.
+        ``elsewhere``: caches that are not in ``data_directory``, by name. ``profile``: in place of the one that it
+        names. Raises ``ProfileError`` or ``ValidationError`` where a choice contradicts one of the profile's.
         """
         profile = profile or profiles.load(self.profile)
         # Another image than the profile's does not have the profile's digest.
@@ -112,7 +121,7 @@ class ServiceSettings(ServicePaths, Features):
             profile=profile,
             features=profiles.effective(profile, self.features),
             accelerator=accelerator,
-            data_directory=data_directory,
+            folders=engines.cache_folders(data_directory, elsewhere),
             image=(self.image or profile.image) + (f"@{digest}" if digest else ""),
             model=self.model or profile.model,
             model_named=self.model is not None,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from ojai.facts.report import dropins, ports
+from ojai.facts.report import dropins, owner, ports
+from ojai.facts.report.owner import Owner
 from ojai.facts.report.ports import PortHolder
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
@@ -115,6 +116,7 @@ class Report:
     docker: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
+    owner: Owner = field(default_factory=Owner)
     #: who holds the ports that were asked about, now or after the next boot; ours too
     ports: tuple[PortHolder, ...] = ()
     #: unit of ours -> drop-ins that change it and others too
@@ -180,6 +182,7 @@ def parse(lines: list[str]) -> Report | None:
         models=tuple(every.get("model", [])),
         docker=tuple(every.get("docker", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
+        owner=owner.read(every),
         ports=ports.read(every),
         shared_dropins=dropins.read(every),
     )
@@ -194,6 +197,7 @@ class HostReport(FactBase[Report | None]):
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if the host has them
+    + folders: ``name=path`` of caches that are used where they are
     + service_ports: ports whose holders are named
     + units: units of ours, of which drop-ins that change others too are named
     """
@@ -206,6 +210,7 @@ class HostReport(FactBase[Report | None]):
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
+        folders: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
         units: tuple[str, ...] = (),
     ) -> str:
@@ -217,10 +222,11 @@ class HostReport(FactBase[Report | None]):
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
+            "%FOLDERS%": folders,
             "%UNITS%": units,
             **ports.words(service_ports),
         }
-        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, ":\n"))
+        script = "".join((_SCRIPT, ports.SCRIPT, dropins.SCRIPT, owner.SCRIPT, ":\n"))
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script
