@@ -54,7 +54,7 @@ class Translation:
     """A server in this project's words.
 
     + service: the settings of the service, but those that are the default or the profile's
-    + directories: host directory of each cache, by name
+    + directories: the host's caches that stay where they are, by name
     + secrets: variables that go into ``env_file``
     + changes: between its command and ours
     + warnings, notes: on the service, and on how the command was read
@@ -122,12 +122,16 @@ def translate(container: Container, accelerator: str = accelerators.DEFAULT) -> 
     attempts = [_attempt(engine, container, profile, model, accelerator) for profile in of_model]
     profile, settings, refused, reading = min(attempts, key=lambda one: (len(one[1]) + len(one[2]), len(one[0].name)))
     ours = _resolve(profile, settings, accelerator)
+    # What belongs to one image is copied for it: a folder of its own, not the one that the owner has.
+    of_image = {ours.command.mounts[folder] for folder in ours.command.image_directories}
+    names = {target: name for name, target in engine.mounts.items() if target not in of_image}
+    directories = {names[target]: mount.source for target, mount in container.mounts.items() if target in names}
+    ours = _resolve(profile, settings, accelerator, directories)
     secrets = tuple(dict.fromkeys([*container.secrets, *reading.secrets.values()]))
     changes = tuple(_changes(engine, container, ours, reading, refused))
-    names = {target: name for name, target in engine.mounts.items()}
     return Translation(
         service={"profile": profile.name, **settings},
-        directories={names[target]: mount.source for target, mount in container.mounts.items() if target in names},
+        directories=directories,
         secrets=secrets,
         env_file=env_file(ours.name),
         changes=changes,
@@ -190,14 +194,16 @@ def _refusal(profile: Profile, settings: Mapping[str, Any], accelerator: str, kn
     return "; ".join(text for text in standing if text not in known)
 
 
-def _resolve(profile: Profile, settings: Mapping[str, Any], accelerator: str) -> ResolvedService:
+def _resolve(
+    profile: Profile, settings: Mapping[str, Any], accelerator: str, caches: Mapping[str, str] | None = None
+) -> ResolvedService:
     directory: str = HostSettings.model_fields["data_directory"].default
     service = ServiceSettings.model_validate({"profile": profile.name, **settings})
-    return service.resolve(accelerator=accelerator, data_directory=directory)
+    return service.resolve(accelerator=accelerator, data_directory=directory, elsewhere=caches or {})
 
 
 def _image(container: Container, profile: Profile) -> dict[str, Any]:
-    """The image, where it is not the profile's. A tag that moves stands for the profile's, unless its digest is known."""
+    """The image, where it is not the profile's. A tag that moves stands for that, unless its digest is known."""
     named = container.image.removeprefix("docker.io/")
     if ":" not in named.rpartition("/")[2]:
         named += ":latest"

@@ -25,6 +25,9 @@ from ojai.pyinfra_runs.collect import Answer, CollectError, collect_containers, 
 from ojai.settings.inventory import Entry
 from ojai.translation import Change, Translation, container_of, serves, translate
 
+#: The setting, as pyinfra's ``--data`` takes it.
+ADOPT = "adopt=true"
+
 #: Columns of the comments where there is no terminal to ask.
 _WIDE = 160
 
@@ -86,7 +89,8 @@ def command(
     try:
         if from_host:
             _read_hosts(inventory, entries, limit, as_python, as_json)
-        _take_over(inventory, entries, collect_facts(inventory, [entry.name for entry in entries], limit), yes)
+        names = [entry.name for entry in entries]
+        _take_over(inventory, entries, collect_facts(inventory, names, limit, (ADOPT,)), yes)
     except CollectError as error:
         raise click.ClickException(str(error)) from None
 
@@ -123,7 +127,7 @@ def _take_over(inventory: str, entries: list[Entry], answers: dict[str, Answer],
         obstacles = [f"host: {answers[entry.name].failure}"]
         if report is not None:
             settings = entry.settings.model_copy(update={"adopt": True})
-            findings = owner.findings(settings, report)
+            findings = owner.findings(settings.using(report.owner.adopted), report)
             console.print(_findings(findings) if findings else "Nothing was set up by hand.")
             obstacles = [f"preflight: {failed}" for failed in failed_checks(settings, report)]
         for obstacle in obstacles:
@@ -144,7 +148,7 @@ def _take_over(inventory: str, entries: list[Entry], answers: dict[str, Answer],
 def _deploy(inventory: str, names: Sequence[str]) -> int:
     deploy = find_deploy(inventory)
     folder = next((place for place in (deploy.parent, Path.cwd()) if (place / "config.py").is_file()), Path.cwd())
-    argv = [sys.executable, "-m", "pyinfra", "--yes", "--data", "adopt=true", inventory, str(deploy)]
+    argv = [sys.executable, "-m", "pyinfra", "--yes", "--data", ADOPT, inventory, str(deploy)]
     for name in names:
         argv += ["--limit", name]
     return subprocess.run(argv, cwd=folder, check=False).returncode

@@ -143,7 +143,8 @@ class RunningContainers(FactBase[list[dict[str, Any]]]):
         """Read the lines."""
         return [json.loads(line) for line in output if line.startswith("{")]
 
-    def default(self) -> list[dict[str, Any]]:
+    @staticmethod
+    def default() -> list[dict[str, Any]]:
         """No container."""
         return []
 

@@ -44,12 +44,15 @@ def marked(name: str, document: str) -> str:
     return f"{MARK}\t{name}\t{document}"
 
 
-def collect_facts(inventory: str, names: list[str], limit: tuple[str, ...] = ()) -> dict[str, Answer]:
+def collect_facts(
+    inventory: str, names: list[str], limit: tuple[str, ...] = (), data: tuple[str, ...] = ()
+) -> dict[str, Answer]:
     """The answers of the hosts called ``names``, by name; a host that cannot be reached has a failure instead.
 
-    Raises :class:`CollectError` when pyinfra refuses the run as a whole.
+    ``data``: settings over those of the inventory, as pyinfra's ``--data`` takes them. Raises :class:`CollectError`
+    when pyinfra refuses the run as a whole.
     """
-    documents, failures = _collect("collect_deploy.py", inventory, names, limit)
+    documents, failures = _collect("collect_deploy.py", inventory, names, limit, data)
     reports: dict[str, Report] = {}
     for name, document in documents.items():
         try:
@@ -68,12 +71,14 @@ def collect_containers(
 
 
 def _collect(
-    deploy: str, inventory: str, names: list[str], limit: tuple[str, ...]
+    deploy: str, inventory: str, names: list[str], limit: tuple[str, ...], data: tuple[str, ...] = ()
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The documents that a deploy beside this file prints by :func:`marked`, and the failures of the other hosts."""
     argv = [sys.executable, "-m", "pyinfra", "--dry", "--yes", inventory, str(Path(__file__).with_name(deploy))]
     for pattern in limit:
         argv += ["--limit", pattern]
+    for pair in data:
+        argv += ["--data", pair]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     documents: dict[str, str] = {}
     for text in done.stdout.splitlines():
