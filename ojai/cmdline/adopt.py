@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TextIO
 import click
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ojai import accelerators
@@ -28,7 +29,7 @@ from ojai.translation import Change, Translation, container_of, serves, translat
 #: The setting, as pyinfra's ``--data`` takes it.
 ADOPT = "adopt=true"
 
-#: Columns of the comments where there is no terminal to ask.
+#: Columns of a table where there is no terminal to ask.
 _WIDE = 160
 
 _EPILOG = """\b
@@ -80,7 +81,7 @@ def command(
         try:
             found = translate(container_of(source.read()), accelerator or accelerators.DEFAULT)
         except UnreadableError as error:
-            raise click.ClickException(f"{source.name}: {error}.") from None
+            raise click.ClickException(f"{getattr(source, 'name', '<stdin>')}: {error}.") from None
         _print({"": [found]}, as_python, as_json)
         sys.exit(0)
     if not inventory:
@@ -119,30 +120,41 @@ def _read_hosts(
 
 
 def _take_over(inventory: str, entries: list[Entry], answers: dict[str, Answer], yes: bool) -> NoReturn:
-    console = Console(highlight=False)
+    console = _console()
     ready: list[str] = []
+    blocked = False
     for entry in entries:
-        report = answers[entry.name].report
         console.print(f"[bold]{entry.name}[/bold]", soft_wrap=True)
-        obstacles = [f"host: {answers[entry.name].failure}"]
-        if report is not None:
-            settings = entry.settings.model_copy(update={"adopt": True})
-            findings = owner.findings(settings.using(report.owner.adopted), report)
-            console.print(_findings(findings) if findings else "Nothing was set up by hand.")
-            obstacles = [f"preflight: {failed}" for failed in failed_checks(settings, report)]
+        findings, obstacles = _judge(entry, answers[entry.name])
+        if findings:
+            console.print(_findings(findings))
+        elif not obstacles:
+            console.print("Nothing was set up by hand: deploy to it as usual.")
         for obstacle in obstacles:
             console.print("[bold red]Blocked by:[/bold red] ", end="", soft_wrap=True)
             console.print(obstacle, soft_wrap=True, markup=False)
-        if not obstacles:
+        blocked |= bool(obstacles)
+        if findings and not obstacles:
             ready.append(entry.name)
     if not ready:
-        sys.exit(1)
+        sys.exit(blocked)
     if not yes:
         click.confirm(f"Adopt {', '.join(ready)}? Each server is away while ojai's starts.", abort=True)
     status = _deploy(inventory, ready)
     if status == 0:
         click.echo("Set `adopt: true` in the inventory of these hosts, so that it says what they are.")
-    sys.exit(status or len(ready) < len(entries))
+    sys.exit(status or blocked)
+
+
+def _judge(entry: Entry, answer: Answer) -> tuple[list[owner.Finding], list[str]]:
+    """What was set up by hand on a host, and what forbids its adoption."""
+    if answer.report is None:
+        return [], [f"host: {answer.failure}"]
+    if entry.settings.removed:
+        return [], ["inventory: found removed: true; expected a host that is to serve"]
+    settings = entry.settings.model_copy(update={"adopt": True})
+    findings = owner.findings(settings.using(answer.report.owner.adopted), answer.report)
+    return findings, [f"preflight: {failed}" for failed in failed_checks(settings, answer.report)]
 
 
 def _deploy(inventory: str, names: Sequence[str]) -> int:
@@ -159,12 +171,9 @@ def _findings(findings: Sequence[owner.Finding]) -> Table:
     for title in ("Set up by hand", "In the way", "What adoption does"):
         table.add_column(title, overflow="fold")
     for found in findings:
-        table.add_row(found.what, "yes" if found.in_the_way else "no", "; ".join(filter(None, _plan(found))))
+        plan = f"{found.plan} ({found.contradiction})" if found.contradiction else found.plan
+        table.add_row(escape(found.what), "yes" if found.in_the_way else "no", escape(plan))
     return table
-
-
-def _plan(found: owner.Finding) -> tuple[str, str]:
-    return (f"nothing, {found.contradiction}" if found.contradiction else "", found.plan)
 
 
 def _print(hosts: dict[str, list[Translation]], as_python: bool, as_json: bool) -> None:
@@ -225,11 +234,15 @@ def _table(changes: list[Change]) -> Iterator[str]:
     for kind in ("removed", "different", "added"):
         for change in changes:
             if change.kind == kind:
-                table.add_row(kind, change.what, _values(change), change.why)
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False, color_system=None)
+                table.add_row(kind, *map(escape, (change.what, _values(change), change.why)))
+    console = _console()
     with console.capture() as text:
         console.print(table)
     yield from text.get().splitlines()
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
 def _values(change: Change) -> str:

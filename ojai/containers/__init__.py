@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 _SECRET = re.compile(r"(?:^|[_-])(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
-_USERINFO = re.compile(r"://[^/@\s]+:[^/@\s]+@")
+_USERINFO = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 #: Options of which a container has many, and what of their value tells them apart.
 _MANY: Mapping[str, re.Pattern[str]] = {

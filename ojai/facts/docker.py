@@ -95,7 +95,7 @@ made=$(printf '%s\n' "$shown" | sed -n 's/^Runs=[^ ]* [^ ]* [^ ]* //p')
 #: Cuts off the value of what is secret by its name, and passwords in addresses; an engine may take several keys.
 MASK_JSON = (
     r"""sed -E ':more; s/("--[a-z-]*(key|token|password)"(,"")*),"([^"\\-]|\\.)([^"\\]|\\.)*"/\1,""/I; t more; """
-    r"""s/"([^"=]*(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS))=([^"\\]|\\.)*"/"\1="/Ig; s|//[^/@ "]*@|//|g'"""
+    r"""s/"([^"=]*(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS))=([^"\\]|\\.)*"/"\1="/Ig; s|//[^/@ "]*@|//:@|g'"""
 )
 
 _RUNNING = rf"""
