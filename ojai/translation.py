@@ -25,6 +25,7 @@ _REASONS = {
     "--detach": _UNIT,
     "--restart": _UNIT,
     "--publish": "the container has the host's network, so the server listens on the host's own port",
+    "--env-file": "its lines go into the environment file of the service",
     "--env": "a service cannot leave out a variable of its profile",
     "--label": "labels are of the tool that made the container",
 }
@@ -125,7 +126,8 @@ def translate(container: Container, accelerator: str = accelerators.DEFAULT) -> 
     # What belongs to one image is copied for it: a folder of its own, not the one that the owner has.
     of_image = {ours.command.mounts[folder] for folder in ours.command.image_directories}
     names = {target: name for name, target in engine.mounts.items() if target not in of_image}
-    directories = {names[target]: mount.source for target, mount in container.mounts.items() if target in names}
+    folders = {target: mount.source for target, mount in container.mounts.items() if mount.source[:1] in "/~$."}
+    directories = {names[target]: folder for target, folder in folders.items() if target in names}
     ours = _resolve(profile, settings, accelerator, directories)
     secrets = tuple(dict.fromkeys([*container.secrets, *reading.secrets.values()]))
     changes = tuple(_changes(engine, container, ours, reading, refused))
@@ -220,10 +222,10 @@ def _changes(
     theirs, mine = _units(engine, container), _units(engine, here)
     deviating = _deviations(engine, ours)
     meant = {what: why for part, why in engine.explain(ours) if why for what in _names(engine, ours, part)}
-    no_setting = {
-        reading.flags.get(piece, "--name" if piece == "name" else piece): why for piece, why in refused.items()
-    }
-    no_setting = {**reading.reasons, **no_setting}
+    flags = {"name": "--name", **reading.flags}
+    not_taken = {flags.get(piece, piece): why for piece, why in refused.items()}
+    no_setting = {**reading.reasons, **not_taken}
+    told = set()
     for what in [*theirs, *(what for what in mine if what not in theirs)]:
         one, other = theirs.get(what), mine.get(what)
         if one == other or (what[0] == "--env" and other is None and what[1] in container.of_image):
@@ -241,7 +243,11 @@ def _changes(
             why = no_setting.get(name) or (deviating.get((option, "")) if option == "--group-add" else None) or ""
             why = why or _REASONS.get(option) or (meant.get(what, "") if other is not None else "")
             lost = not why or name in no_setting or other is not None
+        told.add(name)
         yield Change(name, one, other, why or _NO_SETTING, lost)
+    for name, why in not_taken.items():
+        if name not in told:
+            yield Change(name, "", None, why, lost=True)
 
 
 def _units(engine: Engine, container: Container) -> dict[tuple[str, str], str]:

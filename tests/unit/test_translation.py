@@ -209,6 +209,32 @@ def test_the_program_is_found_however_it_is_started(command):
     assert translate(container_of(f"docker run {command}\n")).service["profile"] == "gemma-4-e4b"
 
 
+@pytest.mark.parametrize(
+    ("words", "what", "why"),
+    [
+        ("--host myhost", "--host", "expected an IP address"),
+        ("--port 99999", "--port", "65535"),
+        ("--max-model-len 999999", "--max-model-len", "was made for at most 131072 tokens"),
+        ("--max-model-len auto", "--max-model-len", "'auto' has no setting"),
+        ("--limit-mm-per-prompt image=4,audio=1", "--limit-mm-per-prompt", "is not a JSON object"),
+        ("--config /etc/vllm.yaml", "--config", "cannot be checked"),
+        ("--disable-log-requests", None, ""),  # a deviation that is written: nothing is lost by it
+    ],
+)
+def test_a_value_that_a_service_cannot_have_is_lost_with_the_reason(words, what, why):
+    command = f"docker run --network host vllm/vllm-openai-rocm:v0.20.1 google/gemma-4-E4B-it {words}\n"
+    lost = {change.what: change.why for change in translate(container_of(command)).changes if change.lost}
+    assert (list(lost), why in "".join(lost.values())) == ([what] if what else [], True), lost
+
+
+def test_a_named_volume_and_an_environment_file_are_told():
+    command = "docker run -v hf:/root/.cache/huggingface --env-file my.env vllm/v:1 google/gemma-4-E4B-it\n"
+    found = translate(container_of(command))
+    assert found.directories == {}
+    assert changed(found)["-v /root/.cache/huggingface"] == ("hf", "/srv/ojai/huggingface")
+    assert changed(found)["--env-file my.env"] == ("", None)
+
+
 def test_an_inspection_keeps_the_image_that_runs():
     digest = "sha256:" + "0" * 64
     config = {

@@ -78,7 +78,7 @@ def read(container: Container, base: ResolvedService) -> Reading:
         reasons["--tool-call-parser"] = "without --enable-auto-tool-choice it is not used"
     settings |= _environment(container, base) | _place(container, by_flag)
     secrets = {flag: variable for flag, variable in _SECRET_FLAGS.items() if flag in by_flag}
-    flags = {name: flags[0] for name, flags in FLAGS.items()}
+    flags = {"host": "--host", "port": "--port", **{name: flags[0] for name, flags in FLAGS.items()}}
     flags |= dict.fromkeys(("audios", "videos", "text_only"), flags["images"])
     return Reading(settings, flags, secrets, reasons)
 
