@@ -173,7 +173,7 @@ server() {
   case $start in
     terminal)
       # A terminal of ada's that stays open.
-      setsid su - ada -c 'script -qfec ~/serve.sh ~/.terminal' </dev/null >/dev/null 2>&1 &
+      setsid su - ada -c 'script -qfec ~/serve.sh /dev/null' </dev/null >/dev/null 2>&1 &
       ;;
     unit)
       {
@@ -205,7 +205,6 @@ server() {
     seconds=$((seconds + 1))
     if [ $seconds -gt 120 ]; then
       say "the server does not answer" && docker logs vllm-gemma4 >&2
-      cat "$home/.terminal" >&2 2>/dev/null
       exit 1
     fi
     sleep 1

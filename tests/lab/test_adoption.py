@@ -168,7 +168,7 @@ def test_everything_is_given_back(guest, before):
     done = deploy(removed=True, removed_data=True)
     assert done.status == 0, done.output[-6000:]
     left = manifest.unexplained(manifest.differences(before[0], listing(guest)))
-    assert left == []
+    assert left == [], "\n".join(map(str, left))
     assert inspection(guest) == before[1]
     assert serves(guest)
 
@@ -190,5 +190,6 @@ def test_another_way_to_start_it_is_adopted_and_given_back_too(guest, start):
     assert deploy(adopt=True).changed == []
     back = deploy(removed=True, removed_data=True)
     assert back.status == 0, back.output[-6000:]
-    assert manifest.unexplained(manifest.differences(was, listing(guest))) == []
+    left = manifest.unexplained(manifest.differences(was, listing(guest)))
+    assert left == [], "\n".join(map(str, left))
     assert inspection(guest) == container and serves(guest)
