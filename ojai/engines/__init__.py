@@ -11,8 +11,9 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
+from ojai.containers import Container
 from ojai.memory import Budget, Demand, HostMemory
 from ojai.paths import ApiPaths, ServicePaths
 from ojai.profiles import Features, Profile, budgets
@@ -53,6 +54,22 @@ class Command:
     image_directories: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What somebody else's command says, as settings of a service of one profile.
+
+    + settings: what differs from the profile, by the names that a service has
+    + flags: for some of them, the flag that says them (as `Engine.parts` names it)
+    + secrets: flags with a secret, each with the variable that the environment file has instead
+    + reasons: why a flag has no setting
+    """
+
+    settings: Mapping[str, Any]
+    flags: Mapping[str, str]
+    secrets: Mapping[str, str]
+    reasons: Mapping[str, str]
+
+
 class Engine(Protocol):
     """What the project asks of an engine."""
 
@@ -82,6 +99,15 @@ class Engine(Protocol):
 
     def explain(self, service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
         """The command in parts (``--ulimit memlock=-1``), each with what it is for; empty where that is plain."""
+
+    def model(self, container: Container) -> str | None:
+        """The model that a container of somebody else's serves; None where it does not run this engine."""
+
+    def read(self, container: Container, base: ResolvedService) -> Reading:
+        """Such a container as a service; ``base`` is the service that its profile gives without any choice."""
+
+    def parts(self, container: Container) -> Mapping[str, str]:
+        """The engine's arguments in a container for a comparison: flag to value, without secrets."""
 
 
 def get(name: str) -> Engine:

@@ -8,18 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ojai.facts.docker import DOCKER
+from ojai.facts.docker import DOCKER, MASK_JSON
 from ojai.facts.ledger import OwnUnits
 from ojai.facts.sysctl import Boot, SysctlBoot
 
 #: Folders that the guides make in a home.
 PLACES = (".cache/huggingface", ".cache/vllm", ".cache/tunableop", "models", "workspace")
 
-#: Cuts off the value of what is secret by its name, and credentials in URLs. vLLM takes several keys after one option.
-_MASK_JSON = (
-    r"""sed -E ':more; s/("--[a-z-]*(key|token|password)"(,"")*),"([^"\\-]|\\.)([^"\\]|\\.)*"/\1,""/I; t more; """
-    r"""s/"([^"=]*(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS))=([^"\\]|\\.)*"/"\1="/Ig; s|//[^/@ "]*@|//|g'"""
-)
+#: Cuts off the value of what is secret by its name, in words, and credentials in URLs.
 _MASK_WORDS = (
     r"""sed -E 's/([A-Za-z0-9_]*(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS)=)"""
     r"""("[^"]*"|\x27[^\x27]*\x27|[^ ";]*)/\1/Ig; """
@@ -153,7 +149,7 @@ units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runti
   done
 :
 """.replace("%OWN_UNITS%", OwnUnits().command("/var/lib/ojai/added"))
-SCRIPT = SCRIPT.replace("%DOCKER%", DOCKER).replace("%MASK_JSON%", _MASK_JSON).replace("%MASK_WORDS%", _MASK_WORDS)
+SCRIPT = SCRIPT.replace("%DOCKER%", DOCKER).replace("%MASK_JSON%", MASK_JSON).replace("%MASK_WORDS%", _MASK_WORDS)
 
 #: ``complete``; ``partial``: a download that was cut off; ``broken``: links into blobs that are not there.
 WeightsState = Literal["complete", "partial", "broken"]
