@@ -16,6 +16,7 @@ from tests.lab import manifest
 from tests.lab.backends import Container
 from tests.lab.cutting import must, using
 from tests.lab.machine import ROOT, Deploy, Guest, Lab
+from tests.operation_names import NAMES
 
 LAB = Lab(ROOT / ".lab-adoption", "tests/lab/inventories/adopted.py", "tests/lab/adoption_deploy.py")
 HERE = Path(__file__).parent
@@ -38,6 +39,9 @@ RUN = {
 }
 
 
+ASK = "curl -fsS --noproxy '*' -m 5 http://127.0.0.1:8000/v1/models"
+
+
 def with_data(**data: object) -> Lab:
     return replace(LAB, env={"OJAI_ADOPTION": json.dumps(data)})
 
@@ -46,8 +50,22 @@ def deploy(**data: object) -> Deploy:
     return with_data(**data).deploy()
 
 
+#: A container's kernel parameters are this machine's: read-only, and not to be touched. So one that says it was set.
+SYSCTL = r"""
+systemctl unmask systemd-sysctl.service
+test -e /usr/sbin/sysctl.real || mv /usr/sbin/sysctl /usr/sbin/sysctl.real
+cat > /usr/sbin/sysctl <<'end'
+#!/bin/sh
+case "$*" in *-load*|*-write*|*-p*) exit 0;; esac
+/usr/sbin/sysctl.real "$@" | sed 's/^\(.*overcommit_memory = \)0$/\11/'
+end
+chmod 755 /usr/sbin/sysctl
+"""
+
+
 def prepare(guest: Guest, *words: str) -> None:
     """Run hand_made.sh there."""
+    guest.root(SYSCTL)
     lab = state.view(state.read())
     argv = [lab.upstreams.rocm_url, lab.upstreams.registry_mirror, "/root/guide.sh", *words]
     for name, path in (("hand_made.sh", HERE / "hand_made.sh"), ("guide.sh", GUIDE)):
@@ -66,8 +84,7 @@ def inspection(guest: Guest, name: str = "vllm-gemma4") -> dict[str, object]:
 
 
 def serves(guest: Guest) -> bool:
-    ask = "curl -sS --noproxy '*' -m 5 http://127.0.0.1:8000/v1/models"
-    return "google/gemma-4-E4B-it" in guest.run(ask).stdout
+    return "google/gemma-4-E4B-it" in guest.run(ASK).stdout
 
 
 def fetched() -> list[str]:
@@ -135,6 +152,25 @@ def test_the_server_is_read_back_as_its_profile(guest):
     assert [change for change in server["changes"] if change["lost"]] == []
 
 
+def test_a_successor_that_does_not_become_healthy_gives_the_server_back(guest, before):
+    done = deploy(adopt=True, services=[{"profile": "gemma-4-e4b", "start_timeout": 1}])
+    assert done.status == 1 and "not healthy within 1 s" in done.output, done.output[-6000:]
+    assert "The server that was there before is started again, as it was: vllm-gemma4" in done.output
+    assert {NAMES["adopt-record"], NAMES["adopt-drop-ins"], NAMES["adopt-sources"]} <= set(done.changed)
+    assert NAMES["adopt-stop"] in done.changed
+    assert inspection(guest) == before[1]
+    assert guest.root("systemctl is-enabled vllm-gemma4.service || true") == "disabled"
+    guest.root(f"for second in $(seq 60); do {ASK} && exit 0; sleep 1; done; exit 1")
+
+
+def test_a_restart_of_docker_in_between_is_mended(guest, before):
+    guest.root("systemctl restart docker.service")  # what was started in a terminal is gone
+    assert guest.root("docker ps --quiet") == ""
+    done = deploy(adopt=True)
+    assert done.status == 0, done.output[-6000:]
+    assert NAMES["adopt-resume"] in done.changed and serves(guest)
+
+
 def test_adoption_serves_from_the_owners_weights_and_fetches_nothing(guest, before):
     was = fetched()
     done = deploy(adopt=True)
@@ -156,6 +192,11 @@ def test_adoption_serves_from_the_owners_weights_and_fetches_nothing(guest, befo
 
 def test_a_second_run_changes_nothing(guest):
     done = deploy(adopt=True)
+    assert (done.status, done.changed) == (0, []), done.output[-4000:]
+
+
+def test_neither_does_one_whose_inventory_has_dropped_adopt(guest):
+    done = deploy()
     assert (done.status, done.changed) == (0, []), done.output[-4000:]
 
 

@@ -54,7 +54,7 @@ weights() { # a folder as ~/.cache/huggingface
   done
 }
 folder() { # account name path
-  real=$(readlink -f "$3")
+  real=$(readlink -m "$3")
   if [ -d "$3" ]; then owner=$(stat -L -c %U "$3"); else owner=; fi
   say owner_folder "$1$tab$2$tab$3$tab${real:-$3}$tab$owner"
 }
