@@ -51,6 +51,9 @@ def test_the_26b_guides_changes_are_the_written_deviations():
         "--disable-log-requests": ("", None),
         "--pull": (None, "never"),
         "--env-file /etc/ojai/vllm-gemma4.env": (None, ""),
+        "--log-driver": (None, "json-file"),
+        "--log-opt max-size": (None, "50m"),
+        "--log-opt max-file": (None, "5"),
     }
     (log,) = [change.why for change in found.changes if change.what == "--disable-log-requests"]
     assert "unrecognized arguments" in log
