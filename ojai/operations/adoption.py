@@ -111,8 +111,8 @@ stop_container() {
     if [ "$(of "$folder" removes)" != true ]; then docker update --restart=no "$id" >/dev/null; fi
     if runs "$id"; then docker stop -t 120 "$id" >/dev/null; fi
     if [ "$(of "$folder" removes)" = true ]; then
-      for second in $(seq 60); do exists "$id" || break; sleep 1; done
-      ! exists "$id"
+      left=60; while [ "$left" -gt 0 ] && exists "$id"; do left=$((left - 1)); sleep 1; done
+      if exists "$id"; then echo "the container $1 was stopped and is still there" >&2; exit 1; fi
     elif [ -n "$renamed" ] && [ "$(field "$id" '{{.Name}}')" != "/$renamed" ]; then
       docker rename "$id" "$renamed"
     fi

@@ -362,12 +362,13 @@ def _install(names: Sequence[str], wanted: list[str], replaces: bool, found: Pac
 def reinstall(names: Sequence[str]) -> str:
     """Shell that restores the files of installed packages, and their holds, which a reinstallation takes off."""
     words = shlex.join(names)
-    holds = note_lines("holds", "printf '%s\\n' $held")
+    holds = note_lines("holds", "printf '%s\\n' \"$held\"")
     return (
         f"held=$(apt-mark showhold {words}); "
         f'[ -z "$held" ] || {{ {holds}; }}; '
         f"{INSTALL} --reinstall install {words}; status=$?; "
-        f'[ -z "$held" ] || {{ apt-mark hold $held && rm -f {ADDED_DIR}/holds; }}; [ $status = 0 ]'
+        """[ -z "$held" ] || { printf '%s\\n' "$held" | xargs apt-mark hold && """
+        f"rm -f {ADDED_DIR}/holds; }}; [ $status = 0 ]"
     )
 
 

@@ -47,7 +47,7 @@ weights() { # a folder as ~/.cache/huggingface
     state=partial
     main=$(cat "$repo/refs/main" 2>/dev/null) # the revision that is loaded
     snapshot=$repo/snapshots/$main
-    [ -n "$main" ] || snapshot=$(ls -d "$repo"/snapshots/* 2>/dev/null | tail -n 1)
+    [ -n "$main" ] || for snapshot in "$repo"/snapshots/*; do :; done
     [ ! -d "$snapshot" ] || state=$(snapshot_state "$snapshot")
     for blob in "$repo"/blobs/*.incomplete; do [ "$state" != complete ] || [ ! -e "$blob" ] || state=partial; done
     say owner_weights "$1$tab${repo##*/}$tab$state"
@@ -116,7 +116,7 @@ fi
 units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runtime --no-legend --plain
   systemctl list-units --type=service --state=active,activating,failed --no-legend --plain; } 2>/dev/null |
   awk '$1 !~ /@\.service$/ { print $1 }' | sort -u)
-[ -z "$units" ] || systemctl show $units -p Id -p FragmentPath -p UnitFileState -p ActiveState -p ExecStart \
+[ -z "$units" ] || printf '%s\n' "$units" | xargs systemctl show -p Id -p FragmentPath -p UnitFileState -p ActiveState -p ExecStart \
   -p WorkingDirectory 2>/dev/null | awk 'BEGIN { RS = ""; FS = "\n" } {
     id = path = state = active = exec = folder = ""
     for (i = 1; i <= NF; i++) {
@@ -130,7 +130,7 @@ units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runti
       gsub(/\t/, " ", exec); print id "\t" state "\t" active "\t" folder "\t" path "\t" exec
     }
   }' | while IFS= read -r line; do
-    exec=${line##*$tab}
+    exec=${line##*"$tab"}
     program=$(printf '%s\n' "$exec" | sed -n 's/.*argv\[\]=\([^;]*\) ;.*/\1/p')
     words=$program
     for word in $program; do # a script is read too
@@ -139,11 +139,11 @@ units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runti
         *.sh | *.yaml | *.yml) ;;
         *) [ "$(head -c 2 "$word" 2>/dev/null)" = '#!' ] || continue;;
       esac
-      words="$words $(head -c 16384 "$word" | grep -v '^[[:space:]]*#' | tr '\n\t\\' '   ')"
+      words="$words $(head -c 16384 "$word" | grep -v '^[[:space:]]*#' | tr '\n\t' '  ' | sed 's/\\/ /g')"
     done
     case $words in
       *docker* | *podman* | *vllm*)
-        printf '%s\t%s\n' "${line%$tab*}" "$words" | %MASK_WORDS% |
+        printf '%s\t%s\n' "${line%"$tab"*}" "$words" | %MASK_WORDS% |
           while IFS= read -r text; do say owner_unit "$text"; done;;
     esac
   done
