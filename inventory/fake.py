@@ -15,6 +15,7 @@ fake = [
             "docker_registry_mirrors": ["https://registry.example.net"],
             "rocm_migraphx": True,
             "kernel_reboot": "never",
+            "headless": True,
         },
     ),
     fake_host("mini-03", {"removed": True}),

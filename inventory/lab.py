@@ -29,6 +29,7 @@ _OUTSIDE = {
     "kernel_floor": "6.12.0",
     # The stand-in image is small, the weights are sparse files.
     "image_bytes": "1GiB",
+    "headless": True,
     "services": [{"profile": PROFILE, "start_timeout": 300}],
 }
 

@@ -23,7 +23,13 @@ try:
     from pyinfra.connectors.local import LocalConnector
     from pyinfra.connectors.ssh import SSHConnector
     from pyinfra.connectors.sshuserclient import client as ssh_client
-    from pyinfra.connectors.util import CommandOutput, clear_askpass_cache, remove_any_sudo_askpass_file
+    from pyinfra.connectors.util import (
+        CommandOutput,
+        clear_askpass_cache,
+        extract_control_arguments,
+        make_unix_command_for_host,
+        remove_any_sudo_askpass_file,
+    )
     from pyinfra.context import ctx_config, ctx_host, ctx_state
 except ImportError as error:  # pragma: no cover
     raise ImportError(f"ojai needs pyinfra 3.10: {error}. What to do: install the release that ojai names.") from error
@@ -48,9 +54,11 @@ __all__ = [
     "ctx_config",
     "ctx_host",
     "ctx_state",
+    "extract_control_arguments",
     "get_file_io",
     "inventory_groups",
     "make_inventory",
+    "make_unix_command_for_host",
     "operations",
     "parse_cli_arg",
     "pop_global_arguments",

@@ -4,13 +4,14 @@ from functools import partial
 
 from pyinfra import host, logger, state
 
-from ojai.connection import refused_by_sudo
+from ojai.connection import lock, privileges, refused_by_sudo
 from ojai.connection.alone import refuse_host
+from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck, packages
+from ojai.preflight import FailedCheck, owner, packages, power
 from ojai.preflight.docker import remarks
-from ojai.preflight.host import fact_arguments, failed_after_boot, failed_checks, newer
+from ojai.preflight.host import ask, fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
 
@@ -22,8 +23,10 @@ _NO_ANSWER = (
 )
 
 
-def passes(*, settings: HostSettings) -> bool:
-    """Whether the host may be changed. Read while pyinfra still only looks, so `--dry` refuses too.
+def passes(*, settings: HostSettings) -> HostSettings | None:
+    """The settings in force on the host, or None if it may not be changed.
+
+    Read while pyinfra still only looks, so `--dry` refuses too.
 
     A refused host is dropped with every reason named, and the others go on; exit status is 1.
     """
@@ -32,20 +35,25 @@ def passes(*, settings: HostSettings) -> bool:
         todo = "run pyinfra with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo"
         if "sudo" in answer and "not found" in answer:
             todo = "install sudo there (as root: apt install sudo), or log in as root with `_sudo: False` in the data"
-        return _refuse(
-            f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}."
-        )
-    report = host.get_fact(HostReport, **fact_arguments(settings))
+        _refuse(f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}.")
+        return None
+    if not _reserved():
+        return None
+    asked, (settings, report) = settings, ask(host.get_fact, settings)
     if report is None:
-        return _refuse(_NO_ANSWER)
+        _refuse(_NO_ANSWER)
+        return None
+    rows = owner.findings(asked.using(report.owner.adopted), report)
+    for line in owner.table(rows) if rows else ():
+        logger.info(f"{host.print_prefix}{line}")
     found = failed_checks(settings, report)
     if found:
-        return _refuse("\n".join(f"preflight: {failed}" for failed in found))
-    for warning in packages.warnings(settings, report):
+        _refuse("\n".join(f"preflight: {failed}" for failed in found))
+        return None
+    _say_running(report)
+    of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
+    for warning in (*power.warnings(settings, report), *packages.warnings(settings, report), *of_services):
         logger.warning(f"{host.print_prefix}{warning}")
-    for service in settings.resolved:
-        for warning in service.warnings:
-            logger.warning(f"{host.print_prefix}{service.name}: {warning}")
     for remark in remarks(settings, report):
         logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)
@@ -53,16 +61,24 @@ def passes(*, settings: HostSettings) -> bool:
         logger.info(f"{host.print_prefix}the GPU driver is not loaded yet: its memory is checked after the reboot")
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
-    return True
+    return settings
 
 
 def can_read_ledger() -> bool:
-    """Whether ojai's notes on the host can be read: all that removal and rollback ask before they change anything."""
+    """Whether the host is free, and ojai's notes on it can be read: all that removal and rollback ask."""
+    if not _reserved():
+        return False
     report = host.get_fact(HostReport)
     if report is None:
         return _refuse(_NO_ANSWER)
+    _say_running(report)
     found = list(newer(report))
     return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
+
+
+def with_adopted_caches(*, settings: HostSettings) -> HostSettings:
+    """The settings with the caches that an adoption recorded on the host."""
+    return settings.using((host.get_fact(HostReport) or Report()).owner.adopted)
 
 
 def recheck(*, settings: HostSettings) -> None:
@@ -77,6 +93,32 @@ def recheck(*, settings: HostSettings) -> None:
 def _not_fit(settings: HostSettings, report: Report) -> list[FailedCheck]:
     # While pyinfra looks, the reboot is still to come.
     return failed_after_boot(settings, report) if state.is_executing else failed_checks(settings, report)
+
+
+def _reserved() -> bool:
+    """Whether no other deploy runs on the host, and none can start before this run ends. A dry run takes no lock."""
+    if lock.only_looks(state):
+        return True
+    try:
+        taken = lock.take(host, privileges(host))
+    except lock.LockError as error:
+        return _refuse(
+            f"preflight: deploy lock: found {error}; expected to take {lock.FILE} with flock, as root. "
+            "What to do: see that /run can be written to and util-linux is installed."
+        )
+    if taken.busy:
+        return _refuse(
+            f"preflight: deploy lock: found another deploy running here: {taken.busy}; expected one at a time. "
+            f"What to do: wait until it ends. A run that died frees the host within {lock.PATIENCE} s."
+        )
+    if taken.died:
+        logger.warning(f"{host.print_prefix}the last deploy here did not end in order: {taken.died}; this one goes on")
+    return True
+
+
+def _say_running(report: Report) -> None:
+    if report.running and lock.only_looks(state):
+        logger.warning(f"{host.print_prefix}{RUNNING}: {report.running}. What is found here may be half changed.")
 
 
 def _refuse(text: str) -> bool:

@@ -33,6 +33,7 @@ SCHEMA = REFERENCE / "fleet.schema.json"
 SECTIONS = (
     ("Host", "The machine as a whole.", ("removed", "accelerator")),
     ("Kernel", "Role `kernel`.", ("kernel_", "firmware_")),
+    ("Power", "Role `power`.", ("headless",)),
     ("Groups", "Role `groups`.", ("gpu_users",)),
     ("Kernel parameters", "Role `sysctl`.", ("sysctl",)),
     ("Memory of the GPU", "Role `kernel` applies it, preflight checks it.", ("memory_", "gtt_")),

@@ -3,7 +3,7 @@
 from pyinfra import host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, ledger, rocm
+from ojai.roles import caches, docker, groups, ledger, power, rocm
 from ojai.settings.inventory import settings_of
 
 configure_connection(host)
@@ -11,6 +11,7 @@ settings = settings_of(host)
 
 ledger.apply()
 docker.remove_unused_source(settings=settings)
+power.apply(settings=settings)
 groups.apply(settings=settings)
 rocm.apply(settings=settings)
 docker.apply(settings=settings)

@@ -24,6 +24,7 @@ molecule = [
             "rocm_key_fingerprint": _lab.upstreams.rocm_fingerprint,
             "docker_registry_mirrors": [_lab.upstreams.registry_mirror],
             "docker_packages": ["docker.io", "docker-cli"],
+            "headless": True,
             # A service needs the GPU: molecule/vm has one.
             "services": [],
         },

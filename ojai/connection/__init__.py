@@ -9,14 +9,17 @@ import atexit
 import functools
 import logging
 import socket
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from getpass import getpass
 from pathlib import Path
 from typing import Any
 
 import gevent
+from gevent.select import select
 from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.api.exceptions import ConnectError, PyinfraError
@@ -75,6 +78,7 @@ def prepare_run() -> None:
     for module in (util, ssh_util, cli):
         module.getpass = _getpass  # type: ignore[union-attr]
     cli._do_confirm = _confirming(cli._do_confirm)
+    cli.input = _input
     if not hasattr(SSHConnector.connect, "__wrapped__"):
         SSHConnector.connect = _failing_alone(SSHConnector.connect)  # type: ignore[method-assign,assignment]
         ssh_client.append_hostkey = _in_a_folder(ssh_client.append_hostkey)
@@ -92,6 +96,13 @@ def _getpass(prompt: str) -> str:
             f"{prompt.strip(': ')}: there is no terminal to ask on. What to do: start the run in one, or give the "
             "password on standard input or in the host's data (_sudo_password, ssh_key_password)."
         ) from None
+
+
+def _input() -> str:
+    """pyinfra's question waits here without holding up what keeps connections and locks alive."""
+    with suppress(OSError, ValueError):  # what has no file descriptor is read at once
+        select([sys.stdin], [], [])
+    return input()
 
 
 def _confirming(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
@@ -242,12 +253,16 @@ def _lost(prefix: str, found: str) -> None:
     )
 
 
+def privileges(host: Host) -> dict[str, Any]:
+    """The privileges of this run on the host, as arguments of a command."""
+    arguments, _ = pop_global_arguments(host.state, host, {})
+    return {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
+
+
 def refused_by_sudo(host: Host) -> str | None:
     """Why the host refuses a command with the privileges of this run; None when it works."""
-    arguments, _ = pop_global_arguments(host.state, host, {})
-    given: dict[str, Any] = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
     try:
-        success, output = host.run_shell_command("id -u", **given)
+        success, output = host.run_shell_command("id -u", **privileges(host))
     except (NoTerminalError, OSError, SSHException) as error:
         return str(error)
     if success:

@@ -17,6 +17,7 @@ from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.api.exceptions import DeployError, PyinfraError
 
+from ojai.connection.lock import release
 from ojai.connection.recap import note_refusal
 from ojai.pyinfra_internals import cli_prints, cli_util, ctx_host, operations
 
@@ -24,6 +25,7 @@ from ojai.pyinfra_internals import cli_prints, cli_util, ctx_host, operations
 def refuse_host(state: State, host: Host, text: str) -> None:
     """Leave this host as it is, with the reason; the others go on. Raises ``DeployError`` if it was the last."""
     note_refusal(host, text)
+    release(host)
     # Not state.fail_hosts: in a run without -y it asks whether to go on before the reasons are printed.
     state.failed_hosts.add(host)
     state.active_hosts.discard(host)

@@ -9,7 +9,7 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from ojai import kernels
-from ojai.connection import configure_connection, stop_keepalive
+from ojai.connection import configure_connection, lock, stop_keepalive
 from ojai.facts.files import Existing
 from ojai.facts.kernel import BootFiles, KernelState, Lacking, TtmLimit
 from ojai.operations import Steps, apt
@@ -68,6 +68,7 @@ def reboot(state: State, host: Host, running: str, expected: str, timeout: int) 
     say(host, f"rebooting from {running} into {expected} …")
     before = _boot_id(host)
     stop_keepalive(host)
+    lock.stop_beating(host)
     remove_any_sudo_askpass_file(host)
     # Detached, so that the channel closes before the host goes.
     host.run_shell_command("( sleep 1 && reboot ) </dev/null >/dev/null 2>&1 &", **connector_arguments(host))
@@ -81,6 +82,8 @@ def reboot(state: State, host: Host, running: str, expected: str, timeout: int) 
         after = _boot_id(host) if host.connected else None
         if after and after != before:
             configure_connection(host)
+            if not _locked_again(host):
+                return False
             say(host, f"up again after {time.monotonic() - started:.0f} s")
             arrived = f'uname -r; ! test "$(uname -r)" = {shlex.quote(expected)} || {{ {forget(_AGAIN, [expected])}; }}'
             _, output = ask(host, arrived, **connector_arguments(host))
@@ -97,6 +100,22 @@ def reboot(state: State, host: Host, running: str, expected: str, timeout: int) 
         "screen; once it is up, run the deploy again (kernel_reboot_timeout sets the wait).",
     )
     return False
+
+
+def _locked_again(host: Host) -> bool:
+    """The reboot took the deploy lock, and another run may have been quicker."""
+    try:
+        busy = lock.take(host, connector_arguments(host)).busy
+    except lock.LockError as error:
+        complain(host, f"deploy lock: found {error}; expected to take it again after the reboot.")
+        return False
+    if busy:
+        complain(
+            host,
+            f"deploy lock: found another deploy running after the reboot: {busy}; expected to be the only one. "
+            "What to do: let it end, then run this deploy again.",
+        )
+    return busy is None
 
 
 @operation()

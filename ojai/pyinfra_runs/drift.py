@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ojai.connection.likely import likely
+from ojai.connection.lock import RUNNING
 from ojai.settings.inventory import Entry
 
 #: How the message of a host that gave no answer begins.
@@ -43,7 +44,10 @@ def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None)
         return f"the next deploy would refuse: {_reason(done.stderr, 'preflight')}"
     plan = json.loads(done.stdout)["plan"]
     pending = [operation["name"] for operation in plan if entry.name in operation["hosts_with_change"]]
-    return f"the next deploy would: {'; '.join(pending)}" if pending else None
+    if not pending:
+        return None
+    busy = f" ({_reason(done.stderr, RUNNING)})" if RUNNING in done.stderr else ""
+    return f"the next deploy would: {'; '.join(pending)}{busy}"
 
 
 def _reason(stderr: str, mark: str) -> str:

@@ -26,7 +26,7 @@ from tests.operation_names import KEYS
 Batch = Sequence[DriftCase]
 
 #: Roles that a container can hold.
-CONTAINED = ("ROCm", "Docker", "Caches", "Ledger")
+CONTAINED = ("Power", "ROCm", "Docker", "Caches", "Ledger")
 
 #: What a run that could not be done ends with.
 ERRORS = (AssertionError, LabError, TimeoutError, subprocess.TimeoutExpired)

@@ -53,7 +53,7 @@ REMOVAL = """
 from pyinfra import host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, ledger, preflight, rocm
+from ojai.roles import caches, docker, groups, ledger, power, preflight, rocm
 from ojai.settings.inventory import settings_of
 
 configure_connection(host)
@@ -63,6 +63,7 @@ if preflight.can_read_ledger():
     docker.remove(settings=settings)
     rocm.remove(settings=settings)
     groups.remove(settings=settings)
+    power.remove(settings=settings)
     ledger.remove()
 """
 
@@ -115,7 +116,7 @@ def test_a_host_of_an_earlier_ojai_is_converged_verified_and_removed(earlier, gu
     assert guest.root("ls /var/lib/ojai/added") and guest.run("test -e /var/lib/ojai/schema").returncode != 0
 
     converged = deploy(INVENTORY, DEPLOY)
-    assert (converged.status, converged.changed) == (0, [NAMES["ledger-version"]]), converged.output
+    assert (converged.status, converged.changed) == (0, [NAMES["ledger-version"], NAMES["power"]]), converged.output
     again = deploy(INVENTORY, DEPLOY)
     assert (again.status, again.changed) == (0, []), again.output
 

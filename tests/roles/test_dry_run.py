@@ -18,6 +18,7 @@ from tests.operation_names import NAMES
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "inventories"
 INVENTORIES = sorted(ROOT.glob("inventory/*.py"))
+#: Those that change a bare host whatever it is to be.
 ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "vLLM")
 SENTINEL = "hf_SENTINEL_of_the_tests"
 
@@ -94,6 +95,11 @@ def test_every_inventory_has_a_plan(inventory, lab):
     for role in ROLES:
         changed = {host for name, found in run.plan.items() if name.startswith(f"{role} | ") for host in found}
         assert changed, f"{role} would change nothing on a bare host"
+
+
+def test_sleep_and_the_desktop_are_left_alone_unless_the_host_is_headless():
+    plan = pyinfra(ROOT / "inventory" / "fake.py", "--json").plan
+    assert plan[NAMES["power"]] == ["@fake/mini-02"]
 
 
 def test_the_plan_is_shown_to_a_person():
@@ -307,3 +313,21 @@ def test_kernel_reboot_never_reports_and_carries_on():
     done = pyinfra(HERE / "kernels.py", "-y", "--limit", "@fake/never")
     assert done.status == 0, done.said
     assert any("6.17.0-1012-oem" in line and "6.8.0-90-generic" in line for line in done.of("never")), done.said
+
+
+def test_an_engine_of_the_owner_s_is_left_alone():
+    """Whatever docker_source says: no package, source, key or unit of it, only mirrors and a start if it is down."""
+    run = pyinfra(HERE / "owners_engine.py", "--dry", "--json")
+    assert run.status == 0, run.said
+    done = {
+        host: sorted(name for name, hosts in run.plan.items() if host in hosts and name.startswith("Docker |"))
+        for host in ("@fake/docker-ce", "@fake/moby")
+    }
+    configured = "Docker | Configure the Docker daemon"
+    assert done == {"@fake/docker-ce": [configured], "@fake/moby": [configured, "Docker | Start Docker"]}
+    never = {
+        NAMES[key] for key in ("docker-packages", "docker-unmasked", "docker-source", "docker-key", "docker-lists")
+    }
+    assert not never & set(run.plan), "named, even where it would change nothing"
+    said = " ".join(run.of("moby"))
+    assert "Docker: moby-engine 29.1.0 was installed by others: it is used as it is, and stays at removal." in said

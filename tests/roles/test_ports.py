@@ -105,7 +105,7 @@ UNITS = r"""
 case "$1" in
   list-unit-files) printf '%s\n' 'other.service enabled enabled' 'client.service enabled enabled' \
     'web.socket enabled enabled' 'tpl@.service enabled enabled';;
-  show) case "$*" in *@.*) exit 1;; esac; printf '%s\n' \
+  show) case "$*" in *@.*) exit 1;; *--property=ExecStart*);; *) exit;; esac; printf '%s\n' \
     'ExecStart={ path=/usr/bin/vllm ; argv[]=/usr/bin/vllm serve --api-key sk-1 --port 8000 ; ignore_errors=no ; x }' \
     Id=other.service '' \
     'ExecStart={ path=/ui ; argv[]=/ui --to http://127.0.0.1:8000 --max 8000 ; ignore_errors=no ; pid=8000 }' \

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ojai.connection.lock import LockError, Run, Taken
 from ojai.operations import kernel
 
 
@@ -47,6 +48,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(kernel, "remove_any_sudo_askpass_file", lambda host: None)
     monkeypatch.setattr(kernel, "clear_askpass_cache", lambda host: None)
     monkeypatch.setattr(kernel, "configure_connection", lambda host: None)
+    monkeypatch.setattr(kernel.lock, "take", lambda host, arguments: Taken())
     return now
 
 
@@ -71,3 +73,26 @@ def test_a_host_that_stays_away_fails_after_its_time(clock, caplog):
 
 def test_a_host_that_never_went_down_is_not_taken_for_rebooted(clock):
     assert kernel.reboot(None, Rebooting(["first"] * 1000), "6.8", "6.17", 30) is False
+
+
+def test_the_deploy_lock_is_taken_again(clock, monkeypatch):
+    taken = []
+    monkeypatch.setattr(kernel.lock, "take", lambda host, arguments: taken.append(host.now) or Taken())
+    assert kernel.reboot(None, Rebooting(["first", "second"]), "6.8", "6.17.0-1012-oem", 60) is True
+    assert taken == ["second"]
+
+
+def test_a_run_that_was_quicker_after_the_reboot_goes_first(clock, monkeypatch, caplog):
+    busy = Taken(busy=Run("2026-11-27 09:00:03 UTC", "bob on desk", "pyinfra a.py deploy.py"))
+    monkeypatch.setattr(kernel.lock, "take", lambda host, arguments: busy)
+    assert kernel.reboot(None, Rebooting(["second"]), "6.8", "6.17.0-1012-oem", 60) is False
+    assert "found another deploy running after the reboot: bob on desk, since 2026-11-27 09:00:03 UTC" in caplog.text
+
+
+def test_a_host_that_does_not_lock_after_the_reboot_fails(clock, monkeypatch, caplog):
+    def fails(host, arguments):
+        raise LockError("no answer")
+
+    monkeypatch.setattr(kernel.lock, "take", fails)
+    assert kernel.reboot(None, Rebooting(["second"]), "6.8", "6.17.0-1012-oem", 60) is False
+    assert "deploy lock: found no answer" in caplog.text

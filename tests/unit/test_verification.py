@@ -83,7 +83,7 @@ def test_the_document_has_a_suite_a_host_and_one_error_for_the_one_not_checked()
     assert len(suites["one"].findall("testcase")) == 3
 
 
-def answer(monkeypatch, junit=GOOD, plan=(), status=0):
+def answer(monkeypatch, junit=GOOD, plan=(), status=0, said=""):
     """As if pytest had reported ``junit`` and the dry run had found ``plan``; the command lines and their order."""
     calls = []
 
@@ -93,7 +93,7 @@ def answer(monkeypatch, junit=GOOD, plan=(), status=0):
             Path(argv[argv.index("--junitxml") + 1]).write_text(junit)
             return subprocess.CompletedProcess(argv, 0, "", "")
         plan_ = [{"name": name, "hosts_with_change": ["mini"]} for name in plan]
-        return subprocess.CompletedProcess(argv, status, json.dumps({"plan": plan_}), "    [mini] Connected\n")
+        return subprocess.CompletedProcess(argv, status, json.dumps({"plan": plan_}), f"    [mini] Connected\n{said}")
 
     monkeypatch.setattr(subprocess, "run", run)
     return calls
@@ -108,6 +108,15 @@ def test_drift_is_one_more_check_of_the_same_suite(monkeypatch):
     answer(monkeypatch)
     verdict = verification.verify_host(entry("mini"), Plan(FILES, DEPLOY))
     assert verdict.ok and verdict.count("passed") == 3
+
+
+def test_drift_beside_a_deploy_says_that_one_is_running(monkeypatch):
+    running = "a deploy is running here: ada on laptop, since 9:00 (`pyinfra a.py b.py`). What is found may differ."
+    answer(monkeypatch, plan=["vLLM | Start"], said=f"    [mini] {running}\n    [mini] Ready: deploy.py\n")
+    verdict = verification.verify_host(entry("mini"), Plan(FILES, DEPLOY))
+    assert verdict.checks[0].message == f"the next deploy would: vLLM | Start ({running})"
+    answer(monkeypatch, said=f"    [mini] {running}\n")
+    assert verification.verify_host(entry("mini"), Plan(FILES, DEPLOY)).ok
 
 
 def test_with_disruptive_the_dry_run_is_over_before_the_checks_begin(monkeypatch):
@@ -283,8 +292,8 @@ def test_areas_can_be_chosen_and_own_checks_added(hosts, monkeypatch, tmp_path):
     assert [path.name for path in plans[0].files] == ["test_docker.py", "test_webui.py"]
     assert (plans[0].deploy, plans[1].files) == (None, ())
     assert plans[1].deploy == find_deploy(hosts)
-    assert len(plans[2].files) == 11 and set(areas()) - {"drift"} == {
-        "apt", "caches", "docker", "groups", "kernel", "ledger", "releases", "rocm", "sysctl", "vllm",
+    assert len(plans[2].files) == 12 and set(areas()) - {"drift"} == {
+        "apt", "caches", "docker", "groups", "kernel", "ledger", "power", "releases", "rocm", "sysctl", "vllm",
     }  # fmt: skip
 
 
