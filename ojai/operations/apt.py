@@ -16,6 +16,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 
 from ojai.facts.apt import (
     ALTERED,
+    INDEXTARGETS,
     Alternative,
     AptLists,
     AptOffers,
@@ -63,10 +64,7 @@ _FIX = f"{INSTALL} -f install"
 # Which one a line of apt's is about, its address tells; an error that names none is everybody's.
 _UPDATE = f"""\
 find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock -delete
-sites() {{
-  LC_ALL=C apt-get -q -o APT::Get::IndexTargets::ReleaseInfo=false "$@" indextargets \
-    --format '$(SITE) $(COMPONENT)' 2>/dev/null | sort -u
-}}
+sites() {{ {INDEXTARGETS} "$@" --format '$(SITE) $(COMPONENT)' 2>/dev/null | sort -u; }}
 log=$(mktemp) && trap 'rm -f "$log"' EXIT || exit 1
 rm -f {SKIPPED}
 LC_ALL=C {_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -o APT::Update::Error-Mode=any -q update \

@@ -217,6 +217,8 @@ def test_source_refreshed_looks_for_the_lists(host, tmp_path):
     source, mark = tmp_path / "a.sources", tmp_path / "stamp"
     source.write_text("Types: deb\nURIs: http://ada:pw@host.example:80/rocm_x/apt/7.2/\nSuites: noble\n")
     mark.write_text("")
+    unreadable = source.read_text()
+    source.write_text(f"{unreadable}Components: main\n")
     os.utime(source, (1, 1))
 
     def read() -> bool:
@@ -227,6 +229,9 @@ def test_source_refreshed_looks_for_the_lists(host, tmp_path):
     assert not read()
     write(tmp_path, **{"var/lib/apt/lists/host.example:80_rocm%5fx_apt_7.2_dists_noble_InRelease": ""})
     assert read()
+    source.write_text(unreadable)
+    os.utime(source, (1, 1))
+    assert not read(), "apt cannot read the source"
 
 
 def test_apt_offers_name_the_pins(host, tmp_path):
