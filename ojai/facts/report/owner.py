@@ -116,8 +116,8 @@ fi
 units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runtime --no-legend --plain
   systemctl list-units --type=service --state=active,activating,failed --no-legend --plain; } 2>/dev/null |
   awk '$1 !~ /@\.service$/ { print $1 }' | sort -u)
-[ -z "$units" ] || printf '%s\n' "$units" | xargs systemctl show -p Id -p FragmentPath -p UnitFileState -p ActiveState -p ExecStart \
-  -p WorkingDirectory 2>/dev/null | awk 'BEGIN { RS = ""; FS = "\n" } {
+[ -z "$units" ] || printf '%s\n' "$units" |
+  xargs systemctl show -p Id,FragmentPath,UnitFileState,ActiveState,ExecStart,WorkingDirectory 2>/dev/null | awk 'BEGIN { RS = ""; FS = "\n" } {
     id = path = state = active = exec = folder = ""
     for (i = 1; i <= NF; i++) {
       value = $i; sub(/^[A-Za-z]*=/, "", value)
