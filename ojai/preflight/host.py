@@ -36,7 +36,8 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
     """What preflight needs to know of a host, as arguments of the fact ``HostReport``."""
     return {
         "places": ("/var/lib/docker", settings.data_directory, "/var/lib/dpkg", *settings.cache_folders.values()),
-        "users": settings.gpu_users,
+        "users": tuple(dict.fromkeys((*settings.gpu_users, settings.data_owner))),
+        "groups": (settings.data_group,),
         "env_files": tuple(service.env_file for service in settings.resolved),
         "images": tuple(service.image for service in settings.resolved),
         "models": tuple(service.model_directory for service in settings.resolved),
@@ -77,7 +78,7 @@ def failed_checks(settings: HostSettings, report: Report, now: float | None = No
         *newer(report),
         *_system(report),
         *_clock(report, time.time() if now is None else now),
-        *_accounts(report),
+        *_accounts(settings, report),
         *(fault for area in AREAS for fault in area.failed(settings, report)),
     ]
 
@@ -136,7 +137,7 @@ def _clock(report: Report, now: float) -> Iterator[FailedCheck]:
     )
 
 
-def _accounts(report: Report) -> Iterator[FailedCheck]:
+def _accounts(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     if report.user != "root":
         yield FailedCheck(
             "privilege",
@@ -145,9 +146,14 @@ def _accounts(report: Report) -> Iterator[FailedCheck]:
             "give that account sudo rights, or run pyinfra with --use-sudo-password",
         )
     for user in report.missing_users:
-        yield FailedCheck(
-            "account", f"no user {user!r}", "every name in gpu_users to exist", "create it, or correct gpu_users"
+        named = " and ".join(
+            name
+            for name, users in (("gpu_users", settings.gpu_users), ("data_owner", (settings.data_owner,)))
+            if user in users
         )
+        yield FailedCheck("account", f"no user {user!r}", f"{named} to exist", f"create it, or correct {named}")
+    for group in report.missing_groups:
+        yield FailedCheck("account", f"no group {group!r}", "data_group to exist", "create it, or correct data_group")
     for user, name in report.other_users.items():
         yield FailedCheck(
             "account", f"{name} for {user!r}", "names as the host writes them", f"write {name} in gpu_users"

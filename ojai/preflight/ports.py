@@ -9,6 +9,9 @@ from ojai.facts.report.ports import PortHolder
 from ojai.preflight import FailedCheck, owner
 from ojai.settings import HostSettings
 
+#: Where a server listens on all addresses.
+_ALL = ("0.0.0.0", "::", "[::]", "")
+
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Which ports another program holds. What belongs to a service of ours gives its port up in time."""
@@ -17,7 +20,9 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     named = {*(one.name for one in taken.containers), *(one.name for one in taken.units)}
     for service in settings.resolved:
         for holder in report.ports:
-            if holder.port == service.port and not holder.ours and holder.name not in named:
+            # A program on one address of the host leaves the others free.
+            apart = bool(holder.address) and service.host not in (*_ALL, holder.address)
+            if holder.port == service.port and not (holder.ours or apart or holder.name in named):
                 yield FailedCheck(
                     "port",
                     f"{service.port} {_state(holder)} by {_named(holder)}",

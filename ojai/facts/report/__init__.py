@@ -89,6 +89,7 @@ for user in %USERS%; do
     [ "${found%%:*}" = "$user" ] || say other_user "$user ${found%%:*}"
   else say missing_user "$user"; fi
 done
+for group in %GROUPS%; do getent group "$group" >/dev/null || say missing_group "$group"; done
 for file in %ENV_FILES%; do
   [ -f "$file" ] && sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p' "$file" | while IFS= read -r name; do
     say env_name "$file $name"; done
@@ -132,6 +133,7 @@ class Report:
     disks: dict[str, tuple[int, str]] = field(default_factory=dict)
     rocm_trees: tuple[str, ...] = ()
     missing_users: tuple[str, ...] = ()
+    missing_groups: tuple[str, ...] = ()
     #: account as asked for -> its name, where the host writes it in another way
     other_users: dict[str, str] = field(default_factory=dict)
     #: environment file -> names of the variables in it; values are never read
@@ -206,6 +208,7 @@ def parse(lines: list[str]) -> Report | None:
         disks=space.rooms(every.get("disk", ()))[0],
         rocm_trees=tuple(every.get("rocm_tree", [])),
         missing_users=tuple(every.get("missing_user", [])),
+        missing_groups=tuple(every.get("missing_group", [])),
         other_users=dict(entry.split(" ", 1) for entry in every.get("other_user", [])),
         env_names=env_names,
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
@@ -231,7 +234,7 @@ class HostReport(FactBase[Report | None]):
     """The :class:`Report` of a host; None if it did not answer.
 
     + places: folders whose free disk space is read (of the nearest parent that exists)
-    + users: accounts that must exist
+    + users, groups: accounts and groups that must exist
     + env_files: environment files of which the variable *names* are read
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
@@ -248,6 +251,7 @@ class HostReport(FactBase[Report | None]):
         self,
         places: tuple[str, ...] = ("/",),
         users: tuple[str, ...] = (),
+        groups: tuple[str, ...] = (),
         env_files: tuple[str, ...] = (),
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
@@ -265,6 +269,7 @@ class HostReport(FactBase[Report | None]):
         words = {
             "%PLACES%": places,
             "%USERS%": users,
+            "%GROUPS%": groups,
             "%ENV_FILES%": env_files,
             "%IMAGES%": images,
             "%GPUS%": gpus,

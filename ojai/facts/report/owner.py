@@ -117,7 +117,8 @@ units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runti
   systemctl list-units --type=service --state=active,activating,failed --no-legend --plain; } 2>/dev/null |
   awk '$1 !~ /@\.service$/ { print $1 }' | sort -u)
 [ -z "$units" ] || printf '%s\n' "$units" |
-  xargs systemctl show -p Id,FragmentPath,UnitFileState,ActiveState,ExecStart,WorkingDirectory 2>/dev/null | awk 'BEGIN { RS = ""; FS = "\n" } {
+  xargs systemctl show -p Id,FragmentPath,UnitFileState,ActiveState,ExecStart,WorkingDirectory 2>/dev/null |
+  awk 'BEGIN { RS = ""; FS = "\n" } {
     id = path = state = active = exec = folder = ""
     for (i = 1; i <= NF; i++) {
       value = $i; sub(/^[A-Za-z]*=/, "", value)
