@@ -149,7 +149,7 @@ create() {
     fi
     body="${body%\}},\"Image\":\"$image\"}"
   fi
-  answer=$(printf '%s' "$body" | curl --silent --show-error --noproxy '*' --unix-socket /run/docker.sock \
+  answer=$(printf '%s' "$body" | curl -q --noproxy '*' --silent --show-error --unix-socket /run/docker.sock \
     --header 'Content-Type: application/json' --data-binary @- --write-out '\n%{http_code}' \
     "http://localhost/containers/create?name=$1")
   case $answer in *201) ;; *) echo "Docker does not create it: $answer" >&2; return 1;; esac

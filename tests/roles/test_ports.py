@@ -134,7 +134,7 @@ def docker(*containers: dict[str, Any]) -> str:
         for one in containers
     ]
     ids = " ".join(one["id"] for one in containers)
-    return f"case $1 in ps) printf '%s\\n' {ids};; container) cat <<'END'\n" + "\n".join(lines) + "\nEND\n;; esac"
+    return f"case $* in *{{{{.Image}}}}*) ;; ps*) printf '%s\\n' {ids};; container*) cat <<'END'\n" + "\n".join(lines) + "\nEND\n;; esac"
 
 
 def test_containers_that_publish_the_port_or_are_told_to_listen_on_it(host, tmp_path):
@@ -170,7 +170,8 @@ IN_CONTAINER = f"port_listener\t8000 00000000 812 /system.slice/docker-{ID}.scop
 HOLDERS = {
     "a process in a terminal": (
         [
-            "port_listener\t8000 00000000 7 /user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope my app"
+            "port_listener\t8000 00000000 7 "
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope my app"
         ],
         PortHolder(8000, "process", "my app", 7, "my app", now=True),
     ),

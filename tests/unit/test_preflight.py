@@ -113,6 +113,18 @@ def found(report: Report, **data: Any) -> list[str]:
 GOOD_ONES = {
     "the guides' box": (GOOD, {}),
     "the larger model": (GOOD, LARGE),
+    "GRUB boots the kernel that is asked for": (
+        replace(GOOD, gpu=Gpu(boot_entry="gnulinux-advanced-1>gnulinux-6.17.0-1012-oem-advanced-1")),
+        {},
+    ),
+    "GRUB boots another kernel next, while the right one runs": (
+        replace(BOOTED, gpu=replace(UP, boot_entry="gnulinux-6.8.0-90-generic-advanced-1")),
+        {},
+    ),
+    "a proxy on another address of the host": (
+        replace(GOOD, ports=(PortHolder(8000, "unit", "nginx.service", 7, "nginx", "192.0.2.7", now=True),)),
+        {"services": [{"profile": "gemma-4-e4b", "host": "127.0.0.1"}]},
+    ),
     "before the driver is up": (replace(GOOD, gfx_versions=(), vram_total=None, gtt_total=None), LARGE),
     "before ROCm": (replace(GOOD, apt=AptReport()), {}),
     "a tree that ojai installed, before it is replaced": (
@@ -383,6 +395,28 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ARM": ("architecture", {"machine": "aarch64"}, {}),
     "32 bits": ("architecture", {"machine": "i686"}, {}),
     "no sudo": ("privilege", {"user": "ada"}, {}),
+    "no such group": ("account", {"missing_groups": ("llm",)}, {"data_group": "llm"}),
+    "GRUB is told to boot another kernel": (
+        "boot entry",
+        {"gpu": Gpu(boot_entry="gnulinux-advanced-1>gnulinux-6.8.0-90-generic-advanced-1")},
+        {},
+    ),
+    "GRUB is told a number": ("boot entry", {"gpu": Gpu(boot_entry="1>2")}, {}),
+    "a GPU that is handed out after the reboot": (
+        "GPU driver",
+        {"gpu": Gpu(grub_words=("quiet", "vfio-pci.ids=1002:150e"))},
+        {},
+    ),
+    "a driver that is off after the reboot": (
+        "GPU driver",
+        {"gpu": Gpu(module_options=("/etc/modprobe.d/a.conf:options amdgpu modeset=0",))},
+        {},
+    ),
+    "a data folder on a disk that is read-only": (
+        "data folder",
+        {"folders": Folders(read_only={"/srv/ojai": "/srv /dev/sdb1"})},
+        {},
+    ),
     "no such user": ("account", {"missing_users": ("bob",)}, {"gpu_users": ["bob"]}),
     "a user that the host writes in another way": (
         "account",

@@ -11,11 +11,13 @@ for folder in %FOLDERS%; do
   if [ -L "$folder" ]; then say not_a_folder "$folder a link to $(readlink "$folder")"
   elif [ -e "$folder" ] && ! [ -d "$folder" ]; then say not_a_folder "$folder a file"; fi
   place=$(readlink -m "$folder"); while [ ! -e "$place" ]; do place=$(dirname "$place"); done
-  [ -w "$place" ] || say read_only "$folder $(findmnt --noheadings --output TARGET,SOURCE --target "$place" | tr -s ' ')"
+  [ -w "$place" ] ||
+    say read_only "$folder $(findmnt --noheadings --output TARGET,SOURCE --target "$place" 2>/dev/null | tr -s ' ')"
 done
 findmnt --fstab --noheadings --raw --output TARGET 2>/dev/null | while IFS= read -r target; do
   for folder in %FOLDERS%; do
-    case "$(readlink -m "$folder")/" in "${target%/}"/*) mountpoint -q "$target" || say not_mounted "$target"; break;; esac
+    case "$(readlink -m "$folder")/" in "${target%/}"/*)
+      mountpoint -q "$target" || say not_mounted "$target"; break;; esac
   done
 done
 :
