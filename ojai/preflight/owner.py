@@ -132,6 +132,8 @@ def _drop_ins(settings: HostSettings, report: Report) -> tuple[list[Finding], tu
             rows.append(Finding(what, True, plan, f"it is read after ours, which says {wanted}"))
         elif other:
             rows.append(Finding(what, False, "nothing", f"ours says {wanted} and is read after it"))
+        elif file in report.owner.links:
+            rows.append(Finding(what, False, "nothing: it says the same, and is a link to a file of its own"))
         elif {key for key, _ in entries} <= settings.sysctl.keys() and file.startswith("/etc/sysctl.d/"):
             taken.append(file)
             rows.append(Finding(what, False, "replaces it by its own, which says the same"))
@@ -317,7 +319,9 @@ def _caches(
         rows += _used(settings, report, mounted, "as its container has it")
         return rows, {} if any(row.contradiction for row in rows) else mounted
     wanted = {service.model_directory.rpartition("/")[2] for service in settings.resolved}
-    having = [one for one in report.owner.weights if one.repository in wanted and one.state != "partial"]
+    having = [one for one in report.owner.weights if one.repository in wanted]
+    # What is complete goes before a download that was cut off.
+    having = [one for one in having if one.state != "partial"] or having
     homes = _homes_with(report, having)
     if len(homes) > 1:
         for account, folders in homes.items():
@@ -348,6 +352,14 @@ def _named_caches(settings: HostSettings, report: Report) -> Iterator[Finding]:
             why = f"{point} is not mounted" if point else "no such folder"
             plan = "mount it" if point else f"create it, or correct cache_folders.{folder.name}"
             yield Finding(f"cache {folder.path}", True, plan, why)
+    named = settings.cache_folders.get("huggingface", "")
+    held = [one.folder for one in report.owner.weights]
+    # A level above or below the one that was meant.
+    meant = [named.removesuffix("/hub"), f"{named}/huggingface"]
+    near = next((folder for folder in held for each in meant if _same_place(report, folder, each)), None)
+    if named and near and not any(_same_place(report, folder, named) for folder in held):
+        plan = f"set cache_folders.huggingface to {near}"
+        yield Finding(f"cache {named}", True, plan, f"it has no weights, but {near}/hub has")
 
 
 def _names(weights: Sequence[Weights], folder: str) -> str:
@@ -408,7 +420,8 @@ def _used(settings: HostSettings, report: Report, folders: Mapping[str, str], wh
             plan = "complete the move of its blobs, or delete that model's folder"
             yield Finding(what, settings.adopt, plan, "it was moved in part: its snapshot has links into nowhere")
         else:
-            yield Finding(what, False, "uses it where it is; owner and mode stay, and removal leaves it")
+            rest = " and downloads the rest of the weights into it" if "partial" in states else ""
+            yield Finding(what, False, f"uses it where it is{rest}; owner and mode stay, and removal leaves it")
 
 
 def _same_place(report: Report, one: str, other: str) -> bool:
