@@ -14,6 +14,7 @@ from ojai.engines import ResolvedService
 from ojai.facts.docker import CREATION, Image
 from ojai.facts.report import Report
 from ojai.facts.report.owner import Container, Folder, Unit, Weights
+from ojai.memory import DEFAULT_UTILIZATION, over_reserved
 from ojai.paths import SYSCTL_DROP_IN
 from ojai.preflight import FailedCheck, packages
 from ojai.settings import HostSettings
@@ -205,14 +206,10 @@ def _serves_engine(container: Container, service: ResolvedService) -> bool:
 
 def _model(container: Container) -> str:
     """The model that it is told to serve: ``serve MODEL``, ``MODEL`` or ``--model MODEL``."""
-    words = [*container.entrypoint, *container.argv]
-    for position, word in enumerate(words):
-        if word == "--model" and position + 1 < len(words):
-            return words[position + 1]
-        if word.startswith("--model="):
-            return word.partition("=")[2]
-    rest = [word for word in container.argv if word != "serve"]
-    return rest[0] if rest and not rest[0].startswith("-") else ""
+    text = " ".join(container.words)
+    found = re.search(r"--model[ =](\S+)", text) or re.search(r"\bserve ([^-\s]\S*)", text)
+    first = next(iter(container.argv), "-")
+    return found[1].strip("'\"") if found else "" if first.startswith("-") else first
 
 
 def _holds_port(container: Container, port: int) -> bool:
@@ -224,6 +221,7 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
     rows: list[Finding] = []
     containers: list[Container] = []
     units: list[Unit] = []
+    beside: dict[str, tuple[str, Sequence[str]]] = {}
     strangers = [one for one in report.owner.containers if not _is_ours(report, one)]
     for container in strangers:
         named = next((one for one in settings.resolved if one.name == container.name), None)
@@ -232,8 +230,8 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
         what = _container_words(container)
         if service is None:
             engines = [one for one in settings.resolved if _serves_engine(container, one)]
-            if engines and container.up:
-                rows.append(Finding(what, False, "nothing: it has another name and port. GPU memory may not hold both"))
+            if engines and (container.up or container.restart == "always"):
+                beside[container.name] = (what, container.words)
             continue
         model = _model(container)
         if not _serves_engine(container, service):
@@ -251,6 +249,8 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
         starts = [one for one in strangers if _starts(unit, one)]
         service = next((one for one in settings.resolved if _unit_wants(unit, one)), None)
         if not service and not any(one in containers for one in starts):
+            if not starts and re.search(r"\bvllm serve\b|\bvllm\.entrypoints\b|/vllm-openai", unit.words):
+                beside[unit.name] = (f"unit {unit.name} ({unit.path})", unit.words.split())
             continue
         what = f"unit {unit.name} ({unit.enabled}, {unit.active}; {unit.path})"
         if starts and not any(one in containers for one in starts) and any(one.up for one in starts):
@@ -260,7 +260,23 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
         else:
             units.append(unit)
             rows.append(Finding(what, True, "disables and stops it just before its own server starts"))
+    rows += _beside(settings, beside)
     return rows, tuple(containers), tuple(units)
+
+
+def _beside(settings: HostSettings, others: Mapping[str, tuple[str, Sequence[str]]]) -> Iterator[Finding]:
+    """Servers that stay, by name: row and command. Theirs and ours share one GPU."""
+    shares = {one.name: one.features.gpu_memory_utilization or DEFAULT_UTILIZATION for one in settings.resolved}
+    for name, (_, words) in others.items():
+        given = re.findall(r"--gpu[-_]memory[-_]utilization[ =]+['\"]?(\d*\.?\d+)", " ".join(words))
+        shares[name] = float(given[-1]) if given else DEFAULT_UTILIZATION
+    reason = over_reserved(shares) if settings.resolved else None
+    for name, (what, _) in others.items():
+        if reason:
+            plan = f"stop {name} and keep it from starting at boot, or lower gpu_memory_utilization of each"
+            yield Finding(what, True, plan, reason.partition("; expected")[0])
+        else:
+            yield Finding(what, False, "nothing: it has another name and port, and its share of GPU memory is free")
 
 
 def _unit_wants(unit: Unit, service: ResolvedService) -> bool:

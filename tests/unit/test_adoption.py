@@ -42,6 +42,7 @@ FOLDERS = (
     Folder("ada", "vllm", "/home/ada/.cache/vllm", "/home/ada/.cache/vllm", "ada"),
     Folder("ada", "models", "/home/ada/models", "/home/ada/models", "ada"),
 )
+BESIDE = ("google/gemma-4-E4B-it", "--port", "8001")
 ROCM = "/etc/apt/sources.list.d/rocm.list"
 AMDGPU = "/etc/apt/sources.list.d/amdgpu.list"
 DROP_IN = "/etc/sysctl.d/99-rocm-vllm.conf"
@@ -246,6 +247,34 @@ CONTRADICTIONS: dict[str, tuple[Report, dict[str, Any], str]] = {
         {"cache_folders": {"huggingface": "/home/ada/.cache"}},
         f"it has no weights, but {HOME}/hub has",
     ),
+    "another server's share of the GPU": (
+        report(containers=(replace(SERVER, name="mine", argv=(*BESIDE, "--gpu-memory-utilization", "0.9")),)),
+        {},
+        "together they reserve 1.75 of the GPU's memory (vllm-gemma4 0.85, mine 0.9)",
+    ),
+    "another server, its share by default, in a shell": (
+        report(
+            containers=(
+                replace(SERVER, name="mine", entrypoint=("bash", "-c"), argv=(f"exec vllm serve {' '.join(BESIDE)}",)),
+            )
+        ),
+        {},
+        "together they reserve 1.77 of the GPU's memory (vllm-gemma4 0.85, mine 0.92)",
+    ),
+    "a unit's share, without a container": (
+        report(
+            (),
+            containers=(),
+            units=(Unit("mine.service", "enabled", "active", words="/opt/bin/vllm serve m --port 8001"),),
+        ),
+        {},
+        "together they reserve 1.77 of the GPU's memory (vllm-gemma4 0.85, mine.service 0.92)",
+    ),
+    "another model on the port, in a shell": (
+        report(containers=(replace(SERVER, entrypoint=(), argv=("sh", "-c", "vllm serve Qwen/Q --port 8000")),)),
+        {},
+        "it serves Qwen/Q; the inventory says google/gemma-4-E4B-it",
+    ),
     "another model on the port": (
         report(containers=(replace(SERVER, argv=("Qwen/Qwen3-8B", "--port", "8000")),)),
         {},
@@ -296,6 +325,16 @@ def test_another_ones_drop_in_that_ours_overrides_or_shares_is_left():
         "nothing",
         "nothing: it says the same, and more",
     ]
+
+
+def test_a_server_beside_ours_whose_share_is_free_stays():
+    beside = replace(SERVER, name="mine", argv=(*BESIDE, "--gpu_memory_utilization=0.15"))
+    found = report((), containers=(beside,))
+    rows, taken = owner.judge(settings(adopt=True), found)
+    assert taken.containers == () and refused(found) == []
+    assert any("its share of GPU memory is free" in row.plan for row in rows)
+    asleep = replace(found, owner=replace(found.owner, containers=(replace(beside, status="exited", argv=BESIDE),)))
+    assert refused(asleep) == []
 
 
 def test_ubuntus_link_to_sysctl_conf_is_left():

@@ -237,9 +237,14 @@ class Container:
         return self.status in ("running", "paused", "restarting")
 
     @property
+    def words(self) -> list[str]:
+        """Its command in words, those of ``bash -c`` too."""
+        return " ".join((*self.entrypoint, *self.argv)).split()
+
+    @property
     def port(self) -> int | None:
         """The port that its arguments name."""
-        return _option((*self.entrypoint, *self.argv), "--port")
+        return _option(self.words, "--port")
 
     @property
     def ports(self) -> tuple[int, ...]:
