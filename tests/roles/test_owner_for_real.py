@@ -26,6 +26,10 @@ CONTAINER = {
         f"HF_TOKEN={SECRET}",
         f'VLLM_API_KEY=a\t"{SECRET}\\',
         "TOKENIZERS_PARALLELISM=false",
+        f"GITHUB_PAT={SECRET}",
+        f"DB_PASS={SECRET} {SECRET}",
+        f"MYSQL_PWD={SECRET}",
+        "COMPAT=1",
         f"https_proxy=http://me:{SECRET}@proxy:1/",
     ],
     "labels": {"com.docker.compose.project": "gemma", "com.docker.compose.service": "vllm"},
@@ -183,6 +187,10 @@ def test_a_container_without_its_secrets(ask, home):
         "HF_TOKEN": "",
         "VLLM_API_KEY": "",
         "TOKENIZERS_PARALLELISM": "false",
+        "GITHUB_PAT": "",
+        "DB_PASS": "",
+        "MYSQL_PWD": "",
+        "COMPAT": "1",
         "https_proxy": "http://:@proxy:1/",
     }
     assert (container.port, container.ports, container.compose, container.up) == (8000, (8000,), "gemma/vllm", True)
@@ -190,6 +198,25 @@ def test_a_container_without_its_secrets(ask, home):
     assert container.folder("/app/models") is None
     assert found.images == {"sha256:57": ("vllm@sha256:ab",)}
     assert [one.state for one in found.weights] == ["complete"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"vllm serve m --api-key {SECRET} --port 8000",
+        f"vllm serve m --api-key={SECRET} --port 8000",
+        f"exec vllm serve m --api-key '{SECRET} two' {SECRET} --port 8000",
+        f'vllm serve m --api-key "{SECRET} two" --port 8000',
+        f"A=1 HF_TOKEN={SECRET} GITHUB_PAT='{SECRET}' vllm serve m --port 8000",
+        f'export DB_PASS="{SECRET}"; vllm serve m --port 8000',
+    ],
+)
+def test_a_command_for_a_shell_without_its_secrets(ask, home, text):
+    answer = json.dumps({**CONTAINER, "entrypoint": ["bash"], "argv": ["-c", text]}, separators=(",", ":"))
+    (home.parent / "answer").write_text(answer + "\n")
+    (container,) = ask(docker=f'case "$*" in ps*) echo 1;; *argv*) cat {home.parent}/answer;; esac').containers
+    assert (container.port, container.words[-2:]) == (8000, ["--port", "8000"])
+    assert container.argv[1].startswith(text.split(SECRET)[0].rstrip(" ='\""))
 
 
 UNITS = f"""case "$*" in

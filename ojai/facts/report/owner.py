@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ojai.facts.docker import DOCKER, MASK_JSON
+from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
 from ojai.facts.ledger import OwnUnits
 from ojai.facts.sysctl import Boot, SysctlBoot
 
@@ -17,8 +17,7 @@ PLACES = (".cache/huggingface", ".cache/vllm", ".cache/tunableop", "models", "wo
 
 #: Cuts off the value of what is secret by its name, in words, and credentials in URLs.
 _MASK_WORDS = (
-    r"""sed -E 's/([A-Za-z0-9_]*(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS)=)"""
-    r"""("[^"]*"|\x27[^\x27]*\x27|[^ ";]*)/\1/Ig; """
+    rf"""sed -E 's/([A-Za-z0-9_]*{SECRET_NAME})=("[^"]*"|\x27[^\x27]*\x27|[^ ";]*)/\1=/Ig; """
     r"""s/(--[a-z-]*(key|token|password)[ =]+)[^ ]+/\1/Ig; s|//[^/@ "]*@|//|g'"""
 )
 
