@@ -253,7 +253,12 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
                 beside[unit.name] = (f"unit {unit.name} ({unit.path})", unit.words.split())
             continue
         what = f"unit {unit.name} ({unit.enabled}, {unit.active}; {unit.path})"
-        if starts and not any(one in containers for one in starts) and any(one.up for one in starts):
+        if unit.account:
+            plan = f"as {unit.account}: `systemctl --user disable --now {unit.name}`"
+            rows.append(
+                Finding(what, True, plan, f"it is a unit of {unit.account}'s own systemd, which ojai leaves alone")
+            )
+        elif starts and not any(one in containers for one in starts) and any(one.up for one in starts):
             rows.append(
                 Finding(what, True, "disable it yourself", f"it starts {starts[0].name}, which is left as it is")
             )

@@ -243,6 +243,21 @@ def test_a_unit_whose_script_runs_the_server(ask, home):
     assert not unit.names("vllm-gemma")
 
 
+def test_a_unit_of_an_accounts_own_systemd(ask, home):
+    place = home / ".config" / "systemd" / "user"
+    (place / "default.target.wants").mkdir(parents=True)
+    for name in ("gemma.service", "asleep.service"):
+        (place / name).write_text(
+            "[Service]\nWorkingDirectory=%h/llm\nRestart=always\nExecStart=-/usr/bin/docker run --rm \\\n"
+            f"  --name vllm-gemma4 -e HF_TOKEN={SECRET} vllm m \\\n  --port 8000\n"
+        )
+    (place / "default.target.wants" / "gemma.service").symlink_to(place / "gemma.service")
+    (unit,) = ask().units
+    assert (unit.account, unit.name, unit.enabled, unit.active) == ("ada", "gemma.service", "enabled", "inactive")
+    assert (unit.folder, unit.path) == (f"{home}/llm", str(place / "gemma.service"))
+    assert unit.words.startswith("/usr/bin/docker run") and unit.names("vllm-gemma4") and unit.names("8000")
+
+
 def test_what_boots_set_and_what_is_not_mounted(ask, tmp_path):
     link = tmp_path / "sysctl.d" / "99-sysctl.conf"
     link.parent.mkdir()

@@ -270,6 +270,15 @@ CONTRADICTIONS: dict[str, tuple[Report, dict[str, Any], str]] = {
         {},
         "together they reserve 1.77 of the GPU's memory (vllm-gemma4 0.85, mine.service 0.92)",
     ),
+    "a unit of an account's own systemd": (
+        report(
+            units=(
+                Unit("vllm-gemma4.service", "enabled", "active", words="docker start -a vllm-gemma4", account="ada"),
+            )
+        ),
+        {},
+        "it is a unit of ada's own systemd, which ojai leaves alone",
+    ),
     "another model on the port, in a shell": (
         report(containers=(replace(SERVER, entrypoint=(), argv=("sh", "-c", "vllm serve Qwen/Q --port 8000")),)),
         {},
