@@ -387,7 +387,7 @@ def read(every: Mapping[str, Sequence[str]]) -> Owner:
     """Read the script's keys."""
     containers = [found for entry in every.get("owner_container", ()) if (found := _container(entry))]
     units = [Unit(*words) for words in _split(every, "owner_unit", 6)]
-    users = [Unit(*words, account=account) for account, *words in _split(every, "owner_user_unit", 7)]
+    users = [Unit(*words[1:], *words[:1]) for words in _split(every, "owner_user_unit", 7)]
     images = [entry.split() for entry in every.get("owner_image", ()) if entry.split()]
     ours = [(*entry.split(), "")[:2] for entry in every.get("owner_ours", ()) if entry.split()]
     folders = dict.fromkeys(Folder(*words) for words in _split(every, "owner_folder", 5))
