@@ -23,8 +23,8 @@ from ojai.settings.host import channels
 #: Cache that is copied for its image instead of being used where it is: another image's results are invalid.
 TUNED = "tunableop"
 
-#: Where root's, as a container has it, is in a home.
-_HOME = "/root/"
+#: Ubuntu's own link to /etc/sysctl.conf.
+_SYSCTL_CONF = "/etc/sysctl.d/99-sysctl.conf"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _drop_ins(settings: HostSettings, report: Report) -> tuple[list[Finding], tu
             rows.append(Finding(what, True, plan, f"it is read after ours, which says {wanted}"))
         elif other:
             rows.append(Finding(what, False, "nothing", f"ours says {wanted} and is read after it"))
-        elif file in report.owner.links:
+        elif file in (*report.owner.links, _SYSCTL_CONF):
             rows.append(Finding(what, False, "nothing: it says the same, and is a link to a file of its own"))
         elif {key for key, _ in entries} <= settings.sysctl.keys() and file.startswith("/etc/sysctl.d/"):
             taken.append(file)
