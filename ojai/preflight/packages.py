@@ -20,6 +20,9 @@ DOCKER_KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
 #: What a signing key is downloaded and read with.
 TOOLS = ("ca-certificates", "curl", "gpg")
 
+#: Priority of our pin.
+_OUR_PIN = 600
+
 #: Package lists older than this (seconds) are read again before anything is installed: they foretell nothing.
 _FORETELLS = 86_400
 
@@ -35,6 +38,7 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     yield from _rocm_sources(settings, report)
     yield from _docker_sources(settings, report)
     yield from _readable(settings, report)
+    yield from _pins(settings, report)
     yield from _holds(settings, report)
     yield from _needs(settings, report)
     yield from _refusals(settings, report)
@@ -187,6 +191,30 @@ def _readable(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             "sources that apt can read",
             "correct them until `sudo apt-get update` succeeds",
         )
+
+
+def _pins(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """Pins of others that prefer another version. Before ours is there, only those that name a package are known."""
+    for name in rocm_packages(settings):
+        offered, candidate = report.apt.offers.get(name), report.apt.candidates.get(name)
+        pins = [file for file, found in report.apt.pins.items() if any(_prefers_another(one, name) for one in found)]
+        wrong = candidate not in (offered, report.apt.installed.get(name)) if candidate else bool(pins)
+        if wrong:
+            by = ", ".join(pins) or "a pin that does not name it"
+            yield FailedCheck(
+                "apt pins",
+                f"{name} {candidate or 'of another archive'} preferred by {by}",
+                f"AMD's {offered or name}",
+                "remove that pin, or take the package out of rocm_packages",
+            )
+
+
+def _prefers_another(stanza: str, name: str) -> bool:
+    """Whether a pin names a package, and prefers it from elsewhere than AMD's archive to what our pin prefers."""
+    fields = {key.strip().lower(): value.strip() for key, _, value in (one.partition(":") for one in stanza.split(";"))}
+    priority = fields.get("pin-priority", "")
+    named = name in fields.get("package", "").split()
+    return named and "radeon" not in fields.get("pin", "") and priority.isdigit() and int(priority) > _OUR_PIN
 
 
 def _of_channel(settings: HostSettings, name: str, report: Report) -> bool:

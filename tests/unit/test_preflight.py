@@ -618,6 +618,11 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"apt": AptReport(sources=(OURS, replace(DOCKER, keys=("0" * 40,))))},
         {"docker_source": "docker"},
     ),
+    "a pin that prefers Ubuntu's ROCm": (
+        "apt pins",
+        {"apt": AptReport(offers={"rocminfo": AMDS}, candidates={"rocminfo": "5.7.1-3build1"})},
+        {},
+    ),
     "a hold on a package that is to be installed": ("packages on hold", {"apt": AptReport(held=("docker.io",))}, {}),
     "a hold on a package of another release": (
         "packages on hold",

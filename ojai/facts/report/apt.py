@@ -162,6 +162,11 @@ apt_plan() {
   esac
   [ -z "$offered" ] || printf '%s\n' "$offered" | sed 's/^\([^=]*\)=/apt_offer\t\1\t/'
   apt_try ROCm $offered
+  # Without our own pin, what apt prefers says nothing yet.
+  if [ -n "$offered" ] && grep -qsx 'Pin-Priority: 600' /etc/apt/preferences.d/ojai-rocm-pin-600; then
+    LC_ALL=C apt-cache policy %ROCM% 2>/dev/null |
+      awk '/^[^ ]/ { sub(/:$/, ""); name = $0 } $1 == "Candidate:" { print "apt_candidate\t" name "\t" $2 }'
+  fi
   newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
   [ -z "$newest" ] || printf 'apt_lists_age\t%s\n' "$(($(date +%s) - newest))"
 }
@@ -251,6 +256,7 @@ class AptReport:
     + unmet: package, of all -> its dependencies that nothing installed provides
     + needs: package, of all -> versions of AMD's packages that it depends on
     + offers: name -> the newest version in AMD's archive; empty before apt has read that archive
+    + candidates: name -> the version that apt prefers, with our pin; empty before that is there
     + refusals: what for -> why apt would not install what is missing
     + lists_age: seconds since the package lists were read
     """
@@ -267,6 +273,7 @@ class AptReport:
     unmet: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     offers: Mapping[str, str] = field(default_factory=dict)
+    candidates: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     lists_age: int | None = None
 
@@ -324,6 +331,7 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
         unmet=_lists(every, "apt_unmet"),
         needs=_lists(every, "apt_needs"),
         offers=dict(_pairs(every.get("apt_offer", []))),
+        candidates=dict(_pairs(every.get("apt_candidate", []))),
         refusals={
             what: Refusal(
                 why=why.get(what, ()),
