@@ -120,8 +120,7 @@ apt_state() {
       }
     }'
 }
-# $1: what for, the rest: packages. What keeps apt from installing them; nothing is said of packages that it does not
-# know, because its lists are updated before they are installed.
+# $1: what for, the rest: packages. What keeps apt from installing them.
 apt_try() {
   reason=$1
   shift
@@ -138,7 +137,7 @@ apt_try() {
   if simulated=$(LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends --allow-downgrades \
     install "$@" 2>&1); then return 0; fi
   case $simulated in
-    *'Unable to locate package'*|*'has no installation candidate'*|*'dpkg was interrupted'*) return 0;;
+    *'dpkg was interrupted'*) return 0;;
   esac
   # A breakage of others that is mended by adding packages does not stand in the way.
   case $simulated in *'--fix-broken install'*)
@@ -167,6 +166,7 @@ apt_plan() {
     LC_ALL=C apt-cache policy %ROCM% 2>/dev/null |
       awk '/^[^ ]/ { sub(/:$/, ""); name = $0 } $1 == "Candidate:" { print "apt_candidate\t" name "\t" $2 }'
   fi
+  LC_ALL=C apt-config dump APT::Default-Release 2>/dev/null | sed -n 's/^[^"]*"\(.*\)";$/apt_default_release\t\1/p'
   newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
   [ -z "$newest" ] || printf 'apt_lists_age\t%s\n' "$(($(date +%s) - newest))"
 }
@@ -258,6 +258,7 @@ class AptReport:
     + offers: name -> the newest version in AMD's archive; empty before apt has read that archive
     + candidates: name -> the version that apt prefers, with our pin; empty before that is there
     + refusals: what for -> why apt would not install what is missing
+    + default_release: apt's setting of that name
     + lists_age: seconds since the package lists were read
     """
 
@@ -275,6 +276,7 @@ class AptReport:
     offers: Mapping[str, str] = field(default_factory=dict)
     candidates: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    default_release: str = ""
     lists_age: int | None = None
 
     def of_kind(self, kind: str) -> tuple[Source, ...]:
@@ -340,6 +342,7 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
             )
             for what in why
         },
+        default_release=every.get("apt_default_release", [""])[0],
         lists_age=int(age) if age else None,
         ours=frozenset(every.get("apt_ours", [])),
     )
