@@ -31,7 +31,7 @@ SCHEMA = REFERENCE / "fleet.schema.json"
 
 #: Sections of the page: title, what it is about, and what the keys in it begin with. The first that fits has the key.
 SECTIONS = (
-    ("Host", "The machine as a whole.", ("removed", "accelerator")),
+    ("Host", "The machine as a whole.", ("removed", "adopt", "accelerator")),
     ("Kernel", "Role `kernel`.", ("kernel_", "firmware_")),
     ("Power", "Role `power`.", ("headless",)),
     ("Groups", "Role `groups`.", ("gpu_users",)),
@@ -39,7 +39,7 @@ SECTIONS = (
     ("Memory of the GPU", "Role `kernel` applies it, preflight checks it.", ("memory_", "gtt_")),
     ("ROCm", "Role `rocm`.", ("rocm_",)),
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
-    ("Data", "Role `caches`.", ("data_",)),
+    ("Data", "Role `caches`.", ("data_", "cache_folders")),
     ("Your own data", "For roles of your own.", ("vars",)),
     ("Services", "Role `vllm`: what the host serves.", ("services",)),
 )

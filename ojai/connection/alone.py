@@ -114,6 +114,8 @@ def _with_dataclasses(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     @functools.wraps(encode)
     def wrapped(value: Any) -> Any:
+        if isinstance(value, frozenset):
+            return sorted(value)
         return asdict(value) if is_dataclass(value) and not isinstance(value, type) else encode(value)
 
     return wrapped

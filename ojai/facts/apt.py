@@ -40,6 +40,13 @@ class Packages:
     lists_age: int | None = None
 
 
+#: ``apt-get indextargets`` of all sources, read or not; without lists and packages, whose cache it would make anew. The
+#: names of lists come out in the folder ``/nowhere``.
+INDEXTARGETS = (
+    "LC_ALL=C apt-get -q -o Dir::State::lists=/nowhere/ -o Dir::State::status=/dev/null -o Dir::Cache::pkgcache= "
+    "-o Dir::Cache::srcpkgcache= -o APT::Get::IndexTargets::ReleaseInfo=false indextargets"
+)
+
 #: Prints the files of package $1 that are gone or changed.
 ALTERED = (
     'dpkg --verify "$1" 2>/dev/null | '
@@ -277,15 +284,15 @@ for input in "$@"; do
   [ ! "$input" -nt "$stamp" ] || echo no
   # apt names a list after its URL, with some characters encoded; what follows the archive is the file in it.
   case $input in *.sources|*.list)
-    LC_ALL=C apt-get -q -o Dir::State::lists=/var/lib/apt/lists/ -o Dir::Etc::sourcelist="$input" \
-      -o Dir::Etc::sourceparts=/dev/null -o APT::Get::IndexTargets::ReleaseInfo=false \
-      indextargets --format '$(METAKEY) $(FILENAME)' 2>/dev/null |
-      awk '{ print substr($2, 1, length($2) - length($1)) }' | sort -u |
-      while read -r archive; do ls "$archive"*Release >/dev/null 2>&1 || echo no; done;;
+    targets=$(%INDEXTARGETS% -o Dir::Etc::sourcelist="$input" -o Dir::Etc::sourceparts=/dev/null \
+      --format '$(METAKEY) $(FILENAME)' 2>/dev/null) || echo no
+    [ -z "$targets" ] || printf '%s\n' "$targets" |
+      awk '{ sub(/^.*\//, "", $2); print substr($2, 1, length($2) - length($1)) }' | sort -u |
+      while read -r archive; do ls /var/lib/apt/lists/"$archive"*Release >/dev/null 2>&1 || echo no; done;;
   esac
 done
 echo yes
-"""
+""".replace("%INDEXTARGETS%", INDEXTARGETS)
 
 
 class SourceRefreshed(Yes):
@@ -333,13 +340,12 @@ _QUOTED = frozenset('\\|{}[]<>"^~_=!@#$%&* ')
 
 _LISTS = r"""
 # What a source that is still there has, is not left over.
-LC_ALL=C apt-get -q -o APT::Get::IndexTargets::ReleaseInfo=false indextargets \
-  --format '$(METAKEY) $(FILENAME)' 2>/dev/null |
-  awk '{ sub(/.*\//, "", $2); print "used " substr($2, 1, length($2) - length($1)) }' | sort -u
+%INDEXTARGETS% --format '$(METAKEY) $(FILENAME)' 2>/dev/null |
+  awk '{ sub(/^.*\//, "", $2); print "used " substr($2, 1, length($2) - length($1)) }' | sort -u
 for prefix in "$@"; do
   find /var/lib/apt/lists -maxdepth 1 -type f -printf '%f\n' | awk -v prefix="$prefix" 'index($0, prefix) == 1'
 done | sort -u
-"""
+""".replace("%INDEXTARGETS%", INDEXTARGETS)
 
 
 class AptLists(Lines):

@@ -16,6 +16,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 
 from ojai.facts.apt import (
     ALTERED,
+    INDEXTARGETS,
     Alternative,
     AptLists,
     AptOffers,
@@ -63,10 +64,7 @@ _FIX = f"{INSTALL} -f install"
 # Which one a line of apt's is about, its address tells; an error that names none is everybody's.
 _UPDATE = f"""\
 find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock -delete
-sites() {{
-  LC_ALL=C apt-get -q -o APT::Get::IndexTargets::ReleaseInfo=false "$@" indextargets \
-    --format '$(SITE) $(COMPONENT)' 2>/dev/null | sort -u
-}}
+sites() {{ {INDEXTARGETS} "$@" --format '$(SITE) $(COMPONENT)' 2>/dev/null | sort -u; }}
 log=$(mktemp) && trap 'rm -f "$log"' EXIT || exit 1
 rm -f {SKIPPED}
 LC_ALL=C {_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -o APT::Update::Error-Mode=any -q update \
@@ -362,12 +360,13 @@ def _install(names: Sequence[str], wanted: list[str], replaces: bool, found: Pac
 def reinstall(names: Sequence[str]) -> str:
     """Shell that restores the files of installed packages, and their holds, which a reinstallation takes off."""
     words = shlex.join(names)
-    holds = note_lines("holds", "printf '%s\\n' $held")
+    holds = note_lines("holds", "printf '%s\\n' \"$held\"")
     return (
         f"held=$(apt-mark showhold {words}); "
         f'[ -z "$held" ] || {{ {holds}; }}; '
         f"{INSTALL} --reinstall install {words}; status=$?; "
-        f'[ -z "$held" ] || {{ apt-mark hold $held && rm -f {ADDED_DIR}/holds; }}; [ $status = 0 ]'
+        """[ -z "$held" ] || { printf '%s\\n' "$held" | xargs apt-mark hold && """
+        f"rm -f {ADDED_DIR}/holds; }}; [ $status = 0 ]"
     )
 
 

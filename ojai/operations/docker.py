@@ -113,9 +113,9 @@ def daemon_ready(mirrors: list[str]) -> Steps:
         )
         asks = " && ".join(f"printf '%s\\n' \"$asked\" | grep -qF {shlex.quote(json.dumps(url))}" for url in expected)
         yield (
-            "systemctl reload docker.service && for try in 1 2 3 4 5 6 7 8 9 10; do "
+            'systemctl reload docker.service && left=10; while [ "$left" -gt 0 ]; do '
             f"asked=$({DOCKER} info --format '{{{{json .RegistryConfig.Mirrors}}}}'); {{ {asks}; }} && exit 0; "
-            f"sleep 1; done; echo {shlex.quote(message)} >&2; exit 1"
+            f"left=$((left - 1)); sleep 1; done; echo {shlex.quote(message)} >&2; exit 1"
         )
 
 

@@ -18,6 +18,14 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             "a folder, or nothing",
             "set data_directory to the folder itself, or mount it at that path (`mount --bind`)",
         )
+    for path, disk in report.folders.read_only.items():
+        yield FailedCheck(
+            "data folder",
+            f"{path} on a file system that is mounted read-only ({disk})",
+            "one that can be written to",
+            "see why (`sudo dmesg`; an unclean NTFS or a disk with errors is mounted so), mount it writable, or set "
+            "data_directory to another folder",
+        )
     for target in report.folders.not_mounted:
         yield FailedCheck(
             "data disk",

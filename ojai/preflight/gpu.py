@@ -15,7 +15,8 @@ _NOT_COMPUTE = frozenset({"vfio-pci", "pci-stub", "radeon"})
 
 #: `blacklist amdgpu`, `module_blacklist=a,amdgpu`, `rd.driver.blacklist=amdgpu`, `install amdgpu /bin/false`.
 _OFF = re.compile(
-    r"nomodeset|\S*blacklist=(\S*,)?amdgpu(,\S*)?|\s*blacklist\s+amdgpu\s*(#.*)?|\s*install\s+amdgpu\s+\S*(true|false)\b.*"
+    r"nomodeset|\S*blacklist=(\S*,)?amdgpu(,\S*)?|\s*blacklist\s+amdgpu\s*(#.*)?|\s*install\s+amdgpu\s+\S*(true|false)\b.*|"
+    r"amdgpu\.modeset=0|\s*options\s+amdgpu\s(.*\s)?modeset=0\b.*"
 )
 #: `vfio-pci.ids=1002:150e`, `options vfio-pci ids=1002:150e,1002:1640`.
 _HANDED_OUT = re.compile(r"(?:^|\s)(?:vfio[-_]pci|pci[-_]stub)(?:\.|\s(?:.*\s)?)ids=(\S+)")
@@ -29,6 +30,8 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     yield from _dkms(report)
     if expected_kernel_runs(settings, report) or _kept_off(settings, report):
         yield from driver_missing(settings, report)
+    if not expected_kernel_runs(settings, report):
+        yield from _next_boot(settings, report)
     yield from _firmware(settings, report)
 
 
@@ -95,23 +98,58 @@ def driver_missing(settings: HostSettings, report: Report) -> Iterator[FailedChe
 def _kept_off(settings: HostSettings, report: Report) -> list[str]:
     """Settings that keep the driver from a GPU that it has not set up."""
     gpu = accelerators.load(settings.accelerator)
-    if report.vram_total is not None and gpu.gfx_target_version in report.gfx_versions:
+    if _is_up(settings, report):
         return []
-
-    def off(text: str) -> bool:
-        handed = _HANDED_OUT.search(text)
-        return bool(_OFF.fullmatch(text) or (handed and any(gpu_id in handed[1].lower() for gpu_id in gpu.pci_ids)))
-
-    found = [f"{word} in /proc/cmdline" for word in report.gpu.boot_words if off(word)]
-    found += [f"{word} in /etc/default/grub or its grub.d" for word in report.gpu.grub_words if off(word)]
-    lines = (entry.partition(":")[::2] for entry in report.gpu.module_options)
-    found += [f"{line.strip()} in {file}" for file, line in lines if off(line)]
+    found = [f"{word} in /proc/cmdline" for word in report.gpu.boot_words if _off(settings, word)]
+    found += _off_at_boot(settings, report)
     found += [
         f"{report.gpu.drivers[address]} bound to {address}"
         for address, value in report.gpus.items()
         if _identity(value) in gpu.pci_ids and report.gpu.drivers.get(address) in _NOT_COMPUTE
     ]
     return found
+
+
+def _is_up(settings: HostSettings, report: Report) -> bool:
+    gpu = accelerators.load(settings.accelerator)
+    return report.vram_total is not None and gpu.gfx_target_version in report.gfx_versions
+
+
+def _off(settings: HostSettings, text: str) -> bool:
+    """Whether a kernel parameter or a line of modprobe keeps the driver off."""
+    pci_ids = accelerators.load(settings.accelerator).pci_ids
+    handed = _HANDED_OUT.search(text)
+    return bool(_OFF.fullmatch(text) or (handed and any(gpu_id in handed[1].lower() for gpu_id in pci_ids)))
+
+
+def _off_at_boot(settings: HostSettings, report: Report) -> list[str]:
+    """What will keep the driver off after the next boot."""
+    words = [word for word in report.gpu.grub_words if _off(settings, word)]
+    lines = (entry.partition(":")[::2] for entry in report.gpu.module_options)
+    return [f"{word} in /etc/default/grub or its grub.d" for word in words] + [
+        f"{line.strip()} in {file}" for file, line in lines if _off(settings, line)
+    ]
+
+
+def _next_boot(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """What the reboot into the kernel that is asked for would bring: another kernel, or a GPU without its driver."""
+    off = _off_at_boot(settings, report) if _is_up(settings, report) else []
+    if off:
+        yield FailedCheck(
+            "GPU driver",
+            f"what will keep it off after the reboot: {'; '.join(off)}",
+            "nothing that does",
+            "delete that, run `sudo update-grub` and `sudo update-initramfs -u -k all`, and deploy again",
+        )
+    entry = report.gpu.boot_entry
+    release = re.search(r"\d+\.\d+\.\d+-[\w.-]*?[a-z][\w-]*?(?=-advanced|-recovery|\W|$)", entry)
+    if (release and not _fits(settings, release[0])) or re.fullmatch(r"\d+>\d+|[1-9]\d*", entry):
+        yield FailedCheck(
+            "boot entry",
+            f"GRUB told to boot {entry}",
+            f"its first entry, which is the newest kernel: {settings.kernel_flavour}, {settings.floor} or newer",
+            "set GRUB_DEFAULT=0 in /etc/default/grub (and in /etc/default/grub.d), run `sudo update-grub`",
+        )
 
 
 def _identity(value: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ojai import accelerators, kernels
-from ojai.facts.report import Report
+from ojai.facts.report import HostReport, Report
 from ojai.paths import SCHEMA
-from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, packages, ports, space, units
+from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, owner, packages, ports, space, units
 from ojai.settings import HostSettings
 
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
@@ -24,6 +24,7 @@ AREAS = (
     docker,
     environment,
     folders,
+    owner,
     units,
     ports,
     space,
@@ -34,12 +35,14 @@ AREAS = (
 def fact_arguments(settings: HostSettings) -> dict[str, Any]:
     """What preflight needs to know of a host, as arguments of the fact ``HostReport``."""
     return {
-        "places": ("/var/lib/docker", settings.data_directory, "/var/lib/dpkg"),
-        "users": settings.gpu_users,
+        "places": ("/var/lib/docker", settings.data_directory, "/var/lib/dpkg", *settings.cache_folders.values()),
+        "users": tuple(dict.fromkeys((*settings.gpu_users, settings.data_owner))),
+        "groups": (settings.data_group,),
         "env_files": tuple(service.env_file for service in settings.resolved),
         "images": tuple(service.image for service in settings.resolved),
         "models": tuple(service.model_directory for service in settings.resolved),
-        "data_folders": (settings.data_directory, *settings.cache_directories),
+        "data_folders": (settings.data_directory, *settings.own_caches),
+        "caches": tuple(f"{name}={path}" for name, path in sorted(settings.cache_folders.items())),
         "units": tuple(service.unit for service in settings.resolved),
         "service_ports": tuple(service.port for service in settings.resolved),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
@@ -50,16 +53,32 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
     }
 
 
+def in_force(settings: HostSettings, report: Report) -> HostSettings:
+    """The settings with the caches that an earlier adoption recorded on the host, or that this one is to use."""
+    settings = settings.using(report.owner.adopted)
+    return settings.using(owner.judge(settings, report)[1].folders) if settings.adopt else settings
+
+
+def ask(get_fact: Callable[..., Any], settings: HostSettings) -> tuple[HostSettings, Report | None]:
+    """The settings in force on a host, and its report, by ``get_fact`` of pyinfra's; None if it gives no answer."""
+    report: Report | None = get_fact(HostReport, **fact_arguments(settings))
+    if report is None:
+        return settings, None
+    placed = in_force(settings, report)
+    return placed, report if placed is settings else get_fact(HostReport, **fact_arguments(placed))
+
+
 def failed_checks(settings: HostSettings, report: Report, now: float | None = None) -> list[FailedCheck]:
     """Every reason to leave this host alone, in the order a person would look.
 
     ``now``: this machine's clock (seconds since 1970) when the host answered; None: it has just done so.
     """
+    settings = in_force(settings, report)
     return [
         *newer(report),
         *_system(report),
         *_clock(report, time.time() if now is None else now),
-        *_accounts(report),
+        *_accounts(settings, report),
         *(fault for area in AREAS for fault in area.failed(settings, report)),
     ]
 
@@ -118,7 +137,7 @@ def _clock(report: Report, now: float) -> Iterator[FailedCheck]:
     )
 
 
-def _accounts(report: Report) -> Iterator[FailedCheck]:
+def _accounts(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     if report.user != "root":
         yield FailedCheck(
             "privilege",
@@ -127,9 +146,14 @@ def _accounts(report: Report) -> Iterator[FailedCheck]:
             "give that account sudo rights, or run pyinfra with --use-sudo-password",
         )
     for user in report.missing_users:
-        yield FailedCheck(
-            "account", f"no user {user!r}", "every name in gpu_users to exist", "create it, or correct gpu_users"
+        named = " and ".join(
+            name
+            for name, users in (("gpu_users", settings.gpu_users), ("data_owner", (settings.data_owner,)))
+            if user in users
         )
+        yield FailedCheck("account", f"no user {user!r}", f"{named} to exist", f"create it, or correct {named}")
+    for group in report.missing_groups:
+        yield FailedCheck("account", f"no group {group!r}", "data_group to exist", "create it, or correct data_group")
     for user, name in report.other_users.items():
         yield FailedCheck(
             "account", f"{name} for {user!r}", "names as the host writes them", f"write {name} in gpu_users"

@@ -19,7 +19,7 @@ def warnings(settings: HostSettings, report: Report) -> Iterator[str]:
     if graphical and power.gnome_suspends:
         reasons.append(f"GNOME suspends it on mains power for {', '.join(power.gnome_suspends)}")
     elif graphical and not reasons:
-        reasons.append(f"it boots into a desktop ({power.state.manager})")
+        reasons.append(f"it boots into a desktop ({power.state.manager}), whose settings decide")
     if reasons and "suspend.target" in power.state.sleepers:
         yield (
             f"sleep: this host may suspend itself, and its services with it: {'; '.join(reasons)}, and suspend.target "

@@ -1,4 +1,4 @@
-"""Whether systemd will run a service's unit as the deploy writes it."""
+"""Whether systemd will read what the deploy writes, as it is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from ojai.settings import HostSettings
 
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
-    """Which drop-ins would change a unit of ours together with others."""
+    """Which drop-ins would change a unit of ours together with others, and whether a boot sets kernel parameters."""
+    if report.sysctl_masked and settings.sysctl:
+        yield FailedCheck(
+            "kernel parameters",
+            "systemd-sysctl.service masked, so no boot sets any",
+            "it not masked",
+            "`sudo systemctl unmask systemd-sysctl.service`",
+        )
     for unit, files in report.shared_dropins.items():
         yield FailedCheck(
             "systemd drop-ins",

@@ -30,7 +30,7 @@ from ojai.facts import report
 from ojai.roles import preflight
 
 report.deploys.SCRIPT = report.deploys.SCRIPT.replace(lock.FILE, "FOLDER/lock")
-lock.FILE, lock.PATIENCE, lock.BEAT = "FOLDER/lock", 2, 0.2
+lock.FILE, lock.PATIENCE, lock.BEAT = "FOLDER/lock", 5, 0.2
 configure_connection(host)
 if preflight.can_read_ledger():
     server.shell(name="Work", commands=[os.environ["WORK"]])
@@ -118,7 +118,8 @@ def test_a_second_run_is_refused_and_its_other_hosts_go_on(start, until, tmp_pat
 def test_of_two_that_start_together_one_is_refused(start, until, tmp_path):
     both = [start("--yes"), start("--yes")]
     until("working")
-    time.sleep(4)  # the other one waits for two seconds
+    while all(run.poll() is None for run in both):
+        time.sleep(0.2)
     (tmp_path / "enough").touch()
     assert sorted(recap(ended(run))["@local"] for run in both) == ["REFUSED", "ok"]
 
@@ -149,7 +150,7 @@ def test_a_run_that_gives_no_sign_of_life_loses_the_lock_and_is_told(start, unti
     first = start("--yes")
     until("working")
     first.send_signal(signal.SIGSTOP)
-    time.sleep(3)
+    time.sleep(7)
     second = start("--yes")
     until("working")
     first.send_signal(signal.SIGCONT)
@@ -164,7 +165,7 @@ def test_a_run_that_was_asleep_takes_a_free_lock_again(start, until, tmp_path):
     first = start("--yes")
     until("working")
     first.send_signal(signal.SIGSTOP)
-    time.sleep(3)
+    time.sleep(7)
     first.send_signal(signal.SIGCONT)
     time.sleep(2)
     assert recap(ended(start("--yes", work="true")))["@local"] == "REFUSED"
@@ -197,7 +198,7 @@ def test_the_lock_is_kept_while_the_run_waits_for_its_user(start, until, tmp_pat
     ours, theirs = pty.openpty()
     first = start(stdin=theirs)
     until("lock")
-    time.sleep(4)
+    time.sleep(7)
     assert recap(ended(start("--yes", work="true")))["@local"] == "REFUSED"
     (tmp_path / "enough").touch()
     os.write(ours, b"\n")

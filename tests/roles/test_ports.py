@@ -164,28 +164,30 @@ def test_containers_that_publish_the_port_or_are_told_to_listen_on_it(host, tmp_
 
 
 OURS = (f"own_unit\t{NAME}.service", f"port_unit\t8000 {NAME}.service --port 8000")
-IN_CONTAINER = f"port_listener\t8000 812 /system.slice/docker-{ID}.scope VLLM::EngineCor"
+IN_CONTAINER = f"port_listener\t8000 00000000 812 /system.slice/docker-{ID}.scope VLLM::EngineCor"
 
 
 HOLDERS = {
     "a process in a terminal": (
-        ["port_listener\t8000 7 /user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope my app"],
+        [
+            "port_listener\t8000 00000000 7 /user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope my app"
+        ],
         PortHolder(8000, "process", "my app", 7, "my app", now=True),
     ),
     "a unit": (
-        ["port_listener\t8000 7 /system.slice/nginx.service nginx"],
+        ["port_listener\t8000 00000000 7 /system.slice/nginx.service nginx"],
         PortHolder(8000, "unit", "nginx.service", 7, "nginx", now=True),
     ),
     "an enabled unit with several processes": (
         [
-            "port_listener\t8000 7 /system.slice/a.service gunicorn",
-            "port_listener\t8000 9 /system.slice/a.service gunicorn",
+            "port_listener\t8000 00000000 7 /system.slice/a.service gunicorn",
+            "port_listener\t8000 00000000 9 /system.slice/a.service gunicorn",
             "port_unit\t8000 a.service --bind 0.0.0.0:8000",
         ],
         PortHolder(8000, "unit", "a.service", 7, "gunicorn", now=True, at_boot=True),
     ),
     "a socket unit": (
-        ["port_listener\t8000 1 /init.scope systemd", "port_unit\t8000 a.socket  Listen=0.0.0.0:8000"],
+        ["port_listener\t8000 00000000 1 /init.scope systemd", "port_unit\t8000 a.socket  Listen=0.0.0.0:8000"],
         PortHolder(8000, "unit", "a.socket", 1, "systemd", now=True, at_boot=True),
     ),
     "a container of the guides, of our name, before any service of ours": (
@@ -198,7 +200,7 @@ HOLDERS = {
     ),
     "a container of another driver of control groups": (
         [
-            f"port_listener\t8000 812 /docker/{ID} python3",
+            f"port_listener\t8000 00000000 812 /docker/{ID} python3",
             f"container\t{ID} mine running no",
             "docker_answers\tyes",
         ],
@@ -206,7 +208,7 @@ HOLDERS = {
     ),
     "a published port": (
         [
-            "port_listener\t8000 31 /system.slice/docker.service docker-proxy",
+            "port_listener\t8000 00000000 31 /system.slice/docker.service docker-proxy",
             f"container\t{ID} web running always",
             f"container\t{OTHER} down exited always",
             f"port_container\t8000 {OTHER} 80 8000",
@@ -219,7 +221,7 @@ HOLDERS = {
         [IN_CONTAINER],
         PortHolder(8000, "container", "", 812, "VLLM::EngineCor", now=True),
     ),
-    "nobody that the host can see": (["port_listener\t8000 0 / "], PortHolder(8000, "process", "", now=True)),
+    "nobody that the host can see": (["port_listener\t8000 00000000 0 / "], PortHolder(8000, "process", "", now=True)),
 }
 
 
@@ -244,7 +246,7 @@ def test_the_holder_is_named_and_refused(lines, named):
         # A service that was renamed, or gives its port to another one of ours.
         ["own_unit\tearlier.service", IN_CONTAINER, f"container\t{ID} earlier running no", "docker_answers\tyes"],
         ["own_unit\tearlier.service", "port_unit\t8000 earlier.service --port 8000"],
-        ["own_unit\tnative.service", "port_listener\t8000 7 /system.slice/native.service server"],
+        ["own_unit\tnative.service", "port_listener\t8000 00000000 7 /system.slice/native.service server"],
         [],
     ],
     ids=["a second run", "Docker is down", "a rename", "an old unit", "an engine without Docker", "a bare host"],

@@ -17,8 +17,10 @@ from ojai.facts.report.engine import Engine, Program, Server, Unit
 from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.folders import Folders
 from ojai.facts.report.gpu import Gpu
+from ojai.facts.report.owner import Container, Owner
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
+from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
 from ojai.preflight import environment
 from ojai.preflight.docker import remarks
@@ -560,6 +562,16 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"apt": AptReport(sources=(OURS, Source(ROCM_LIST, 1, "https://a/rocm/apt/7.1", "noble", ("main",))))},
         {},
     ),
+    "a kernel parameter that another file sets later": (
+        "set up by hand",
+        {"owner": Owner(sysctl=Boot((("/etc/sysctl.d/99-zzz.conf", "vm.overcommit_memory", "2"),)))},
+        {},
+    ),
+    "a server on the port, and no word of adoption": (
+        "set up by hand",
+        {"owner": Owner(containers=(Container("1", "mine", IMAGE, published=(8000,), status="running"),))},
+        {},
+    ),
     "a source whose name begins as ours": (
         "ROCm apt sources",
         {"apt": AptReport(sources=(replace(OURS, file=ROCM_SOURCE.replace(".sources", ".old.sources")),))},
@@ -600,6 +612,7 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "recalled firmware": ("firmware", {"firmware": {"linux-firmware": "20251125.git3b128b60"}}, {}),
     "recalled firmware, Debian's package": ("firmware", {"firmware": {"firmware-amd-graphics": "20251125-1"}}, {}),
+    "no boot sets kernel parameters": ("kernel parameters", {"sysctl_masked": True}, {}),
     "a drop-in of every service": (
         "systemd drop-ins",
         {"shared_dropins": {"vllm-gemma4.service": ("/etc/systemd/system/service.d/nice.conf",)}},

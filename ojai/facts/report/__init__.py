@@ -16,6 +16,7 @@ from ojai.facts.report import (
     environment,
     folders,
     gpu,
+    owner,
     ports,
     power,
     space,
@@ -25,6 +26,7 @@ from ojai.facts.report.engine import Engine
 from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.folders import Folders
 from ojai.facts.report.gpu import Gpu
+from ojai.facts.report.owner import Owner
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.power import PowerReport
 from ojai.facts.report.space import Space
@@ -38,6 +40,7 @@ _SECTIONS = (
     environment,
     folders,
     gpu,
+    owner,
     ports,
     power,
     space,
@@ -86,6 +89,7 @@ for user in %USERS%; do
     [ "${found%%:*}" = "$user" ] || say other_user "$user ${found%%:*}"
   else say missing_user "$user"; fi
 done
+for group in %GROUPS%; do getent group "$group" >/dev/null || say missing_group "$group"; done
 for file in %ENV_FILES%; do
   [ -f "$file" ] && sed -n 's/^[[:space:]]*\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p' "$file" | while IFS= read -r name; do
     say env_name "$file $name"; done
@@ -129,6 +133,7 @@ class Report:
     disks: dict[str, tuple[int, str]] = field(default_factory=dict)
     rocm_trees: tuple[str, ...] = ()
     missing_users: tuple[str, ...] = ()
+    missing_groups: tuple[str, ...] = ()
     #: account as asked for -> its name, where the host writes it in another way
     other_users: dict[str, str] = field(default_factory=dict)
     #: environment file -> names of the variables in it; values are never read
@@ -141,6 +146,7 @@ class Report:
     schema: int = 0
     gpu: Gpu = field(default_factory=Gpu)
     space: Space = field(default_factory=Space)
+    owner: Owner = field(default_factory=Owner)
     #: who holds the ports that were asked about, now or after the next boot; ours too
     ports: tuple[PortHolder, ...] = ()
     #: the run of pyinfra that holds the deploy lock
@@ -148,6 +154,8 @@ class Report:
     power: PowerReport = field(default_factory=PowerReport)
     #: unit of ours -> drop-ins that change it and others too
     shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: systemd-sysctl.service is masked, so no boot sets a kernel parameter
+    sysctl_masked: bool = False
     environment: EnvironmentFiles = field(default_factory=EnvironmentFiles)
     apt: AptReport = field(default_factory=AptReport)
     engine: Engine = field(default_factory=Engine)
@@ -200,6 +208,7 @@ def parse(lines: list[str]) -> Report | None:
         disks=space.rooms(every.get("disk", ()))[0],
         rocm_trees=tuple(every.get("rocm_tree", [])),
         missing_users=tuple(every.get("missing_user", [])),
+        missing_groups=tuple(every.get("missing_group", [])),
         other_users=dict(entry.split(" ", 1) for entry in every.get("other_user", [])),
         env_names=env_names,
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
@@ -208,10 +217,12 @@ def parse(lines: list[str]) -> Report | None:
         schema=max(map(int, every.get("schema", [])), default=0),
         gpu=gpu.read(every),
         space=space.read(every),
+        owner=owner.read(every),
         ports=ports.read(every),
         running=deploys.read(every),
         power=power.read(every),
         shared_dropins=dropins.read(every),
+        sysctl_masked=bool(every.get("sysctl_masked")),
         environment=environment.read(every),
         apt=apt.read(every),
         engine=engine.read(every),
@@ -223,12 +234,13 @@ class HostReport(FactBase[Report | None]):
     """The :class:`Report` of a host; None if it did not answer.
 
     + places: folders whose free disk space is read (of the nearest parent that exists)
-    + users: accounts that must exist
+    + users, groups: accounts and groups that must exist
     + env_files: environment files of which the variable *names* are read
     + images: images that need no disk space if the host has them
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if they are complete
     + data_folders: folders that a service mounts
+    + caches: ``name=path`` of caches that are used where they are
     + service_ports: ports whose holders are named
     + units: units of ours, of which drop-ins that change others too are named
     + system_packages, rocm_packages, engine_packages: what is to be installed from Ubuntu, AMD, and for Docker
@@ -239,11 +251,13 @@ class HostReport(FactBase[Report | None]):
         self,
         places: tuple[str, ...] = ("/",),
         users: tuple[str, ...] = (),
+        groups: tuple[str, ...] = (),
         env_files: tuple[str, ...] = (),
         images: tuple[str, ...] = (),
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
         data_folders: tuple[str, ...] = (),
+        caches: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
         units: tuple[str, ...] = (),
         system_packages: tuple[str, ...] = (),
@@ -255,11 +269,13 @@ class HostReport(FactBase[Report | None]):
         words = {
             "%PLACES%": places,
             "%USERS%": users,
+            "%GROUPS%": groups,
             "%ENV_FILES%": env_files,
             "%IMAGES%": images,
             "%GPUS%": gpus,
             "%MODELS%": models,
             "%FOLDERS%": data_folders,
+            "%CACHES%": caches,
             "%UNITS%": units,
             **ports.words(service_ports),
             **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),

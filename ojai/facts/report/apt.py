@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ojai.facts.apt import UNMET, usable_fingerprints
+from ojai.facts.apt import INDEXTARGETS, UNMET, usable_fingerprints
 
 #: Prints a line for each source that is in force. apt itself reads the files, one by one, so that one it refuses
 #: hides no other; of its fields only Signed-By is read here, because no version of apt prints it. Credentials in URLs
@@ -14,8 +14,7 @@ from ojai.facts.apt import UNMET, usable_fingerprints
 SCRIPT = r"""
 apt_tab=$(printf '\t')
 apt_targets() {
-  LC_ALL=C apt-get -q -o Dir::State::lists=/var/lib/apt/lists/ -o APT::Get::IndexTargets::ReleaseInfo=false "$@" \
-    indextargets --format "\$(SOURCESENTRY)$apt_tab\$(IDENTIFIER)$apt_tab\$(SITE)$apt_tab\$(RELEASE)$apt_tab"\
+  %INDEXTARGETS% "$@" --format "\$(SOURCESENTRY)$apt_tab\$(IDENTIFIER)$apt_tab\$(SITE)$apt_tab\$(RELEASE)$apt_tab"\
 "\$(COMPONENT)$apt_tab\$(ARCHITECTURE)$apt_tab\$(METAKEY)$apt_tab\$(FILENAME)" 2>&1
 }
 # $1: a file of sources; $2: print the key that is embedded in this stanza, not the sources
@@ -55,7 +54,8 @@ apt_file() {
       key = signed[entry]
       gsub(/\n/, " ", key)
       key = key ~ /-----BEGIN/ ? "embedded" : trim(key)
-      release = substr($8, 1, length($8) - length($7))
+      sub(/^.*\//, "", $8)
+      release = "/var/lib/apt/lists/" substr($8, 1, length($8) - length($7))
       origin = ""
       for (i = 1; i <= 2 && origin == ""; i++) {
         list = release (i == 1 ? "InRelease" : "Release")
@@ -154,13 +154,14 @@ apt_try() {
 apt_plan() {
   apt_try 'the system' %SYSTEM%
   apt_try Docker %ENGINE%
-  set --
-  for name in %ROCM%; do
-    version=$(LC_ALL=C apt-cache madison "$name" 2>/dev/null | awk -v uri=%ROCM_URI% '$5 == uri { print $3; exit }')
-    # Before AMD's archive is known, its version is not.
-    [ -z "$version" ] || { set -- "$@" "$name=$version"; printf 'apt_offer\t%s\t%s\n' "$name" "$version"; }
-  done
-  apt_try ROCm "$@"
+  # Before AMD's archive is known, its versions are not.
+  rocm=%ROCM_URI%
+  case $found in *"$rocm"*) offered=$(LC_ALL=C apt-cache madison %ROCM% 2>/dev/null |
+    awk -v uri="$rocm" '$5 == uri && !($1 in seen) { print $1 "=" $3; seen[$1] }');;
+    *) offered=;;
+  esac
+  [ -z "$offered" ] || printf '%s\n' "$offered" | sed 's/^\([^=]*\)=/apt_offer\t\1\t/'
+  apt_try ROCm $offered
   newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
   [ -z "$newest" ] || printf 'apt_lists_age\t%s\n' "$(($(date +%s) - newest))"
 }
@@ -170,7 +171,7 @@ if command -v apt-get >/dev/null; then
   apt_state
   apt_plan
 fi
-""".replace("%UNMET%", UNMET)
+""".replace("%UNMET%", UNMET).replace("%INDEXTARGETS%", INDEXTARGETS)
 
 
 @dataclass(frozen=True)

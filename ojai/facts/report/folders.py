@@ -10,10 +10,12 @@ SCRIPT = r"""
 for folder in %FOLDERS%; do
   if [ -L "$folder" ]; then say not_a_folder "$folder a link to $(readlink "$folder")"
   elif [ -e "$folder" ] && ! [ -d "$folder" ]; then say not_a_folder "$folder a file"; fi
+  place=$(readlink -m "$folder"); while [ ! -e "$place" ]; do place=$(dirname "$place"); done
+  [ -w "$place" ] || say read_only "$folder $(findmnt --noheadings --output TARGET,SOURCE --target "$place" | tr -s ' ')"
 done
 findmnt --fstab --noheadings --raw --output TARGET 2>/dev/null | while IFS= read -r target; do
   for folder in %FOLDERS%; do
-    case "$folder/" in "${target%/}"/*) mountpoint -q "$target" || say not_mounted "$target"; break;; esac
+    case "$(readlink -m "$folder")/" in "${target%/}"/*) mountpoint -q "$target" || say not_mounted "$target"; break;; esac
   done
 done
 :
@@ -25,11 +27,13 @@ class Folders:
     """The data folders.
 
     + not_folders: path -> what is there instead
+    + read_only: path -> mount point and device of its file system, to which root cannot write
     + not_mounted: mount points of /etc/fstab at or above them where nothing is mounted
     """
 
     not_folders: Mapping[str, str] = field(default_factory=dict)
     not_mounted: tuple[str, ...] = ()
+    read_only: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(every: Mapping[str, list[str]]) -> Folders:
@@ -37,4 +41,5 @@ def read(every: Mapping[str, list[str]]) -> Folders:
     return Folders(
         not_folders=dict(line.split(" ", 1) for line in every.get("not_a_folder", [])),
         not_mounted=tuple(every.get("not_mounted", [])),
+        read_only={path: disk for path, _, disk in (line.partition(" ") for line in every.get("read_only", []))},
     )

@@ -25,9 +25,19 @@ for node in /dev/kfd /dev/dri/renderD*; do [ ! -c "$node" ] || devices="$devices
 say gpu_devices "${devices:-none}"
 say boot_words "$(cat /proc/cmdline 2>/dev/null)"
 say grub_words "$( (
-  for file in /etc/default/grub /etc/default/grub.d/*.cfg; do [ ! -r "$file" ] || . "$file"; done >/dev/null 2>&1
-  set -f
-  printf '%s ' $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT ) 2>/dev/null)"
+  for file in /etc/default/grub /etc/default/grub.d/*.cfg; do
+    # shellcheck source=/dev/null
+    [ ! -r "$file" ] || . "$file"
+  done >/dev/null 2>&1
+  echo "$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT" ) 2>/dev/null | tr '\n' ' ')"
+# The entry that is booted, unless it is the first: by its number, its name or its id.
+say boot_entry "$( (
+  for file in /etc/default/grub /etc/default/grub.d/*.cfg; do
+    # shellcheck source=/dev/null
+    [ ! -r "$file" ] || . "$file"
+  done >/dev/null 2>&1
+  saved=$(grub-editenv list 2>/dev/null | sed -n 's/^saved_entry=//p')
+  case ${GRUB_DEFAULT:-0} in 0) ;; saved) echo "$saved";; *) echo "$GRUB_DEFAULT";; esac ) 2>/dev/null)"
 grep -sHE '^[[:space:]]*(options|blacklist|install|softdep)[[:space:]].*(amdgpu|ttm|vfio|stub)' /etc/modprobe.d/*.conf \
   /run/modprobe.d/*.conf /usr/local/lib/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf |
   while IFS= read -r line; do say module_option "$line"; done
@@ -52,6 +62,8 @@ class Gpu:
     #: kernel parameters of this boot, and those that the boot loader's configuration has for the next one
     boot_words: tuple[str, ...] = ()
     grub_words: tuple[str, ...] = ()
+    #: what GRUB is told to boot instead of its first entry; empty if nothing
+    boot_entry: str = ""
     #: "file:line" of what modprobe is told about amdgpu, ttm, vfio-pci and pci-stub
     module_options: tuple[str, ...] = ()
     #: installed packages of AMD's DKMS driver -> version
@@ -75,6 +87,7 @@ def read(every: Mapping[str, Sequence[str]]) -> Gpu:
         devices=tuple(word for word in words("gpu_devices") if word != "none") if "gpu_devices" in every else None,
         boot_words=words("boot_words"),
         grub_words=words("grub_words"),
+        boot_entry=next(iter(every.get("boot_entry", ())), ""),
         module_options=tuple(every.get("module_option", ())),
         dkms_packages=pairs("dkms_package"),
     )

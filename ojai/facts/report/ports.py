@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,15 +16,15 @@ from ojai.facts.ledger import OwnUnits
 SCRIPT = r"""
 port_words() { awk -v port="$1" '$0 ~ "(^|[^0-9])" port "([^0-9]|$)" { print before, $0 } { before = $0 }'; }
 for port in %PORTS%; do
-  awk -v end="$(printf ':%04X$' "$port")" '$2 ~ end && $4 == "0A" { print $10 }' /proc/net/tcp /proc/net/tcp6 \
-    2>/dev/null | while read -r inode; do
+  awk -v end="$(printf ':%04X$' "$port")" '$2 ~ end && $4 == "0A" { print $10, $2 }' /proc/net/tcp /proc/net/tcp6 \
+    2>/dev/null | while read -r inode local; do
     found=
     for pid in $(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null | cut -d/ -f3 | sort -nu); do
       found=yes
       group=$(sed -n 's/^\(0:\|1:name=systemd\)://p' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
-      say port_listener "$port $pid ${group:-/} $(cat "/proc/$pid/comm" 2>/dev/null)"
+      say port_listener "$port ${local%:*} $pid ${group:-/} $(cat "/proc/$pid/comm" 2>/dev/null)"
     done
-    [ -n "$found" ] || say port_listener "$port 0 / "
+    [ -n "$found" ] || say port_listener "$port ${local%:*} 0 / "
   done
 done
 set -- %PORTS%
@@ -49,7 +50,7 @@ if [ $# -gt 0 ]; then
   units=$(systemctl list-unit-files --type=service,socket --state=enabled,generated --no-legend --plain 2>/dev/null |
     awk '$1 !~ /@\./ { print $1 }')
   [ -z "$units" ] || printf '%s\n' "$units" |
-    xargs systemctl show --property=Id --property=ExecStart --property=Listen 2>/dev/null |
+    xargs systemctl show --property=Id --property=ExecStart --property=Environment --property=Listen 2>/dev/null |
     awk 'BEGIN { RS = ""; FS = "\n" }
       { for (i = 1; i <= NF; i++) if ($i ~ /^Id=/) id = substr($i, 4)
         for (i = 1; i <= NF; i++) if ($i !~ /^Id=/) print id, $i }' |
@@ -75,6 +76,7 @@ class PortHolder:
     + kind: ``container`` of Docker, ``unit`` of systemd, or a ``process`` of neither, such as one in a terminal
     + name: of the container, the unit or the program; empty where the host does not know it
     + pid, program: the process that listens, and its name; 0 and empty for one that does not listen yet
+    + address: the one address that it listens on; empty for all, or where that is not known
     + now: it holds the port now
     + at_boot: it will start at the next boot: the unit is enabled, or the container has a restart policy
     + ours: it belongs to a service of ours, whatever port that is to have
@@ -85,6 +87,7 @@ class PortHolder:
     name: str
     pid: int = 0
     program: str = ""
+    address: str = ""
     now: bool = False
     at_boot: bool = False
     ours: bool = False
@@ -103,9 +106,9 @@ def read(every: Mapping[str, Sequence[str]]) -> tuple[PortHolder, ...]:
     asked = [(int(port), containers[number], text) for port, number, text in _split(every, "port_container", 3)]
     units = {(int(port), unit) for port, unit, text in _split(every, "port_unit", 3) if _listens(text, int(port))}
     found: list[PortHolder] = []
-    for number, pid, group, program in _split(every, "port_listener", 4):
+    for number, local, pid, group, program in _split(every, "port_listener", 5):
         port = int(number)
-        holder = PortHolder(port, "process", program, int(pid), program, now=True)
+        holder = PortHolder(port, "process", program, int(pid), program, _address(local), now=True)
         if docker := re.search(r"docker[-/]([0-9a-f]{64})", group):
             holder = replace(holder, kind="container", name=containers.get(docker[1], _NAMELESS).name)
         elif program == "docker-proxy":  # listens for a container
@@ -133,6 +136,7 @@ def read(every: Mapping[str, Sequence[str]]) -> tuple[PortHolder, ...]:
         of_container = each.kind == "container"
         holders[each.port, each.kind, each.name] = replace(
             first,
+            address=first.address if first.address == each.address else "",
             now=first.now or each.now,
             at_boot=first.at_boot or each.at_boot or (of_container and each.name in at_boot),
             ours=(f"{each.name}.service" if of_container else each.name) in own or (of_container and nameless),
@@ -157,6 +161,14 @@ def _container(entry: str) -> tuple[str, _Container]:
     return number, _Container(name, runs, restart == "always" or (runs and restart != "no"))
 
 
+def _address(text: str) -> str:
+    """An address as the kernel prints it: hexadecimal, in words of four bytes that are reversed."""
+    words = (bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8))
+    address = ipaddress.ip_address(b"".join(words))
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return "" if mapped.is_unspecified else str(mapped)
+
+
 def _split(every: Mapping[str, Sequence[str]], key: str, parts: int) -> Iterator[list[str]]:
     for entry in every.get(key, ()):
         yield (entry.split(" ", parts - 1) + [""] * parts)[:parts]
@@ -175,5 +187,6 @@ def _listens(text: str, port: int) -> bool:
     return bool(
         re.search(rf"{_OPTION}{_ADDRESS}{port}(?::\d+)?(?:/tcp)?$", text)
         or re.search(rf"(?:^|\s)http\.server {port}$", text)
+        or re.search(rf"(?:Environment=|\s)\w*(?:HOST|LISTEN|BIND|ADDR|ADDRESS|PORT)={_ADDRESS}{port}$", text)
         or re.search(rf"(?:^|\s)Listen=\S*\b{port}$", text)
     )
