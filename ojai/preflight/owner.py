@@ -14,6 +14,7 @@ from ojai.engines import ResolvedService
 from ojai.facts.docker import CREATION, Image
 from ojai.facts.report import Report
 from ojai.facts.report.owner import Container, Folder, Unit, Weights
+from ojai.memory import DEFAULT_UTILIZATION, over_reserved
 from ojai.paths import SYSCTL_DROP_IN
 from ojai.preflight import FailedCheck, packages
 from ojai.settings import HostSettings
@@ -132,6 +133,8 @@ def _drop_ins(settings: HostSettings, report: Report) -> tuple[list[Finding], tu
             rows.append(Finding(what, True, plan, f"it is read after ours, which says {wanted}"))
         elif other:
             rows.append(Finding(what, False, "nothing", f"ours says {wanted} and is read after it"))
+        elif file in report.owner.links:
+            rows.append(Finding(what, False, "nothing: it says the same, and is a link to a file of its own"))
         elif {key for key, _ in entries} <= settings.sysctl.keys() and file.startswith("/etc/sysctl.d/"):
             taken.append(file)
             rows.append(Finding(what, False, "replaces it by its own, which says the same"))
@@ -203,14 +206,10 @@ def _serves_engine(container: Container, service: ResolvedService) -> bool:
 
 def _model(container: Container) -> str:
     """The model that it is told to serve: ``serve MODEL``, ``MODEL`` or ``--model MODEL``."""
-    words = [*container.entrypoint, *container.argv]
-    for position, word in enumerate(words):
-        if word == "--model" and position + 1 < len(words):
-            return words[position + 1]
-        if word.startswith("--model="):
-            return word.partition("=")[2]
-    rest = [word for word in container.argv if word != "serve"]
-    return rest[0] if rest and not rest[0].startswith("-") else ""
+    text = " ".join(container.words)
+    found = re.search(r"--model[ =](\S+)", text) or re.search(r"\bserve ([^-\s]\S*)", text)
+    first = next(iter(container.argv), "-")
+    return found[1].strip("'\"") if found else "" if first.startswith("-") else first
 
 
 def _holds_port(container: Container, port: int) -> bool:
@@ -222,6 +221,7 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
     rows: list[Finding] = []
     containers: list[Container] = []
     units: list[Unit] = []
+    beside: dict[str, tuple[str, Sequence[str]]] = {}
     strangers = [one for one in report.owner.containers if not _is_ours(report, one)]
     for container in strangers:
         named = next((one for one in settings.resolved if one.name == container.name), None)
@@ -230,8 +230,8 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
         what = _container_words(container)
         if service is None:
             engines = [one for one in settings.resolved if _serves_engine(container, one)]
-            if engines and container.up:
-                rows.append(Finding(what, False, "nothing: it has another name and port. GPU memory may not hold both"))
+            if engines and (container.up or container.restart == "always"):
+                beside[container.name] = (what, container.words)
             continue
         model = _model(container)
         if not _serves_engine(container, service):
@@ -249,6 +249,8 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
         starts = [one for one in strangers if _starts(unit, one)]
         service = next((one for one in settings.resolved if _unit_wants(unit, one)), None)
         if not service and not any(one in containers for one in starts):
+            if not starts and re.search(r"\bvllm serve\b|\bvllm\.entrypoints\b|/vllm-openai", unit.words):
+                beside[unit.name] = (f"unit {unit.name} ({unit.path})", unit.words.split())
             continue
         what = f"unit {unit.name} ({unit.enabled}, {unit.active}; {unit.path})"
         if starts and not any(one in containers for one in starts) and any(one.up for one in starts):
@@ -258,7 +260,23 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
         else:
             units.append(unit)
             rows.append(Finding(what, True, "disables and stops it just before its own server starts"))
+    rows += _beside(settings, beside)
     return rows, tuple(containers), tuple(units)
+
+
+def _beside(settings: HostSettings, others: Mapping[str, tuple[str, Sequence[str]]]) -> Iterator[Finding]:
+    """Servers that stay, by name: row and command. Theirs and ours share one GPU."""
+    shares = {one.name: one.features.gpu_memory_utilization or DEFAULT_UTILIZATION for one in settings.resolved}
+    for name, (_, words) in others.items():
+        given = re.findall(r"--gpu[-_]memory[-_]utilization[ =]+['\"]?(\d*\.?\d+)", " ".join(words))
+        shares[name] = float(given[-1]) if given else DEFAULT_UTILIZATION
+    reason = over_reserved(shares) if settings.resolved else None
+    for name, (what, _) in others.items():
+        if reason:
+            plan = f"stop {name} and keep it from starting at boot, or lower gpu_memory_utilization of each"
+            yield Finding(what, True, plan, reason.partition("; expected")[0])
+        else:
+            yield Finding(what, False, "nothing: it has another name and port, and its share of GPU memory is free")
 
 
 def _unit_wants(unit: Unit, service: ResolvedService) -> bool:
@@ -317,7 +335,9 @@ def _caches(
         rows += _used(settings, report, mounted, "as its container has it")
         return rows, {} if any(row.contradiction for row in rows) else mounted
     wanted = {service.model_directory.rpartition("/")[2] for service in settings.resolved}
-    having = [one for one in report.owner.weights if one.repository in wanted and one.state != "partial"]
+    having = [one for one in report.owner.weights if one.repository in wanted]
+    # What is complete goes before a download that was cut off.
+    having = [one for one in having if one.state != "partial"] or having
     homes = _homes_with(report, having)
     if len(homes) > 1:
         for account, folders in homes.items():
@@ -348,6 +368,14 @@ def _named_caches(settings: HostSettings, report: Report) -> Iterator[Finding]:
             why = f"{point} is not mounted" if point else "no such folder"
             plan = "mount it" if point else f"create it, or correct cache_folders.{folder.name}"
             yield Finding(f"cache {folder.path}", True, plan, why)
+    named = settings.cache_folders.get("huggingface", "")
+    held = [one.folder for one in report.owner.weights]
+    # A level above or below the one that was meant.
+    meant = [named.removesuffix("/hub"), f"{named}/huggingface"]
+    near = next((folder for folder in held for each in meant if _same_place(report, folder, each)), None)
+    if named and near and not any(_same_place(report, folder, named) for folder in held):
+        plan = f"set cache_folders.huggingface to {near}"
+        yield Finding(f"cache {named}", True, plan, f"it has no weights, but {near}/hub has")
 
 
 def _names(weights: Sequence[Weights], folder: str) -> str:
@@ -408,7 +436,8 @@ def _used(settings: HostSettings, report: Report, folders: Mapping[str, str], wh
             plan = "complete the move of its blobs, or delete that model's folder"
             yield Finding(what, settings.adopt, plan, "it was moved in part: its snapshot has links into nowhere")
         else:
-            yield Finding(what, False, "uses it where it is; owner and mode stay, and removal leaves it")
+            rest = " and downloads the rest of the weights into it" if "partial" in states else ""
+            yield Finding(what, False, f"uses it where it is{rest}; owner and mode stay, and removal leaves it")
 
 
 def _same_place(report: Report, one: str, other: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -120,7 +121,11 @@ def test_a_hold_is_refused_only_where_it_is_in_the_way(look, box, installed, nam
     assert box.ok("apt-mark showhold").split() == [name]
 
 
-def test_a_package_that_apt_does_not_know_yet_is_not_judged(look):
+def test_a_package_that_apt_does_not_know_is_refused_unless_its_lists_are_read_again(look, box):  # noqa: F811
+    (failed,) = look(kernel_package="linux-of-tomorrow")[1]
+    assert "Unable to locate package linux-of-tomorrow" in str(failed)
+    for file in (box.root / "var/lib/apt/lists").glob("*Release"):
+        os.utime(file, (0, 0))
     assert look(kernel_package="linux-of-tomorrow")[1] == []
 
 

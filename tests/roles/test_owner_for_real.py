@@ -142,7 +142,7 @@ def _no_refs(repo: Path) -> None:
     ("change", "state"),
     [
         (_moved, "broken"),
-        (_cut_off, "partial"),
+        (_cut_off, "complete"),  # a later attempt has replaced it
         (_shard_missing, "partial"),
         (_only_config, "partial"),
         (_other_revision, "partial"),
@@ -152,6 +152,15 @@ def _no_refs(repo: Path) -> None:
 def test_weights_that_are_not_whole(ask, home, change, state):
     change(model(home))
     assert [one.state for one in ask().weights] == [state]
+
+
+@pytest.mark.parametrize("named", ["huggingface/hub", ""])
+def test_a_cache_named_a_level_away(ask, tmp_path, named):
+    disk = tmp_path / "disk"
+    model(disk)
+    (disk / ".cache").rename(disk / "c")
+    (weights,) = ask(f"huggingface={disk}/c/{named}".rstrip("/")).weights
+    assert weights.folder == f"{disk}/c/huggingface"
 
 
 def test_a_container_without_its_secrets(ask, home):
@@ -208,6 +217,10 @@ def test_a_unit_whose_script_runs_the_server(ask, home):
 
 
 def test_what_boots_set_and_what_is_not_mounted(ask, tmp_path):
+    link = tmp_path / "sysctl.d" / "99-sysctl.conf"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "sysctl.conf")
+    assert ask(systemd_analyze=f"echo '# {link}'; echo vm.overcommit_memory=1").links == (str(link),)
     found = ask(
         systemd_analyze="echo '# /etc/sysctl.d/99-rocm-vllm.conf'; echo '# a note = 1'; echo vm.overcommit_memory=1",
         findmnt=f"echo /; echo {tmp_path}; echo none",

@@ -42,6 +42,7 @@ FOLDERS = (
     Folder("ada", "vllm", "/home/ada/.cache/vllm", "/home/ada/.cache/vllm", "ada"),
     Folder("ada", "models", "/home/ada/models", "/home/ada/models", "ada"),
 )
+BESIDE = ("google/gemma-4-E4B-it", "--port", "8001")
 ROCM = "/etc/apt/sources.list.d/rocm.list"
 AMDGPU = "/etc/apt/sources.list.d/amdgpu.list"
 DROP_IN = "/etc/sysctl.d/99-rocm-vllm.conf"
@@ -132,6 +133,26 @@ def test_without_a_container_the_home_that_has_the_weights_is_used():
     assert owner.judge(settings(adopt=True), report(containers=(), weights=()))[1].folders == {}
 
 
+def test_a_download_that_was_cut_off_goes_on_where_it_is():
+    half = (Weights(HOME, REPOSITORY, "partial"),)
+    for containers in ((), (SERVER,)):
+        rows, taken = owner.judge(settings(adopt=True), report(containers=containers, weights=half))
+        assert taken.folders["huggingface"] == HOME
+        assert any(HOME in row.what and "downloads the rest of the weights into it" in row.plan for row in rows)
+    # What is whole goes before it.
+    bob = "/home/bob/.cache/huggingface"
+    whole = (*half, Weights(bob, REPOSITORY, "complete"))
+    taken = owner.judge(settings(adopt=True), report(containers=(), folders=SECOND, weights=whole))[1]
+    assert taken.folders["huggingface"] == bob
+
+
+def test_a_folder_named_hub_may_be_the_right_one():
+    named, hub = {"cache_folders": {"huggingface": "/data/hub"}}, "/data/hub"
+    there = (Folder("", "huggingface", hub, hub, "ada"),)
+    assert contradictions(report(folders=there, weights=(Weights(hub, REPOSITORY, "complete"),)), **named) == []
+    assert contradictions(report(folders=there, weights=()), **named) == []
+
+
 def test_the_hubs_own_variable_moves_the_cache():
     server = replace(SERVER, environment={"HF_HOME": "/models/hf"}, mounts={"/models": "/data/models"})
     taken = owner.judge(settings(adopt=True), report(containers=(server,)))[1]
@@ -216,6 +237,44 @@ CONTRADICTIONS: dict[str, tuple[Report, dict[str, Any], str]] = {
         {"cache_folders": {"huggingface": "/data/hf"}},
         "no such folder",
     ),
+    "one level too deep": (
+        report(folders=(*FOLDERS, Folder("", "huggingface", f"{HOME}/hub", f"{HOME}/hub", "ada"))),
+        {"cache_folders": {"huggingface": f"{HOME}/hub"}},
+        f"it has no weights, but {HOME}/hub has",
+    ),
+    "one level too high": (
+        report(folders=(*FOLDERS, Folder("", "huggingface", "/home/ada/.cache", "/home/ada/.cache", "ada"))),
+        {"cache_folders": {"huggingface": "/home/ada/.cache"}},
+        f"it has no weights, but {HOME}/hub has",
+    ),
+    "another server's share of the GPU": (
+        report(containers=(replace(SERVER, name="mine", argv=(*BESIDE, "--gpu-memory-utilization", "0.9")),)),
+        {},
+        "together they reserve 1.75 of the GPU's memory (vllm-gemma4 0.85, mine 0.9)",
+    ),
+    "another server, its share by default, in a shell": (
+        report(
+            containers=(
+                replace(SERVER, name="mine", entrypoint=("bash", "-c"), argv=(f"exec vllm serve {' '.join(BESIDE)}",)),
+            )
+        ),
+        {},
+        "together they reserve 1.77 of the GPU's memory (vllm-gemma4 0.85, mine 0.92)",
+    ),
+    "a unit's share, without a container": (
+        report(
+            (),
+            containers=(),
+            units=(Unit("mine.service", "enabled", "active", words="/opt/bin/vllm serve m --port 8001"),),
+        ),
+        {},
+        "together they reserve 1.77 of the GPU's memory (vllm-gemma4 0.85, mine.service 0.92)",
+    ),
+    "another model on the port, in a shell": (
+        report(containers=(replace(SERVER, entrypoint=(), argv=("sh", "-c", "vllm serve Qwen/Q --port 8000")),)),
+        {},
+        "it serves Qwen/Q; the inventory says google/gemma-4-E4B-it",
+    ),
     "another model on the port": (
         report(containers=(replace(SERVER, argv=("Qwen/Qwen3-8B", "--port", "8000")),)),
         {},
@@ -266,6 +325,22 @@ def test_another_ones_drop_in_that_ours_overrides_or_shares_is_left():
         "nothing",
         "nothing: it says the same, and more",
     ]
+
+
+def test_a_server_beside_ours_whose_share_is_free_stays():
+    beside = replace(SERVER, name="mine", argv=(*BESIDE, "--gpu_memory_utilization=0.15"))
+    found = report((), containers=(beside,))
+    rows, taken = owner.judge(settings(adopt=True), found)
+    assert taken.containers == () and refused(found) == []
+    assert any("its share of GPU memory is free" in row.plan for row in rows)
+    asleep = replace(found, owner=replace(found.owner, containers=(replace(beside, status="exited", argv=BESIDE),)))
+    assert refused(asleep) == []
+
+
+def test_ubuntus_link_to_sysctl_conf_is_left():
+    link = "/etc/sysctl.d/99-sysctl.conf"
+    boot = Boot(((link, "vm.overcommit_memory", "1"), (DROP_IN, "vm.overcommit_memory", "1")))
+    assert owner.judge(settings(adopt=True), report((), sysctl=boot, links=(link,)))[1].drop_ins == (DROP_IN,)
 
 
 def test_a_unit_of_the_owners_gives_way_with_the_container_that_it_runs():

@@ -14,8 +14,9 @@ from ojai.facts.apt import INDEXTARGETS, UNMET, usable_fingerprints
 SCRIPT = r"""
 apt_tab=$(printf '\t')
 apt_targets() {
-  %INDEXTARGETS% "$@" --format "\$(SOURCESENTRY)$apt_tab\$(IDENTIFIER)$apt_tab\$(SITE)$apt_tab\$(RELEASE)$apt_tab"\
-"\$(COMPONENT)$apt_tab\$(ARCHITECTURE)$apt_tab\$(METAKEY)$apt_tab\$(FILENAME)" 2>&1
+  apt_format="\$(SOURCESENTRY)$apt_tab\$(IDENTIFIER)$apt_tab\$(SITE)$apt_tab\$(RELEASE)$apt_tab"
+  apt_format="$apt_format\$(COMPONENT)$apt_tab\$(ARCHITECTURE)$apt_tab\$(METAKEY)$apt_tab\$(FILENAME)"
+  %INDEXTARGETS% "$@" --format "$apt_format" 2>&1
 }
 # $1: a file of sources; $2: print the key that is embedded in this stanza, not the sources
 apt_file() {
@@ -110,7 +111,7 @@ apt_state() {
     sed -nE 's/^(unpacked|half-configured|half-installed)\t/apt_broken\t/p'
   { %UNMET%; } | sed 's/^/apt_/'
   # Who depends on a version of one of them, which another archive may not have.
-  dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Pre-Depends}, ${Depends}\n' | awk -F '\t' -v asked=' %ROCM% ' '
+  dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Pre-Depends}, ${Depends}\n' | awk -F '\t' -v asked="$(printf ' %s' %ROCM%) " '
     $1 == "installed" {
       count = split($3, needed, ", *")
       for (i = 1; i <= count; i++) {
@@ -133,6 +134,7 @@ apt_try() {
     esac
   done
   [ -n "$missing" ] || return 0
+  # shellcheck disable=SC2086
   set -- $missing
   if simulated=$(LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends --allow-downgrades \
     install "$@" 2>&1); then return 0; fi
@@ -160,6 +162,7 @@ apt_plan() {
     *) offered=;;
   esac
   [ -z "$offered" ] || printf '%s\n' "$offered" | sed 's/^\([^=]*\)=/apt_offer\t\1\t/'
+  # shellcheck disable=SC2086
   apt_try ROCm $offered
   # Without our own pin, what apt prefers says nothing yet.
   if [ -n "$offered" ] && grep -qsx 'Pin-Priority: 600' /etc/apt/preferences.d/ojai-rocm-pin-600; then

@@ -25,7 +25,10 @@ _MASK_WORDS = (
 SCRIPT = r"""
 tab=$(printf '\t')
 systemd-analyze cat-config sysctl.d 2>/dev/null | grep -E '^# /.*/sysctl\.d/.*\.conf$|^[^#;]*=' |
-  while IFS= read -r line; do say owner_sysctl "$line"; done
+  while IFS= read -r line; do
+    say owner_sysctl "$line"
+    case $line in '# /'*) [ ! -L "${line#??}" ] || say owner_link "${line#??}";; esac
+  done
 
 # Weights by the layout of the hub's client: a snapshot is links to blobs, each made when its file is all there.
 snapshot_state() {
@@ -49,7 +52,6 @@ weights() { # a folder as ~/.cache/huggingface
     snapshot=$repo/snapshots/$main
     [ -n "$main" ] || for snapshot in "$repo"/snapshots/*; do :; done
     [ ! -d "$snapshot" ] || state=$(snapshot_state "$snapshot")
-    for blob in "$repo"/blobs/*.incomplete; do [ "$state" != complete ] || [ ! -e "$blob" ] || state=partial; done
     say owner_weights "$1$tab${repo##*/}$tab$state"
   done
 }
@@ -73,7 +75,10 @@ findmnt --fstab --noheadings --raw --output TARGET 2>/dev/null | while IFS= read
 done
 for each in %CACHES%; do
   folder '' "${each%%=*}" "${each#*=}"
-  case $each in huggingface=*) weights "${each#*=}";; esac
+  case $each in # and a level below and above: that one may be meant
+    huggingface=*) for place in "${each#*=}" "${each#*=}/huggingface"; do weights "$place"; done
+      case $each in */hub) place=${each%/hub}; weights "${place#*=}";; esac;;
+  esac
 done
 
 for entry in /etc/apt/preferences /etc/apt/preferences.d/*; do
@@ -152,7 +157,7 @@ units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runti
 """.replace("%OWN_UNITS%", OwnUnits().command("/var/lib/ojai/added"))
 SCRIPT = SCRIPT.replace("%DOCKER%", DOCKER).replace("%MASK_JSON%", MASK_JSON).replace("%MASK_WORDS%", _MASK_WORDS)
 
-#: ``complete``; ``partial``: a download that was cut off; ``broken``: links into blobs that are not there.
+#: ``complete``; ``partial``: a download that is not all there; ``broken``: links into blobs that are not there.
 WeightsState = Literal["complete", "partial", "broken"]
 
 
@@ -232,9 +237,14 @@ class Container:
         return self.status in ("running", "paused", "restarting")
 
     @property
+    def words(self) -> list[str]:
+        """Its command in words, those of ``bash -c`` too."""
+        return " ".join((*self.entrypoint, *self.argv)).split()
+
+    @property
     def port(self) -> int | None:
         """The port that its arguments name."""
-        return _option((*self.entrypoint, *self.argv), "--port")
+        return _option(self.words, "--port")
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -282,6 +292,7 @@ class Owner:
     """What the owner has; empty for what the host did not say.
 
     + sysctl: what the next boot sets
+    + links: its files that are links, as Ubuntu's own to /etc/sysctl.conf
     + folders, weights: caches
     + tokens: folders of the hub's client that have a token
     + tuned: TunableOp's files
@@ -294,6 +305,7 @@ class Owner:
     """
 
     sysctl: Boot = field(default_factory=Boot)
+    links: tuple[str, ...] = ()
     folders: tuple[Folder, ...] = ()
     weights: tuple[Weights, ...] = ()
     tokens: tuple[str, ...] = ()
@@ -362,6 +374,7 @@ def read(every: Mapping[str, Sequence[str]]) -> Owner:
     )
     return Owner(
         sysctl=SysctlBoot().process(["", *every.get("owner_sysctl", ())]),
+        links=tuple(every.get("owner_link", ())),
         folders=tuple(folders),
         weights=tuple(weights),
         tokens=tuple(dict.fromkeys(every.get("owner_token", ()))),
