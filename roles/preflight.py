@@ -33,6 +33,10 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     answer = refused_by_sudo(host)
     if answer:
         todo = "run pyinfra with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo"
+        if "must have a tty" in answer:
+            todo = "delete `Defaults requiretty` from /etc/sudoers and /etc/sudoers.d (`sudo visudo`)"
+        if "change your password" in answer or "password has expired" in answer.lower():
+            todo = "log in to the host once, and give the account a new password"
         if "sudo" in answer and "not found" in answer:
             todo = "install sudo there (as root: apt install sudo), or log in as root with `_sudo: False` in the data"
         _refuse(f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}.")
