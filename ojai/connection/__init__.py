@@ -82,7 +82,7 @@ def prepare_run() -> None:
     cli.input = _input
     if not hasattr(SSHConnector.connect, "__wrapped__"):
         SSHConnector.connect = _failing_alone(SSHConnector.connect)  # type: ignore[method-assign,assignment]
-        SSHConfig.lookup = _without_a_jump_to_none(SSHConfig.lookup)
+        SSHConfig.lookup = _without_a_jump_to_none(SSHConfig.lookup)  # type: ignore[method-assign]
         ssh_client.append_hostkey = _in_a_folder(ssh_client.append_hostkey)
         ssh_client.get_host_keys = _of_files_that_exist(ssh_client.get_host_keys)
     keep_hosts_apart()
