@@ -7,7 +7,7 @@ from pyinfra import config, host
 from pyinfra.api import Host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm
+from ojai.roles import adoption, caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm
 from ojai.settings.inventory import settings_of
 
 
@@ -20,6 +20,7 @@ def provision(host: Host) -> bool:
     settings = settings_of(host)
     if settings.removed:
         if preflight.can_read_ledger():  # refuses a host last deployed by a newer ojai
+            settings = preflight.with_adopted_caches(settings=settings)
             vllm.remove(settings=settings)
             caches.remove(settings=settings)
             docker.remove(settings=settings)
@@ -28,11 +29,14 @@ def provision(host: Host) -> bool:
             groups.remove(settings=settings)
             kernel.remove(settings=settings)
             power.remove(settings=settings)
-            ledger.remove()  # what the others read, so last
+            ledger.remove()  # what the others read, so last; gives back what was the owner's
         return False
-    if not preflight.passes(settings=settings):  # refuses before anything is changed
+    fit = preflight.passes(settings=settings)  # refuses before anything is changed
+    if fit is None:
         return False
+    settings = fit
     ledger.apply()  # records what is added, so that it can be removed again
+    adoption.apply(settings=settings)  # records the owner's server and caches, with `adopt: true`
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
     power.apply(settings=settings)  # with `headless`: awake, and without a desktop
     kernel.apply(settings=settings)  # the OEM kernel, booted
@@ -41,6 +45,7 @@ def provision(host: Host) -> bool:
     sysctl.apply(settings=settings)  # vm.overcommit_memory=1
     rocm.apply(settings=settings)  # AMD's apt source and packages
     docker.apply(settings=settings)  # the engine, log rotation, mirrors
+    adoption.resume(settings=settings)  # the owner's server, if a reboot or Docker's restart has ended it
     caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy
     return True

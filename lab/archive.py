@@ -21,6 +21,8 @@ ORIGIN = "repo.radeon.com"
 """Release files carry it, so that the pin of AMD's guide (o=repo.radeon.com) matches."""
 ROCM_SUITE = Path("rocm/apt/7.2")
 GRAPHICS_SUITE = Path("graphics/7.2/ubuntu")
+AMDGPU_SUITE = Path("amdgpu/30.30/ubuntu")
+"""Only ``amdgpu-install`` adds it: a host that somebody set up by hand has it, a host of ojai's never."""
 KEY_PATH = Path("rocm/rocm.gpg.key")
 PREFIX = "/opt/rocm-7.2.0"
 BUILD = "70200-43~24.04"
@@ -140,6 +142,9 @@ GRAPHICS_PACKAGES = (
 )
 """Versions by analogy with 7.2.4's (1:2.4.125.07020400-2341098.24.04): not read from AMD's archive."""
 
+AMDGPU_PACKAGES = (Package("amdgpu-core", "1:30.30.0.0.30300000-2278356.24.04"),)
+"""Its version by analogy too."""
+
 
 def build_package(package: Package, pool: Path, work: Path) -> Path:
     """Build one .deb into the pool and return its path."""
@@ -229,6 +234,7 @@ def build(top: Path) -> str:
     try:
         build_suite(top, ROCM_SUITE, ROCM_PACKAGES, gnupg, work)
         build_suite(top, GRAPHICS_SUITE, GRAPHICS_PACKAGES, gnupg, work)
+        build_suite(top, AMDGPU_SUITE, AMDGPU_PACKAGES, gnupg, work)
         key = run(["gpg", "--batch", "--homedir", gnupg, "--armor", "--export", fingerprint], what="exporting the key")
     finally:
         run(["gpgconf", "--homedir", gnupg, "--kill", "all"], what="stopping gpg-agent")

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,6 +87,12 @@ class Mini:
     def settings(self) -> HostSettings:
         """What the inventory says of it."""
         return self.entry.settings
+
+    @cached_property
+    def elsewhere(self) -> dict[str, str]:
+        """Caches that are used where they are, by name: those of the inventory, and those that the host adopted."""
+        found = self.text("cat /var/lib/ojai/added/caches 2>/dev/null || true").splitlines()
+        return {**dict(line.split("=", 1) for line in found if "=" in line), **self.settings.cache_folders}
 
     def run(self, command: str) -> CommandResult:
         """A command as root. Raises :class:`ConnectionLostError` when the host gives no answer."""

@@ -8,6 +8,12 @@ from typing import Protocol
 UNITS = "/etc/systemd/system"
 SECRETS = "/etc/ojai"
 
+#: Sorts after 99-sysctl.conf (/etc/sysctl.conf on Ubuntu) and other 99- files.
+SYSCTL_DROP_IN = "/etc/sysctl.d/99-zz-ojai.conf"
+
+#: Servers of the owner's that gave way to ours, as they were.
+ADOPTED = "/var/lib/ojai/adopted"
+
 #: Version of the format of what a host keeps under /var/lib/ojai: the ledger and the releases. Version 0 is the same
 #: format from before it had a number.
 SCHEMA = 1

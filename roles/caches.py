@@ -8,10 +8,13 @@ from ojai.settings import HostSettings
 
 @deploy("Caches")
 def apply(*, settings: HostSettings) -> None:
-    """Create each folder with its owner and mode. TunableOp's has a folder for each image, created with the unit."""
+    """Create each folder with its owner and mode, but those that are used where the owner has them.
+
+    TunableOp's has a folder for each image, created with the unit.
+    """
     files.folders(
         name="Create cache directories",
-        paths=[settings.data_directory, *settings.cache_directories],
+        paths=[settings.data_directory, *settings.own_caches],
         user=settings.data_owner,
         group=settings.data_group,
         mode=settings.data_mode,
@@ -22,5 +25,5 @@ def apply(*, settings: HostSettings) -> None:
 def remove(*, settings: HostSettings) -> None:
     """Keep the folders unless `removed_data` is set: downloading their content again can take hours."""
     if settings.removed_data:
-        files.absent(name="Remove cache directories", paths=settings.cache_directories, recursive=True)
+        files.absent(name="Remove cache directories", paths=settings.own_caches, recursive=True)
         files.empty_folder_absent(name="Remove the data directory if it is empty", path=settings.data_directory)

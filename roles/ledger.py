@@ -3,7 +3,7 @@
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
 
-from ojai.operations import apt, files, ledger
+from ojai.operations import adoption, apt, files, ledger
 from ojai.operations.ledger import STATE_DIR
 from ojai.paths import SCHEMA
 
@@ -20,6 +20,7 @@ def remove() -> None:
     """Remove dependencies, residue and the ledger itself, after all other roles, which share and read them."""
     gone = apt.dependencies_removed(name="Remove unneeded dependencies")
     ledger.kept_returned(name="Put back what was set aside")
+    adoption.returned(name="Restart the server that was adopted")
     ledger.left_behind_removed(name="Remove package residue")
     # dpkg deletes it with the last package that has files in it, although every system starts with it.
     files.folder_there(name="Ensure /opt exists", path="/opt")

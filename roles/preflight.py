@@ -9,9 +9,9 @@ from ojai.connection.alone import refuse_host
 from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck, packages, power
+from ojai.preflight import FailedCheck, owner, packages, power
 from ojai.preflight.docker import remarks
-from ojai.preflight.host import fact_arguments, failed_after_boot, failed_checks, newer
+from ojai.preflight.host import ask, fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
 from ojai.settings import HostSettings
 
@@ -23,8 +23,10 @@ _NO_ANSWER = (
 )
 
 
-def passes(*, settings: HostSettings) -> bool:
-    """Whether the host may be changed. Read while pyinfra still only looks, so `--dry` refuses too.
+def passes(*, settings: HostSettings) -> HostSettings | None:
+    """The settings in force on the host, or None if it may not be changed.
+
+    Read while pyinfra still only looks, so `--dry` refuses too.
 
     A refused host is dropped with every reason named, and the others go on; exit status is 1.
     """
@@ -33,17 +35,21 @@ def passes(*, settings: HostSettings) -> bool:
         todo = "run pyinfra with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo"
         if "sudo" in answer and "not found" in answer:
             todo = "install sudo there (as root: apt install sudo), or log in as root with `_sudo: False` in the data"
-        return _refuse(
-            f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}."
-        )
+        _refuse(f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}.")
+        return None
     if not _reserved():
-        return False
-    report = host.get_fact(HostReport, **fact_arguments(settings))
+        return None
+    asked, (settings, report) = settings, ask(host.get_fact, settings)
     if report is None:
-        return _refuse(_NO_ANSWER)
+        _refuse(_NO_ANSWER)
+        return None
+    rows = owner.findings(asked.using(report.owner.adopted), report)
+    for line in owner.table(rows) if rows else ():
+        logger.info(f"{host.print_prefix}{line}")
     found = failed_checks(settings, report)
     if found:
-        return _refuse("\n".join(f"preflight: {failed}" for failed in found))
+        _refuse("\n".join(f"preflight: {failed}" for failed in found))
+        return None
     _say_running(report)
     of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
     for warning in (*power.warnings(settings, report), *packages.warnings(settings, report), *of_services):
@@ -55,7 +61,7 @@ def passes(*, settings: HostSettings) -> bool:
         logger.info(f"{host.print_prefix}the GPU driver is not loaded yet: its memory is checked after the reboot")
     for name, result in results.items():
         logger.info(f"{host.print_prefix}{result.sentence(name)}")
-    return True
+    return settings
 
 
 def can_read_ledger() -> bool:
@@ -68,6 +74,11 @@ def can_read_ledger() -> bool:
     _say_running(report)
     found = list(newer(report))
     return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
+
+
+def with_adopted_caches(*, settings: HostSettings) -> HostSettings:
+    """The settings with the caches that an adoption recorded on the host."""
+    return settings.using((host.get_fact(HostReport) or Report()).owner.adopted)
 
 
 def recheck(*, settings: HostSettings) -> None:

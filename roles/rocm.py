@@ -6,7 +6,7 @@ Owns the signing key, one source, one pin, the packages, and the loader path.
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
 
-from ojai.operations import apt, files
+from ojai.operations import adoption, apt, files
 from ojai.preflight.packages import ROCM_SOURCE, TOOLS, rocm_packages
 from ojai.settings import HostSettings
 
@@ -41,6 +41,9 @@ def apply(*, settings: HostSettings) -> None:
         url=f"{channel.mirror}/{channel.key_path}",
         fingerprint=channel.key_fingerprint,
     )
+    if settings.adopt:
+        # Two entries of one archive with two keys, and apt reads no source at all.
+        adoption.aside(name="Set aside AMD's other apt sources", paths=list(adoption.taken(settings).sources))
     files.text_file(name="Add the ROCm apt source", path=ROCM_SOURCE, text=source_text(settings))
     files.text_file(
         name="Pin AMD's packages above Ubuntu's",

@@ -5,11 +5,10 @@ Owns one drop-in.
 
 from pyinfra.api.deploy import deploy
 
-from ojai.operations import files, sysctl
+from ojai.operations import adoption, files, sysctl
+from ojai.paths import SYSCTL_DROP_IN
 from ojai.settings import HostSettings
 
-#: Sorts after 99-sysctl.conf (/etc/sysctl.conf on Ubuntu) and other 99- files.
-DROP_IN = "/etc/sysctl.d/99-zz-ojai.conf"
 HEADER = """\
 # Made by ojai: kernel parameters of an inference host.
 # vm.overcommit_memory = 1: vLLM maps each weight shard privately; in mode 0 the kernel refuses a mapping larger
@@ -20,9 +19,11 @@ HEADER = """\
 @deploy("Sysctl")
 def apply(*, settings: HostSettings) -> None:
     """Set the parameters, now and after every boot."""
+    if settings.adopt:
+        adoption.aside(name="Set aside drop-ins that say the same", paths=list(adoption.taken(settings).drop_ins))
     sysctl.drop_in(
         name="Set kernel parameters",
-        path=DROP_IN,
+        path=SYSCTL_DROP_IN,
         values=dict(settings.sysctl),
         header=HEADER,
     )
@@ -31,5 +32,5 @@ def apply(*, settings: HostSettings) -> None:
 @deploy("Sysctl: removal")
 def remove(*, settings: HostSettings) -> None:
     """Remove the drop-in and restore the values from before it."""
-    files.absent(name="Remove the sysctl drop-in", paths=[DROP_IN])
+    files.absent(name="Remove the sysctl drop-in", paths=[SYSCTL_DROP_IN])
     sysctl.restored(name="Restore previous kernel parameters")

@@ -11,7 +11,7 @@ from pyinfra.api.exceptions import DeployError
 
 from ojai import resources, systemd
 from ojai.engines import ResolvedService
-from ojai.operations import docker, files, service, vllm
+from ojai.operations import adoption, docker, files, service, vllm
 from ojai.operations import release as releases
 from ojai.paths import SECRETS
 from ojai.releases import serving_of
@@ -81,6 +81,8 @@ def apply(*, settings: HostSettings) -> None:
         )
         vllm.unit(name=f"{server.name}: write the systemd unit", service=server, render_unit=render_unit)
     vllm.stopped(name="Stop services no longer configured", keep=units)
+    if settings.adopt:
+        adoption.stopped(name="Stop the adopted server", on_failure=back)
     for server in host.loop(settings.resolved):
         service.running(
             name=f"{server.name}: start the service",

@@ -11,8 +11,9 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
+from ojai.containers import Container
 from ojai.memory import Budget, Demand, HostMemory
 from ojai.paths import ApiPaths, ServicePaths
 from ojai.profiles import Features, Profile, budgets
@@ -53,6 +54,22 @@ class Command:
     image_directories: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What somebody else's command says, as settings of a service of one profile.
+
+    + settings: what differs from the profile, by the names that a service has
+    + flags: for some of them, the flag that says them (as `Engine.parts` names it)
+    + secrets: flags with a secret, each with the variable that the environment file has instead
+    + reasons: why a flag has no setting
+    """
+
+    settings: Mapping[str, Any]
+    flags: Mapping[str, str]
+    secrets: Mapping[str, str]
+    reasons: Mapping[str, str]
+
+
 class Engine(Protocol):
     """What the project asks of an engine."""
 
@@ -78,10 +95,19 @@ class Engine(Protocol):
         """Why a variable may not be in the service's environment file, whatever its value."""
 
     def model_directory(self, model: str) -> str:
-        """Where the cache directories have the weights of a model."""
+        """Where the weights of a model are: the name of a cache, and the path in it."""
 
     def explain(self, service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
         """The command in parts (``--ulimit memlock=-1``), each with what it is for; empty where that is plain."""
+
+    def model(self, container: Container) -> str | None:
+        """The model that a container of somebody else's serves; None where it does not run this engine."""
+
+    def read(self, container: Container, base: ResolvedService) -> Reading:
+        """Such a container as a service; ``base`` is the service that its profile gives without any choice."""
+
+    def parts(self, container: Container) -> Mapping[str, str]:
+        """The engine's arguments in a container for a comparison: flag to value, without secrets."""
 
 
 def get(name: str) -> Engine:
@@ -90,14 +116,24 @@ def get(name: str) -> Engine:
     return engine
 
 
+def cache_names() -> tuple[str, ...]:
+    """The caches of all engines."""
+    return tuple(dict.fromkeys(name for engine in NAMES for name in get(engine).mounts))
+
+
+def cache_folders(data_directory: str, elsewhere: Mapping[str, str]) -> dict[str, str]:
+    """The host's folder of each cache: the one that it has ``elsewhere``, else one in ``data_directory``."""
+    return {name: elsewhere.get(name, f"{data_directory}/{name}") for name in cache_names()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResolvedService(ServicePaths):
     """A service with every choice made: profile, settings and accelerator in one.
 
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
-    not the profile; timeouts are seconds; ``log_max_size`` and ``log_max_file`` rotate its log. ``group_ids`` and
-    ``image_key`` are the host's own, filled in by :meth:`on_host`.
+    not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
+    ``log_max_file`` rotate its log. ``group_ids`` and ``image_key`` are the host's own, filled in by :meth:`on_host`.
     """
 
     name: str
@@ -110,7 +146,7 @@ class ResolvedService(ServicePaths):
     model_named: bool
     host: str
     port: int
-    data_directory: str
+    folders: Mapping[str, str]
     start_timeout: int
     stop_timeout: int
     log_max_size: str
@@ -178,9 +214,14 @@ class ResolvedService(ServicePaths):
         return f"[{address}]" if address.version == 6 else str(address)
 
     @property
+    def weights_folder(self) -> str:
+        """The cache that its weights are in."""
+        return self.folders[self.engine.model_directory(self.model).partition("/")[0]]
+
+    @property
     def model_directory(self) -> str:
         """Where the host has its weights."""
-        return f"{self.data_directory}/{self.engine.model_directory(self.model)}"
+        return f"{self.weights_folder}/{self.engine.model_directory(self.model).partition('/')[2]}"
 
     def on_host(self, group_ids: Mapping[str, int] | None, image_key: str | None) -> ResolvedService:
         """The service with the host's group numbers, and its tuning results filed under the image's key."""

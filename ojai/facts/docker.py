@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from typing import Any
 
 from pyinfra.api import FactBase
 
@@ -108,6 +109,21 @@ made=$(printf '%s\n' "$shown" | sed -n 's/^Runs=[^ ]* [^ ]* [^ ]* //p')
 """.replace("%DOCKER%", DOCKER)
 
 
+#: Cuts off the value of what is secret by its name, and passwords in addresses; an engine may take several keys.
+MASK_JSON = (
+    r"""sed -E ':more; s/("--[a-z-]*(key|token|password)"(,"")*),"([^"\\-]|\\.)([^"\\]|\\.)*"/\1,""/I; t more; """
+    r"""s/"([^"=]*(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS))=([^"\\]|\\.)*"/"\1="/Ig; s|//[^/@ "]*@|//:@|g'"""
+)
+
+_RUNNING = rf"""
+ids=$({DOCKER} ps --quiet --no-trunc 2>/dev/null) || exit 0
+for id in $ids; do
+  {DOCKER} container inspect --format '{{{{json .}}}}' "$id"
+  {DOCKER} image inspect --format '{{{{json .}}}}' "$({DOCKER} container inspect --format '{{{{.Image}}}}' "$id")"
+done 2>/dev/null | {MASK_JSON}
+"""
+
+
 class DockerContainer(FactBase[ContainerState | None]):
     """The :class:`ContainerState` of the container of this name; None without one."""
 
@@ -131,6 +147,23 @@ class DockerContainer(FactBase[ContainerState | None]):
             created=float(values["Made"]) if values.get("Made") else None,
             stale_mounts=tuple(line.removeprefix("Stale=") for line in output if line.startswith("Stale=")),
         )
+
+
+class RunningContainers(FactBase[list[dict[str, Any]]]):
+    """What ``docker inspect`` says of every running container and of its image; secrets stay on the host."""
+
+    def command(self) -> str:
+        """An object a line."""
+        return script(_RUNNING)
+
+    def process(self, output: list[str]) -> list[dict[str, Any]]:
+        """Read the lines."""
+        return [json.loads(line) for line in output if line.startswith("{")]
+
+    @staticmethod
+    def default() -> list[dict[str, Any]]:
+        """No container."""
+        return []
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def daemon_ready(mirrors: list[str]) -> Steps:
         yield with_progress(
             f"{DOCKER} info >/dev/null 2>&1 && exit 0; running=$({_RUNNING.strip()}); "
             'echo "the daemon does not answer: restarting it. Containers that run: ${running:-none}"; '
-            "systemctl restart docker.socket docker.service && timeout 60 docker info >/dev/null",
+            "socket=; ! systemctl cat docker.socket >/dev/null 2>&1 || socket=docker.socket; "
+            "systemctl restart $socket docker.service && timeout 60 docker info >/dev/null",
             "waiting for Docker",
             show=True,
         )

@@ -285,12 +285,17 @@ def json_merged(path: str, values: dict[str, Any], check: str | None = None, the
     # If the run is interrupted between the two, the ledger must still have what earlier runs added.
     if not _same(noted, before):
         yield from _upload(_as_text(noted[0] if len(noted) == 1 else noted), ledger, "root", "root", "600")
+    # Docker, for one, goes on with a list that it no longer finds, so it is told once that the list is empty.
+    lists = [key for added in before for key, value in added.items() if isinstance(value, list) and key not in expected]
+    if then and found and lists:
+        yield from _upload(_as_text({**expected, **{key: [] for key in lists}}), end, "root", group, mode)
+        yield then
     text = _as_text(expected) if mine else kept
     if text is not None:
         yield from _upload(text, end, "root", group, mode, check)
     elif found:
         yield f"rm -f {shlex.quote(end)}"
-    if then:
+    if then and not lists:
         yield then
     if not mine:
         yield f"rm -f {shlex.quote(ledger)} {shlex.quote(ledger)}.theirs"

@@ -17,6 +17,7 @@ from ojai.facts.ledger import OwnUnits
 from ojai.facts.release import Releases, ReleaseState
 from ojai.facts.service import ServerEndpoint
 from ojai.operations import Steps
+from ojai.operations.adoption import give_back
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, noted
 from ojai.operations.progress import ask, complain, connector_arguments, read, refuse, say
 from ojai.operations.service import wait_until_ready
@@ -257,7 +258,8 @@ def roll_back(state: State, host: Host, services: Sequence[Serving]) -> None:
         return
     healthy = _saved(host, "healthy", services)
     if healthy is None:
-        complain(host, f"No release has been healthy on this host yet, so there is none to roll back to. {_FIX}")
+        if not give_back(state, host):
+            complain(host, f"No release has been healthy on this host yet, so there is none to roll back to. {_FIX}")
         return
     say(host, f"rolling back to {healthy.summary()} …")
     serves, changed = _restore(state, host, healthy, "healthy")

@@ -71,5 +71,7 @@ def removed(keep: Sequence[str]) -> Steps:
         yield "systemctl daemon-reload"
         yield f"systemctl reset-failed {shlex.join(old)} 2>/dev/null || true"
         yield forget("units", old)
+        # One of the owner's that is kept is put back at removal, when nothing of ours is there.
+        yield forget("files", [f"{UNITS}/{name}" for name in old])
     else:
         host.noop("no unit is left over")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ojai.facts.files import read_object
 from ojai.facts.report import Report
-from ojai.facts.report.engine import CLIENT, DAEMON, Engine
+from ojai.facts.report.engine import CLIENT, DAEMON, Engine, Server
 from ojai.preflight import FailedCheck
 from ojai.settings import HostSettings
 
@@ -25,6 +25,8 @@ _WITHOUT_REMAPPING = (
 )
 #: `docker run --pull` is new in this release.
 OLDEST = (20, 10)
+#: A release that was seen to take registry mirrors with a path, which 20.10 refuses.
+MIRROR_PATH = (26, 1)
 
 
 def package_names(settings: HostSettings) -> list[str]:
@@ -122,8 +124,7 @@ def _server(engine: Engine) -> Iterator[FailedCheck]:
     server = engine.server
     if not server:
         return
-    numbers = re.match(r"(\d+)\.(\d+)", server.version)
-    if not numbers or (int(numbers[1]), int(numbers[2])) < OLDEST:
+    if _version(server) < OLDEST:
         yield FailedCheck(
             "Docker",
             f"version {server.version}",
@@ -140,6 +141,12 @@ def _server(engine: Engine) -> Iterator[FailedCheck]:
     ):
         if any(word.split(",")[0] == f"name={option}" for word in server.security):
             yield FailedCheck("Docker", f"a daemon with {option}", f"one without: {why}", todo)
+
+
+def _version(server: Server) -> tuple[int, ...]:
+    """Major and minor; (0,) where it is not told."""
+    found = re.match(r"(\d+)\.(\d+)", server.version)
+    return (int(found[1]), int(found[2])) if found else (0,)
 
 
 def _daemon_json(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck]:
@@ -202,6 +209,14 @@ def _daemon_json(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck
             "remove that option from the unit's drop-in or /etc/default/docker, or set the mirrors there yourself and "
             "leave docker_registry_mirrors out",
         )
+    for url in mirrors:
+        if urlsplit(url).path and engine.server and _version(engine.server) < MIRROR_PATH:
+            yield FailedCheck(
+                "registry mirror",
+                f"{url} for Docker {engine.server.version}",
+                f"a mirror without a path: those before {MIRROR_PATH[0]}.{MIRROR_PATH[1]} do not start with one",
+                "serve the mirror at the root of its address, or upgrade Docker",
+            )
     if _containerd_store(engine, current):
         for url in mirrors:
             if _plain(url, current):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ojai import accelerators, kernels
-from ojai.facts.report import Report
+from ojai.facts.report import HostReport, Report
 from ojai.paths import SCHEMA
-from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, packages, ports, space, units
+from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, owner, packages, ports, space, units
 from ojai.settings import HostSettings
 
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
@@ -24,6 +24,7 @@ AREAS = (
     docker,
     environment,
     folders,
+    owner,
     units,
     ports,
     space,
@@ -34,12 +35,13 @@ AREAS = (
 def fact_arguments(settings: HostSettings) -> dict[str, Any]:
     """What preflight needs to know of a host, as arguments of the fact ``HostReport``."""
     return {
-        "places": ("/var/lib/docker", settings.data_directory, "/var/lib/dpkg"),
+        "places": ("/var/lib/docker", settings.data_directory, "/var/lib/dpkg", *settings.cache_folders.values()),
         "users": settings.gpu_users,
         "env_files": tuple(service.env_file for service in settings.resolved),
         "images": tuple(service.image for service in settings.resolved),
         "models": tuple(service.model_directory for service in settings.resolved),
-        "data_folders": (settings.data_directory, *settings.cache_directories),
+        "data_folders": (settings.data_directory, *settings.own_caches),
+        "caches": tuple(f"{name}={path}" for name, path in sorted(settings.cache_folders.items())),
         "units": tuple(service.unit for service in settings.resolved),
         "service_ports": tuple(service.port for service in settings.resolved),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
@@ -50,11 +52,27 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
     }
 
 
+def in_force(settings: HostSettings, report: Report) -> HostSettings:
+    """The settings with the caches that an earlier adoption recorded on the host, or that this one is to use."""
+    settings = settings.using(report.owner.adopted)
+    return settings.using(owner.judge(settings, report)[1].folders) if settings.adopt else settings
+
+
+def ask(get_fact: Callable[..., Any], settings: HostSettings) -> tuple[HostSettings, Report | None]:
+    """The settings in force on a host, and its report, by ``get_fact`` of pyinfra's; None if it gives no answer."""
+    report: Report | None = get_fact(HostReport, **fact_arguments(settings))
+    if report is None:
+        return settings, None
+    placed = in_force(settings, report)
+    return placed, report if placed is settings else get_fact(HostReport, **fact_arguments(placed))
+
+
 def failed_checks(settings: HostSettings, report: Report, now: float | None = None) -> list[FailedCheck]:
     """Every reason to leave this host alone, in the order a person would look.
 
     ``now``: this machine's clock (seconds since 1970) when the host answered; None: it has just done so.
     """
+    settings = in_force(settings, report)
     return [
         *newer(report),
         *_system(report),

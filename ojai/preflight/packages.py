@@ -102,7 +102,7 @@ def equivalent_files(settings: HostSettings, report: Report) -> tuple[str, ...]:
 
 def _rocm_sources(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     foreign = foreign_rocm_sources(settings, report)
-    if foreign:
+    if foreign and not settings.adopt:  # adoption judges each of them
         same = {source.file for source in foreign} <= set(equivalent_files(settings, report))
         removes = "`amdgpu-install --uninstall` removes its own"
         yield FailedCheck(

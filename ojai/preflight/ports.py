@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 from ojai.facts.report import Report
 from ojai.facts.report.ports import PortHolder
-from ojai.preflight import FailedCheck
+from ojai.preflight import FailedCheck, owner
 from ojai.settings import HostSettings
 
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Which ports another program holds. What belongs to a service of ours gives its port up in time."""
+    taken = owner.judge(settings, report)[1]
+    # They are in the owner's table.
+    named = {*(one.name for one in taken.containers), *(one.name for one in taken.units)}
     for service in settings.resolved:
         for holder in report.ports:
-            if holder.port == service.port and not holder.ours:
+            if holder.port == service.port and not holder.ours and holder.name not in named:
                 yield FailedCheck(
                     "port",
                     f"{service.port} {_state(holder)} by {_named(holder)}",

@@ -93,7 +93,8 @@ def _needs(settings: HostSettings, report: Report) -> Iterator[tuple[str, _Need]
         missing = service.profile.weights_bytes - report.space.weights.get(folder, 0)
         if folder not in report.models and missing > 0:
             what = f"{'the rest of the ' if folder in report.space.weights else ''}weights of {service.model}"
-            yield settings.data_directory, _Need(missing, what, "set data_directory to a larger file system")
+            place = service.weights_folder if service.weights_folder in report.disks else settings.data_directory
+            yield place, _Need(missing, what, "set data_directory to a larger file system")
     if not (expected_kernel_runs(settings, report) or expected_kernel_installed(settings, report)):
         # Twice: an initramfs is written beside the one that it replaces.
         size = 2 * (report.space.boot_sizes or 0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,7 +16,6 @@ from ojai.facts.report import Report
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 
-_DEPLOY = Path(__file__).with_name("collect_deploy.py")
 _REPORT = TypeAdapter(Report)
 
 #: pyinfra's progress messages of a host, and the call of the fact, which is longer than its answer.
@@ -34,37 +35,61 @@ class Answer:
 
 
 def line(name: str, report: Report) -> str:
-    """A host's answer in one line."""
-    return f"{MARK}\t{name}\t{_REPORT.dump_json(report).decode()}"
+    """A host's report in one line."""
+    return marked(name, _REPORT.dump_json(report).decode())
 
 
-def collect_facts(inventory: str, names: list[str], limit: tuple[str, ...] = ()) -> dict[str, Answer]:
+def marked(name: str, document: str) -> str:
+    """A host's answer, JSON without a line break, as a line."""
+    return f"{MARK}\t{name}\t{document}"
+
+
+def collect_facts(
+    inventory: str, names: list[str], limit: tuple[str, ...] = (), data: tuple[str, ...] = ()
+) -> dict[str, Answer]:
     """The answers of the hosts called ``names``, by name; a host that cannot be reached has a failure instead.
 
-    Raises :class:`CollectError` when pyinfra refuses the run as a whole.
+    ``data``: settings over those of the inventory, as pyinfra's ``--data`` takes them. Raises :class:`CollectError`
+    when pyinfra refuses the run as a whole.
     """
-    argv = [sys.executable, "-P", "-m", "pyinfra", "--dry", "--yes", inventory, str(_DEPLOY)]
+    documents, failures = _collect("collect_deploy.py", inventory, names, limit, data)
+    reports: dict[str, Report] = {}
+    for name, document in documents.items():
+        try:
+            reports[name] = _REPORT.validate_json(document)
+        except ValidationError as error:
+            raise CollectError(f"{name}: its answer cannot be read: {error}") from None
+    return {name: Answer(reports.get(name), failures.get(name, "")) for name in names}
+
+
+def collect_containers(
+    inventory: str, names: list[str], limit: tuple[str, ...] = ()
+) -> tuple[dict[str, list[Any]], dict[str, str]]:
+    """What docker says of each host's running containers and their images, by host; and failures, as above."""
+    documents, failures = _collect("collect_containers.py", inventory, names, limit)
+    return {name: json.loads(document) for name, document in documents.items()}, failures
+
+
+def _collect(
+    deploy: str, inventory: str, names: list[str], limit: tuple[str, ...], data: tuple[str, ...] = ()
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The documents that a deploy beside this file prints by :func:`marked`, and the failures of the other hosts."""
+    argv = [sys.executable, "-P", "-m", "pyinfra", "--dry", "--yes", inventory, str(Path(__file__).with_name(deploy))]
     for pattern in limit:
         argv += ["--limit", pattern]
+    for pair in data:
+        argv += ["--data", pair]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    reports: dict[str, Report] = {}
+    documents: dict[str, str] = {}
     for text in done.stdout.splitlines():
         mark, _, rest = text.partition("\t")
         name, _, document = rest.partition("\t")
         if mark == MARK and name:
-            try:
-                reports[name] = _REPORT.validate_json(document)
-            except ValidationError as error:
-                raise CollectError(f"{name}: its answer cannot be read: {error}") from None
-    failures = {name: _failure(name, done.stderr) for name in names if name not in reports}
-    if not reports and not any(failures.values()):
+            documents[name] = document
+    failures = {name: _failure(name, done.stderr) for name in names if name not in documents}
+    if not documents and not any(failures.values()):
         raise CollectError(done.stderr.strip() or f"pyinfra ended with status {done.returncode} and no message")
-    return {
-        name: Answer(
-            reports.get(name), failures.get(name, "") or ("" if name in reports else "gave no answer that can be read")
-        )
-        for name in names
-    }
+    return documents, {name: failure or "gave no answer that can be read" for name, failure in failures.items()}
 
 
 def _failure(name: str, output: str) -> str:

@@ -4,12 +4,11 @@ import sys
 
 from pyinfra import config, host
 
-from ojai.facts.report import HostReport
-from ojai.preflight.host import fact_arguments
+from ojai.preflight.host import ask
 from ojai.pyinfra_runs.collect import line
 from ojai.settings.inventory import settings_of
 
 config.SUDO = True  # the login is an ordinary user
-report = host.get_fact(HostReport, **fact_arguments(settings_of(host)))
+_, report = ask(host.get_fact, settings_of(host))
 if report is not None:
     sys.stdout.write(line(host.name, report) + "\n")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -87,6 +88,13 @@ class HostSettings(BaseModel):
     removed_data: bool = Field(
         False,
         description="With `removed`: the data folders (models, caches) too. They can be tens of GB to download again.",
+        examples=[True],
+    )
+
+    adopt: bool = Field(
+        False,
+        description="Take over what somebody set up by hand on this host: the server, AMD's apt sources, sysctl "
+        "drop-ins, caches. Removal gives it back. See the guide's page on adoption.",
         examples=[True],
     )
 
@@ -180,12 +188,13 @@ class HostSettings(BaseModel):
 
     docker_source: Literal["ubuntu", "docker"] = Field(
         "ubuntu",
-        description="`docker.io` from Ubuntu's archive, or Docker's own packages from its own.",
+        description="Where there is no engine: `docker.io` from Ubuntu's archive, or Docker's own packages from its "
+        "own. An engine that ojai did not install is used as it is.",
         examples=["docker"],
     )
     docker_packages: tuple[Package, ...] | None = Field(
         None,
-        description="Packages of the engine. Unset: `docker.io`, or Docker's five.",
+        description="Packages of the engine, where there is none. Unset: `docker.io`, or Docker's five.",
         examples=[["docker.io", "docker-cli"]],
     )
     docker_mirror: Url = Field(
@@ -224,6 +233,13 @@ class HostSettings(BaseModel):
         "755", pattern=r"^[0-7]{3,4}$", description="Mode of the cache folders.", examples=["2775"]
     )
 
+    cache_folders: dict[str, AbsolutePath] = Field(
+        default_factory=dict,
+        description="Caches that are used where they are, by name (huggingface, vllm, tunableop, models, workspace), "
+        "instead of a folder in `data_directory`. Their owner and mode stay, and they are never removed.",
+        examples=[{"huggingface": "/home/ada/.cache/huggingface"}],
+    )
+
     image_bytes: Amount = Field(
         40 * GIB,
         description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet: where "
@@ -244,6 +260,7 @@ class HostSettings(BaseModel):
     )
 
     _resolved: tuple[ResolvedService, ...] = PrivateAttr(())
+    _adopted_caches: dict[str, str] = PrivateAttr(default_factory=dict)
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
 
@@ -255,6 +272,16 @@ class HostSettings(BaseModel):
         except (TypeError, ValueError) as error:
             kind = str(error).removeprefix("Object of type ").partition(" is not")[0]
             raise complete(f"found a value of type {kind}; expected what JSON has; put a date in quotes") from None
+        return value
+
+    @field_validator("docker_registry_mirrors")
+    @classmethod
+    def _a_mirror_that_docker_takes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # dockerd: "username/password not allowed in URI", "query or fragment at end of the URI".
+        for url in value:
+            parts = urlsplit(url)
+            if "@" in parts.netloc or parts.query or parts.fragment:
+                raise complete("Docker does not start with a mirror that has a user, a query or a fragment")
         return value
 
     @field_validator("sysctl")
@@ -276,6 +303,21 @@ class HostSettings(BaseModel):
         if ".." in parts or shallow or taken:
             raise complete(f"{value} is not a folder of its own; name one, such as /srv/ojai or /mnt/big/ojai")
         return str(PurePosixPath(value))
+
+    @field_validator("cache_folders")
+    @classmethod
+    def _known_caches(cls, value: dict[str, str]) -> dict[str, str]:
+        errors = []
+        for name, path in value.items():
+            parts = PurePosixPath(path).parts
+            if name not in engines.cache_names():
+                known = ", ".join(engines.cache_names())
+                errors.append(FieldError((name,), f"there is no such cache; known are {known}"))
+            elif ".." in parts or len(parts) < 3 or parts[1] in SYSTEM_FOLDERS - {"root"}:
+                errors.append(FieldError((name,), f"{path} is not a folder of its own; name one, such as /data/{name}"))
+        if errors:
+            raise FieldErrors(*errors)
+        return {name: str(PurePosixPath(path)) for name, path in value.items()}
 
     @field_validator("accelerator")
     @classmethod
@@ -309,17 +351,42 @@ class HostSettings(BaseModel):
             wrong["gtt_limit"] = "has no use with memory_regime carveout; leave it out, or set memory_regime to gtt"
         if self.removed_data and not self.removed:
             wrong["removed_data"] = "means nothing without `removed: true`"
-        self._resolved, found = resolve_services(
-            dict(enumerate(self.services)),
-            accelerator=self.accelerator,
-            data_directory=self.data_directory,
-            log_max_size=self.docker_log_max_size,
-            log_max_file=self.docker_log_max_file,
-        )
+        for name, path in self.cache_folders.items():
+            if PurePosixPath(path).is_relative_to(self.data_directory):
+                wrong["cache_folders"] = (
+                    f"{name} is inside data_directory ({self.data_directory}), whose folders are ojai's: leave it out, "
+                    "or name a folder elsewhere"
+                )
+        self._resolved, found = self._services()
         found = [*(FieldError((name,), text, contradiction=True) for name, text in wrong.items()), *found]
         if found:
             raise FieldErrors(*found)
         return self
+
+    def _services(self) -> tuple[tuple[ResolvedService, ...], list[FieldError]]:
+        return resolve_services(
+            dict(enumerate(self.services)),
+            accelerator=self.accelerator,
+            data_directory=self.data_directory,
+            elsewhere=self.cache_folders,
+            log_max_size=self.docker_log_max_size,
+            log_max_file=self.docker_log_max_file,
+        )
+
+    def using(self, folders: Mapping[str, str]) -> HostSettings:
+        """These settings with caches that were adopted on the host (name -> folder); the inventory's own win."""
+        if not folders.keys() - self.cache_folders.keys():
+            return self
+        found = self.model_copy(update={"cache_folders": {**folders, **self.cache_folders}})
+        found._resolved, _ = found._services()
+        new = {name: path for name, path in folders.items() if name not in self.cache_folders}
+        found._adopted_caches = {**self._adopted_caches, **new}
+        return found
+
+    @property
+    def adopted_caches(self) -> dict[str, str]:
+        """Those of ``cache_folders`` that are not the inventory's, but were adopted on the host."""
+        return self._adopted_caches
 
     @property
     def resolved(self) -> tuple[ResolvedService, ...]:
@@ -344,10 +411,14 @@ class HostSettings(BaseModel):
         return self.kernel_floor or floors.get(self.kernel_flavour) or floors["other"]
 
     @property
-    def cache_directories(self) -> list[str]:
-        """The folders that outlive a container."""
-        names = dict.fromkeys(name for engine in engines.NAMES for name in engines.get(engine).mounts)
-        return [f"{self.data_directory}/{name}" for name in names]
+    def caches(self) -> dict[str, str]:
+        """The folders that outlive a container, by name."""
+        return engines.cache_folders(self.data_directory, self.cache_folders)
+
+    @property
+    def own_caches(self) -> list[str]:
+        """Those that are this project's: created, given an owner, and removed with `removed_data`."""
+        return [path for name, path in self.caches.items() if name not in self.cache_folders]
 
 
 def resolve_services(

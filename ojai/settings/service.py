@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -108,14 +110,15 @@ class ServiceSettings(ServicePaths, Features):
         *,
         accelerator: str,
         data_directory: str,
+        elsewhere: Mapping[str, str] = MappingProxyType({}),
         log_max_size: str = LOG_MAX_SIZE,
         log_max_file: int = LOG_MAX_FILE,
         profile: Profile | None = None,
     ) -> ResolvedService:
         """The service with its profile's facts and choices; what cannot work is in its ``refusals``.
 
-        ``profile``: in place of the one that it names. Raises ``ProfileError`` or ``ValidationError`` where a choice
-        contradicts one of the profile's.
+        ``elsewhere``: caches that are not in ``data_directory``, by name. ``profile``: in place of the one that it
+        names. Raises ``ProfileError`` or ``ValidationError`` where a choice contradicts one of the profile's.
         """
         profile = profile or profiles.load(self.profile)
         # Another image than the profile's does not have the profile's digest.
@@ -125,7 +128,7 @@ class ServiceSettings(ServicePaths, Features):
             profile=profile,
             features=profiles.effective(profile, self.features),
             accelerator=accelerator,
-            data_directory=data_directory,
+            folders=engines.cache_folders(data_directory, elsewhere),
             log_max_size=log_max_size,
             log_max_file=log_max_file,
             image=(self.image or profile.image) + (f"@{digest}" if digest else ""),

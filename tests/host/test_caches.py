@@ -7,10 +7,18 @@ FOLDERS = ("huggingface", "vllm", "tunableop", "models", "workspace")
 
 def test_folders_are_real_and_belong_to_whom_they_should(mini):
     settings = mini.settings
-    for place in (settings.data_directory, *(f"{settings.data_directory}/{name}" for name in FOLDERS)):
+    ours = [f"{settings.data_directory}/{name}" for name in FOLDERS if name not in mini.elsewhere]
+    for place in (settings.data_directory, *ours):
         kind, owner, group, mode = mini.text(f"stat -c '%F:%U:%G:%a' {shlex.quote(place)}").split(":")
         assert kind == "directory", f"{place} is a {kind}"
         assert (owner, group, mode) == (settings.data_owner, settings.data_group, settings.data_mode.lstrip("0")), place
+
+
+def test_caches_that_are_used_where_they_are_are_there_and_not_doubled(mini):
+    for name, place in mini.elsewhere.items():
+        assert mini.run(f"test -d {shlex.quote(place)}").rc == 0, f"{place} ({name}) is not there: is its disk mounted?"
+        ours = f"{mini.settings.data_directory}/{name}"
+        assert mini.text(f"ls -A {shlex.quote(ours)} 2>/dev/null || true") == "", f"{ours} is in use beside {place}"
 
 
 def test_what_the_container_writes_is_on_the_host(services):
@@ -20,7 +28,8 @@ def test_what_the_container_writes_is_on_the_host(services):
         assert mounts, "nothing is mounted"
         for mount in mounts:
             outside, inside = mount.split("=")
-            assert outside.startswith(f"{served.mini.settings.data_directory}/"), mount
+            places = (served.mini.settings.data_directory, *served.mini.elsewhere.values())
+            assert any(outside == place or outside.startswith(f"{place}/") for place in places), mount
             probe = f".ojai-{served.service.port}"
             served.mini.text(f"timeout 20 docker exec {name} touch {inside}/{probe}")
             assert served.mini.run(f"rm {outside}/{probe}").rc == 0, f"{inside} is not {outside}"

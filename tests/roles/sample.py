@@ -4,6 +4,7 @@ from pyinfra.api import Host, State
 
 from ojai.engines import ResolvedService
 from ojai.facts.report import Report
+from ojai.operations import adoption
 from ojai.paths import ApiPaths
 from ojai.preflight import host as preflight
 from ojai.releases import Serving
@@ -44,3 +45,11 @@ SERVICES = [SERVING]
 
 def restored(state: State, host: Host) -> None:
     """In place of what a role puts back when a step has failed."""
+
+
+#: Shell of the operations on what is adopted: the functions are long, the calls are what a fixture shows.
+KEEP_SERVER = adoption._shell([("keep_container", "vllm-gemma4", "", "vllm-gemma4-before-ojai", "/t.csv", "/to.csv")])
+KEEP_UNIT = adoption._shell([("keep_unit", "gemma.service", "enabled", "active")])
+UP_AGAIN = adoption._shell([("bring_back", "vllm-gemma4"), ("start_unit", "gemma.service")])
+STOP_BOTH = adoption._shell([("stop_unit", "gemma.service"), ("stop_container", "vllm-gemma4")])
+GIVE_BACK = adoption._shell([("bring_all_back",)])

@@ -313,3 +313,21 @@ def test_kernel_reboot_never_reports_and_carries_on():
     done = pyinfra(HERE / "kernels.py", "-y", "--limit", "@fake/never")
     assert done.status == 0, done.said
     assert any("6.17.0-1012-oem" in line and "6.8.0-90-generic" in line for line in done.of("never")), done.said
+
+
+def test_an_engine_of_the_owner_s_is_left_alone():
+    """Whatever docker_source says: no package, source, key or unit of it, only mirrors and a start if it is down."""
+    run = pyinfra(HERE / "owners_engine.py", "--dry", "--json")
+    assert run.status == 0, run.said
+    done = {
+        host: sorted(name for name, hosts in run.plan.items() if host in hosts and name.startswith("Docker |"))
+        for host in ("@fake/docker-ce", "@fake/moby")
+    }
+    configured = "Docker | Configure the Docker daemon"
+    assert done == {"@fake/docker-ce": [configured], "@fake/moby": [configured, "Docker | Start Docker"]}
+    never = {
+        NAMES[key] for key in ("docker-packages", "docker-unmasked", "docker-source", "docker-key", "docker-lists")
+    }
+    assert not never & set(run.plan), "named, even where it would change nothing"
+    said = " ".join(run.of("moby"))
+    assert "Docker: moby-engine 29.1.0 was installed by others: it is used as it is, and stays at removal." in said

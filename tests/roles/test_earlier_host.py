@@ -5,6 +5,7 @@ The last ojai whose ledger and releases have no version. It was deployed to twic
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,16 @@ from typing import Any
 
 import pytest
 import yaml
+from pyinfra.api import FileUploadCommand
 from test_release import Machine, pytestmark  # noqa: F401
 
-from ojai.facts.files import SecretFile, Secrets
+from ojai.facts.files import Place, SecretFile, Secrets, SharedPlace
 from ojai.facts.ledger import Added, Loose, OwnUnits
 from ojai.facts.release import ReleaseState
 from ojai.facts.report import HostReport, Report
 from ojai.facts.report.apt import AptReport
-from ojai.operations import release, vllm
+from ojai.facts.report.engine import DAEMON
+from ojai.operations import docker, files, release, vllm
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR
 from ojai.paths import SCHEMA, SECRETS
 from ojai.preflight.host import fact_arguments, failed_checks
@@ -150,6 +153,29 @@ def test_preflight_has_nothing_against_it(earlier):
     # The same host, once a newer ojai has been there.
     (earlier.root / "var/lib/ojai/schema").write_text(f"{SCHEMA + 1}\n")
     assert set(failed_checks(SETTINGS, report(earlier))) - set(failed_checks(SETTINGS, bare))
+
+
+@pytest.mark.parametrize("mirrors", [["http://10.0.2.2:58583"], []])
+def test_its_log_settings_are_taken_out_of_daemon_json(earlier, monkeypatch, mirrors):
+    """Docker is told by a reload, if it runs: it is not restarted. Without mirrors nothing of ours is left."""
+    do = earlier.do
+    monkeypatch.setattr(
+        earlier,
+        "do",
+        lambda step: do(FileUploadCommand(step.src, f"{earlier.root}{step.dest}") if hasattr(step, "dest") else step),
+    )
+    # It answers with a path of the host.
+    ask = earlier.get_fact
+    monkeypatch.setattr(
+        earlier, "get_fact", lambda kind, **words: Place(DAEMON) if kind is SharedPlace else ask(kind, **words)
+    )
+    place = earlier.root / "etc/docker/daemon.json"
+    words = {"path": DAEMON, "values": {"registry-mirrors": mirrors} if mirrors else {}, "then": docker.RELOAD}
+    assert earlier.apply(files.json_merged, **words)
+    assert place.exists() == bool(mirrors)
+    assert not mirrors or json.loads(place.read_text()) == {"registry-mirrors": mirrors}
+    assert earlier.asked() == ["is-active --quiet docker.service", "reload docker.service"]
+    assert not earlier.apply(files.json_merged, **words)
 
 
 def test_removal_takes_service_and_releases_away(earlier):

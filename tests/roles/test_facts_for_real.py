@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,15 @@ import pytest
 from real_host import RealHost
 
 from ojai.facts.apt import AptOffers, AptPackages, KeyringFingerprints, SourceRefreshed
-from ojai.facts.docker import REJECTED, DockerContainer, DockerDaemon, DockerImage, Pulled, PulledImage
+from ojai.facts.docker import (
+    REJECTED,
+    DockerContainer,
+    DockerDaemon,
+    DockerImage,
+    Pulled,
+    PulledImage,
+    RunningContainers,
+)
 from ojai.facts.files import Entry, Existing, File, Place, Places, SecretFile, Secrets, SharedPlace, SmallFile
 from ojai.facts.groups import DEVICE, GpuDevices, Groups
 from ojai.facts.kernel import BootFiles, KernelState, Lacking, Ttm, TtmLimit
@@ -796,6 +805,28 @@ def test_docker_image(programs):
     answer = json.dumps({"Id": "sha256:1", "RepoDigests": ["a@sha256:2"]})
     host = programs("docker", f'[ "$5" = "a:b" ] && echo \'{answer}\'')
     assert host.get_fact(DockerImage, reference="a:b").digests == ("a@sha256:2",)
+
+
+def test_running_containers_come_without_their_secrets(programs):
+    config = {
+        "Env": ["HF_TOKEN=hf_one", "TOKENIZERS_PARALLELISM=false", 'MY_KEY=a"b', "P=http://u:two@proxy/"],
+        "Cmd": ["a/b", "--api-key", "sk-three", "sk-four", "--port", "8000"],
+    }
+    container = {"Name": "/x", "Image": "sha256:a", "Config": config}
+    text = shlex.quote(json.dumps(container, separators=(",", ":")))
+    script = f"""
+    case $* in
+      'ps --quiet --no-trunc') echo 1; echo 2;;
+      "container inspect --format {{{{.Image}}}} 1") echo sha256:a;;
+      "container inspect --format {{{{json .}}}} 1") printf '%s\\n' {text};;
+      "image inspect --format {{{{json .}}}} sha256:a") echo '{{"Id":"sha256:a"}}';;
+      *) exit 1;;
+    esac"""
+    found = programs("docker", script).get_fact(RunningContainers)
+    assert not [word for word in ("hf_one", "two", "sk-three", "sk-four", "a\\") if word in json.dumps(found)]
+    kept = ["HF_TOKEN=", "TOKENIZERS_PARALLELISM=false", "MY_KEY=", "P=http://:@proxy/"]
+    left = {"Env": kept, "Cmd": ["a/b", "--api-key", "", "", "--port", "8000"]}
+    assert found == [{**container, "Config": left}, {"Id": "sha256:a"}]
 
 
 def test_docker_image_before_docker(tmp_path):

@@ -241,6 +241,30 @@ def test_its_program_is_asked_before_the_file_is_moved_and_told_after(tmp_path):
     assert said == ["reload {'mirrors': ['theirs']}"]
 
 
+@pytest.mark.parametrize("text", [None, "{}", '{"dns": ["a"]}'])
+@pytest.mark.parametrize("cut_off_after", range(9))
+def test_its_program_is_told_that_a_list_of_ours_is_empty_now(text, cut_off_after):
+    """dockerd that reads its file again goes on with mirrors that the file no longer names."""
+    host = Disk(text)
+    asked: list[Any] = ["before"]
+
+    def do(command: Any) -> bool:
+        if command == "reload":
+            asked[:] = (host.content or {}).get("mirrors", asked)
+            return True
+        return Disk.do(host, command)
+
+    host.do = do  # type: ignore[method-assign]
+    host.merge({"mirrors": ["ours"]}, then="reload")
+    assert asked == ["ours"]
+    try:
+        host.merge({}, then="reload", cut_off_after=cut_off_after)
+    except CutOff:
+        host.merge({}, then="reload")
+    assert asked == []
+    assert host.files == ({} if text is None else {PLACE: text})
+
+
 def test_diff_shows_our_part_and_no_secret(monkeypatch):
     shown: list[str] = []
     monkeypatch.setattr(progress.logger, "info", shown.append)

@@ -33,10 +33,12 @@ def test_the_dry_run_reaches_every_operation_of_the_roles():
             assert any(re.fullmatch(rf"(\w+ \| )?{pattern}", found) for found in collected()), (path.name, name)
 
 
-@pytest.mark.parametrize("operation", sorted(NAMES.values()))
-def test_every_operation_of_every_role_has_a_case(operation):
+@pytest.mark.parametrize("key", sorted(NAMES))
+def test_every_operation_of_every_role_has_a_case(key):
     touched = {name for case in DRIFT for name in (*case.operations, *case.hidden)}
-    assert operation in touched
+    # What only `adopt: true` brings needs another host than a provisioned one: one that was set up by hand.
+    by_hand = re.findall(r'NAMES\["(adopt-[a-z-]+)"\]', (ROOT / "tests" / "lab" / "test_adoption.py").read_text())
+    assert NAMES[key] in touched or key in by_hand
 
 
 def test_there_are_enough_and_each_has_its_own_name():

@@ -17,8 +17,10 @@ from ojai.facts.report.engine import Engine, Program, Server, Unit
 from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.folders import Folders
 from ojai.facts.report.gpu import Gpu
+from ojai.facts.report.owner import Container, Owner
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
+from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
 from ojai.preflight import environment
 from ojai.preflight.docker import remarks
@@ -71,7 +73,7 @@ FOREIGN = Program("/usr/local/bin/docker", "/usr/local/bin/docker")
 PODMAN = Program("/usr/bin/docker", "/usr/bin/docker", "podman-docker")
 CLIENT = Program("/usr/bin/docker", "/usr/bin/docker", "docker-ce-cli")
 #: An engine that ojai did not install, as Docker's own page sets it up.
-THEIRS = Engine(
+ENGINE = Engine(
     packages={"docker-ce": "5:29.1.0-1~ubuntu.24.04~noble"},
     docker=CLIENT,
     client=CLIENT,
@@ -310,22 +312,22 @@ def test_a_good_host_passes(report, data):
 
 #: Whatever others may have installed: it is used as it is.
 THEIR_ENGINES = {
-    "docker-ce": THEIRS,
-    "docker.io, though docker_source says otherwise": replace(THEIRS, packages={"docker.io": "28.2.2"}),
+    "docker-ce": ENGINE,
+    "docker.io, though docker_source says otherwise": replace(ENGINE, packages={"docker.io": "28.2.2"}),
     "moby-engine": replace(
-        THEIRS, packages={"moby-engine": "27.1"}, containerd=replace(CONTAINERD, package="moby-containerd")
+        ENGINE, packages={"moby-engine": "27.1"}, containerd=replace(CONTAINERD, package="moby-containerd")
     ),
-    "an engine of no package": replace(THEIRS, packages={}, dockerd=Program("/opt/dockerd", "/opt/dockerd")),
-    "one that is down": replace(THEIRS, server=None, units={"docker.service": Unit("loaded", "inactive", "disabled")}),
-    "one that hangs": replace(THEIRS, server=None),
-    "loki as log driver": replace(THEIRS, daemon_json='{"log-driver": "loki", "log-opts": {"loki-url": "x"}}'),
+    "an engine of no package": replace(ENGINE, packages={}, dockerd=Program("/opt/dockerd", "/opt/dockerd")),
+    "one that is down": replace(ENGINE, server=None, units={"docker.service": Unit("loaded", "inactive", "disabled")}),
+    "one that hangs": replace(ENGINE, server=None),
+    "loki as log driver": replace(ENGINE, daemon_json='{"log-driver": "loki", "log-opts": {"loki-url": "x"}}'),
     "loki's driver on the command line": replace(
-        THEIRS, words=("dockerd", "--log-driver", "loki"), daemon_json='{"log-opts": {"loki-url": "x"}}'
+        ENGINE, words=("dockerd", "--log-driver", "loki"), daemon_json='{"log-opts": {"loki-url": "x"}}'
     ),
-    "a key twice, where nothing is written": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}'),
-    "a link, where nothing is written": replace(THEIRS, daemon_json_unsafe="a link to /home/ada/daemon.json"),
-    "containerd's store": replace(THEIRS, server=Server("29.1.0", containerd_store=True)),
-    "a snap whose daemon is disabled": replace(THEIRS, snap="disabled"),
+    "a key twice, where nothing is written": replace(ENGINE, daemon_json='{"dns": ["a"], "dns": ["b"]}'),
+    "a link, where nothing is written": replace(ENGINE, daemon_json_unsafe="a link to /home/ada/daemon.json"),
+    "containerd's store": replace(ENGINE, server=Server("29.1.0", containerd_store=True)),
+    "a snap whose daemon is disabled": replace(ENGINE, snap="disabled"),
 }
 
 
@@ -360,13 +362,14 @@ def test_an_engine_that_ojai_installed_or_will_install_is_ours(engine):
     ("url", "text"),
     [
         ("https://mirror.lan", "{}"),
+        ("https://mirror.lan/hub", "{}"),
         ("http://127.0.0.1:5000", "{}"),
         ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan:5000"]}'),
         ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan"]}'),
     ],
 )
 def test_a_mirror_that_containerd_s_store_takes(url, text):
-    engine = replace(THEIRS, server=Server("29.1.0", containerd_store=True), daemon_json=text)
+    engine = replace(ENGINE, server=Server("29.1.0", containerd_store=True), daemon_json=text)
     assert found(replace(GOOD, engine=engine), docker_registry_mirrors=[url]) == []
 
 
@@ -559,6 +562,16 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"apt": AptReport(sources=(OURS, Source(ROCM_LIST, 1, "https://a/rocm/apt/7.1", "noble", ("main",))))},
         {},
     ),
+    "a kernel parameter that another file sets later": (
+        "set up by hand",
+        {"owner": Owner(sysctl=Boot((("/etc/sysctl.d/99-zzz.conf", "vm.overcommit_memory", "2"),)))},
+        {},
+    ),
+    "a server on the port, and no word of adoption": (
+        "set up by hand",
+        {"owner": Owner(containers=(Container("1", "mine", IMAGE, published=(8000,), status="running"),))},
+        {},
+    ),
     "a source whose name begins as ours": (
         "ROCm apt sources",
         {"apt": AptReport(sources=(replace(OURS, file=ROCM_SOURCE.replace(".sources", ".old.sources")),))},
@@ -649,36 +662,36 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"docker_source": "docker"},
     ),
     "a snap": ("Docker", {"engine": Engine(snap="enabled")}, {}),
-    "a snap beside an engine": ("Docker", {"engine": replace(THEIRS, snap="installed")}, {}),
+    "a snap beside an engine": ("Docker", {"engine": replace(ENGINE, snap="installed")}, {}),
     "podman's docker": (
         "Docker",
         {"engine": Engine(docker=PODMAN, client=PODMAN, client_version="podman version 4.9.3")},
         {},
     ),
-    "a docker of no package before the real one": ("Docker client", {"engine": replace(THEIRS, docker=FOREIGN)}, {}),
+    "a docker of no package before the real one": ("Docker client", {"engine": replace(ENGINE, docker=FOREIGN)}, {}),
     "a docker of no package, and no engine yet": ("Docker client", {"engine": Engine(docker=FOREIGN)}, {}),
-    "an engine without a client": ("Docker client", {"engine": replace(THEIRS, docker=None, client=None)}, {}),
+    "an engine without a client": ("Docker client", {"engine": replace(ENGINE, docker=None, client=None)}, {}),
     "an engine that is started by hand": (
         "Docker",
-        {"engine": replace(THEIRS, units={"docker.service": Unit("not-found", "inactive", "")})},
+        {"engine": replace(ENGINE, units={"docker.service": Unit("not-found", "inactive", "")})},
         {},
     ),
     "an engine that its owner has masked": (
         "Docker",
-        {"engine": replace(THEIRS, server=None, units={"docker.service": Unit("masked", "inactive", "masked")})},
+        {"engine": replace(ENGINE, server=None, units={"docker.service": Unit("masked", "inactive", "masked")})},
         {},
     ),
-    "an old engine": ("Docker", {"engine": replace(THEIRS, server=Server("19.03.15"))}, {}),
+    "an old engine": ("Docker", {"engine": replace(ENGINE, server=Server("19.03.15"))}, {}),
     "a rootless daemon": (
         "Docker",
-        {"engine": replace(THEIRS, server=Server("29.1.0", security=("name=rootless",)))},
+        {"engine": replace(ENGINE, server=Server("29.1.0", security=("name=rootless",)))},
         {},
     ),
     "a daemon with remapped users": (
         "Docker",
         {
             "engine": replace(
-                THEIRS, server=Server("29.1.0", security=("name=userns",)), daemon_json='{"userns-remap": "default"}'
+                ENGINE, server=Server("29.1.0", security=("name=userns",)), daemon_json='{"userns-remap": "default"}'
             )
         },
         {},
@@ -696,45 +709,50 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"docker_source": "docker"},
     ),
     "a comment in daemon.json": ("daemon.json", {"engine": Engine(daemon_json='{"a": 1} // why')}, {}),
-    "a comma too many in daemon.json": ("daemon.json", {"engine": replace(THEIRS, daemon_json='{"a": 1,}')}, {}),
+    "a comma too many in daemon.json": ("daemon.json", {"engine": replace(ENGINE, daemon_json='{"a": 1,}')}, {}),
     "a key that is there twice, one of which would be lost": (
         "daemon.json",
-        {"engine": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}')},
+        {"engine": replace(ENGINE, daemon_json='{"dns": ["a"], "dns": ["b"]}')},
         MIRRORS,
     ),
     "the same, with something of ours to take back": (
         "daemon.json",
-        {"engine": replace(THEIRS, daemon_json='{"dns": ["a"], "dns": ["b"]}', daemon_json_noted=True)},
+        {"engine": replace(ENGINE, daemon_json='{"dns": ["a"], "dns": ["b"]}', daemon_json_noted=True)},
         {},
     ),
     "a daemon.json that dockerd does not accept": (
         "daemon.json",
-        {"engine": replace(THEIRS, daemon_json='{"x": 1}', daemon_json_rejected="don't match any option: x")},
+        {"engine": replace(ENGINE, daemon_json='{"x": 1}', daemon_json_rejected="don't match any option: x")},
         {},
     ),
     "options of another log driver, left by an earlier ojai": (
         "daemon.json",
-        {"engine": replace(THEIRS, daemon_json='{"log-driver": "json-file", "log-opts": {"loki-url": "x"}}')},
+        {"engine": replace(ENGINE, daemon_json='{"log-driver": "json-file", "log-opts": {"loki-url": "x"}}')},
         {},
     ),
     "a daemon.json that is a link into a home": (
         "daemon.json",
-        {"engine": replace(THEIRS, daemon_json_unsafe="a link to /home/ada/x, where /home/ada belongs to ada")},
+        {"engine": replace(ENGINE, daemon_json_unsafe="a link to /home/ada/x, where /home/ada belongs to ada")},
         MIRRORS,
     ),
     "mirrors on the daemon's command line": (
         "daemon.json",
-        {"engine": replace(THEIRS, words=("/usr/bin/dockerd", "--registry-mirror=https://a"))},
+        {"engine": replace(ENGINE, words=("/usr/bin/dockerd", "--registry-mirror=https://a"))},
         MIRRORS,
     ),
     "a daemon that reads another file": (
         "daemon.json",
-        {"engine": replace(THEIRS, words=("/usr/bin/dockerd", "--config-file", "/etc/other.json"))},
+        {"engine": replace(ENGINE, words=("/usr/bin/dockerd", "--config-file", "/etc/other.json"))},
         MIRRORS,
+    ),
+    "a mirror with a path for an older Docker": (
+        "registry mirror",
+        {"engine": replace(ENGINE, server=Server("24.0.7"))},
+        {"docker_registry_mirrors": ["https://mirror.lan/hub"]},
     ),
     "a mirror without TLS for containerd's store": (
         "registry mirror",
-        {"engine": replace(THEIRS, server=Server("29.1.0", containerd_store=True))},
+        {"engine": replace(ENGINE, server=Server("29.1.0", containerd_store=True))},
         {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
     ),
     "the same, before the daemon runs": (

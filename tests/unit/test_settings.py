@@ -186,6 +186,13 @@ def test_a_contradiction_is_refused(data: dict[str, Any], line: str) -> None:
     assert line in only
 
 
+@pytest.mark.parametrize("url", ["https://ada:x@mirror.lan", "https://mirror.lan?a=b", "https://mirror.lan#a"])
+def test_a_registry_mirror_with_which_docker_does_not_start_is_refused(url: str) -> None:
+    (only,) = faults({"docker_registry_mirrors": [url]})
+    assert "docker_registry_mirrors" in only and "Docker does not start with a mirror that has a user" in only
+    assert parse("mini", {"docker_registry_mirrors": ["https://mirror.lan:5000/hub"]}).docker_registry_mirrors
+
+
 def pair(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {"services": [{"name": "a", "port": 1, **first}, {"name": "b", "port": 2, **second}]}
 

@@ -4,15 +4,17 @@
 - `command`: the `docker run` list;
 - `refusals`: what cannot work, with reason and source;
 - `explanations`: what each option is for;
-- `cli` and `argv`: the flags of its parser, by release, and how it reads them.
+- `cli` and `argv`: the flags of its parser, by release, and how it reads them;
+- `reading`: a command of somebody else's, back into choices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from ojai.engines import Command, Refusal, ResolvedService
-from ojai.engines.vllm import command, explanations, refusals
+from ojai.containers import Container
+from ojai.engines import Command, Reading, Refusal, ResolvedService
+from ojai.engines.vllm import command, explanations, reading, refusals
 from ojai.paths import ApiPaths
 
 
@@ -36,6 +38,15 @@ class _Vllm:
 
     def explain(self, service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
         return explanations.parts(service)
+
+    def model(self, container: Container) -> str | None:
+        return reading.model(container)
+
+    def read(self, container: Container, base: ResolvedService) -> Reading:
+        return reading.read(container, base)
+
+    def parts(self, container: Container) -> Mapping[str, str]:
+        return reading.parts(container)
 
 
 ENGINE = _Vllm()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -177,6 +178,59 @@ def rocm_errors(engine_argv: Sequence[str]) -> list[str]:
         f"--quantization: vLLM {VERSION} refuses {given.quantization!r} on ROCm at start; "
         f"allowed there: {', '.join(allowed)}"
     ]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A flag of a command line: as the parser knows it, as it was written out, and its values as text."""
+
+    argument: Argument
+    flag: str
+    values: tuple[str, ...]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """It as arguments."""
+        return (self.flag, *self.values)
+
+
+def given(tokens: Sequence[str]) -> tuple[list[Given], list[str]]:
+    """The flags among ``tokens`` (without the model), the last of each, and the words that no flag takes.
+
+    Values are not looked at: see :func:`check`.
+    """
+    plain, _ = plain_tokens(tokens)
+    record = argparse.Namespace(given=[])
+    try:
+        _, rest = _recorder().parse_known_args(plain, record)
+    except _Refused:
+        rest = [token for token in plain if token.startswith("-") and not _could_mean(token)]
+    found: list[Given] = record.given
+    return found, rest
+
+
+class _Record(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        argument = self.const  # and the value of a flag that stands without one
+        texts = values if isinstance(values, list) else [] if values in (None, argument) else [values]
+        if argument.action != "append":
+            namespace.given = [one for one in namespace.given if one.argument is not argument]
+        namespace.given.append(Given(argument, option_string or argument.flags[0], tuple(texts)))
+
+
+@cache
+def _recorder() -> argparse.ArgumentParser:
+    """A parser that keeps what is given as it is written."""
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser.error = _refuse  # type: ignore[method-assign]
+    for argument in load().arguments:
+        nargs = 0 if argument.action in ("boolean_optional", "store_true") else argument.nargs
+        parser.add_argument(*argument.flags, dest=argument.dest, action=_Record, nargs=nargs, const=argument)
+    return parser
+
+
+def _refuse(message: str) -> NoReturn:
+    raise _Refused(message)
 
 
 class _Refused(Exception):

@@ -34,7 +34,7 @@ def image_key(image: str) -> str:
 
 def directories(service: ResolvedService) -> dict[str, str]:
     """Host directory of each cache. TunableOp has one for each image: a file tuned with another is invalid."""
-    places = {name: f"{service.data_directory}/{name}" for name in MOUNTS}
+    places = {name: service.folders[name] for name in MOUNTS}
     places["tunableop"] += f"/{service.image_key or image_key(service.image)}"
     return places
 

@@ -16,6 +16,7 @@ from ojai.facts.report import (
     environment,
     folders,
     gpu,
+    owner,
     ports,
     power,
     space,
@@ -25,6 +26,7 @@ from ojai.facts.report.engine import Engine
 from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.folders import Folders
 from ojai.facts.report.gpu import Gpu
+from ojai.facts.report.owner import Owner
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.power import PowerReport
 from ojai.facts.report.space import Space
@@ -38,6 +40,7 @@ _SECTIONS = (
     environment,
     folders,
     gpu,
+    owner,
     ports,
     power,
     space,
@@ -141,6 +144,7 @@ class Report:
     schema: int = 0
     gpu: Gpu = field(default_factory=Gpu)
     space: Space = field(default_factory=Space)
+    owner: Owner = field(default_factory=Owner)
     #: who holds the ports that were asked about, now or after the next boot; ours too
     ports: tuple[PortHolder, ...] = ()
     #: the run of pyinfra that holds the deploy lock
@@ -208,6 +212,7 @@ def parse(lines: list[str]) -> Report | None:
         schema=max(map(int, every.get("schema", [])), default=0),
         gpu=gpu.read(every),
         space=space.read(every),
+        owner=owner.read(every),
         ports=ports.read(every),
         running=deploys.read(every),
         power=power.read(every),
@@ -229,6 +234,7 @@ class HostReport(FactBase[Report | None]):
     + gpus: PCI ids (``1002:150e``) of the accelerator whose memory is read; there may be another GPU
     + models: folders in the Hugging Face cache of models that need no disk space if they are complete
     + data_folders: folders that a service mounts
+    + caches: ``name=path`` of caches that are used where they are
     + service_ports: ports whose holders are named
     + units: units of ours, of which drop-ins that change others too are named
     + system_packages, rocm_packages, engine_packages: what is to be installed from Ubuntu, AMD, and for Docker
@@ -244,6 +250,7 @@ class HostReport(FactBase[Report | None]):
         gpus: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
         data_folders: tuple[str, ...] = (),
+        caches: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
         units: tuple[str, ...] = (),
         system_packages: tuple[str, ...] = (),
@@ -260,6 +267,7 @@ class HostReport(FactBase[Report | None]):
             "%GPUS%": gpus,
             "%MODELS%": models,
             "%FOLDERS%": data_folders,
+            "%CACHES%": caches,
             "%UNITS%": units,
             **ports.words(service_ports),
             **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),

@@ -25,9 +25,11 @@ for node in /dev/kfd /dev/dri/renderD*; do [ ! -c "$node" ] || devices="$devices
 say gpu_devices "${devices:-none}"
 say boot_words "$(cat /proc/cmdline 2>/dev/null)"
 say grub_words "$( (
-  for file in /etc/default/grub /etc/default/grub.d/*.cfg; do [ ! -r "$file" ] || . "$file"; done >/dev/null 2>&1
-  set -f
-  printf '%s ' $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT ) 2>/dev/null)"
+  for file in /etc/default/grub /etc/default/grub.d/*.cfg; do
+    # shellcheck source=/dev/null
+    [ ! -r "$file" ] || . "$file"
+  done >/dev/null 2>&1
+  echo "$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT" ) 2>/dev/null | tr '\n' ' ')"
 grep -sHE '^[[:space:]]*(options|blacklist|install|softdep)[[:space:]].*(amdgpu|ttm|vfio|stub)' /etc/modprobe.d/*.conf \
   /run/modprobe.d/*.conf /usr/local/lib/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf |
   while IFS= read -r line; do say module_option "$line"; done

@@ -1,4 +1,4 @@
-"""The hosts of inventory/fake.py, and one whose GPU memory cannot be read yet: together they reach every operation."""
+"""The hosts of inventory/fake.py, one whose GPU memory cannot be read yet, and one that adopts: every operation."""
 
 import runpy
 from pathlib import Path
@@ -10,4 +10,8 @@ _name, _data = fake_host("no-driver", {})
 _answers = _data["fake_responses"]
 _report = [line for line in _answers["ojai-host-report"] if not line.startswith("mem_info_")]
 
-hosts = [*_fake["fake"], (_name, {**_data, "fake_responses": {**_answers, "ojai-host-report": _report}})]
+hosts = [
+    *_fake["fake"],
+    fake_host("adopted", {"adopt": True}),
+    (_name, {**_data, "fake_responses": {**_answers, "ojai-host-report": _report}}),
+]
