@@ -50,11 +50,11 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     rows = owner.findings(asked.using(report.owner.adopted), report)
     for line in owner.table(rows) if rows else ():
         logger.info(f"{host.print_prefix}{line}")
+    _say_running(report)
     found = failed_checks(settings, report)
     if found:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None
-    _say_running(report)
     of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
     for warning in (*power.warnings(settings, report), *packages.warnings(settings, report), *of_services):
         logger.warning(f"{host.print_prefix}{warning}")
