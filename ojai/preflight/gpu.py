@@ -28,6 +28,7 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     yield from _gpu(settings, report)
     yield from _second_gpu(settings, report)
     yield from _dkms(report)
+    yield from _old_kernel(settings, report)
     if expected_kernel_runs(settings, report) or _kept_off(settings, report):
         yield from driver_missing(settings, report)
     if not expected_kernel_runs(settings, report):
@@ -43,6 +44,21 @@ def expected_kernel_runs(settings: HostSettings, report: Report) -> bool:
 def expected_kernel_installed(settings: HostSettings, report: Report) -> bool:
     """Whether /boot has such a kernel."""
     return any(_fits(settings, release) for release in report.space.kernels)
+
+
+def _old_kernel(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """The kernel's package is there, and what it brought is too old: it is not installed again."""
+    newest = kernels.newest((*report.space.kernels, report.kernel), settings.kernel_flavour)
+    if newest is None or _fits(settings, newest.text) or settings.kernel_package not in report.apt.installed:
+        return
+    held = settings.kernel_package in report.apt.held
+    unhold = f"sudo apt-mark unhold {settings.kernel_package} && " if held else ""
+    yield FailedCheck(
+        "kernel",
+        f"{newest.text} the newest of {settings.kernel_package}{', on hold' * held}",
+        f"{settings.floor} or newer",
+        f"`{unhold}sudo apt-get update && sudo apt-get install --only-upgrade {settings.kernel_package}`",
+    )
 
 
 def _fits(settings: HostSettings, release: str) -> bool:

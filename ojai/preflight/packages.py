@@ -20,6 +20,12 @@ DOCKER_KEYRING = "/etc/apt/keyrings/ojai-docker.gpg"
 #: What a signing key is downloaded and read with.
 TOOLS = ("ca-certificates", "curl", "gpg")
 
+#: Priority of our pin.
+_OUR_PIN = 600
+
+#: apt, of a package that none of its lists has.
+_NOT_FOUND = "Unable to locate package"
+
 #: Package lists older than this (seconds) are read again before anything is installed: they foretell nothing.
 _FORETELLS = 86_400
 
@@ -35,6 +41,7 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     yield from _rocm_sources(settings, report)
     yield from _docker_sources(settings, report)
     yield from _readable(settings, report)
+    yield from _pins(settings, report)
     yield from _holds(settings, report)
     yield from _needs(settings, report)
     yield from _refusals(settings, report)
@@ -189,6 +196,38 @@ def _readable(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         )
 
 
+def _pins(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """Pins of others that prefer another version. Before ours is there, only those that name a package are known."""
+    # It gives Ubuntu's archive and AMD's, which share a suite, the same priority, above that of our pin.
+    if report.apt.default_release and not report.apt.candidates and rocm_packages(settings):
+        yield FailedCheck(
+            "apt pins",
+            f'APT::Default-Release "{report.apt.default_release}", with which apt passes over pins below 990',
+            "none, so that AMD's packages are preferred to Ubuntu's of the same name",
+            "remove that line from /etc/apt/apt.conf or /etc/apt/apt.conf.d (`apt-config dump | grep Default-Release`)",
+        )
+    for name in rocm_packages(settings):
+        offered, candidate = report.apt.offers.get(name), report.apt.candidates.get(name)
+        pins = [file for file, found in report.apt.pins.items() if any(_prefers_another(one, name) for one in found)]
+        wrong = candidate not in (offered, report.apt.installed.get(name)) if candidate else bool(pins)
+        if wrong:
+            by = ", ".join(pins) or "a pin that does not name it"
+            yield FailedCheck(
+                "apt pins",
+                f"{name} {candidate or 'of another archive'} preferred by {by}",
+                f"AMD's {offered or name}",
+                "remove that pin, or take the package out of rocm_packages",
+            )
+
+
+def _prefers_another(stanza: str, name: str) -> bool:
+    """Whether a pin names a package, and prefers it from elsewhere than AMD's archive to what our pin prefers."""
+    fields = {key.strip().lower(): value.strip() for key, _, value in (one.partition(":") for one in stanza.split(";"))}
+    priority = fields.get("pin-priority", "")
+    named = name in fields.get("package", "").split()
+    return named and "radeon" not in fields.get("pin", "") and priority.isdigit() and int(priority) > _OUR_PIN
+
+
 def _of_channel(settings: HostSettings, name: str, report: Report) -> bool:
     """Whether the installed version of a package of AMD's is what its archive has, or of its release."""
     version = report.apt.installed[name]
@@ -231,6 +270,12 @@ def _needs(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
                 )
 
 
+def _docker_is_known(settings: HostSettings, report: Report) -> bool:
+    """Whether apt has a source of Docker's archive, the owner's or ours."""
+    ours = any(source.file == DOCKER_SOURCE for source in report.apt.sources)
+    return ours or bool(foreign_docker_sources(settings, report))
+
+
 def _refusals(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """What apt says to the installation of what is missing, removing nothing."""
     stale = report.apt.lists_age is None or report.apt.lists_age > _FORETELLS
@@ -240,6 +285,11 @@ def _refusals(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         another = what == "Docker" and (not report.engine.ours or refusal.removes == (told,))
         # The deploy completes what it left half done itself.
         own = not report.apt.ours.isdisjoint(report.apt.broken)
+        # Docker's own archive is added before its packages are installed.
+        unknown = [why for why in refusal.why if why.endswith(" has no installation candidate") or _NOT_FOUND in why]
+        added = what == "Docker" and settings.docker_source == "docker" and not _docker_is_known(settings, report)
+        if unknown and added:
+            continue
         if another or ((stale or own) and not refusal.removes and not (refusal.lacks and not own)):
             continue
         names = " ".join(refusal.removes)
@@ -250,5 +300,8 @@ def _refusals(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             "packages that can be installed without removing one",
             f"remove {names} yourself if nobody needs it, or choose other packages"
             if names
+            else "`apt-cache policy NAME` on the host: enable the component that has it (`sudo add-apt-repository "
+            "universe`), or remove the pin that keeps apt from it"
+            if unknown
             else "mend that, until `sudo apt-get check` and `sudo apt-get update` succeed",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -120,5 +121,40 @@ def test_a_hold_is_refused_only_where_it_is_in_the_way(look, box, installed, nam
     assert box.ok("apt-mark showhold").split() == [name]
 
 
-def test_a_package_that_apt_does_not_know_yet_is_not_judged(look):
+def test_a_package_that_apt_does_not_know_is_refused_unless_its_lists_are_read_again(look, box):  # noqa: F811
+    (failed,) = look(kernel_package="linux-of-tomorrow")[1]
+    assert "Unable to locate package linux-of-tomorrow" in str(failed)
+    for file in (box.root / "var/lib/apt/lists").glob("*Release"):
+        os.utime(file, (0, 0))
     assert look(kernel_package="linux-of-tomorrow")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("pin", "known", "fails"),
+    [
+        ("Package: rocminfo\nPin: release o=Ubuntu\nPin-Priority: 1001", True, True),
+        ("Package: rocminfo\nPin: release o=Ubuntu\nPin-Priority: 1001", False, True),
+        ("Package: curl rocminfo\nPin: release o=Ubuntu\nPin-Priority: 700", False, True),
+        ("Package: *\nPin: release o=Ubuntu\nPin-Priority: 1001", True, True),
+        ("Package: rocminfo\nPin: release o=Ubuntu\nPin-Priority: 100", False, False),
+        ("Package: rocminfo\nPin: release o=repo.radeon.com\nPin-Priority: 900", True, False),
+        ("Package: rocminfo\nPin: release o=repo.radeon.com\nPin-Priority: 900", False, False),
+        ("Package: rocminfo-dev\nPin: release o=Ubuntu\nPin-Priority: 1001", True, False),
+    ],
+)
+def test_a_pin_that_prefers_another_version_is_refused_while_looking(look, box, pin, known, fails):  # noqa: F811
+    parts = box.root / "etc/apt/preferences.d"
+    (parts / "99-other").write_text(f"{pin}\n")
+    if not known:  # as before the first deploy
+        (parts / "ojai-rocm-pin-600").unlink()
+        (box.root / "etc/apt/sources.list.d/ojai-rocm.sources").unlink()
+    _, failed, _ = look()
+    assert [one.check for one in failed] == (["apt pins"] if fails else [])
+    if fails and "rocminfo" in pin:
+        assert "99-other" in failed[0].found
+
+
+def test_our_own_pin_that_is_gone_is_no_reason(look, box):  # noqa: F811
+    owner(box, f"rocminfo={OURS}")
+    (box.root / "etc/apt/preferences.d/ojai-rocm-pin-600").unlink()
+    assert look()[1] == []

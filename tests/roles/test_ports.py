@@ -134,11 +134,8 @@ def docker(*containers: dict[str, Any]) -> str:
         for one in containers
     ]
     ids = " ".join(one["id"] for one in containers)
-    return (
-        f"case $* in *{{{{.Image}}}}*) ;; ps*) printf '%s\\n' {ids};; container*) cat <<'END'\n"
-        + "\n".join(lines)
-        + "\nEND\n;; esac"
-    )
+    asked = f"case $* in *{{{{.Image}}}}*) ;; ps*) printf '%s\\n' {ids};; container*) cat <<'END'\n"
+    return asked + "\n".join(lines) + "\nEND\n;; esac"
 
 
 def test_containers_that_publish_the_port_or_are_told_to_listen_on_it(host, tmp_path):

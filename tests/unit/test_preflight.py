@@ -113,6 +113,21 @@ def found(report: Report, **data: Any) -> list[str]:
 GOOD_ONES = {
     "the guides' box": (GOOD, {}),
     "the larger model": (GOOD, LARGE),
+    "Docker's packages, before its archive is added": (
+        replace(
+            GOOD,
+            apt=AptReport(
+                sources=(OURS,), refusals={"Docker": Refusal(("Unable to locate package docker-ce",))}, lists_age=9
+            ),
+        ),
+        {"docker_source": "docker"},
+    ),
+    "no universe in lists that are read again first": (
+        replace(
+            GOOD, apt=AptReport(sources=(OURS,), refusals={"Docker": Refusal(("Unable to locate package docker.io",))})
+        ),
+        {},
+    ),
     "GRUB boots the kernel that is asked for": (
         replace(GOOD, gpu=Gpu(boot_entry="gnulinux-advanced-1>gnulinux-6.17.0-1012-oem-advanced-1")),
         {},
@@ -395,6 +410,26 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ARM": ("architecture", {"machine": "aarch64"}, {}),
     "32 bits": ("architecture", {"machine": "i686"}, {}),
     "no sudo": ("privilege", {"user": "ada"}, {}),
+    "the kernel's package, held at an old one": (
+        "kernel",
+        {
+            "kernel": "6.14.0-1004-oem",
+            "apt": AptReport(
+                sources=(OURS,), installed={"linux-oem-24.04d": "6.14.0-1004.4"}, held=("linux-oem-24.04d",)
+            ),
+        },
+        {},
+    ),
+    "apt's default release": ("apt pins", {"apt": AptReport(sources=(OURS,), default_release="noble")}, {}),
+    "no universe": (
+        "apt",
+        {
+            "apt": AptReport(
+                sources=(OURS,), refusals={"Docker": Refusal(("Unable to locate package docker.io",))}, lists_age=9
+            )
+        },
+        {},
+    ),
     "no such group": ("account", {"missing_groups": ("llm",)}, {"data_group": "llm"}),
     "GRUB is told to boot another kernel": (
         "boot entry",
@@ -617,6 +652,11 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "Docker apt sources",
         {"apt": AptReport(sources=(OURS, replace(DOCKER, keys=("0" * 40,))))},
         {"docker_source": "docker"},
+    ),
+    "a pin that prefers Ubuntu's ROCm": (
+        "apt pins",
+        {"apt": AptReport(offers={"rocminfo": AMDS}, candidates={"rocminfo": "5.7.1-3build1"})},
+        {},
     ),
     "a hold on a package that is to be installed": ("packages on hold", {"apt": AptReport(held=("docker.io",))}, {}),
     "a hold on a package of another release": (

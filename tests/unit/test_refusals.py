@@ -12,7 +12,7 @@ import ojai.preflight
 
 #: Operation with refusals -> the check of preflight that says the same earlier, or why it can only be known later.
 REFUSALS: dict[str, tuple[str, ...] | str] = {
-    "apt.packages": ("packages on hold", "packages that need another ROCm", "apt"),
+    "apt.packages": ("packages on hold", "apt pins"),
     "files.folders": ("data folder",),
     "files.json_merged": ("daemon.json",),
     "groups.devices": ("GPU driver",),

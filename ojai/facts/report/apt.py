@@ -14,8 +14,9 @@ from ojai.facts.apt import INDEXTARGETS, UNMET, usable_fingerprints
 SCRIPT = r"""
 apt_tab=$(printf '\t')
 apt_targets() {
-  %INDEXTARGETS% "$@" --format "\$(SOURCESENTRY)$apt_tab\$(IDENTIFIER)$apt_tab\$(SITE)$apt_tab\$(RELEASE)$apt_tab"\
-"\$(COMPONENT)$apt_tab\$(ARCHITECTURE)$apt_tab\$(METAKEY)$apt_tab\$(FILENAME)" 2>&1
+  apt_format="\$(SOURCESENTRY)$apt_tab\$(IDENTIFIER)$apt_tab\$(SITE)$apt_tab\$(RELEASE)$apt_tab"
+  apt_format="$apt_format\$(COMPONENT)$apt_tab\$(ARCHITECTURE)$apt_tab\$(METAKEY)$apt_tab\$(FILENAME)"
+  %INDEXTARGETS% "$@" --format "$apt_format" 2>&1
 }
 # $1: a file of sources; $2: print the key that is embedded in this stanza, not the sources
 apt_file() {
@@ -110,7 +111,8 @@ apt_state() {
     sed -nE 's/^(unpacked|half-configured|half-installed)\t/apt_broken\t/p'
   { %UNMET%; } | sed 's/^/apt_/'
   # Who depends on a version of one of them, which another archive may not have.
-  dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Pre-Depends}, ${Depends}\n' | awk -F '\t' -v asked=' %ROCM% ' '
+  dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Pre-Depends}, ${Depends}\n' |
+    awk -F '\t' -v asked="$(printf ' %s' %ROCM%) " '
     $1 == "installed" {
       count = split($3, needed, ", *")
       for (i = 1; i <= count; i++) {
@@ -120,8 +122,7 @@ apt_state() {
       }
     }'
 }
-# $1: what for, the rest: packages. What keeps apt from installing them; nothing is said of packages that it does not
-# know, because its lists are updated before they are installed.
+# $1: what for, the rest: packages. What keeps apt from installing them.
 apt_try() {
   reason=$1
   shift
@@ -134,11 +135,12 @@ apt_try() {
     esac
   done
   [ -n "$missing" ] || return 0
+  # shellcheck disable=SC2086
   set -- $missing
   if simulated=$(LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends --allow-downgrades \
     install "$@" 2>&1); then return 0; fi
   case $simulated in
-    *'Unable to locate package'*|*'has no installation candidate'*|*'dpkg was interrupted'*) return 0;;
+    *'dpkg was interrupted'*) return 0;;
   esac
   # A breakage of others that is mended by adding packages does not stand in the way.
   case $simulated in *'--fix-broken install'*)
@@ -161,7 +163,14 @@ apt_plan() {
     *) offered=;;
   esac
   [ -z "$offered" ] || printf '%s\n' "$offered" | sed 's/^\([^=]*\)=/apt_offer\t\1\t/'
+  # shellcheck disable=SC2086
   apt_try ROCm $offered
+  # Without our own pin, what apt prefers says nothing yet.
+  if [ -n "$offered" ] && grep -qsx 'Pin-Priority: 600' /etc/apt/preferences.d/ojai-rocm-pin-600; then
+    LC_ALL=C apt-cache policy %ROCM% 2>/dev/null |
+      awk '/^[^ ]/ { sub(/:$/, ""); name = $0 } $1 == "Candidate:" { print "apt_candidate\t" name "\t" $2 }'
+  fi
+  LC_ALL=C apt-config dump APT::Default-Release 2>/dev/null | sed -n 's/^[^"]*"\(.*\)";$/apt_default_release\t\1/p'
   newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
   [ -z "$newest" ] || printf 'apt_lists_age\t%s\n' "$(($(date +%s) - newest))"
 }
@@ -251,7 +260,9 @@ class AptReport:
     + unmet: package, of all -> its dependencies that nothing installed provides
     + needs: package, of all -> versions of AMD's packages that it depends on
     + offers: name -> the newest version in AMD's archive; empty before apt has read that archive
+    + candidates: name -> the version that apt prefers, with our pin; empty before that is there
     + refusals: what for -> why apt would not install what is missing
+    + default_release: apt's setting of that name
     + lists_age: seconds since the package lists were read
     """
 
@@ -267,7 +278,9 @@ class AptReport:
     unmet: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     offers: Mapping[str, str] = field(default_factory=dict)
+    candidates: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    default_release: str = ""
     lists_age: int | None = None
 
     def of_kind(self, kind: str) -> tuple[Source, ...]:
@@ -324,6 +337,7 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
         unmet=_lists(every, "apt_unmet"),
         needs=_lists(every, "apt_needs"),
         offers=dict(_pairs(every.get("apt_offer", []))),
+        candidates=dict(_pairs(every.get("apt_candidate", []))),
         refusals={
             what: Refusal(
                 why=why.get(what, ()),
@@ -332,6 +346,7 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
             )
             for what in why
         },
+        default_release=every.get("apt_default_release", [""])[0],
         lists_age=int(age) if age else None,
         ours=frozenset(every.get("apt_ours", [])),
     )
