@@ -250,7 +250,7 @@ def look(
 # --- apt -----------------------------------------------------------------------------------------------------------
 
 APT_ANSWERS = ("apt_source", "apt_unreadable", "apt_conflict", "apt_key", "apt_pin", "apt_package", "apt_broken", "apt_unmet",
-               "apt_needs", "apt_removes", "apt_lacks", "apt_refuses", "apt_offer", "apt_lists_age")  # fmt: skip
+               "apt_needs", "apt_removes", "apt_lacks", "apt_refuses", "apt_offer", "apt_lists_age", "apt_default_release")  # fmt: skip
 
 
 def deb(pool: Path, name: str, version: str) -> None:
@@ -537,7 +537,8 @@ def _(folder: Path) -> Case:
         "vm/overcommit_memory = 2",
         "vm.overcommit_ratio = 80",
     ]
-    return Case(answers={"systemd-analyze cat-config sysctl.d": said})
+    lines = [f"owner_sysctl\t{line}" for line in said[1:]]  # as the report's script has them
+    return Case(answers={"systemd-analyze cat-config sysctl.d": said}, lines=lines)
 
 
 def test_15_a_later_file_of_the_owners_sets_the_parameter(seen: Callable[[str], Seen]) -> None:
@@ -657,7 +658,9 @@ def test_21_a_number_that_is_no_port(seen: Callable[[str], Seen]) -> None:
 
 @case("socketunit")
 def _(folder: Path) -> Case:
-    return Case(lines=["port_listener\t8000 1 /init.scope systemd", "port_unit\t8000 portal.socket  Listen=[::]:8000"])
+    return Case(
+        lines=["port_listener\t8000 00000000 1 /init.scope systemd", "port_unit\t8000 portal.socket  Listen=[::]:8000"]
+    )
 
 
 def test_22_a_socket_unit_has_the_port(seen: Callable[[str], Seen]) -> None:
@@ -857,7 +860,7 @@ def container(
         "mounts": [{"Type": "bind", "Source": a, "Destination": b, "Mode": "", "RW": True, "Propagation": "rprivate"} for a, b in mounts],
     }  # fmt: skip
     return [f"owner_container\t{json.dumps(said)}", f"container\t{ID} {name} running no", f"port_container\t{port} {ID} --port {port}",
-            f"port_listener\t{port} 4711 /system.slice/docker-{ID}.scope vllm"]  # fmt: skip
+            f"port_listener\t{port} 00000000 4711 /system.slice/docker-{ID}.scope vllm"]  # fmt: skip
 
 
 def adopted_from(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
