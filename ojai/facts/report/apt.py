@@ -111,8 +111,8 @@ apt_state() {
     sed -nE 's/^(unpacked|half-configured|half-installed)\t/apt_broken\t/p'
   { %UNMET%; } | sed 's/^/apt_/'
   # Who depends on a version of one of them, which another archive may not have.
-  dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Pre-Depends}, ${Depends}\n' |
-    awk -F '\t' -v asked="$(printf ' %s' %ROCM%) " '
+  asked="$(printf ' %s' %ROCM%) "
+  dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Pre-Depends}, ${Depends}\n' | awk -F '\t' -v asked="$asked" '
     $1 == "installed" {
       count = split($3, needed, ", *")
       for (i = 1; i <= count; i++) {
