@@ -237,6 +237,8 @@ def _changes(
             why = f"a secret: it goes into {ours.env_file}"
         elif option in reading.secrets:
             why = f"a secret: it goes into {ours.env_file}, as {reading.secrets[option]}"
+        elif option in ("--host", "--port") and "--publish" in {name for name, _ in theirs}:
+            why = _REASONS["--publish"]
         elif one is None:
             why = why or meant.get(what) or meant.get((option, "")) or ""
         elif not why:

@@ -33,6 +33,10 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     answer = refused_by_sudo(host)
     if answer:
         todo = "run pyinfra with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo"
+        if "must have a tty" in answer:
+            todo = "delete `Defaults requiretty` from /etc/sudoers and /etc/sudoers.d (`sudo visudo`)"
+        if "change your password" in answer or "password has expired" in answer.lower():
+            todo = "log in to the host once, and give the account a new password"
         if "sudo" in answer and "not found" in answer:
             todo = "install sudo there (as root: apt install sudo), or log in as root with `_sudo: False` in the data"
         _refuse(f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}.")
@@ -46,11 +50,11 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     rows = owner.findings(asked.using(report.owner.adopted), report)
     for line in owner.table(rows) if rows else ():
         logger.info(f"{host.print_prefix}{line}")
+    _say_running(report)
     found = failed_checks(settings, report)
     if found:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None
-    _say_running(report)
     of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
     for warning in (*power.warnings(settings, report), *packages.warnings(settings, report), *of_services):
         logger.warning(f"{host.print_prefix}{warning}")

@@ -20,6 +20,7 @@ from typing import Any
 
 import gevent
 from gevent.select import select
+from paramiko import SSHConfig
 from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.api.exceptions import ConnectError, PyinfraError
@@ -81,6 +82,7 @@ def prepare_run() -> None:
     cli.input = _input
     if not hasattr(SSHConnector.connect, "__wrapped__"):
         SSHConnector.connect = _failing_alone(SSHConnector.connect)  # type: ignore[method-assign,assignment]
+        SSHConfig.lookup = _without_a_jump_to_none(SSHConfig.lookup)  # type: ignore[method-assign]
         ssh_client.append_hostkey = _in_a_folder(ssh_client.append_hostkey)
         ssh_client.get_host_keys = _of_files_that_exist(ssh_client.get_host_keys)
     keep_hosts_apart()
@@ -129,6 +131,21 @@ def _failing_alone(connect: Callable[[SSHConnector], None]) -> Callable[[SSHConn
             raise
         except PyinfraError as error:
             raise ConnectError(f"{error}. What to do: look at ssh_key in the host's data") from None
+        except RecursionError:
+            raise ConnectError("its ProxyJump leads back to itself. What to do: look at ~/.ssh/config") from None
+
+    return wrapped
+
+
+def _without_a_jump_to_none(lookup: Callable[..., Any]) -> Callable[..., Any]:
+    """``ProxyJump none`` is ssh's word for a direct connection; pyinfra would jump by a host of that name."""
+
+    @functools.wraps(lookup)
+    def wrapped(self: SSHConfig, hostname: str) -> Any:
+        found = lookup(self, hostname)
+        if found.get("proxyjump", "").lower() == "none":
+            del found["proxyjump"]
+        return found
 
     return wrapped
 

@@ -9,7 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-_SECRET = re.compile(r"(?:^|[_-])(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?:(?:^|[_-])(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|PASS|PAT)|[_-](?:PWD|AUTH))$",
+    re.IGNORECASE,
+)
 _USERINFO = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 #: Options of which a container has many, and what of their value tells them apart.

@@ -109,10 +109,17 @@ made=$(printf '%s\n' "$shown" | sed -n 's/^Runs=[^ ]* [^ ]* [^ ]* //p')
 """.replace("%DOCKER%", DOCKER)
 
 
+#: How the name of a variable ends whose value is secret.
+SECRET_NAME = "(TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|(^|[^A-Za-z])(PASS|PAT)|[_-](PWD|AUTH))"
+#: A value in a command line that a shell reads, as JSON has it.
+_WORD = r"""(\\"([^"\\]|\\[^"])*\\"|\x27[^\x27"]*\x27|[^-"\x27 ;&|\\][^" ;&|\\]*)"""
+
 #: Cuts off the value of what is secret by its name, and passwords in addresses; an engine may take several keys.
 MASK_JSON = (
     r"""sed -E ':more; s/("--[a-z-]*(key|token|password)"(,"")*),"([^"\\-]|\\.)([^"\\]|\\.)*"/\1,""/I; t more; """
-    r"""s/"([^"=]*(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS))=([^"\\]|\\.)*"/"\1="/Ig; s|//[^/@ "]*@|//:@|g'"""
+    rf"""s/"([^"= ]*{SECRET_NAME})=([^"\\]|\\.)*"/"\1="/Ig; """
+    rf"""s/(--[a-z-]*(key|token|password))([ =]+{_WORD})+/\1 /Ig; """
+    rf"""s/([A-Za-z0-9_]*{SECRET_NAME})={_WORD}/\1=/Ig; s|//[^/@ "]*@|//:@|g'"""
 )
 
 _RUNNING = rf"""

@@ -149,8 +149,8 @@ def _off_at_boot(settings: HostSettings, report: Report) -> list[str]:
 
 def _next_boot(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """What the reboot into the kernel that is asked for would bring: another kernel, or a GPU without its driver."""
-    off = _off_at_boot(settings, report) if _is_up(settings, report) else []
-    if off:
+    off = _off_at_boot(settings, report)
+    if off and not any(driver_missing(settings, report)):
         yield FailedCheck(
             "GPU driver",
             f"what will keep it off after the reboot: {'; '.join(off)}",

@@ -23,8 +23,8 @@ from ojai.settings.host import channels
 #: Cache that is copied for its image instead of being used where it is: another image's results are invalid.
 TUNED = "tunableop"
 
-#: Where root's, as a container has it, is in a home.
-_HOME = "/root/"
+#: Ubuntu's own link to /etc/sysctl.conf.
+_SYSCTL_CONF = "/etc/sysctl.d/99-sysctl.conf"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _drop_ins(settings: HostSettings, report: Report) -> tuple[list[Finding], tu
             rows.append(Finding(what, True, plan, f"it is read after ours, which says {wanted}"))
         elif other:
             rows.append(Finding(what, False, "nothing", f"ours says {wanted} and is read after it"))
-        elif file in report.owner.links:
+        elif file in (*report.owner.links, _SYSCTL_CONF):
             rows.append(Finding(what, False, "nothing: it says the same, and is a link to a file of its own"))
         elif {key for key, _ in entries} <= settings.sysctl.keys() and file.startswith("/etc/sysctl.d/"):
             taken.append(file)
@@ -212,6 +212,19 @@ def _model(container: Container) -> str:
     return found[1].strip("'\"") if found else "" if first.startswith("-") else first
 
 
+def _elsewhere(settings: HostSettings, report: Report, container: Container, service: ResolvedService) -> str | None:
+    """The host's folder that a container serves, where the service would have other weights or download its own."""
+    model = _model(container)
+    place = container.folder(model) if model.startswith("/") else None
+    repository = service.model_directory.rpartition("/")[2]
+    held = any(one.repository == repository and one.state == "complete" for one in report.owner.weights)
+    if place is None or held or service.model_directory in report.models:
+        return None
+    folders = {**_mounted(container, service), **settings.cache_folders}
+    cache, _, rest = service.engine.model_directory(service.model).partition("/")
+    return None if f"{folders.get(cache)}/{rest}" == place.rstrip("/") else place.rstrip("/")
+
+
 def _holds_port(container: Container, port: int) -> bool:
     """Whether it has this port of the host, or will at the next start of Docker."""
     return port in container.ports and (container.up or container.restart == "always")
@@ -240,6 +253,13 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
         elif container.up and model and model != service.model and not model.startswith("/"):
             plan = f"stop it yourself, or set the service's profile or model to {model}"
             rows.append(Finding(what, True, plan, f"it serves {model}; the inventory says {service.model}"))
+        elif container.up and (place := _elsewhere(settings, report, container, service)):
+            folder, _, name = place.rpartition("/")
+            plan = (
+                f"set the service's model to {service.engine.mounts['models']}/{name} and cache_folders.models to "
+                f"{folder}, or stop the container yourself: {service.model} is downloaded then"
+            )
+            rows.append(Finding(what, True, plan, f"it serves the folder {place}; the inventory says {service.model}"))
         else:
             containers.append(container)
             rows.append(Finding(what, True, _container_plan(container, service)))
@@ -253,7 +273,12 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
                 beside[unit.name] = (f"unit {unit.name} ({unit.path})", unit.words.split())
             continue
         what = f"unit {unit.name} ({unit.enabled}, {unit.active}; {unit.path})"
-        if starts and not any(one in containers for one in starts) and any(one.up for one in starts):
+        if unit.account:
+            plan = f"as {unit.account}: `systemctl --user disable --now {unit.name}`"
+            rows.append(
+                Finding(what, True, plan, f"it is a unit of {unit.account}'s own systemd, which ojai leaves alone")
+            )
+        elif starts and not any(one in containers for one in starts) and any(one.up for one in starts):
             rows.append(
                 Finding(what, True, "disable it yourself", f"it starts {starts[0].name}, which is left as it is")
             )
@@ -324,7 +349,7 @@ def _caches(
 ) -> tuple[list[Finding], dict[str, str]]:
     """Caches that are used where they are: what a server that is taken over has mounted, else a home's with weights."""
     rows = [*_named_caches(settings, report)]
-    if not settings.resolved or "huggingface" in settings.cache_folders:
+    if all(_cache(service) in settings.cache_folders for service in settings.resolved):
         return rows, {}
     # Weights of our own are there already: nobody else's are asked for.
     if all(service.model_directory in report.models for service in settings.resolved):
@@ -390,7 +415,12 @@ def _mounted(container: Container, service: ResolvedService) -> dict[str, str]:
         places["huggingface"] = home
     found = {name: container.folder(inside) for name, inside in places.items() if name != TUNED}
     folders = {name: path for name, path in found.items() if path}
-    return folders if "huggingface" in folders else {}
+    return folders if _cache(service) in folders else {}
+
+
+def _cache(service: ResolvedService) -> str:
+    """The cache that its weights are in."""
+    return service.engine.model_directory(service.model).partition("/")[0]
 
 
 def _homes_with(report: Report, having: Sequence[Weights]) -> dict[str, dict[str, str]]:

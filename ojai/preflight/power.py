@@ -18,7 +18,7 @@ def warnings(settings: HostSettings, report: Report) -> Iterator[str]:
     reasons = [f"logind does `{power.idle_action}` when it is idle"] * (power.idle_action not in ("", "ignore", "lock"))
     if graphical and power.gnome_suspends:
         reasons.append(f"GNOME suspends it on mains power for {', '.join(power.gnome_suspends)}")
-    elif graphical and not reasons:
+    elif graphical and not reasons and not power.gnome_asked:
         reasons.append(f"it boots into a desktop ({power.state.manager}), whose settings decide")
     if reasons and "suspend.target" in power.state.sleepers:
         yield (

@@ -797,11 +797,13 @@ def test_report_counts_weights_as_far_as_they_are_there(host, tmp_path):
     (Path(gone) / "blobs/1").unlink()
     one = str(hub / "one")
     write(Path(one), **{"snapshots/abc/model.safetensors": "w" * 10, "snapshots/def/config.json": "{}"})
-    found = report(host, tmp_path, models=(whole, half, unlisted, refused, gone, one, str(hub / "none")))
-    assert found.models == (whole, one)
+    plain = str(tmp_path / "models/plain")
+    write(Path(plain), **{"model.safetensors": "w" * 20})
+    found = report(host, tmp_path, models=(whole, half, unlisted, refused, gone, one, plain, str(hub / "none")))
+    assert found.models == (whole, one, plain)
     index = len((Path(whole) / "snapshots/abc/model.safetensors.index.json").read_text())
     assert found.space.weights == {
-        whole: 2000 + index, half: 1000 + index, unlisted: 2000, gone: 1000 + index, one: 10
+        whole: 2000 + index, half: 1000 + index, unlisted: 2000, gone: 1000 + index, one: 10, plain: 20
     }  # fmt: skip
 
 

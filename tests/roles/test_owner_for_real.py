@@ -26,6 +26,10 @@ CONTAINER = {
         f"HF_TOKEN={SECRET}",
         f'VLLM_API_KEY=a\t"{SECRET}\\',
         "TOKENIZERS_PARALLELISM=false",
+        f"GITHUB_PAT={SECRET}",
+        f"DB_PASS={SECRET} {SECRET}",
+        f"MYSQL_PWD={SECRET}",
+        "COMPAT=1",
         f"https_proxy=http://me:{SECRET}@proxy:1/",
     ],
     "labels": {"com.docker.compose.project": "gemma", "com.docker.compose.service": "vllm"},
@@ -183,6 +187,10 @@ def test_a_container_without_its_secrets(ask, home):
         "HF_TOKEN": "",
         "VLLM_API_KEY": "",
         "TOKENIZERS_PARALLELISM": "false",
+        "GITHUB_PAT": "",
+        "DB_PASS": "",
+        "MYSQL_PWD": "",
+        "COMPAT": "1",
         "https_proxy": "http://:@proxy:1/",
     }
     assert (container.port, container.ports, container.compose, container.up) == (8000, (8000,), "gemma/vllm", True)
@@ -190,6 +198,25 @@ def test_a_container_without_its_secrets(ask, home):
     assert container.folder("/app/models") is None
     assert found.images == {"sha256:57": ("vllm@sha256:ab",)}
     assert [one.state for one in found.weights] == ["complete"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"vllm serve m --api-key {SECRET} --port 8000",
+        f"vllm serve m --api-key={SECRET} --port 8000",
+        f"exec vllm serve m --api-key '{SECRET} two' {SECRET} --port 8000",
+        f'vllm serve m --api-key "{SECRET} two" --port 8000',
+        f"A=1 HF_TOKEN={SECRET} GITHUB_PAT='{SECRET}' vllm serve m --port 8000",
+        f'export DB_PASS="{SECRET}"; vllm serve m --port 8000',
+    ],
+)
+def test_a_command_for_a_shell_without_its_secrets(ask, home, text):
+    answer = json.dumps({**CONTAINER, "entrypoint": ["bash"], "argv": ["-c", text]}, separators=(",", ":"))
+    (home.parent / "answer").write_text(answer + "\n")
+    (container,) = ask(docker=f'case "$*" in ps*) echo 1;; *argv*) cat {home.parent}/answer;; esac').containers
+    assert (container.port, container.words[-2:]) == (8000, ["--port", "8000"])
+    assert container.argv[1].startswith(text.split(SECRET)[0].rstrip(" ='\""))
 
 
 UNITS = f"""case "$*" in
@@ -214,6 +241,21 @@ def test_a_unit_whose_script_runs_the_server(ask, home):
     assert (unit.name, unit.enabled, unit.active, unit.folder) == ("gemma.service", "enabled", "active", "/home/ada")
     assert unit.names("vllm-gemma4") and unit.names("8000") and not unit.names("old")
     assert not unit.names("vllm-gemma")
+
+
+def test_a_unit_of_an_accounts_own_systemd(ask, home):
+    place = home / ".config" / "systemd" / "user"
+    (place / "default.target.wants").mkdir(parents=True)
+    for name in ("gemma.service", "asleep.service"):
+        (place / name).write_text(
+            "[Service]\nWorkingDirectory=%h/llm\nRestart=always\nExecStart=-/usr/bin/docker run --rm \\\n"
+            f"  --name vllm-gemma4 -e HF_TOKEN={SECRET} vllm m \\\n  --port 8000\n"
+        )
+    (place / "default.target.wants" / "gemma.service").symlink_to(place / "gemma.service")
+    (unit,) = ask().units
+    assert (unit.account, unit.name, unit.enabled, unit.active) == ("ada", "gemma.service", "enabled", "inactive")
+    assert (unit.folder, unit.path) == (f"{home}/llm", str(place / "gemma.service"))
+    assert unit.words.startswith("/usr/bin/docker run") and unit.names("vllm-gemma4") and unit.names("8000")
 
 
 def test_what_boots_set_and_what_is_not_mounted(ask, tmp_path):

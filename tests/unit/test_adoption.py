@@ -159,6 +159,27 @@ def test_the_hubs_own_variable_moves_the_cache():
     assert taken.folders == {"huggingface": "/data/models/hf"}
 
 
+LOCAL = replace(
+    SERVER,
+    argv=("/app/models/gemma-4-E4B-it", "--served-model-name", "google/gemma-4-E4B-it", "--port", "8000"),
+    mounts={**MOUNTS, "/app/models": "/home/ada/models"},
+)
+
+
+def test_a_folder_that_the_service_names_too_is_used_where_it_is():
+    data = {"adopt": True, "services": [{"model": "/app/models/gemma-4-E4B-it"}]}
+    for mounts in (LOCAL.mounts, {"/app/models": "/home/ada/models"}):
+        found = report(containers=(replace(LOCAL, mounts=mounts),), weights=())
+        assert refused(found, **data) == []
+        placed = in_force(settings(**data), found)
+        (service,) = placed.resolved
+        assert service.model_directory == "/home/ada/models/gemma-4-E4B-it"
+        assert service.command.mounts["/home/ada/models"] == "/app/models"
+        assert any("cache /home/ada/models (" in row.what for row in owner.findings(settings(**data), found))
+    # Its weights in the hub's cache are used, if they are there.
+    assert contradictions(report(containers=(LOCAL,))) == []
+
+
 def test_weights_of_our_own_are_not_changed_for_others():
     ours = replace(report(containers=()), models=(f"/srv/ojai/huggingface/hub/{REPOSITORY}",))
     assert owner.judge(settings(adopt=True), ours)[1].folders == {}
@@ -169,6 +190,8 @@ SECOND = (
     Folder("bob", "huggingface", "/home/bob/.cache/huggingface", "/home/bob/.cache/huggingface", "bob"),
 )
 LATER = "/etc/sysctl.d/99-zzz.conf"
+
+LOCAL_FOLDER = "it serves the folder {}; the inventory says google/gemma-4-E4B-it"
 
 CONTRADICTIONS: dict[str, tuple[Report, dict[str, Any], str]] = {
     "another ROCm release": (
@@ -270,10 +293,29 @@ CONTRADICTIONS: dict[str, tuple[Report, dict[str, Any], str]] = {
         {},
         "together they reserve 1.77 of the GPU's memory (vllm-gemma4 0.85, mine.service 0.92)",
     ),
+    "a unit of an account's own systemd": (
+        report(
+            units=(
+                Unit("vllm-gemma4.service", "enabled", "active", words="docker start -a vllm-gemma4", account="ada"),
+            )
+        ),
+        {},
+        "it is a unit of ada's own systemd, which ojai leaves alone",
+    ),
     "another model on the port, in a shell": (
         report(containers=(replace(SERVER, entrypoint=(), argv=("sh", "-c", "vllm serve Qwen/Q --port 8000")),)),
         {},
         "it serves Qwen/Q; the inventory says google/gemma-4-E4B-it",
+    ),
+    "a folder of its own": (
+        report(containers=(LOCAL,), weights=()),
+        {},
+        LOCAL_FOLDER.format("/home/ada/models/gemma-4-E4B-it"),
+    ),
+    "a folder of its own at another place": (
+        report(containers=(replace(LOCAL, argv=("/m", "--port", "8000"), mounts={"/m": "/data/llm/e4b"}),), weights=()),
+        {},
+        LOCAL_FOLDER.format("/data/llm/e4b"),
     ),
     "another model on the port": (
         report(containers=(replace(SERVER, argv=("Qwen/Qwen3-8B", "--port", "8000")),)),

@@ -76,6 +76,14 @@ def test_the_same_in_json_from_standard_input() -> None:
     assert "What no setting can express, and is lost:" in run("--from", "-", given=OWN).stdout
 
 
+def test_a_published_port_is_kept_and_not_called_lost() -> None:
+    line = "docker run -p 127.0.0.1:8080:8000 vllm/vllm-openai-rocm:v0.20.1 google/gemma-4-E4B-it --port 8000"
+    told = json.loads(run("--from", "-", "--json", given=line).stdout)
+    assert (told["data"]["services"][0]["host"], told["data"]["services"][0]["port"]) == ("127.0.0.1", 8080)
+    changes = {change["what"]: change["lost"] for change in told["servers"][0]["changes"]}
+    assert changes["--port"] is False and not any(changes.values())
+
+
 @pytest.mark.parametrize(
     ("words", "given", "status", "text"),
     [

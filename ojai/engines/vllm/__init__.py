@@ -33,6 +33,8 @@ class _Vllm:
         return refusals.forbidden(variable, accelerator)
 
     def model_directory(self, model: str) -> str:
+        if model.startswith(f"{self.mounts['models']}/"):
+            return f"models{model.removeprefix(self.mounts['models'])}"
         # As huggingface_hub names it.
         return f"huggingface/hub/models--{model.replace('/', '--')}"
 

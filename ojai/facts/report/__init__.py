@@ -50,6 +50,7 @@ _SECTIONS = (
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
 _SCRIPT = r"""
 export LC_ALL=C
+unset DOCKER_HOST DOCKER_CONTEXT
 say() { printf '%s\t%s\n' "$1" "$2"; }
 say ojai-host-report 1
 say user "$(id -un)"

@@ -31,7 +31,7 @@ say grub_words "$( (
   done >/dev/null 2>&1
   echo "$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT" ) 2>/dev/null | tr '\n' ' ')"
 # The entry that is booted, unless it is the first: by its number, its name or its id.
-say boot_entry "$( (
+say grub_entry "$( (
   for file in /etc/default/grub /etc/default/grub.d/*.cfg; do
     # shellcheck source=/dev/null
     [ ! -r "$file" ] || . "$file"
@@ -87,7 +87,7 @@ def read(every: Mapping[str, Sequence[str]]) -> Gpu:
         devices=tuple(word for word in words("gpu_devices") if word != "none") if "gpu_devices" in every else None,
         boot_words=words("boot_words"),
         grub_words=words("grub_words"),
-        boot_entry=next(iter(every.get("boot_entry", ())), ""),
+        boot_entry=next(iter(every.get("grub_entry", ())), ""),
         module_options=tuple(every.get("module_option", ())),
         dkms_packages=pairs("dkms_package"),
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ojai.facts.docker import DOCKER, MASK_JSON
+from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
 from ojai.facts.ledger import OwnUnits
 from ojai.facts.sysctl import Boot, SysctlBoot
 
@@ -17,8 +17,7 @@ PLACES = (".cache/huggingface", ".cache/vllm", ".cache/tunableop", "models", "wo
 
 #: Cuts off the value of what is secret by its name, in words, and credentials in URLs.
 _MASK_WORDS = (
-    r"""sed -E 's/([A-Za-z0-9_]*(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS)=)"""
-    r"""("[^"]*"|\x27[^\x27]*\x27|[^ ";]*)/\1/Ig; """
+    rf"""sed -E 's/([A-Za-z0-9_]*{SECRET_NAME})=("[^"]*"|\x27[^\x27]*\x27|[^ ";]*)/\1=/Ig; """
     r"""s/(--[a-z-]*(key|token|password)[ =]+)[^ ]+/\1/Ig; s|//[^/@ "]*@|//|g'"""
 )
 
@@ -118,6 +117,44 @@ if command -v docker >/dev/null; then
     say owner_image "$image $(%DOCKER% image inspect --format '{{join .RepoDigests " "}}' "$image" 2>/dev/null)"
   done
 fi
+# Lines of: (account,) name, state, active, folder, file, and last the command as `systemctl show` prints it.
+runs_server() { # key
+  while IFS= read -r line; do
+    exec=${line##*"$tab"}
+    program=$(printf '%s\n' "$exec" | sed -n 's/.*argv\[\]=\([^;]*\) ;.*/\1/p')
+    words=$program
+    for word in $program; do # a script is read too
+      [ -f "$word" ] || continue
+      case $word in
+        *.sh | *.yaml | *.yml) ;;
+        *) [ "$(head -c 2 "$word" 2>/dev/null)" = '#!' ] || continue;;
+      esac
+      words="$words $(head -c 16384 "$word" | grep -v '^[[:space:]]*#' | tr '\n\t' '  ' | sed 's/\\/ /g')"
+    done
+    case $words in
+      *docker* | *podman* | *vllm*)
+        printf '%s\t%s\n' "${line%"$tab"*}" "$words" | %MASK_WORDS% |
+          while IFS= read -r text; do say "$1" "$text"; done;;
+    esac
+  done
+}
+# Units of an account's own systemd, which only that one can be asked about.
+printf '%s\n' "$homes" | while IFS=: read -r account home; do
+  for file in "$home"/.config/systemd/user/*.service; do
+    [ -f "$file" ] || continue
+    name=${file##*/} state=disabled active=inactive
+    for each in "${file%/*}"/*.wants/"$name"; do [ ! -L "$each" ] || state=enabled; done
+    for each in /sys/fs/cgroup/user.slice/user-"$(id -u "$account" 2>/dev/null)".slice/user@*/*/"$name"; do
+      [ ! -d "$each" ] || active=active
+    done
+    [ "$state $active" != 'disabled inactive' ] || continue
+    cat "$file" "$file".d/*.conf 2>/dev/null | sed -e ':more; /\\$/ { N; s/\\\n/ /; t more }' -e "s|%h|$home|g" |
+      tr '\t' ' ' | awk -v OFS='\t' -v file="$file" -v start="$account$tab$name$tab$state$tab$active" '
+        /^ExecStart=/ { sub(/^ExecStart=[-+!@:]*/, ""); exec = exec " argv[]=" $0 " ;" }
+        /^WorkingDirectory=/ { sub(/^WorkingDirectory=[-]?/, ""); folder = $0 }
+        END { print start, folder, file, exec }'
+  done
+done | runs_server owner_user_unit
 units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runtime --no-legend --plain
   systemctl list-units --type=service --state=active,activating,failed --no-legend --plain; } 2>/dev/null |
   awk '$1 !~ /@\.service$/ { print $1 }' | sort -u)
@@ -135,24 +172,7 @@ units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runti
     if (path ~ /^\/(etc|run|usr\/local)\//) {
       gsub(/\t/, " ", exec); print id "\t" state "\t" active "\t" folder "\t" path "\t" exec
     }
-  }' | while IFS= read -r line; do
-    exec=${line##*"$tab"}
-    program=$(printf '%s\n' "$exec" | sed -n 's/.*argv\[\]=\([^;]*\) ;.*/\1/p')
-    words=$program
-    for word in $program; do # a script is read too
-      [ -f "$word" ] || continue
-      case $word in
-        *.sh | *.yaml | *.yml) ;;
-        *) [ "$(head -c 2 "$word" 2>/dev/null)" = '#!' ] || continue;;
-      esac
-      words="$words $(head -c 16384 "$word" | grep -v '^[[:space:]]*#' | tr '\n\t' '  ' | sed 's/\\/ /g')"
-    done
-    case $words in
-      *docker* | *podman* | *vllm*)
-        printf '%s\t%s\n' "${line%"$tab"*}" "$words" | %MASK_WORDS% |
-          while IFS= read -r text; do say owner_unit "$text"; done;;
-    esac
-  done
+  }' | runs_server owner_unit
 :
 """.replace("%OWN_UNITS%", OwnUnits().command("/var/lib/ojai/added"))
 SCRIPT = SCRIPT.replace("%DOCKER%", DOCKER).replace("%MASK_JSON%", MASK_JSON).replace("%MASK_WORDS%", _MASK_WORDS)
@@ -273,6 +293,7 @@ class Unit:
     + folder: its working directory
     + path: its file
     + words: its command, with the text of the scripts that it names; secrets are cut off
+    + account: whose own systemd it is a unit of, empty for the system's
     """
 
     name: str
@@ -281,6 +302,7 @@ class Unit:
     folder: str = ""
     path: str = ""
     words: str = ""
+    account: str = ""
 
     def names(self, word: str) -> bool:
         """Whether ``word`` is in its command as a word of its own."""
@@ -365,6 +387,7 @@ def read(every: Mapping[str, Sequence[str]]) -> Owner:
     """Read the script's keys."""
     containers = [found for entry in every.get("owner_container", ()) if (found := _container(entry))]
     units = [Unit(*words) for words in _split(every, "owner_unit", 6)]
+    users = [Unit(*words[1:], *words[:1]) for words in _split(every, "owner_user_unit", 7)]
     images = [entry.split() for entry in every.get("owner_image", ()) if entry.split()]
     ours = [(*entry.split(), "")[:2] for entry in every.get("owner_ours", ()) if entry.split()]
     folders = dict.fromkeys(Folder(*words) for words in _split(every, "owner_folder", 5))
@@ -386,7 +409,7 @@ def read(every: Mapping[str, Sequence[str]]) -> Owner:
             if re.fullmatch(r"-?\d+", priority)
         ),
         containers=tuple(containers),
-        units=tuple(unit for unit in units if unit.name not in {name for name, _ in ours}),
+        units=(*(unit for unit in units if unit.name not in {name for name, _ in ours}), *users),
         images={words[0]: tuple(words[1:]) for words in images},
         ours={name: int(started) if started else None for name, started in ours},
         adopted=dict(entry.split("=", 1) for entry in every.get("owner_adopted_cache", ()) if "=" in entry),

@@ -44,12 +44,14 @@ class PowerReport:
     + state: sleep targets, boot target, display manager
     + idle_action: what logind does with an idle host, such as ``ignore`` or ``suspend``
     + gnome_suspends: for whom GNOME suspends a host on mains power: accounts, or ``greeter`` (the login screen)
+    + gnome_asked: GNOME has said so, or that it suspends it for nobody
     + gpu_clients: program outside containers -> bytes of the GPU's memory that it holds
     """
 
     state: Power = field(default_factory=Power)
     idle_action: str = ""
     gnome_suspends: tuple[str, ...] = ()
+    gnome_asked: bool = False
     gpu_clients: dict[str, int] = field(default_factory=dict)
 
 
@@ -76,5 +78,6 @@ def read(every: Mapping[str, Sequence[str]]) -> PowerReport:
         state=PowerState().process(list(every.get("power", ()))),
         idle_action=every.get("idle_action", ("",))[0],
         gnome_suspends=tuple(suspends),
+        gnome_asked=bool(gnome),
         gpu_clients={program: size for program, size in memory.items() if size},
     )

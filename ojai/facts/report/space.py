@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 _MODELS = r"""
 for folder in %MODELS%; do
   most=0; whole=
-  for snapshot in "$folder"/snapshots/*; do
+  set -- "$folder" # of a plain folder's own files
+  [ ! -d "$folder/blobs" ] && [ ! -d "$folder/snapshots" ] || set -- "$folder"/snapshots/*
+  for snapshot in "$@"; do
     [ -d "$snapshot" ] || continue
     size=$(find -L "$snapshot" -type f -printf '%s\n' 2>/dev/null | awk '{sum += $1} END {printf "%.0f", sum}')
     [ "$size" -le "$most" ] || most=$size
