@@ -6,7 +6,7 @@ Owns the signing key, one source, one pin, the packages, and the loader path.
 from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
 
-from ojai.operations import adoption, apt, files
+from ojai.operations import adoption, apt, files, ledger
 from ojai.preflight.packages import ROCM_SOURCE, TOOLS, rocm_packages
 from ojai.settings import HostSettings
 
@@ -81,6 +81,7 @@ def remove(*, settings: HostSettings) -> None:
     apt.packages_removed(name="Remove ROCm packages", names=[*settings.rocm_packages, "migraphx"])
     gone = files.absent(name="Remove source, pin, key and loader path", paths=[LOADER, PIN, ROCM_SOURCE, KEYRING])
     server.shell(name="Refresh the loader cache", commands=["ldconfig"], _if=gone.did_change)
+    ledger.kept_returned(name="Put back the owner's apt sources", under="/etc/apt/")  # they need their lists
     apt.lists_removed(name="Remove the package lists", uris=[settings.channel.mirror])
     apt.packages_returned(name="Restore replaced packages")
     apt.packages_removed(name="Remove curl, gpg and CA certificates", names=list(TOOLS))

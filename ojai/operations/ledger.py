@@ -147,7 +147,10 @@ def _put_back(path: str) -> str:
 
 
 @operation()
-def kept_returned() -> Steps:
-    """Put back the owner's files and links that were kept, after ours are gone."""
-    kept = host.get_fact(Kept, directory=KEPT_DIR)
+def kept_returned(under: str = "/") -> Steps:
+    """Put back the owner's files and links that were kept, after ours are gone.
+
+    + under: only those in this folder
+    """
+    kept = [path for path in host.get_fact(Kept, directory=KEPT_DIR) if path.startswith(under)]
     yield from steps_or_noop(map(_put_back, kept), "nothing was set aside")

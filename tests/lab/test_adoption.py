@@ -74,12 +74,14 @@ def prepare(guest: Guest, *words: str) -> None:
 
 
 def listing(guest: Guest) -> dict[str, str]:
-    """All files but those in which docker has its containers."""
-    return {path: text for path, text in manifest.take(guest).items() if not path.startswith("/var/lib/docker/")}
+    """All files but those in which docker and containerd have their containers."""
+    found = manifest.take(guest)
+    return {path: found[path] for path in found if not path.startswith(("/var/lib/docker/", "/var/lib/containerd/"))}
 
 
 def inspection(guest: Guest, name: str = "vllm-gemma4") -> dict[str, object]:
     found = json.loads(guest.root(f"docker inspect {name}"))[0]
+    found["Mounts"] = sorted(found["Mounts"], key=lambda mount: mount["Destination"])  # Docker has them in any order
     return {key: value for key, value in found.items() if key not in RUN}
 
 
@@ -217,7 +219,7 @@ def test_everything_is_given_back(guest, before):
 @pytest.mark.whole
 @pytest.mark.parametrize("start", ["unit", "compose"])
 def test_another_way_to_start_it_is_adopted_and_given_back_too(guest, start):
-    guest.root("docker rm -f vllm-gemma4 2>/dev/null; systemctl disable --now gemma.service 2>/dev/null; true")
+    guest.root("systemctl disable --now gemma.service 2>/dev/null; docker rm -f vllm-gemma4 2>/dev/null; true")
     with using(LAB):
         prepare(guest, f"--{start}")
     was, container = listing(guest), inspection(guest)

@@ -6,6 +6,8 @@ import runpy
 
 _HOSTS = runpy.run_path("molecule/default/inventory.py")["molecule"]
 _SERVICES = [{"profile": "gemma-4-e4b", "start_timeout": 120}]
-_OWN = {"gpu_users": ["ada"], "image_bytes": "1GiB", "services": _SERVICES, "kernel_flavour": "lab"}
+#: A container has no kernel of its own: a package that is there stands for it.
+_KERNEL = {"kernel_flavour": "lab", "kernel_package": "kmod"}
+_OWN = {"gpu_users": ["ada"], "image_bytes": "1GiB", "services": _SERVICES, **_KERNEL}
 
 lab = [(_name, {**_data, **_OWN, **json.loads(os.environ.get("OJAI_ADOPTION", "{}"))}) for _name, _data in _HOSTS]
