@@ -12,7 +12,7 @@ from typing import Any
 from pyinfra.api import Config, State
 
 try:
-    from paramiko import SFTPError, SSHException, Transport
+    from paramiko import SFTPError, SSHConfig, SSHException, Transport
     from pyinfra.api import operations
     from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, all_global_arguments, pop_global_arguments
     from pyinfra.api.command import PyinfraCommand
@@ -42,6 +42,7 @@ __all__ = [
     "LocalConnector",
     "PyinfraCommand",
     "SFTPError",
+    "SSHConfig",
     "SSHConnector",
     "SSHException",
     "StateStage",

@@ -20,7 +20,6 @@ from typing import Any
 
 import gevent
 from gevent.select import select
-from paramiko import SSHConfig
 from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.api.exceptions import ConnectError, PyinfraError
@@ -31,6 +30,7 @@ from ojai.connection.recap import recap
 from ojai.pyinfra_internals import (
     CONNECTOR_ARGUMENT_KEYS,
     SFTPError,
+    SSHConfig,
     SSHConnector,
     SSHException,
     Transport,

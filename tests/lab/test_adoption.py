@@ -221,6 +221,7 @@ def test_everything_is_given_back(guest, before):
     comes_back(guest, before[1])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("start", ["unit", "compose"])
 def test_another_way_to_start_it_is_adopted_and_given_back_too(guest, start):
     guest.root("systemctl disable --now gemma.service 2>/dev/null; docker rm -f vllm-gemma4 2>/dev/null; true")

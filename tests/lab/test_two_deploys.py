@@ -131,6 +131,7 @@ def test_a_controller_that_was_killed_is_followed_at_once(start):
     assert time.monotonic() - began < PATIENCE
 
 
+@pytest.mark.whole
 def test_a_controller_whose_network_is_gone_is_followed_after_a_while(start):
     """As the host sees it: no packet, and no end of the connection."""
     first = start("--limit", "one")
@@ -143,6 +144,7 @@ def test_a_controller_whose_network_is_gone_is_followed_after_a_while(start):
     assert ended(first)[0] in (0, 1)
 
 
+@pytest.mark.whole
 def test_two_that_start_together(start):
     both = [start("--limit", "one"), start("--limit", "one")]
     until_it_works()
@@ -152,6 +154,7 @@ def test_two_that_start_together(start):
     assert sorted(ended(run)[2]["one"] for run in both) == ["REFUSED", "ok"]
 
 
+@pytest.mark.whole
 def test_a_dry_run_beside_a_deploy_says_so_and_takes_nothing(start):
     first = start("--limit", "one")
     until_it_works()
@@ -163,6 +166,7 @@ def test_a_dry_run_beside_a_deploy_says_so_and_takes_nothing(start):
     assert ended(first)[2] == {"one": "ok"}
 
 
+@pytest.mark.whole
 def test_rollback_takes_it_too(start, tmp_path):
     first = start("--limit", "one")
     until_it_works()
@@ -185,6 +189,7 @@ def test_the_lock_goes_with_the_power(start):
     assert "did not end" not in runs_now(start), "the new boot knows nothing of it"
 
 
+@pytest.mark.whole
 def test_with_a_password_for_sudo(start):
     script = (
         "useradd -m -s /bin/bash asked && install -d -o asked -m 700 ~asked/.ssh && "

@@ -141,7 +141,8 @@ def test_what_is_warned_of(found, about):
 
 
 def test_the_warnings_name_what_was_found():
-    found = PowerReport(DESKTOP, "suspend", ("greeter", "ada"), {"Xorg": 50 << 20, "gnome-shell": 300 << 20})
+    clients = {"Xorg": 50 << 20, "gnome-shell": 300 << 20}
+    found = PowerReport(DESKTOP, "suspend", ("greeter", "ada"), gpu_clients=clients)
     sleep, desktop = warnings(SETTINGS, replace(Report(), power=found))
     assert "logind does `suspend` when it is idle; GNOME suspends it on mains power for greeter, ada" in sleep
     assert "gdm3.service runs a graphical session" in desktop

@@ -148,7 +148,7 @@ def test_a_report_survives_its_line() -> None:
 
 def test_what_is_asked_of_a_host_covers_its_services() -> None:
     asked = fact_arguments(entry(data_directory="/data", gpu_users=["ada"]).settings)
-    assert asked["places"] == ("/var/lib/docker", "/data", "/var/lib/dpkg") and asked["users"] == ("ada",)
+    assert asked["places"] == ("/var/lib/docker", "/data", "/var/lib/dpkg") and asked["users"] == ("ada", "root")
     assert asked["env_files"] == ("/etc/ojai/vllm-gemma4.env",) and asked["images"] == (
         "vllm/vllm-openai-rocm:v0.20.1",
     )

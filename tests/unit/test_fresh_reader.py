@@ -461,7 +461,7 @@ def test_22_nested_groups_inherit_and_a_cycle_is_refused(ojai: Installed, away: 
     fine, wrong = fleets(ojai, away, [good, bad])
     assert (
         fine.rc == 0
-        and "-v /b/huggingface:" in fine.out
+        and "src=/b/huggingface," in fine.out
         and {"rack", "site"} <= set(re.split(r"[ ,]+", fine.out.splitlines()[0]))
     )
     assert wrong.rc == 2 and wrong.plain and re.search(r"yaml:[234]: group [abc]: groups", wrong.err)
