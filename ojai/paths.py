@@ -15,8 +15,8 @@ SYSCTL_DROP_IN = "/etc/sysctl.d/99-zz-ojai.conf"
 ADOPTED = "/var/lib/ojai/adopted"
 
 #: Version of the format of what a host keeps under /var/lib/ojai: the ledger and the releases. Version 0 is the same
-#: format from before it had a number.
-SCHEMA = 1
+#: format from before it had a number; version 2 also has what was kept of the owner's, which an older ojai would delete.
+SCHEMA = 2
 
 
 def unit_file(name: str) -> str:

@@ -128,13 +128,13 @@ def test_a_host_of_an_earlier_ojai_is_converged_verified_and_removed(earlier, gu
 
     (tmp_path / "removal.py").write_text(REMOVAL)
     removal = ("--data", "removed=true", "--data", "removed_data=true", INVENTORY, str(tmp_path / "removal.py"))
-    guest.root("echo 2 > /var/lib/ojai/schema")
+    guest.root("echo 3 > /var/lib/ojai/schema")
     before = guest.fingerprint()
     refused = deploy(*removal)
     assert (refused.status, refused.changed) == (1, []), refused.output
-    assert "format 2 in /var/lib/ojai" in refused.output and "use a newer ojai" in refused.output
+    assert "format 3 in /var/lib/ojai" in refused.output and "use a newer ojai" in refused.output
     assert guest.fingerprint() == before
-    guest.root("echo 1 > /var/lib/ojai/schema")
+    guest.root("echo 2 > /var/lib/ojai/schema")
 
     removed = deploy(*removal)
     assert removed.status == 0, removed.output[-3000:]

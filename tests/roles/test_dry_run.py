@@ -152,8 +152,8 @@ REFUSED = {
     "disk": ("27.9 GiB free on /", "GiB", "free space"),
     "sudo": ("'ada'", "root", "sudo rights"),
     "account": ("'bob'", "gpu_users", "create it"),
-    "newer": ("format 2 in /var/lib/ojai", "format 1 or an older one", "use a newer ojai"),
-    "newer-removed": ("format 2 in /var/lib/ojai", "format 1 or an older one", "use a newer ojai"),
+    "newer": ("format 3 in /var/lib/ojai", "format 2 or an older one", "use a newer ojai"),
+    "newer-removed": ("format 3 in /var/lib/ojai", "format 2 or an older one", "use a newer ojai"),
     "silent": ("no answer", "sudo", "reachable"),
 }
 
@@ -204,7 +204,7 @@ def test_rollback_leaves_releases_of_a_newer_ojai_alone():
         HERE / "refused.py", "-y", "--limit", "@fake/newer", operations="ojai/pyinfra_runs/rollback_deploy.py"
     )
     assert (run.status, "Traceback" in run.said) == (1, False), run.said
-    assert "format 2 in /var/lib/ojai" in run.said and "use a newer ojai" in run.said
+    assert "format 3 in /var/lib/ojai" in run.said and "use a newer ojai" in run.said
     assert "Roll back to the last healthy release" not in run.said
 
 

@@ -35,8 +35,8 @@ refused = [
     _host("disk", (" 900000000000 /", " 30000000000 /")),
     _host("sudo", ("user\troot", "user\tada")),
     _host("account", more="missing_user\tbob", gpu_users=["bob"]),
-    _host("newer", more="schema\t1\nschema\t2"),
-    _host("newer-removed", more="schema\t2", removed=True),
+    _host("newer", more="schema\t1\nschema\t3"),
+    _host("newer-removed", more="schema\t3", removed=True),
     ("@fake/silent", {**fake_host("silent", {})[1], "fake_responses": {}}),
     _host("good-01"),
 ]
