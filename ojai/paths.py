@@ -15,7 +15,7 @@ SYSCTL_DROP_IN = "/etc/sysctl.d/99-zz-ojai.conf"
 ADOPTED = "/var/lib/ojai/adopted"
 
 #: Version of the format of what a host keeps under /var/lib/ojai: the ledger and the releases. Version 0 is the same
-#: format from before it had a number; version 2 also has what was kept of the owner's, which an older ojai would delete.
+#: format from before it had a number. Version 2 also has what was kept of the owner's; an older ojai would delete it.
 SCHEMA = 2
 
 
