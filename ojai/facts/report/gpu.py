@@ -24,20 +24,16 @@ devices=
 for node in /dev/kfd /dev/dri/renderD*; do [ ! -c "$node" ] || devices="$devices$node "; done
 say gpu_devices "${devices:-none}"
 say boot_words "$(cat /proc/cmdline 2>/dev/null)"
-say grub_words "$( (
+# The entry that is booted, unless it is the first, by its number, its name or its id.
+(
   for file in /etc/default/grub /etc/default/grub.d/*.cfg; do
     # shellcheck source=/dev/null
     [ ! -r "$file" ] || . "$file"
   done >/dev/null 2>&1
-  echo "$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT" ) 2>/dev/null | tr '\n' ' ')"
-# The entry that is booted, unless it is the first: by its number, its name or its id.
-say grub_entry "$( (
-  for file in /etc/default/grub /etc/default/grub.d/*.cfg; do
-    # shellcheck source=/dev/null
-    [ ! -r "$file" ] || . "$file"
-  done >/dev/null 2>&1
+  say grub_words "$(echo "$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT" | tr '\n' ' ')"
   saved=$(grub-editenv list 2>/dev/null | sed -n 's/^saved_entry=//p')
-  case ${GRUB_DEFAULT:-0} in 0) ;; saved) echo "$saved";; *) echo "$GRUB_DEFAULT";; esac ) 2>/dev/null)"
+  case ${GRUB_DEFAULT:-0} in 0) ;; saved) say grub_entry "$saved";; *) say grub_entry "$GRUB_DEFAULT";; esac
+) 2>/dev/null
 grep -sHE '^[[:space:]]*(options|blacklist|install|softdep)[[:space:]].*(amdgpu|ttm|vfio|stub)' /etc/modprobe.d/*.conf \
   /run/modprobe.d/*.conf /usr/local/lib/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf |
   while IFS= read -r line; do say module_option "$line"; done

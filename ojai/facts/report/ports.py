@@ -95,8 +95,7 @@ class PortHolder:
 
 def words(ports: Sequence[int]) -> dict[str, tuple[str, ...]]:
     """What the script is to ask about."""
-    wanted = tuple(map(str, ports))
-    return {"%PORTS%": wanted}
+    return {"%PORTS%": tuple(map(str, ports))}
 
 
 def read(every: Mapping[str, Sequence[str]]) -> tuple[PortHolder, ...]:
