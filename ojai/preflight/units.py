@@ -11,7 +11,7 @@ from ojai.settings import HostSettings
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Which drop-ins would change a unit of ours together with others, and whether a boot sets kernel parameters."""
-    if report.sysctl_masked and settings.sysctl:
+    if report.owner.sysctl.masked and settings.sysctl:
         yield FailedCheck(
             "kernel parameters",
             "systemd-sysctl.service masked, so no boot sets any",

@@ -27,6 +27,9 @@ class CutOff(Exception):
 class RealHost:
     """``environment`` is laid over this process's own. ``steps``: commands done by the last operation."""
 
+    #: Whether a command has a process group of its own.
+    own_group = False
+
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self.name = "mini"
         self.print_prefix = ""
@@ -50,6 +53,7 @@ class RealHost:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=self.own_group,
         )
 
     def run_shell_command(self, command: Any, **arguments: Any) -> tuple[bool, CommandOutput]:

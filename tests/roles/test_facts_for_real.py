@@ -512,7 +512,7 @@ def test_report_of_trouble(programs, tmp_path):
     assert found.amdgpu_module == "/lib/modules/6.8.0-90-generic/updates/dkms/amdgpu.ko.zst"
     assert found.rocm_trees == (f"{tmp_path}/opt/rocm-7.1.0", f"{tmp_path}/opt/rocm-7.2.0")
     if shutil.which("apt-get"):
-        names = [source.file.rpartition("/")[2] for source in found.apt.of_kind("rocm")]
+        names = [source.file.rpartition("/")[2] for source in found.apt.sources if source.kind == "rocm"]
         assert names == ["rocm.list", "amdgpu.sources"]
     assert found.missing_users == ("no-such-user",)
     assert found.env_names[f"{tmp_path}/a.env"] == ("HF_TOKEN", "VLLM_ROCM_USE_AITER_MHA")

@@ -686,7 +686,7 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "recalled firmware": ("firmware", {"firmware": {"linux-firmware": "20251125.git3b128b60"}}, {}),
     "recalled firmware, Debian's package": ("firmware", {"firmware": {"firmware-amd-graphics": "20251125-1"}}, {}),
-    "no boot sets kernel parameters": ("kernel parameters", {"sysctl_masked": True}, {}),
+    "no boot sets kernel parameters": ("kernel parameters", {"owner": Owner(sysctl=Boot(masked=True))}, {}),
     "a drop-in of every service": (
         "systemd drop-ins",
         {"shared_dropins": {"vllm-gemma4.service": ("/etc/systemd/system/service.d/nice.conf",)}},

@@ -155,8 +155,6 @@ class Report:
     power: PowerReport = field(default_factory=PowerReport)
     #: unit of ours -> drop-ins that change it and others too
     shared_dropins: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: systemd-sysctl.service is masked, so no boot sets a kernel parameter
-    sysctl_masked: bool = False
     environment: EnvironmentFiles = field(default_factory=EnvironmentFiles)
     apt: AptReport = field(default_factory=AptReport)
     engine: Engine = field(default_factory=Engine)
@@ -223,7 +221,6 @@ def parse(lines: list[str]) -> Report | None:
         running=deploys.read(every),
         power=power.read(every),
         shared_dropins=dropins.read(every),
-        sysctl_masked=bool(every.get("sysctl_masked")),
         environment=environment.read(every),
         apt=apt.read(every),
         engine=engine.read(every),

@@ -283,10 +283,6 @@ class AptReport:
     default_release: str = ""
     lists_age: int | None = None
 
-    def of_kind(self, kind: str) -> tuple[Source, ...]:
-        """The sources of a :attr:`Source.kind`."""
-        return tuple(source for source in self.sources if source.kind == kind)
-
 
 def words(
     system: tuple[str, ...], rocm: tuple[str, ...], engine: tuple[str, ...], archive: str

@@ -1,4 +1,4 @@
-"""Drop-ins of systemd that change a service of ours together with other units; and whether sysctl.d is read."""
+"""Drop-ins of systemd that change a service of ours together with other units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ for unit in %UNITS%; do
     done
   done
 done
-case $(systemctl is-enabled systemd-sysctl.service 2>/dev/null) in masked*) say sysctl_masked yes;; esac
 """
 
 

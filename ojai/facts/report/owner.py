@@ -23,6 +23,7 @@ _MASK_WORDS = (
 
 SCRIPT = r"""
 tab=$(printf '\t')
+say owner_sysctl_service "$(systemctl is-enabled systemd-sysctl.service 2>/dev/null)"
 systemd-analyze cat-config sysctl.d 2>/dev/null | grep -E '^# /.*/sysctl\.d/.*\.conf$|^[^#;]*=' |
   while IFS= read -r line; do
     say owner_sysctl "$line"
@@ -395,8 +396,9 @@ def read(every: Mapping[str, Sequence[str]]) -> Owner:
         Weights(folder, repository, _STATES.get(state, "partial"))
         for folder, repository, state in _split(every, "owner_weights", 3)
     )
+    service = every.get("owner_sysctl_service", ("",))[0]
     return Owner(
-        sysctl=SysctlBoot().process(["", *every.get("owner_sysctl", ())]),
+        sysctl=SysctlBoot().process([f"service {service}", *every.get("owner_sysctl", ())]),
         links=tuple(every.get("owner_link", ())),
         folders=tuple(folders),
         weights=tuple(weights),
