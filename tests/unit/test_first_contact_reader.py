@@ -814,7 +814,8 @@ def test_26_the_ssh_config_says_proxyjump_none(sshd: Callable[..., Sshd]) -> Non
 @pytest.mark.slow
 def test_27_one_box_under_two_names(sshd: Callable[..., Sshd]) -> None:
     """The inventory has the box by its name and by its address: one of the two runs is refused, and says who runs."""
-    box = sshd(SUDO)
+    slow = "stub uname <<'END'\n#!/bin/sh\ncase $1 in -n) sleep 6;; esac\nexec /usr/bin/uname \"$@\"\nEND\n"
+    box = sshd(SUDO + slow)  # looking takes a while, so that the two runs meet
     box.inventory({"mini": {}, "mini-by-address": {}})
     said = box.run(*PYINFRA, "-y", str(box.folder / "boxes.py"), "deploy.py")
     assert said.count("found another deploy running here") in (1, 2), said
