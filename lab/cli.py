@@ -67,6 +67,23 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [CompletionItem(name) for name in state.read().guests if name.startswith(incomplete)]
 
 
+def _engine(guest: HostRecord | ContainerRecord, engine: str | None) -> None:
+    if engine and guest.engine != engine:
+        raise LabError(
+            f"{guest.name} was made with the engine {guest.engine}, which is part of its disk; "
+            f"run `ojai lab down {guest.name} --destroy` first, or give another name"
+        )
+
+
+_engine_option = click.option(
+    "--engine",
+    type=click.Choice(image.ENGINES),
+    envvar="OJAI_LAB_ENGINE",
+    help="Docker of a new host: the suite's with overlay2 (the default), or a newer one with containerd's image store. "
+    "[env: OJAI_LAB_ENGINE]",
+)
+
+
 @click.group()
 def command() -> None:
     """A real virtual machine to try the deploy on, with stand-ins for what is outside."""
@@ -87,7 +104,8 @@ def command() -> None:
     envvar="OJAI_LAB_CPUS",
     help="Processors of the VM; 2 when it is new. A change restarts the VM. [env: OJAI_LAB_CPUS]",
 )
-def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: int | None) -> None:
+@_engine_option
+def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: int | None, engine: str | None) -> None:
     """Start lab hosts (default: lab) and the stand-ins; what runs already is left alone."""
     expected = _checked(names) or ["lab"]
     began = time.monotonic()
@@ -102,7 +120,10 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: i
                 raise LabError(f"{name} is a container of this lab; give the virtual machine another name")
             host = records.hosts.get(name)
             if host is None:
-                host = vm.create(name, image.base(), carveout or state.DEFAULT_CARVEOUT, memory or state.DEFAULT_MEMORY)
+                made = engine or image.ENGINES[0]
+                size = (carveout or state.DEFAULT_CARVEOUT, memory or state.DEFAULT_MEMORY)
+                host = vm.create(name, image.base(made), *size, made)
+            _engine(host, engine)
             changed = host.model_copy(
                 update={
                     "carveout_bytes": carveout or host.carveout_bytes,
@@ -129,7 +150,8 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: i
 
 @command.command("container")
 @click.argument("names", nargs=-1, shell_complete=_complete)
-def containers(names: tuple[str, ...]) -> None:
+@_engine_option
+def containers(names: tuple[str, ...], engine: str | None) -> None:
     """Start containers (default: one called container) and the stand-ins: booted systemd guests in seconds.
 
     For what needs no kernel of its own. `ssh`, `status` and `down` are the same as for virtual machines.
@@ -145,11 +167,14 @@ def containers(names: tuple[str, ...]) -> None:
                 raise LabError(f"{name} is a virtual machine of this lab; give the container another name")
         records = upstreams.start_registry(upstreams.start_archive(records))
         for name in expected:
-            guest = records.containers.get(name) or ContainerRecord(name=name, port=vm.free_port())
+            guest = records.containers.get(name)
+            if guest is None:
+                guest = ContainerRecord(name=name, port=vm.free_port(), engine=engine or image.ENGINES[0])
+            _engine(guest, engine)
             if not _running(guest):
                 records = _keep(records, guest)
                 if not container.ready(name):
-                    container.create(name, container.base())
+                    container.create(name, container.base(guest.engine))
                 records = _keep(records, container.start(guest))
         vm.write_ssh_files(records)
         for name in expected:
@@ -202,10 +227,12 @@ def status(as_json: bool) -> None:
         for host in lab.hosts:
             click.echo(
                 f"{host.name}: {'running' if host.running else 'down'}, 127.0.0.1:{host.port}, "
-                f"carve-out {state.show_size(host.carveout_bytes)}, memory {state.show_size(host.memory_bytes)}"
+                f"carve-out {state.show_size(host.carveout_bytes)}, memory {state.show_size(host.memory_bytes)}, "
+                f"Docker with {host.engine}"
             )
         for guest in lab.containers:
-            click.echo(f"{guest.name}: container, {'running' if guest.running else 'down'}, 127.0.0.1:{guest.port}")
+            running = "running" if guest.running else "down"
+            click.echo(f"{guest.name}: container, {running}, 127.0.0.1:{guest.port}, Docker with {guest.engine}")
         for what, record in (("apt archive", records.rocm), ("registry", records.registry)):
             if record:
                 alive = record.process and record.process.alive

@@ -58,9 +58,10 @@ def _systemd_runs() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def base() -> Path:
+def base(engine: str = image.ENGINES[0]) -> Path:
     """Return the root file system of every container as a tar file, building it if it is not cached."""
-    name = "container-" + image.digest_of([image.GUEST, BUILD, Path(image.__file__)], image.SUITE, *INCLUDE, *PRESEED)
+    kind = f"container-{engine}-"
+    name = kind + image.digest_of([image.GUEST, BUILD, Path(image.__file__)], image.SUITE, *INCLUDE, *PRESEED)
     cache = image.cache_root()
     file = cache / name / "root.tar"
     with image.locked(cache, name):
@@ -73,11 +74,11 @@ def base() -> Path:
             log.unlink(missing_ok=True)
             image.build(
                 image.mmdebstrap_argv(hook, "tar", str(work / "root.tar"), INCLUDE),
-                {"LAB_PRESEED_PACKAGES": " ".join(PRESEED)},
+                {"LAB_PRESEED_PACKAGES": " ".join(PRESEED), **image.engine_settings(engine)},
                 what="building the containers' root file system",
                 log=log,
             )
-        for old in cache.glob("container-*"):
+        for old in cache.glob(f"{kind}*"):
             # Nothing is made from an older one any more: a container is a copy.
             if not old.name.startswith(name):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -72,6 +72,11 @@ PRESEED = (
 )
 """Packages that a deploy may ask for: downloaded into the guest's apt cache natively, not installed."""
 
+ENGINE_SUITE = "forky"
+"""Debian release that the engine of :data:`ENGINES` other than the default is taken from."""
+ENGINES = ("overlay2", "containerd")
+"""Docker of the guest by its image store: the suite's own with overlay2, or a newer one with containerd's."""
+
 
 def cache_root() -> Path:
     """Return the folder of expensive build results, shared by all labs of this user."""
@@ -164,9 +169,15 @@ def build(argv: Sequence[str], settings: Mapping[str, str], *, what: str, log: P
     run(as_root(["setpriv", "--pdeathsig", "TERM", "env", path, *words, *argv]), what=what, log=log)
 
 
-def base() -> Path:
+def engine_settings(engine: str) -> dict[str, str]:
+    """Return what the build is told of the engine: from which suite it is taken, nothing for the guest's own."""
+    return {"LAB_SUITE": SUITE, "LAB_ENGINE_SUITE": "" if engine == ENGINES[0] else ENGINE_SUITE}
+
+
+def base(engine: str = ENGINES[0]) -> Path:
     """Return the folder with disk.raw (the base of every lab host's disk), building it if it is not cached."""
-    name = "base-" + digest_of(
+    kind = f"base-{engine}-"
+    name = kind + digest_of(
         [GUEST, SILICON, Path(__file__)], SUITE, STOCK_SUITE, str(DISK_BYTES), FS_UUID, *INCLUDE, *PRESEED
     )
     cache = cache_root()
@@ -180,7 +191,7 @@ def base() -> Path:
             log = cache / f"{name}.log"
             log.unlink(missing_ok=True)
             settings = {
-                "LAB_SUITE": SUITE,
+                **engine_settings(engine),
                 "LAB_STOCK_SUITE": STOCK_SUITE,
                 "LAB_DISK_BYTES": str(DISK_BYTES),
                 "LAB_FS_UUID": FS_UUID,
@@ -189,7 +200,7 @@ def base() -> Path:
             build(disk_argv(work), settings, what="building the guest's image", log=log)
             if os.geteuid() != 0:
                 run(as_root(["chown", "-R", f"{os.getuid()}:{os.getgid()}", str(work)]), what="chown")
-        prune(cache, name)
+        prune(cache, name, kind)
     return cache / name
 
 
@@ -200,9 +211,9 @@ def claim(base: Path, disk: Path) -> None:
     (users / hashlib.sha256(str(disk).encode()).hexdigest()[:16]).write_text(str(disk))
 
 
-def prune(cache: Path, keep: str) -> None:
-    """Remove older base images that no lab's disk is made from any more."""
-    for base in cache.glob("base-*/users"):
+def prune(cache: Path, keep: str, kind: str) -> None:
+    """Remove older base images of a kind (how their names begin) that no lab's disk is made from any more."""
+    for base in cache.glob(f"{kind}*/users"):
         old = base.parent
         if old.name != keep and not any(Path(user.read_text()).exists() for user in base.iterdir()):
             shutil.rmtree(old)

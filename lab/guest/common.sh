@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Sourced by build.sh (the virtual machine's disk) and container.sh (a container's root file system): what both have
 # in common. ROOT is the new system, GUEST this folder.
-: "${ROOT:?}" "${GUEST:?}" "${LAB_PRESEED_PACKAGES:?}"
+: "${ROOT:?}" "${GUEST:?}" "${LAB_SUITE:?}" "${LAB_PRESEED_PACKAGES:?}" "${LAB_ENGINE_SUITE=}"
 
 say() { echo "build: $*"; }
 in_guest() { chroot "$ROOT" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"; }
@@ -38,6 +38,28 @@ units() {
 # cleanup of them comes after this hook, and wants the file to be there.
 recommends_on() { rm -f "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"; }
 for_mmdebstrap() { : > "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"; }
+
+# With LAB_ENGINE_SUITE: Docker from that suite, on the guest's own mirror, with containerd's image store as if it were
+# the engine's default. Of the suite nothing else is taken, and its Release file may be older than it says.
+engine() {
+  [ -n "$LAB_ENGINE_SUITE" ] || return 0
+  say "Docker of $LAB_ENGINE_SUITE, with containerd's image store"
+  find "$ROOT/etc/apt" -name '*.list' -exec cat {} + |
+    sed -n "s/^deb \(.* \)\{0,1\}\([a-z+]*:[^ ]*\) $LAB_SUITE main.*/deb [\1check-valid-until=no] \2 $LAB_ENGINE_SUITE main/p" \
+      > "$ROOT/etc/apt/sources.list.d/ojai-lab-engine.list"
+  [ -s "$ROOT/etc/apt/sources.list.d/ojai-lab-engine.list" ] || { say "no source of $LAB_SUITE to go by"; exit 1; }
+  cat > "$ROOT/etc/apt/preferences.d/ojai-lab-engine" <<PIN
+Package: *
+Pin: release n=$LAB_ENGINE_SUITE
+Pin-Priority: 100
+
+Package: docker.io docker-cli containerd runc tini tini-static
+Pin: release n=$LAB_ENGINE_SUITE
+Pin-Priority: 600
+PIN
+  install -d "$ROOT/etc/docker"
+  echo '{"features": {"containerd-snapshotter": true}}' > "$ROOT/etc/docker/daemon.json"
+}
 
 preseed() {
   say "packages that the deploy will ask for, downloaded only"
