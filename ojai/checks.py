@@ -63,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "silicon: needs the host's own kernel, its GPU or a running service, which a container has not"
     )
+    config.addinivalue_line("markers", "service: needs a running service")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -72,6 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "services" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.silicon)
+            item.add_marker(pytest.mark.service)
         if item.get_closest_marker("disruptive") and not config.getoption("--disruptive"):
             item.add_marker(skip)
 

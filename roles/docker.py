@@ -9,7 +9,7 @@ from ojai.facts.report import HostReport
 from ojai.facts.report.apt import Source
 from ojai.facts.report.engine import DAEMON, EngineOwner
 from ojai.operations import apt, docker, files, service
-from ojai.preflight.docker import PACKAGES, package_names
+from ojai.preflight.docker import PACKAGES, engine_source, package_names
 from ojai.preflight.host import fact_arguments
 from ojai.preflight.packages import DOCKER_KEYRING as KEYRING
 from ojai.preflight.packages import DOCKER_SOURCE as SOURCE
@@ -38,7 +38,8 @@ def own_source(settings: HostSettings) -> Source | None:
 
 def needs_archive(settings: HostSettings) -> bool:
     """Whether packages of Docker's own archive are to be installed: not for an engine of the owner's."""
-    return settings.docker_source == "docker" and host.get_fact(EngineOwner).ours
+    engine = host.get_fact(EngineOwner)
+    return engine.ours and engine_source(settings, engine) == "docker"
 
 
 @deploy("Docker")
@@ -55,7 +56,8 @@ def apply(*, settings: HostSettings) -> None:
     An engine that is there and that ojai did not install is the owner's: it is only started if it is down, and its
     packages, sources, keys, holds and units are left alone.
     """
-    ours = host.get_fact(EngineOwner).ours
+    engine = host.get_fact(EngineOwner)
+    ours = engine.ours
     if needs_archive(settings):
         theirs = own_source(settings)
         if not theirs:
@@ -86,7 +88,11 @@ def apply(*, settings: HostSettings) -> None:
     )
     if ours:
         apt.packages(
-            name="Install Docker Engine", names=package_names(settings), state=STATE, folders=FOLDERS, groups=GROUPS
+            name="Install Docker Engine",
+            names=package_names(settings, engine),
+            state=STATE,
+            folders=FOLDERS,
+            groups=GROUPS,
         )
         service.unmasked(name="Unmask units that Docker needs", units=NEEDED)
     # Never restarted while it works: every container of the host would end.
@@ -101,7 +107,7 @@ def remove(*, settings: HostSettings) -> None:
     """Remove our settings in daemon.json, the packages that were installed, source and key."""
     files.json_merged(name="Remove our settings from daemon.json", path=DAEMON, values={}, then=docker.RELOAD)
     apt.packages_removed(
-        name="Remove Docker Engine", names=[*package_names(settings), *PACKAGES["ubuntu"], *PACKAGES["docker"]]
+        name="Remove Docker Engine", names=[*(settings.docker_packages or ()), *PACKAGES["ubuntu"], *PACKAGES["docker"]]
     )
     files.absent(name="Remove Docker's source and key", paths=[SOURCE, KEYRING])
     apt.lists_removed(name="Remove Docker's package lists", uris=[settings.docker_mirror])

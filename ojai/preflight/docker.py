@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ojai.facts.files import read_object
@@ -27,28 +27,47 @@ _WITHOUT_REMAPPING = (
 OLDEST = (20, 10)
 #: A release that was seen to take registry mirrors with a path, which 20.10 refuses.
 MIRROR_PATH = (26, 1)
+#: A release that was seen to ask a mirror by http where its address says so, with images in containerd's store. 26.1
+#: was seen to ask it by https, and to fail.
+PLAIN_MIRROR = (28, 5)
 
 
-def package_names(settings: HostSettings) -> list[str]:
-    """The engine's packages: those of the settings, else those of the chosen archive."""
-    return list(settings.docker_packages or PACKAGES[settings.docker_source])
+def engine_source(settings: HostSettings, engine: Engine) -> Literal["ubuntu", "docker"]:
+    """Whose packages the engine is: as the settings say, else of the one that ojai installed; without one, Ubuntu's."""
+    if settings.docker_source == "auto":
+        return "docker" if engine.ours and "docker-ce" in engine.packages else "ubuntu"
+    return settings.docker_source
+
+
+def package_names(settings: HostSettings, engine: Engine) -> list[str]:
+    """The engine's packages: those of the settings, else those of the archive that they are from."""
+    return list(settings.docker_packages or PACKAGES[engine_source(settings, engine)])
 
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Why Docker will not do."""
     yield from _engine(settings, report.engine)
     yield from _server(report.engine)
-    yield from _daemon_json(settings, report.engine)
+    yield from _daemon_json(settings, report)
 
 
 def remarks(settings: HostSettings, report: Report) -> Iterator[str]:
     """What is worth a line, and refuses nothing."""
     engine = report.engine
+    if engine.unseen_images:
+        yield (
+            f"Docker: {engine.unseen_images} images from before it kept images in containerd's store are out of sight, "
+            "and take room in its data root. Those of saved releases are pulled again for a rollback; what no registry "
+            "has is lost to it"
+        )
     if engine.ours:
         return
+    given = {"docker_source": settings.docker_source != "auto", "docker_packages": settings.docker_packages}
+    unused = [name for name in given if given[name]]
     yield (
-        f"Docker: {engine.name} was installed by others: it is used as it is, and stays at removal. docker_source "
-        "and docker_packages have no effect"
+        f"Docker: {engine.name} was installed by others: it is used as it is, and stays at removal. ojai sets its "
+        f"registry mirrors in {DAEMON} and starts it, nothing else"
+        + (f". No effect here: {', '.join(unused)}" if unused else "")
     )
     unit = engine.units.get("docker.service")
     if unit and unit.enabled not in ("enabled", "static", "alias", "indirect", ""):
@@ -80,7 +99,7 @@ def _engine(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck]:
             f"rename {engine.docker.path}, or link it to {CLIENT}",
         )
     if engine.ours:
-        names = package_names(settings)
+        names = package_names(settings, engine)
         for found in engine.packages:
             if found not in names and any(name in PACKAGES["ubuntu"] + PACKAGES["docker"] for name in names):
                 yield FailedCheck(
@@ -90,7 +109,7 @@ def _engine(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck]:
                     "set docker_source back, or remove everything first (`removed: true`) and deploy again",
                 )
         if not engine.there and engine.containerd and engine.containerd.package not in engine.noted:
-            yield from _containerd(settings, engine.containerd.package or engine.containerd.path)
+            yield from _containerd(settings, engine)
         return
     unit = engine.units.get("docker.service")
     if not engine.docker:
@@ -106,8 +125,9 @@ def _engine(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck]:
         )
 
 
-def _containerd(settings: HostSettings, found: str) -> Iterator[FailedCheck]:
-    for name in package_names(settings):
+def _containerd(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck]:
+    found = (engine.containerd.package or engine.containerd.path) if engine.containerd else ""
+    for name in package_names(settings, engine):
         if name in CONTAINERD and found not in CONTAINERD[name]:
             other = {"containerd.io": "set docker_source to docker, whose engine uses it"}.get(
                 found, "install the engine that goes with it: one that is there is used as it is"
@@ -144,13 +164,18 @@ def _server(engine: Engine) -> Iterator[FailedCheck]:
 
 
 def _version(server: Server) -> tuple[int, ...]:
-    """Major and minor; (0,) where it is not told."""
-    found = re.match(r"(\d+)\.(\d+)", server.version)
+    return _numbers(server.version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major and minor of a version, a package's too; (0,) where it is not told."""
+    found = re.match(r"(?:\d+:)?(\d+)\.(\d+)", version)
     return (int(found[1]), int(found[2])) if found else (0,)
 
 
-def _daemon_json(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck]:
+def _daemon_json(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """The file as it is, and with our mirrors in it."""
+    engine = report.engine
     mirrors = settings.docker_registry_mirrors
     writes = bool(mirrors or engine.daemon_json_noted)
     current, fault = read_object(engine.daemon_json or "")
@@ -217,14 +242,18 @@ def _daemon_json(settings: HostSettings, engine: Engine) -> Iterator[FailedCheck
                 f"a mirror without a path: those before {MIRROR_PATH[0]}.{MIRROR_PATH[1]} do not start with one",
                 "serve the mirror at the root of its address, or upgrade Docker",
             )
-    if _containerd_store(engine, current):
+    offered = report.apt.engines.get(package_names(settings, engine)[0], "")
+    version = engine.server.version if engine.server else offered
+    if _containerd_store(engine, current) and _numbers(version) < PLAIN_MIRROR:
         for url in mirrors:
             if _plain(url, current):
                 yield FailedCheck(
                     "registry mirror",
-                    f"{url} for a Docker that keeps images in containerd's store",
-                    "https://, or the mirror among insecure-registries: that store does not fall back to http",
-                    f"give the mirror a certificate, or add {urlsplit(url).netloc} to insecure-registries in {DAEMON}",
+                    f"{url} for Docker {version or 'of a version not known yet'} with images in containerd's store",
+                    "https://, the mirror among insecure-registries, or Docker "
+                    f"{PLAIN_MIRROR[0]}.{PLAIN_MIRROR[1]}: one before it asks every mirror by https",
+                    f"give the mirror a certificate, add {urlsplit(url).netloc} to insecure-registries in {DAEMON} and "
+                    "restart Docker, or upgrade it",
                 )
 
 

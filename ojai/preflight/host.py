@@ -9,6 +9,7 @@ from typing import Any
 
 from ojai import accelerators, kernels
 from ojai.facts.report import HostReport, Report
+from ojai.facts.report.engine import Engine
 from ojai.paths import SCHEMA
 from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, owner, packages, ports, space, units
 from ojai.settings import HostSettings
@@ -48,7 +49,7 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "gpus": accelerators.load(settings.accelerator).pci_ids,
         "system_packages": (settings.kernel_package, *packages.TOOLS),
         "rocm_packages": packages.rocm_packages(settings),
-        "engine_packages": tuple(docker.package_names(settings)),
+        "engine_packages": tuple(docker.package_names(settings, Engine())),
         "rocm_archive": f"{settings.channel.mirror}/{settings.channel.rocm_path}",
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ojai.facts.report import Report
 from ojai.facts.report.apt import Source
 from ojai.preflight import FailedCheck
-from ojai.preflight.docker import package_names
+from ojai.preflight.docker import engine_source, package_names
 from ojai.settings import HostSettings
 
 #: The only apt source of AMD's on a host that this project manages.
@@ -49,7 +49,8 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
 
 def warnings(settings: HostSettings, report: Report) -> Iterator[str]:
     """Breakage that is not ours, and that is left as it is."""
-    ours = {*report.apt.ours, settings.kernel_package, *TOOLS, *rocm_packages(settings), *package_names(settings)}
+    engine = package_names(settings, report.engine)
+    ours = {*report.apt.ours, settings.kernel_package, *TOOLS, *rocm_packages(settings), *engine}
     for name, needed in report.apt.unmet.items():
         if name not in ours and not ours.intersection(needed):
             yield f"the package {name} lacks {', '.join(needed)}; it is not ojai's, and is left as it is"
@@ -165,7 +166,7 @@ def _docker_faults(settings: HostSettings, source: Source) -> list[str]:
 
 def _docker_sources(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     foreign = foreign_docker_sources(settings, report)
-    if settings.docker_source != "docker" or not report.engine.ours:
+    if engine_source(settings, report.engine) != "docker" or not report.engine.ours:
         return
     if not foreign or usable_docker_source(settings, report):
         return
@@ -184,7 +185,8 @@ def _readable(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         f"{file}: {why}" for file, why in report.apt.unreadable.items() if file not in (ROCM_SOURCE, DOCKER_SOURCE)
     ]
     conflict = report.apt.conflict
-    removed = settings.docker_source != "docker" or not report.engine.ours or usable_docker_source(settings, report)
+    needed = engine_source(settings, report.engine) == "docker" and report.engine.ours
+    removed = not needed or usable_docker_source(settings, report)
     if not broken and conflict and not report.apt.unreadable and not (DOCKER_KEYRING in conflict and removed):
         broken = [conflict]
     if broken:
@@ -241,7 +243,7 @@ def _holds(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     rocm = rocm_packages(settings)
     for name in report.apt.held:
         version = report.apt.installed.get(name)
-        if not report.engine.ours and name in package_names(settings):
+        if not report.engine.ours and name in package_names(settings, report.engine):
             continue
         if version and (name not in rocm or _of_channel(settings, name, report)):
             continue
@@ -279,15 +281,18 @@ def _docker_is_known(settings: HostSettings, report: Report) -> bool:
 def _refusals(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """What apt says to the installation of what is missing, removing nothing."""
     stale = report.apt.lists_age is None or report.apt.lists_age > _FORETELLS
+    # The host is asked about Ubuntu's before it is known that it has Docker's.
+    kept = settings.docker_source == "auto" and engine_source(settings, report.engine) == "docker"
     for what, refusal in report.apt.refusals.items():
         # No package is installed for an engine of the owner's; what containerd excludes is told with the engine.
         told = report.engine.containerd.package if report.engine.containerd else ""
-        another = what == "Docker" and (not report.engine.ours or refusal.removes == (told,))
+        another = what == "Docker" and (not report.engine.ours or refusal.removes == (told,) or kept)
         # The deploy completes what it left half done itself.
         own = not report.apt.ours.isdisjoint(report.apt.broken)
         # Docker's own archive is added before its packages are installed.
         unknown = [why for why in refusal.why if why.endswith(" has no installation candidate") or _NOT_FOUND in why]
-        added = what == "Docker" and settings.docker_source == "docker" and not _docker_is_known(settings, report)
+        archive = engine_source(settings, report.engine)
+        added = what == "Docker" and archive == "docker" and not _docker_is_known(settings, report)
         if unknown and added:
             continue
         if another or ((stale or own) and not refusal.removes and not (refusal.lacks and not own)):

@@ -186,15 +186,16 @@ class HostSettings(BaseModel):
         True, description="Add AMD's graphics repository (a newer libdrm-amdgpu).", examples=[False]
     )
 
-    docker_source: Literal["ubuntu", "docker"] = Field(
-        "ubuntu",
-        description="Where there is no engine: `docker.io` from Ubuntu's archive, or Docker's own packages from its "
-        "own. An engine that ojai did not install is used as it is.",
+    docker_source: Literal["auto", "ubuntu", "docker"] = Field(
+        "auto",
+        description="Where the engine is from: Ubuntu's archive (`docker.io`), or Docker's own (`docker-ce` and more). "
+        "`auto` keeps what is there, and installs Ubuntu's where there is none. An engine that ojai did not install is "
+        "used as it is, whatever is set here.",
         examples=["docker"],
     )
     docker_packages: tuple[Package, ...] | None = Field(
         None,
-        description="Packages of the engine, where there is none. Unset: `docker.io`, or Docker's five.",
+        description="Packages of the engine, where ojai installs it. Unset: `docker.io`, or Docker's five.",
         examples=[["docker.io", "docker-cli"]],
     )
     docker_mirror: Url = Field(
@@ -243,7 +244,8 @@ class HostSettings(BaseModel):
     image_bytes: Amount = Field(
         40 * GIB,
         description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet: where "
-        "Docker keeps its images (its data root, or with containerd's image store containerd's root).",
+        "Docker keeps its images (its data root; or containerd's root, with half as much again: that store keeps the "
+        "compressed layers too).",
         examples=["50GiB"],
     )
 

@@ -143,21 +143,6 @@ caches() {
   chown ada:ada "$home/models/README" "$home/workspace/notes.txt"
 }
 
-# A container of the lab has no silicon, no kernel module that makes these, and the kernel parameters of the machine
-# that runs it, which are not to be set: a file takes the place of this one.
-devices() {
-  groupadd --force --system render
-  if [ "$(systemd-detect-virt --container)" != none ] && ! mountpoint -q /proc/sys/vm/overcommit_memory; then
-    cat /proc/sys/vm/overcommit_memory > /run/overcommit_memory
-    mount --bind /run/overcommit_memory /proc/sys/vm/overcommit_memory
-  fi
-  [ -e /dev/kfd ] || { mknod /dev/kfd c 1 3 && chgrp render /dev/kfd && chmod 0660 /dev/kfd; }
-  if [ ! -e /dev/dri/renderD128 ]; then
-    install -d /dev/dri
-    mknod /dev/dri/renderD128 c 1 3 && chgrp render /dev/dri/renderD128 && chmod 0660 /dev/dri/renderD128
-  fi
-}
-
 # The words of the guide's `docker run` from --name on, for the other two ways to start it.
 # Variables are the guide's, for sed to find.
 # shellcheck disable=SC2016
@@ -211,7 +196,6 @@ server() {
   done
 }
 
-devices
 account
 overcommit
 rocm_sources

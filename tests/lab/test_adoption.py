@@ -14,11 +14,12 @@ import pytest
 from ojai.lab import state, upstreams
 from tests.lab import manifest
 from tests.lab.backends import Container
+from tests.lab.contained import KERNEL
 from tests.lab.cutting import must, using
 from tests.lab.machine import ROOT, Deploy, Guest, Lab
 from tests.operation_names import NAMES
 
-LAB = Lab(ROOT / ".lab-adoption", "tests/lab/inventories/adopted.py", "tests/lab/adoption_deploy.py")
+LAB = Lab(ROOT / ".lab-adoption", "tests/lab/inventories/contained.py", "tests/lab/contained_deploy.py")
 HERE = Path(__file__).parent
 GUIDE = ROOT / "tests" / "unit" / "data" / "guide-e4b.sh"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -43,29 +44,16 @@ ASK = "curl -fsS --noproxy '*' -m 5 http://127.0.0.1:8000/v1/models"
 
 
 def with_data(**data: object) -> Lab:
-    return replace(LAB, env={"OJAI_ADOPTION": json.dumps(data)})
+    return replace(LAB, env={"OJAI_CONTAINED": json.dumps(data)})
 
 
 def deploy(**data: object) -> Deploy:
     return with_data(**data).deploy()
 
 
-#: A container's kernel parameters are this machine's: read-only, and not to be touched. So one that says it was set.
-SYSCTL = r"""
-systemctl unmask systemd-sysctl.service
-test -e /usr/sbin/sysctl.real || mv /usr/sbin/sysctl /usr/sbin/sysctl.real
-cat > /usr/sbin/sysctl <<'end'
-#!/bin/sh
-case "$*" in *-load*|*-write*|*-p*) exit 0;; esac
-/usr/sbin/sysctl.real "$@" | sed 's/^\(.*overcommit_memory = \)0$/\11/'
-end
-chmod 755 /usr/sbin/sysctl
-"""
-
-
 def prepare(guest: Guest, *words: str) -> None:
     """Run hand_made.sh there."""
-    guest.root(SYSCTL)
+    guest.root(KERNEL)
     lab = state.view(state.read())
     argv = [lab.upstreams.rocm_url, lab.upstreams.registry_mirror, "/root/guide.sh", *words]
     for name, path in (("hand_made.sh", HERE / "hand_made.sh"), ("guide.sh", GUIDE)):

@@ -133,9 +133,15 @@ def test_guest_does_not_exclude_a_module_that_amdgpu_needs():
 def test_prune_removes_only_bases_that_no_disk_needs(tmp_path):
     disk = tmp_path / "disk.qcow2"
     disk.touch()
-    for name, user in (("base-used", disk), ("base-old", tmp_path / "gone"), ("base-new", tmp_path / "gone")):
+    for name, user in (
+        ("base-overlay2-used", disk),
+        ("base-overlay2-old", tmp_path / "gone"),
+        ("base-overlay2-new", tmp_path / "gone"),
+        ("base-containerd-old", tmp_path / "gone"),
+    ):
         (tmp_path / name).mkdir()
         image.claim(tmp_path / name, user)
-    (tmp_path / "base-unknown").mkdir()
-    image.prune(tmp_path, "base-new")
-    assert sorted(item.name for item in tmp_path.glob("base-*")) == ["base-new", "base-unknown", "base-used"]
+    (tmp_path / "base-overlay2-unknown").mkdir()
+    image.prune(tmp_path, "base-overlay2-new", "base-overlay2-")
+    left = sorted(item.name for item in tmp_path.glob("base-*"))
+    assert left == ["base-containerd-old", *(f"base-overlay2-{name}" for name in ("new", "unknown", "used"))]

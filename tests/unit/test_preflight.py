@@ -23,7 +23,7 @@ from ojai.facts.report.space import Space
 from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
 from ojai.preflight import environment
-from ojai.preflight.docker import remarks
+from ojai.preflight.docker import engine_source, remarks
 from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
 from ojai.preflight.packages import ROCM_SOURCE
@@ -258,9 +258,9 @@ GOOD_ONES = {
     "an engine that may use either of two folders on one disk": (
         replace(
             GOOD,
-            disks={"/srv/ojai": (100 * GIB, "/")},
+            disks={"/srv/ojai": (120 * GIB, "/")},
             space=Space(
-                rooms={"/var/lib/docker": (100 * GIB, "/"), "/var/lib/containerd": (100 * GIB, "/")},
+                rooms={"/var/lib/docker": (120 * GIB, "/"), "/var/lib/containerd": (120 * GIB, "/")},
                 stores={"containerd": "/var/lib/containerd", "docker": "/var/lib/docker"},
                 guessed=True,
             ),
@@ -358,7 +358,7 @@ THEIR_ENGINES = {
 }
 
 
-@pytest.mark.parametrize("source", ["docker", "ubuntu"])
+@pytest.mark.parametrize("source", ["auto", "docker", "ubuntu"])
 @pytest.mark.parametrize("engine", THEIR_ENGINES.values(), ids=THEIR_ENGINES.keys())
 def test_an_engine_of_the_owner_s_is_used_as_it_is(engine, source):
     report = replace(GOOD, engine=engine)
@@ -366,6 +366,7 @@ def test_an_engine_of_the_owner_s_is_used_as_it_is(engine, source):
     assert not engine.ours
     (first, *others) = remarks(settings(docker_source=source), report)
     assert re.fullmatch(r"Docker: \S.* was installed by others: it is used as it is, and stays at removal\..*", first)
+    assert ("No effect here: docker_source" in first) is (source != "auto")
     down = engine.units["docker.service"].active == "inactive"
     assert len(others) == (down or engine.server is None)
 
@@ -396,8 +397,50 @@ def test_an_engine_that_ojai_installed_or_will_install_is_ours(engine):
     ],
 )
 def test_a_mirror_that_containerd_s_store_takes(url, text):
-    engine = replace(ENGINE, server=Server("29.1.0", containerd_store=True), daemon_json=text)
+    engine = replace(ENGINE, server=Server("26.1.5", containerd_store=True), daemon_json=text)
     assert found(replace(GOOD, engine=engine), docker_registry_mirrors=[url]) == []
+
+
+def test_a_newer_docker_asks_a_mirror_by_http():
+    """Seen on 28.5.2, with images in containerd's store; 26.1.5 asks it by https and fails."""
+    asked = '{"features": {"containerd-snapshotter": true}}'
+    there = replace(GOOD, engine=replace(ENGINE, server=Server("28.5.2+dfsg4", containerd_store=True)))
+    apt = replace(GOOD.apt, engines={"docker.io": "29.1.3-0ubuntu3~24.04.2"})
+    to_come = replace(GOOD, engine=Engine(daemon_json=asked), apt=apt)
+    for report in (there, to_come):
+        assert found(report, docker_registry_mirrors=["http://mirror.lan:5000"]) == []
+
+
+def test_the_source_of_an_engine_is_found():
+    """`auto` keeps what is there; the others say which."""
+    ce = Engine(packages={"docker-ce": "5:29.1.3"}, noted=("docker-ce",))
+    io = Engine(packages={"docker.io": "29.1.3"}, noted=("docker.io",))
+    for engine, auto in ((ce, "docker"), (io, "ubuntu"), (Engine(), "ubuntu"), (ENGINE, "ubuntu")):
+        assert engine_source(settings(), engine) == auto
+        for source in ("ubuntu", "docker"):
+            assert engine_source(settings(docker_source=source), engine) == source
+    assert found(replace(GOOD, engine=ce)) == [] == found(replace(GOOD, engine=io))
+    # The host was asked about Ubuntu's.
+    refused = replace(GOOD.apt, refusals={"Docker": Refusal(("…",), removes=("docker-ce", "containerd.io"))})
+    assert found(replace(GOOD, engine=ce, apt=refused)) == []
+    assert "apt" in found(replace(GOOD, engine=io, apt=refused))
+    assert "Docker packages" in found(replace(GOOD, engine=ce), docker_source="ubuntu")
+
+
+def test_images_in_the_store_of_before_are_told():
+    report = replace(GOOD, engine=replace(ENGINE, unseen_images=3))
+    (first, _) = remarks(settings(), report)
+    assert "3 images from before it kept images in containerd's store are out of sight" in first
+
+
+def test_an_image_needs_half_as_much_again_with_containerd_s_store():
+    rooms = {"/var/lib/containerd": (65 * GIB, "/"), "/var/lib/docker": (65 * GIB, "/")}
+    for store, size in (("docker", 40), ("containerd", 60)):
+        space = Space(rooms=rooms, stores={store: f"/var/lib/{store}"})
+        report = replace(GOOD, disks={"/srv/ojai": (200 * GIB, "/srv")}, space=space)
+        assert found(report, image_bytes="40GiB") == []
+        less = replace(report, space=replace(space, rooms={f"/var/lib/{store}": ((size + 4) * GIB, "/")}))
+        assert found(less, image_bytes="40GiB") == ["disk space"]
 
 
 BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -827,12 +870,20 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "a mirror without TLS for containerd's store": (
         "registry mirror",
-        {"engine": replace(ENGINE, server=Server("29.1.0", containerd_store=True))},
+        {"engine": replace(ENGINE, server=Server("26.1.5+dfsg1", containerd_store=True))},
         {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
     ),
     "the same, before the daemon runs": (
         "registry mirror",
         {"engine": Engine(daemon_json='{"features": {"containerd-snapshotter": true}}')},
+        {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
+    ),
+    "the same, where apt would install an old one": (
+        "registry mirror",
+        {
+            "engine": Engine(daemon_json='{"features": {"containerd-snapshotter": true}}'),
+            "apt": AptReport(sources=(OURS,), engines={"docker.io": "24.0.7-0ubuntu4.1"}),
+        },
         {"docker_registry_mirrors": ["http://mirror.lan:5000"]},
     ),
     "a data folder that is a link": ("data folder", {"folders": Folders({"/srv/ojai": "a link to /mnt/big"})}, {}),

@@ -106,7 +106,7 @@ def test_pyinfra_s_data_passes() -> None:
         ({"gpu_users": "ada"}, "gpu_users: found 'ada'; expected a list"),
         ({"gpu_users": ["ada", "A B"]}, "gpu_users[1]: found 'A B'; expected an account of the host"),
         ({"accelerator": "gfx1155"}, "accelerator: unknown accelerator 'gfx1155': did you mean gfx1151?"),
-        ({"docker_source": "dockr"}, "found 'dockr'; expected one of ubuntu, docker; the nearest is docker"),
+        ({"docker_source": "dockr"}, "found 'dockr'; expected one of auto, ubuntu, docker; the nearest is docker"),
         ({"sysctl": {"vmswap": 1}}, "sysctl.vmswap: found the name 'vmswap'; expected a kernel parameter"),
         ({"sysctl": {"vm.overcommit_memory": 3}}, "sysctl.vm.overcommit_memory: found 3; expected 0, 1 or 2"),
         ({"rocm_key_fingerprint": "CA8B"}, "found 'CA8B'; expected a key's whole fingerprint: 40 hexadecimal digits"),

@@ -156,6 +156,8 @@ apt_try() {
 apt_plan() {
   apt_try 'the system' %SYSTEM%
   apt_try Docker %ENGINE%
+  LC_ALL=C apt-cache policy %ENGINE% 2>/dev/null | awk '/^[^ ]/ { sub(/:$/, ""); name = $0 }
+    $1 == "Candidate:" && $2 != "(none)" { print "apt_engine\t" name "\t" $2 }'
   # Before AMD's archive is known, its versions are not.
   rocm=%ROCM_URI%
   case $found in *"$rocm"*) offered=$(LC_ALL=C apt-cache madison %ROCM% 2>/dev/null |
@@ -261,6 +263,7 @@ class AptReport:
     + needs: package, of all -> versions of AMD's packages that it depends on
     + offers: name -> the newest version in AMD's archive; empty before apt has read that archive
     + candidates: name -> the version that apt prefers, with our pin; empty before that is there
+    + engines: package of the engine -> the version that apt would install
     + refusals: what for -> why apt would not install what is missing
     + default_release: apt's setting of that name
     + lists_age: seconds since the package lists were read
@@ -279,6 +282,7 @@ class AptReport:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     offers: Mapping[str, str] = field(default_factory=dict)
     candidates: Mapping[str, str] = field(default_factory=dict)
+    engines: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     default_release: str = ""
     lists_age: int | None = None
@@ -334,6 +338,7 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
         needs=_lists(every, "apt_needs"),
         offers=dict(_pairs(every.get("apt_offer", []))),
         candidates=dict(_pairs(every.get("apt_candidate", []))),
+        engines=dict(_pairs(every.get("apt_engine", []))),
         refusals={
             what: Refusal(
                 why=why.get(what, ()),

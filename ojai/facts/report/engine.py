@@ -54,9 +54,14 @@ $(systemctl show "$unit" -p UnitFileState --value 2>/dev/null)"
 done
 if command -v docker >/dev/null; then
   say docker_client "$(%DOCKER% --version 2>/dev/null | head -n 1)"
-  say docker_server "$(%DOCKER% info --format '{"version":{{json .ServerVersion}},"root":{{json .DockerRootDir}},
+  server=$(%DOCKER% info --format '{"version":{{json .ServerVersion}},"root":{{json .DockerRootDir}},
 "driver":{{json .Driver}},"status":{{json .DriverStatus}},
-"security":{{json .SecurityOptions}}}' 2>/dev/null | tr -d '\n')"
+"security":{{json .SecurityOptions}}}' 2>/dev/null | tr -d '\n')
+  say docker_server "$server"
+  case $server in *io.containerd.snapshotter*)
+    say unseen_images "$(docker_root=$(%DOCKER% info --format '{{.DockerRootDir}}' 2>/dev/null)
+      find "$docker_root"/image/*/imagedb/content/sha256 -type f 2>/dev/null | wc -l)"
+  esac
 fi
 %SHARED%
 %REJECTED%
@@ -127,6 +132,7 @@ class Engine:
     + units: those that Docker needs, by name
     + client_version: as the client says it
     + server: the daemon, None if none answers
+    + unseen_images: images in the store of before, where a daemon does not look that keeps them in containerd's
     + words: the command line of the daemon that runs
     + daemon_json: the text of daemon.json, None without that file
     + daemon_json_unsafe: why root must not write there
@@ -144,6 +150,7 @@ class Engine:
     units: Mapping[str, Unit] = field(default_factory=dict)
     client_version: str = ""
     server: Server | None = None
+    unseen_images: int = 0
     words: tuple[str, ...] = ()
     daemon_json: str | None = field(default=None, repr=False)
     daemon_json_unsafe: str = ""
@@ -205,6 +212,7 @@ def read(every: Mapping[str, list[str]]) -> Engine:
         units=units,
         client_version=one("docker_client"),
         server=_server(one("docker_server")),
+        unseen_images=int(one("unseen_images") or 0),
         words=tuple(every.get("docker_word", [])),
         daemon_json=base64.b64decode(text[0]).decode(errors="surrogateescape") if text else None,
         daemon_json_unsafe=one("daemon_json_unsafe"),

@@ -1,4 +1,4 @@
-"""The lab's container as a host that somebody set up by hand; what is different for it is in ``OJAI_ADOPTION``."""
+"""The lab's container as a host with a service; what is different for it is in ``OJAI_CONTAINED``, as JSON."""
 
 import json
 import os
@@ -10,4 +10,4 @@ _SERVICES = [{"profile": "gemma-4-e4b", "start_timeout": 120}]
 _KERNEL = {"kernel_flavour": "lab", "kernel_package": "kmod"}
 _OWN = {"gpu_users": ["ada"], "image_bytes": "1GiB", "services": _SERVICES, **_KERNEL}
 
-lab = [(_name, {**_data, **_OWN, **json.loads(os.environ.get("OJAI_ADOPTION", "{}"))}) for _name, _data in _HOSTS]
+lab = [(_name, {**_data, **_OWN, **json.loads(os.environ.get("OJAI_CONTAINED", "{}"))}) for _name, _data in _HOSTS]
