@@ -186,22 +186,29 @@ def build_suite(top: Path, where: Path, packages: tuple[Package, ...], gnupg: Pa
     pool.mkdir(parents=True)
     for package in packages:
         build_package(package, pool, work)
-    binary = repository / "dists" / "noble" / "main" / "binary-amd64"
-    binary.mkdir(parents=True)
-    index = run(["apt-ftparchive", "packages", "pool/main"], what="indexing packages", cwd=repository)
+    publish(repository, ORIGIN, "main", gnupg)
+
+
+def publish(repository: Path, origin: str, component: str, gnupg: Path) -> None:
+    """Write and sign the index of a repository (suite noble) whose packages are in pool/COMPONENT."""
+    binary = repository / "dists" / "noble" / component / "binary-amd64"
+    binary.mkdir(parents=True, exist_ok=True)
+    index = run(["apt-ftparchive", "packages", f"pool/{component}"], what="indexing packages", cwd=repository)
     (binary / "Packages").write_text(index)
     (binary / "Packages.gz").write_bytes(gzip.compress(index.encode(), mtime=0))
     dist = repository / "dists" / "noble"
     fields = {
-        "Origin": ORIGIN,
-        "Label": ORIGIN,
+        "Origin": origin,
+        "Label": origin,
         "Suite": "noble",
         "Codename": "noble",
         "Architectures": "amd64",
-        "Components": "main",
+        "Components": component,
         "Description": f"{NOTE}",
     }
     options = [f"-oAPT::FTPArchive::Release::{key}={value}" for key, value in fields.items()]
+    for old in ("Release", "InRelease", "Release.gpg"):
+        (dist / old).unlink(missing_ok=True)
     release = run(["apt-ftparchive", *options, "release", "."], what="writing Release", cwd=dist)
     (dist / "Release").write_text(release)
     sign: list[str | Path] = ["gpg", "--batch", "--yes", "--homedir", gnupg, "--digest-algo", "SHA512"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from ojai.lab import vm
 from ojai.lab.errors import LabError
+from ojai.lab.image import ENGINES
 from tests.lab.cutting import must, using
 from tests.lab.machine import CHECKS, ROOT, Deploy, Guest, Lab, read_junit, renamed
 
@@ -206,11 +207,12 @@ class Container(TestHost):
         self.lab.ojai("lab", "down", "--destroy")
 
 
-def virtual_machine(folder: Path) -> VirtualMachine:
-    """A virtual machine whose lab is in ``folder``."""
-    return VirtualMachine(Lab(folder))
+def virtual_machine(folder: Path, engine: str = ENGINES[0]) -> VirtualMachine:
+    """A virtual machine whose lab is in ``folder``, and whose Docker is ``engine``."""
+    return VirtualMachine(Lab(folder, env={"OJAI_LAB_ENGINE": engine}))
 
 
-def container(folder: Path) -> Container:
-    """A container whose lab is in ``folder``."""
-    return Container(Lab(folder, "molecule/default/inventory.py", "molecule/default/deploy.py"))
+def container(folder: Path, engine: str = ENGINES[0]) -> Container:
+    """A container whose lab is in ``folder``, and whose Docker is ``engine``."""
+    here = "molecule/default/inventory.py", "molecule/default/deploy.py"
+    return Container(Lab(folder, *here, {"OJAI_LAB_ENGINE": engine}))

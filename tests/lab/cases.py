@@ -136,7 +136,8 @@ class Upgrade:
 
     ``services`` and ``data``: what the inventory asks for instead. ``says``: a regular expression over the deploy's
     output. ``before`` and ``after``: shell on the guest, as root. ``also``: operations that the old inventory must
-    change back afterwards, since the new one asked for them and they are part of no release.
+    change back afterwards, since the new one asked for them and they are part of no release. ``machine_only``: a
+    container cannot hold it, for want of a kernel and of graphics memory.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Upgrade:
     after: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     also: tuple[Operation, ...] = ()
+    machine_only: bool = False
 
 
 Case = TypeVar("Case", DriftCase, Interruption, Upgrade)

@@ -6,6 +6,7 @@ host, memory included; a container is made anew when something is wrong with it.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -26,7 +27,7 @@ from tests.operation_names import KEYS
 Batch = Sequence[DriftCase]
 
 #: Roles that a container can hold.
-CONTAINED = ("Power", "ROCm", "Docker", "Caches", "Ledger")
+CONTAINED = ("Power", "Groups", "ROCm", "Docker", "Caches", "vLLM", "Ledger")
 
 #: What a run that could not be done ends with.
 ERRORS = (AssertionError, LabError, TimeoutError, subprocess.TimeoutExpired)
@@ -182,7 +183,7 @@ def own_docker(base: VirtualMachine, env: dict[str, str]) -> VirtualMachine:
     def change_over() -> None:
         say("changing over to Docker's own archive …")
         base.reset(dirty=True)
-        host.guest.root("dpkg --remove --force-depends docker.io docker-cli")
+        host.guest.root("dpkg --remove --force-depends docker.io docker-cli containerd runc")
 
     host.provision(change_over)
     return host
@@ -247,7 +248,8 @@ def on_vm(host: VirtualMachine, planned: Sequence[Batch], chain: int) -> Iterato
             if not case.own_docker:
                 return host
             if not other:
-                other.append(own_docker(host, stack.enter_context(docker_archive.served(host.lab))))
+                data = stack.enter_context(docker_archive.served(host.lab))
+                other.append(own_docker(host, {"OJAI_OWN_DOCKER": json.dumps(data)}))
             return other[0]
 
         yield from run_all(host_of, planned, chain, "vm")

@@ -7,25 +7,33 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from ojai.lab.image import ENGINES
 from tests.lab.machine import ROOT
 
 FOLDER = Path(__file__).with_name("results")
 REFERENCE = ROOT / "docs" / "reference"
 
+#: The lab's engine unless another one is asked for, whose results are kept in a file of their own.
+DEFAULT, *OTHERS = ENGINES
+
 #: What is kept of one case. Every kind has ``passed``, ``failures``, ``seconds`` and ``commit``.
 Record = dict[str, Any]
 
 
-def load(kind: str) -> dict[str, Record]:
+def _path(kind: str, engine: str) -> Path:
+    return FOLDER / (f"{kind}.json" if engine == DEFAULT else f"{kind}-{engine}.json")
+
+
+def load(kind: str, engine: str = DEFAULT) -> dict[str, Record]:
     """The results of a kind (``drift``, ``interruptions``, ``upgrades``) by name; none when it was never run."""
-    path = FOLDER / f"{kind}.json"
+    path = _path(kind, engine)
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def save(kind: str, results: dict[str, Record]) -> None:
+def save(kind: str, results: dict[str, Record], engine: str = DEFAULT) -> None:
     """Write them, one rename: a run that is cut short loses nothing."""
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{kind}.json"
+    path = _path(kind, engine)
     new = path.with_suffix(".new")
     new.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     new.replace(path)

@@ -1,6 +1,6 @@
 """Run failure tests in the lab, and write what came of them to docs/reference.
 
-    python -m tests.lab.run drift|interruptions|upgrades [--on vm|container] [--only NAME …] [--resume]
+    python -m tests.lab.run drift|interruptions|upgrades [--on vm|container] [--engine NAME] [--only NAME …] [--resume]
 
 The cases are in tests/lab/cases. Each result is kept in tests/lab/results as soon as it is there, and the page is
 written from all of them. Exit status 1 when a case failed, 2 for a wrong call.
@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ojai.lab.errors import LabError
+from ojai.lab.image import ENGINES
 from tests.lab import backends, drift, interruptions, pages, results, upgrades
 from tests.lab.backends import say
 from tests.lab.cases import DRIFT, INTERRUPTIONS, UPGRADES
+from tests.lab.contained import serving
 from tests.lab.machine import ROOT
 
 Found = Generator[tuple[str, results.Record], None, None]
@@ -32,7 +34,7 @@ class Kind:
     """A kind of failure test. ``page``: what writes the page ``page_name``."""
 
     cases: Sequence[Any]
-    page: Callable[[pages.Records], str]
+    page: Callable[[pages.Records, pages.ByEngine], str]
     page_name: str
 
     @property
@@ -52,7 +54,7 @@ def fits(kind: str, case: Any, on: str) -> bool:
     """Whether a case can be run on a machine of this kind."""
     if kind == "interruptions":
         return interruptions.fits_container(case) == (on == "container")
-    return on == "vm" or (kind == "drift" and drift.fits_container(case))
+    return on == "vm" or (drift if kind == "drift" else upgrades).fits_container(case)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m tests.lab.run", description=(__doc__ or "").splitlines()[0])
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--only", nargs="+", action="extend", default=[], metavar="NAME", help="only these cases")
+    common.add_argument(
+        "--engine", choices=ENGINES, default=results.DEFAULT, help="the machine's Docker, by its image store"
+    )
     common.add_argument("--resume", action="store_true", help="leave out the cases that passed before")
     common.add_argument("--list", action="store_true", help="list the cases and exit")
     common.add_argument("--page", action="store_true", help="write the page from the results and exit")
@@ -76,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     two = kinds.add_parser("interruptions", parents=[common], help="cut a first deploy off")
     two.add_argument("--on", choices=["vm", "container"], help="the machine (default: each case where it belongs)")
     three = kinds.add_parser("upgrades", parents=[common], help="upgrade a service in ways that fail")
-    three.add_argument("--on", choices=["vm"], default="vm", help="the machine: a service needs a GPU")
+    three.add_argument("--on", choices=["vm", "container"], default="vm", help="the machine (default: vm)")
     return made
 
 
@@ -102,19 +107,25 @@ def choose(options: argparse.Namespace, records: pages.Records) -> list[Any]:
 
 def run(options: argparse.Namespace, cases: Sequence[Any], on: str) -> Found:
     """Run the cases on one kind of machine; yields each case's name and record."""
-    folder = Path(os.environ.get("OJAI_LAB_DIR") or ROOT / f".lab-{options.kind}").resolve()
+    own = "" if options.engine == results.DEFAULT else f"-{options.engine}"
+    folder = Path(os.environ.get("OJAI_LAB_DIR") or ROOT / f".lab-{options.kind}{own}").resolve()
     if on == "container":
-        contained = backends.container(folder.with_name(f"{folder.name}-container"))
+        place = folder.with_name(f"{folder.name}-container")
+        bare = options.kind == "interruptions"
+        contained = backends.container(place, options.engine) if bare else serving(place, options.engine)
         try:
             if options.kind == "drift":
                 yield from drift.on_container(contained, drift.plan(cases, options.solo), options.chain)
-            else:
+            elif bare:
                 yield from interruptions.on_container(contained, cases)
+            else:
+                contained.provision()
+                yield from upgrades.on_host(contained, cases)
         finally:
             if not options.keep:
                 contained.stop()
         return
-    host = backends.virtual_machine(folder)
+    host = backends.virtual_machine(folder, options.engine)
     if options.fresh:
         host.stop(destroy=True)
     try:
@@ -123,28 +134,35 @@ def run(options: argparse.Namespace, cases: Sequence[Any], on: str) -> Found:
         elif options.kind == "interruptions":
             yield from interruptions.on_vm(host, cases)
         else:
-            yield from upgrades.on_vm(host, cases)
+            host.start()
+            host.must_deploy()
+            yield from upgrades.on_host(host, cases)
     finally:
         if not options.keep:
             # Failed upgrades start from no snapshot, so nothing of their machine is worth keeping.
             host.stop(destroy=options.kind == "upgrades")
 
 
-def remember(kind: str, name: str, record: results.Record) -> None:
+def remember(kind: str, name: str, record: results.Record, engine: str) -> None:
     """Keep a case's record, drop those of cases that there are no more, and write the page."""
-    found = {**results.load(kind), name: record}
+    found = {**results.load(kind, engine), name: record}
     kept = {case.name: found[case.name] for case in KINDS[kind].cases if case.name in found}
-    results.save(kind, kept)
-    KINDS[kind].path.write_text(KINDS[kind].page(kept))
+    results.save(kind, kept, engine)
+    write_page(kind)
+
+
+def write_page(kind: str) -> None:
+    """Write a kind's page from its results."""
+    others = {engine: results.load(kind, engine) for engine in results.OTHERS}
+    KINDS[kind].path.write_text(KINDS[kind].page(results.load(kind), others))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the chosen cases; 0 when all of them passed."""
     options = parser().parse_args(argv)
-    kind = KINDS[options.kind]
-    records = results.load(options.kind)
+    records = results.load(options.kind, options.engine)
     if options.page:
-        kind.path.write_text(kind.page(records))
+        write_page(options.kind)
         return 0
     try:
         chosen = choose(options, records)
@@ -169,10 +187,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for on, cases in planned.items():
             if not cases:
                 continue
-            say(f"{len(cases)} cases on a {on}, commit {results.commit()}")
+            say(f"{len(cases)} cases on a {on}, Docker with {options.engine}, commit {results.commit()}")
             with closing(run(options, cases, on)) as found:
                 for name, record in found:
-                    remember(options.kind, name, record)
+                    remember(options.kind, name, record, options.engine)
                     done += 1
                     say(f"  {'passed' if record['passed'] else 'FAILED'}: {name}")
                     for failure in record["failures"]:

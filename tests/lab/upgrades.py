@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.lab import results
-from tests.lab.backends import VirtualMachine, say
+from tests.lab.backends import TestHost, say
 from tests.lab.cases import Upgrade
 from tests.lab.machine import Deploy, Guest
 
@@ -88,7 +88,7 @@ class Outcome:
         }
 
 
-def rehearse(host: VirtualMachine, case: Upgrade) -> Outcome:
+def rehearse(host: TestHost, case: Upgrade) -> Outcome:
     """Upgrade, see it fail, and look what serves then."""
     guest = host.guest
     before = release(guest)
@@ -139,10 +139,13 @@ def _said(done: Deploy) -> str:
     return found[0].strip() if found else ""
 
 
-def on_vm(host: VirtualMachine, cases: Sequence[Upgrade]) -> Iterator[tuple[str, results.Record]]:
-    """Run them on the virtual machine; yields each case's name and record."""
-    host.start()
-    host.must_deploy()
+def fits_container(case: Upgrade) -> bool:
+    """Whether a container can hold it."""
+    return not case.machine_only
+
+
+def on_host(host: TestHost, cases: Sequence[Upgrade]) -> Iterator[tuple[str, results.Record]]:
+    """Run them on a host that serves; yields each case's name and record."""
     for case in cases:
         say(case.name)
         try:

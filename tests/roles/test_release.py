@@ -39,7 +39,8 @@ case "$*" in
   "image rm "*) rm "$(file "$last")";;
   tag\\ *) if test -e "$(file "$2")"; then cp "$(file "$2")" new; else grep -qsx "$2" ./* || exit 1; echo "$2" > new; fi
       mv new "$(file "$3")";;
-  "pull --quiet "*) echo "pulled $3" >> {log}; echo {old} > "$(file "$3")";;
+  "pull --quiet "*) test ! -e unreachable || exit 1; echo "pulled $3" >> {log}; cat pulls 2>/dev/null > "$(file "$3")" || echo {old} > "$(file "$3")";;
+  "info "*) echo "{store} $(cat store 2>/dev/null)";;
   *) exit 9;;
 esac"""
 
@@ -228,6 +229,56 @@ def test_a_pruned_image_is_pulled_again(machine):
     assert machine.unit() == "old"
 
 
+DIGEST = f"vllm/vllm-openai-rocm@sha256:{'d' * 64}"
+
+
+def noted(machine: Machine, slot: str, digest: str) -> None:
+    file = machine.root / f"var/lib/ojai/releases/{slot}/release.json"
+    file.write_text(re.sub(r'"digest":"[^"]*"', f'"digest":"{digest}"', file.read_text()))
+
+
+def moved(machine: Machine) -> None:
+    """Docker keeps images in containerd's store from now on: by other ids, and of those from before it shows none."""
+    for file in machine.store.iterdir():
+        file.unlink()
+    (machine.store / "store").write_text('[["driver-type","io.containerd.snapshotter.v1"]]\n')
+    (machine.store / "pulls").write_text(f"sha256:{'d' * 64}\n")
+    kept = machine.store / "image/overlay2/imagedb/content/sha256"
+    kept.mkdir(parents=True)
+    (kept / OLD.removeprefix("sha256:")).touch()
+
+
+def test_a_host_that_moved_to_the_other_store_says_so_and_pulls_by_digest(machine, said, monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr(progress.logger, "info", told.append)
+    noted(machine, "healthy", DIGEST)
+    moved(machine)
+    upgrade(machine)
+    assert machine.get_fact(ReleaseState, services=()).lost == {OLD: "overlay2"}
+    machine.roll_back(NEXT)
+    assert f"pulled {DIGEST}" in machine.asked()
+    assert machine.unit() == "old" and "serves again" in "\n".join(said)
+    assert "is in the store 'overlay2', where Docker does not look any more" in "\n".join(told)
+    named = ReleaseState, {"services": (("vllm-gemma4", SERVING.image),)}
+    assert machine.get_fact(named[0], **named[1]).now["vllm-gemma4"].image_id == f"sha256:{'d' * 64}"
+
+
+@pytest.mark.parametrize("in_other_store", [True, False])
+def test_a_rollback_to_what_no_registry_gave_is_refused_before_anything_is_done(machine, said, in_other_store):
+    upgrade(machine)
+    assert machine.keep(NEXT)
+    moved(machine)
+    machine.has(NEXT.image, NEW)
+    if not in_other_store:
+        (machine.store / "image/overlay2/imagedb/content/sha256" / OLD.removeprefix("sha256:")).unlink()
+    machine.asked()
+    with ctx_state.use(machine.state), ctx_host.use(machine):
+        (refusal,) = release.restored._inner()
+    why = "is in the store 'overlay2'" if in_other_store else "was removed from the host"
+    assert "found no image of the release" in str(refusal) and why in str(refusal), str(refusal)
+    assert machine.unit() == "new"
+
+
 def test_a_service_that_took_anothers_place_gives_it_back(machine, said):
     renamed = replace(SERVING, name="chat")
     machine.put("chat", "new")
@@ -378,6 +429,8 @@ def test_without_its_image_nothing_else_is_touched(machine, said):
     for file in machine.store.iterdir():
         if OLD in file.read_text():
             file.unlink()
+    noted(machine, "previous", DIGEST)
+    (machine.store / "unreachable").touch()
     with pytest.raises(AssertionError):
         machine.restore()
     assert (machine.root / "etc/systemd/system/chat.service").exists()

@@ -116,7 +116,7 @@ def result(**values: object) -> dict[str, object]:
 
 def test_the_page_counts_what_passed_and_hides_nothing():
     one, two = INTERRUPTIONS[0].name, INTERRUPTIONS[1].name
-    page = pages.interruptions({one: result(), two: result(failures=["a further run changed A|B"], again=["A|B"])})
+    page = pages.interruptions({one: result(), two: result(failures=["a further run changed A|B"], again=["A|B"])}, {})
     assert f"Passed: 1 of 2 that were run; {len(INTERRUPTIONS) - 2} not run." in page
     rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == len(INTERRUPTIONS)
