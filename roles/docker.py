@@ -17,8 +17,7 @@ from ojai.preflight.packages import TOOLS, usable_docker_source
 from ojai.settings import HostSettings
 
 #: What the packages leave behind: data of a program that nothing else reads, folders, groups.
-STATE = ["containerd:/var/lib/containerd", "containerd:/etc/cni"]
-FOLDERS = ["/var/lib/docker"]
+STATE = ["containerd:/var/lib/containerd", "containerd:/etc/cni", "dockerd:/var/lib/docker"]
 GROUPS = ["docker"]
 #: Units that docker.service starts, unless they are masked.
 NEEDED = ["containerd.service", "docker.socket"]
@@ -91,7 +90,6 @@ def apply(*, settings: HostSettings) -> None:
             name="Install Docker Engine",
             names=package_names(settings, engine),
             state=STATE,
-            folders=FOLDERS,
             groups=GROUPS,
         )
         service.unmasked(name="Unmask units that Docker needs", units=NEEDED)

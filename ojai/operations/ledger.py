@@ -122,8 +122,10 @@ def root_owned() -> Steps:
 
 
 def _delete_state(entry: str) -> str:
-    program, path = entry.split(":", 1)
-    return f"command -v {shlex.quote(program)} >/dev/null || rm -rf {shlex.quote(path)}"
+    """Shell that deletes data of a program that is gone; not where somebody has containers or volumes in it."""
+    program, path = map(shlex.quote, entry.split(":", 1))
+    kept = f"find {path}/containers {path}/volumes -mindepth 1 -maxdepth 1 -type d 2>/dev/null | grep -q ."
+    return f"(PATH=$PATH:/usr/local/sbin:/usr/sbin; command -v {program} >/dev/null) || {kept} || rm -rf {path}"
 
 
 def _delete_folder(path: str) -> str:

@@ -39,7 +39,8 @@ case "$*" in
   "image rm "*) rm "$(file "$last")";;
   tag\\ *) if test -e "$(file "$2")"; then cp "$(file "$2")" new; else grep -qsx "$2" ./* || exit 1; echo "$2" > new; fi
       mv new "$(file "$3")";;
-  "pull --quiet "*) test ! -e unreachable || exit 1; echo "pulled $3" >> {log}; cat pulls 2>/dev/null > "$(file "$3")" || echo {old} > "$(file "$3")";;
+  "pull --quiet "*) test ! -e unreachable || exit 1; echo "pulled $3" >> {log};
+      cat pulls 2>/dev/null > "$(file "$3")" || echo {old} > "$(file "$3")";;
   "info "*) echo "{store} $(cat store 2>/dev/null)";;
   *) exit 9;;
 esac"""
