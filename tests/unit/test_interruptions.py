@@ -127,5 +127,6 @@ def test_the_page_counts_what_passed_and_hides_nothing():
 
 def test_the_committed_page_is_made_from_the_committed_results():
     kept = results.load("interruptions")
-    assert KINDS["interruptions"].path.read_text() == pages.interruptions(kept)
+    others = {engine: results.load("interruptions", engine) for engine in results.OTHERS}
+    assert KINDS["interruptions"].path.read_text() == pages.interruptions(kept, others)
     assert [name for name, record in kept.items() if not record["passed"]] == [], "a failure is a defect"
