@@ -44,8 +44,10 @@ for_mmdebstrap() { : > "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"; }
 engine() {
   [ -n "$LAB_ENGINE_SUITE" ] || return 0
   say "Docker of $LAB_ENGINE_SUITE, with containerd's image store"
+  age=check-valid-until=no
   find "$ROOT/etc/apt" -name '*.list' -exec cat {} + |
-    sed -n "s/^deb \(.* \)\{0,1\}\([a-z+]*:[^ ]*\) $LAB_SUITE main.*/deb [\1check-valid-until=no] \2 $LAB_ENGINE_SUITE main/p" \
+    sed -n -e "s/^deb \[\([^]]*\)\] \([^ ]*\) $LAB_SUITE main.*/deb [\1 $age] \2 $LAB_ENGINE_SUITE main/p" \
+      -e "s/^deb \([^ ]*\) $LAB_SUITE main.*/deb [$age] \1 $LAB_ENGINE_SUITE main/p" \
       > "$ROOT/etc/apt/sources.list.d/ojai-lab-engine.list"
   [ -s "$ROOT/etc/apt/sources.list.d/ojai-lab-engine.list" ] || { say "no source of $LAB_SUITE to go by"; exit 1; }
   cat > "$ROOT/etc/apt/preferences.d/ojai-lab-engine" <<PIN
