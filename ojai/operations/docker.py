@@ -119,12 +119,22 @@ def daemon_ready(mirrors: list[str]) -> Steps:
         )
 
 
-def _delete_image(reference: str) -> str:
+def delete_image(reference: str, options: str = "--force ") -> str:
+    """Shell that takes a name off an image. With its last one the image goes.
+
+    With containerd's store it would stay under its digest, if it was pulled by that once and has had a name of another
+    repository, such as our own tag.
+    """
     name = shlex.quote(reference)
-    return f"! docker image inspect {name} >/dev/null 2>&1 || docker image rm --force {name}"
+    named = "docker image ls --no-trunc --format '{{.ID}} {{.Tag}}' | grep \"^$id \" | grep -vq '<none>'"
+    whole = f'docker image rm {options}"$id" >/dev/null 2>&1 || true'
+    return (
+        f"! id=$(docker image inspect --format '{{{{.Id}}}}' {name} 2>/dev/null) || "
+        f"{{ docker image rm {options}{name} && {{ {named} || {whole}; }}; }}"
+    )
 
 
 @operation()
 def images_removed() -> Steps:
     """Remove the images that :func:`image` pulled; those that were there before stay."""
-    yield from steps_or_noop(undo("images", _delete_image), "none was pulled")
+    yield from steps_or_noop(undo("images", delete_image), "none was pulled")

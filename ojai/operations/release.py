@@ -18,6 +18,7 @@ from ojai.facts.release import Releases, ReleaseState
 from ojai.facts.service import ServerEndpoint
 from ojai.operations import Steps
 from ojai.operations.adoption import give_back
+from ojai.operations.docker import delete_image
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, noted
 from ojai.operations.progress import ask, complain, connector_arguments, read, refuse, say
 from ojai.operations.service import wait_until_ready
@@ -92,11 +93,12 @@ def _dropped(release: Release, others: Sequence[Released]) -> list[str]:
     """Shell that removes the images of a release that is no longer saved, unless another one has them."""
     images = {r.serving.image for r in others}
     names = {r.serving.name for r in others}
-    gone = sorted(map(shlex.quote, {r.serving.image for r in release.services} - images))
+    gone = sorted({r.serving.image for r in release.services} - images)
     tags = sorted({tag(r.serving.name, "previous") for r in release.services if r.serving.name not in names})
-    return [f"! {{ {noted('images', name)}; }} || docker image rm {name} >/dev/null 2>&1 || true" for name in gone] + [
-        f"docker image rm {shlex.quote(name)} >/dev/null 2>&1 || true" for name in tags
-    ]
+    return [
+        f"! {{ {noted('images', shlex.quote(name))}; }} || {{ {delete_image(name, '')}; }} >/dev/null 2>&1 || true"
+        for name in gone
+    ] + [f"docker image rm {shlex.quote(name)} >/dev/null 2>&1 || true" for name in tags]
 
 
 _RESTORE = r"""
