@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ojai.lab.errors import LabDownError, LabError
 from ojai.lab.shell import lock
+from ojai.lab.suites import STAND_IN, of
 
 __all__ = [
     "ContainerRecord",
@@ -125,6 +126,7 @@ class HostRecord(Frozen):
     """One lab host as it is kept in state.json."""
 
     name: str
+    suite: str = STAND_IN
     port: int
     uuid: str
     image: Path
@@ -138,6 +140,7 @@ class ContainerRecord(Frozen):
     """One container as it is kept in state.json. ``process`` is systemd-nspawn, ``network`` is slirp4netns."""
 
     name: str
+    suite: str = STAND_IN
     port: int
     process: Process | None = None
     network: Process | None = None
@@ -176,6 +179,7 @@ class LabContainer(Frozen):
     """One container of the lab as others use it."""
 
     name: str
+    suite: str
     address: str
     port: int
     user: str
@@ -183,6 +187,11 @@ class LabContainer(Frozen):
     known_hosts: Path
     ssh_config: Path
     running: bool
+
+    @property
+    def inventory(self) -> dict[str, object]:
+        """What an inventory says of the guest: settings that its suite needs."""
+        return of(self.suite).inventory
 
 
 class LabHost(LabContainer):
@@ -279,6 +288,7 @@ def _reach(home: Path, guest: HostRecord | ContainerRecord) -> dict[str, Any]:
     """How to log in to a guest."""
     return {
         "name": guest.name,
+        "suite": guest.suite,
         "address": "127.0.0.1",
         "port": guest.port,
         "user": USER,

@@ -3,7 +3,7 @@
 # Everything here runs natively; nothing of it runs under emulation.
 set -eu
 ROOT=$1 GUEST=$2 SILICON=$3 OUT=$4
-: "${LAB_SUITE:?}" "${LAB_STOCK_SUITE:?}" "${LAB_DISK_BYTES:?}" "${LAB_FS_UUID:?}" "${LAB_PRESEED_PACKAGES:?}"
+: "${LAB_SUITE:?}" "${LAB_STOCK_SUITE:?}" "${LAB_STOCK_KERNEL:?}" "${LAB_DISK_BYTES:?}" "${LAB_FS_UUID:?}"
 
 # shellcheck source=lab/guest/common.sh
 . "$GUEST/common.sh"
@@ -28,7 +28,7 @@ find "$ROOT/etc/apt" -name '*.list' -exec cat {} + |
   sed "s/$LAB_SUITE/$LAB_STOCK_SUITE/g" > "$ROOT/tmp/stock.list"
 from_stock() { in_guest "$@" -o Dir::Etc::SourceList=/tmp/stock.list -o Dir::Etc::SourceParts=/dev/null; }
 from_stock apt-get -q update
-stock=$(from_stock apt-cache depends linux-image-cloud-amd64 |
+stock=$(from_stock apt-cache depends "$LAB_STOCK_KERNEL" |
   sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n1)
 [ -n "$stock" ] || { say "no stock kernel in $LAB_STOCK_SUITE"; exit 1; }
 from_stock apt-get -q -y --no-install-recommends install "$stock"
@@ -36,6 +36,7 @@ rm "$ROOT/tmp/stock.list"
 in_guest apt-get -q clean
 in_guest apt-get -q update
 
+ready
 recommends_on
 preseed
 

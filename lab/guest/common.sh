@@ -1,17 +1,23 @@
 # shellcheck shell=sh
 # Sourced by build.sh (the virtual machine's disk) and container.sh (a container's root file system): what both have
 # in common. ROOT is the new system, GUEST this folder.
-: "${ROOT:?}" "${GUEST:?}" "${LAB_PRESEED_PACKAGES:?}"
+: "${ROOT:?}" "${GUEST:?}" "${LAB_VENDOR:?}" "${LAB_PRESEED_PACKAGES:?}"
 
 say() { echo "build: $*"; }
 in_guest() { chroot "$ROOT" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"; }
 
 configuration() {
   say "configuration files"
+  # Ubuntu needs no stand-in's name, and has habits that a guest of it is to keep.
+  own=$(cat "$ROOT/etc/os-release")
   cp -R --no-preserve=ownership "$GUEST/root/." "$ROOT/"
   # Modes as the guest wants them, whatever the checkout's umask was.
   (cd "$GUEST/root" && find . -mindepth 1 -type d) | while read -r item; do chmod 0755 "$ROOT/$item"; done
   (cd "$GUEST/root" && find . -type f) | while read -r item; do chmod 0644 "$ROOT/$item"; done
+  if [ "$LAB_VENDOR" = ubuntu ]; then
+    printf '%s\n' "$own" > "$ROOT/etc/os-release"
+    sed -i 's/ needrestart / /; s/ apparmor$//' "$ROOT/etc/apt/preferences.d/ojai-lab"
+  fi
   chmod 0440 "$ROOT/etc/sudoers.d/ojai-lab"
   rm -f "$ROOT/etc/hostname"
   : > "$ROOT/etc/machine-id"
@@ -38,6 +44,11 @@ units() {
 # cleanup of them comes after this hook, and wants the file to be there.
 recommends_on() { rm -f "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"; }
 for_mmdebstrap() { : > "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"; }
+
+ready() {
+  # shellcheck disable=SC2086
+  [ -z "$LAB_READY_PACKAGES" ] || in_guest apt-get -q -y --no-install-recommends install $LAB_READY_PACKAGES
+}
 
 preseed() {
   say "packages that the deploy will ask for, downloaded only"
