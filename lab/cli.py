@@ -83,8 +83,8 @@ suite_option = click.option(
     "--suite",
     type=click.Choice(list(suites.SUITES)),
     envvar="OJAI_LAB_SUITE",
-    help=f"System of a new guest. Without it {suites.REAL}, which is Ubuntu 24.04, where Ubuntu's archive answers, else "
-    f"{suites.STAND_IN}. [env: OJAI_LAB_SUITE]",
+    help=f"System of a new guest. Without it {suites.REAL}, which is Ubuntu 24.04, where Ubuntu's archive answers, "
+    f"else {suites.STAND_IN}. [env: OJAI_LAB_SUITE]",
 )
 
 
@@ -109,9 +109,7 @@ def command() -> None:
     help="Processors of the VM; 2 when it is new. A change restarts the VM. [env: OJAI_LAB_CPUS]",
 )
 @suite_option
-def up(
-    names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: int | None, suite: str | None
-) -> None:
+def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: int | None, suite: str | None) -> None:
     """Start lab hosts (default: lab) and the stand-ins; what runs already is left alone."""
     expected = _checked(names) or ["lab"]
     began = time.monotonic()

@@ -78,17 +78,17 @@ def base(suite: Suite) -> Path:
         if file.exists():
             return file
         image.need_space(cache, image.FREE_BYTES)
-        with step(f"building the containers' root file system from {suite.name} (once; cached)"):
-            with image.fresh(cache, name) as work:
-                hook = f'"{BUILD}" "$1" "{image.GUEST}"'
-                log = cache / f"{name}.log"
-                log.unlink(missing_ok=True)
-                image.build(
-                    image.mmdebstrap_argv(hook, "tar", str(work / "root.tar"), include, suite),
-                    {**image.settings(suite, preseed), "LAB_READY_PACKAGES": ""},
-                    what=f"building the containers' root file system from {suite.name}",
-                    log=log,
-                )
+        what = f"building the containers' root file system from {suite.name}"
+        with step(f"{what} (once; cached)"), image.fresh(cache, name) as work:
+            hook = f'"{BUILD}" "$1" "{image.GUEST}"'
+            log = cache / f"{name}.log"
+            log.unlink(missing_ok=True)
+            image.build(
+                image.mmdebstrap_argv(hook, "tar", str(work / "root.tar"), include, suite),
+                {**image.settings(suite, preseed), "LAB_READY_PACKAGES": ""},
+                what=what,
+                log=log,
+            )
         for old in cache.glob(f"{kind}-*"):
             # Nothing is made from an older one any more: a container is a copy.
             if not old.name.startswith(name):

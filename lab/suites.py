@@ -113,7 +113,8 @@ def _debian_kernel(floor: str) -> dict[str, str]:
 SUITES: dict[str, Suite] = {
     suite.name: suite
     for suite in (
-        Suite("bookworm", stock="bookworm", data=_debian_kernel("6.1.0")),
+        # GRUB would boot a cloud kernel of its own before an ordinary one of the same version.
+        Suite("bookworm", stock="bullseye", data=_debian_kernel("6.1.0")),
         Suite("trixie", stock="bookworm", docker=("docker.io", "docker-cli"), data=_debian_kernel("6.12.0")),
         Suite(
             "forky",
@@ -128,7 +129,7 @@ SUITES: dict[str, Suite] = {
             components="main,universe",
             stock="noble",
             stock_kernel="linux-image-virtual",
-            kernel="linux-oem-24.04d",
+            kernel="linux-oem-6.17",
             include=("apparmor", "needrestart", "unattended-upgrades", "ubuntu-pro-client"),
             ready=("linux-firmware",),
         ),

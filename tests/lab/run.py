@@ -1,6 +1,6 @@
 """Run failure tests in the lab, and write what came of them to docs/reference.
 
-    python -m tests.lab.run drift|interruptions|upgrades [--on vm|container] [--only NAME …] [--resume]
+    python -m tests.lab.run drift|interruptions|upgrades|guests [--on vm|container] [--only NAME …] [--resume]
 
 The cases are in tests/lab/cases. Each result is kept in tests/lab/results as soon as it is there, and the page is
 written from all of them. Exit status 1 when a case failed, 2 for a wrong call.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ojai.lab.errors import LabError
-from tests.lab import backends, drift, interruptions, pages, results, upgrades
+from tests.lab import backends, drift, guests, interruptions, pages, results, upgrades
 from tests.lab.backends import say
 from tests.lab.cases import DRIFT, INTERRUPTIONS, UPGRADES
 from tests.lab.machine import ROOT
@@ -45,6 +45,7 @@ KINDS = {
     "drift": Kind(DRIFT, pages.drift, "drift.md"),
     "interruptions": Kind(INTERRUPTIONS, pages.interruptions, "interruptions.md"),
     "upgrades": Kind(UPGRADES, pages.upgrades, "failed-upgrades.md"),
+    "guests": Kind(guests.CASES, pages.guests, "systems.md"),
 }
 
 
@@ -52,6 +53,8 @@ def fits(kind: str, case: Any, on: str) -> bool:
     """Whether a case can be run on a machine of this kind."""
     if kind == "interruptions":
         return interruptions.fits_container(case) == (on == "container")
+    if kind == "guests":
+        return bool(case.on == on)
     return on == "vm" or (kind == "drift" and drift.fits_container(case))
 
 
@@ -75,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
     )
     two = kinds.add_parser("interruptions", parents=[common], help="cut a first deploy off")
     two.add_argument("--on", choices=["vm", "container"], help="the machine (default: each case where it belongs)")
+    four = kinds.add_parser("guests", parents=[common], help="the same steps on each system that a guest can be")
+    four.add_argument("--on", choices=["vm", "container"], default="vm", help="the machine (default: vm)")
+    four.add_argument("--guest", nargs="+", action="extend", default=[], help="only these guests")
     three = kinds.add_parser("upgrades", parents=[common], help="upgrade a service in ways that fail")
     three.add_argument("--on", choices=["vm"], default="vm", help="the machine: a service needs a GPU")
     return made
@@ -85,16 +91,21 @@ def choose(options: argparse.Namespace, records: pages.Records) -> list[Any]:
     cases = KINDS[options.kind].cases
     names = {case.name for case in cases}
     roles = set(getattr(options, "role", []))
+    hosts = set(getattr(options, "guest", []))
     for word in options.only:
         if word not in names:
             raise ValueError(f"no case is called {word!r}; --list shows their names")
     unknown = roles - {getattr(case, "role", "") for case in cases}
     if unknown:
         raise ValueError(f"no case is of the role {', '.join(sorted(unknown))}")
+    unknown = hosts - {case.guest.name for case in cases if hosts}
+    if unknown:
+        raise ValueError(f"there is no guest {', '.join(sorted(unknown))}")
     return [
         case
         for case in cases
-        if (not options.only or case.name in options.only)
+        if (not hosts or case.guest.name in hosts)
+        and (not options.only or case.name in options.only)
         and (not roles or case.role in roles)
         and not (options.resume and records.get(case.name, {"passed": False})["passed"])
     ]
@@ -103,6 +114,12 @@ def choose(options: argparse.Namespace, records: pages.Records) -> list[Any]:
 def run(options: argparse.Namespace, cases: Sequence[Any], on: str) -> Found:
     """Run the cases on one kind of machine; yields each case's name and record."""
     folder = Path(os.environ.get("OJAI_LAB_DIR") or ROOT / f".lab-{options.kind}").resolve()
+    if options.kind == "guests":
+        made = backends.container if on == "container" else backends.virtual_machine
+        for guest in dict.fromkeys(case.guest for case in cases):
+            mine = [case for case in cases if case.guest == guest]
+            yield from guests.run(made(folder.with_name(f"{folder.name}-{on}")), mine, options.keep)
+        return
     if on == "container":
         contained = backends.container(folder.with_name(f"{folder.name}-container"))
         try:

@@ -138,7 +138,10 @@ apt_try() {
   # shellcheck disable=SC2086
   set -- $missing
   if simulated=$(LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends --allow-downgrades \
-    install "$@" 2>&1); then return 0; fi
+    install "$@" 2>&1); then
+    printf '%s\n' "$simulated" | sed -n 's/^Inst linux-image-\(unsigned-\)\{0,1\}\([0-9][^ ]*\) .*/apt_kernel\t\2/p'
+    return 0
+  fi
   case $simulated in
     *'dpkg was interrupted'*) return 0;;
   esac
@@ -262,6 +265,7 @@ class AptReport:
     + offers: name -> the newest version in AMD's archive; empty before apt has read that archive
     + candidates: name -> the version that apt prefers, with our pin; empty before that is there
     + refusals: what for -> why apt would not install what is missing
+    + kernels: releases of the kernels that would be installed
     + default_release: apt's setting of that name
     + lists_age: seconds since the package lists were read
     """
@@ -280,6 +284,7 @@ class AptReport:
     offers: Mapping[str, str] = field(default_factory=dict)
     candidates: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    kernels: tuple[str, ...] = ()
     default_release: str = ""
     lists_age: int | None = None
 
@@ -342,6 +347,7 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
             )
             for what in why
         },
+        kernels=tuple(every.get("apt_kernel", ())),
         default_release=every.get("apt_default_release", [""])[0],
         lists_age=int(age) if age else None,
         ours=frozenset(every.get("apt_ours", [])),
