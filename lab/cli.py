@@ -79,12 +79,27 @@ def _suite(guest: HostRecord | ContainerRecord | None, asked: str | None) -> sui
     return suites.of(guest.suite)
 
 
-suite_option = click.option(
+def _engine(guest: HostRecord | ContainerRecord, engine: str | None) -> None:
+    if engine and guest.engine != engine:
+        raise LabError(
+            f"{guest.name} was made with the engine {guest.engine}, which is part of its disk; "
+            f"run `ojai lab down {guest.name} --destroy` first, or give another name"
+        )
+
+
+_suite_option = click.option(
     "--suite",
     type=click.Choice(list(suites.SUITES)),
     envvar="OJAI_LAB_SUITE",
     help=f"System of a new guest. Without it {suites.REAL}, which is Ubuntu 24.04, where Ubuntu's archive answers, "
     f"else {suites.STAND_IN}. [env: OJAI_LAB_SUITE]",
+)
+_engine_option = click.option(
+    "--engine",
+    type=click.Choice(image.ENGINES),
+    envvar="OJAI_LAB_ENGINE",
+    help="Docker of a new host: the suite's with overlay2 (the default), or a newer one with containerd's image store. "
+    "[env: OJAI_LAB_ENGINE]",
 )
 
 
@@ -108,8 +123,16 @@ def command() -> None:
     envvar="OJAI_LAB_CPUS",
     help="Processors of the VM; 2 when it is new. A change restarts the VM. [env: OJAI_LAB_CPUS]",
 )
-@suite_option
-def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: int | None, suite: str | None) -> None:
+@_suite_option
+@_engine_option
+def up(
+    names: tuple[str, ...],
+    carveout: int | None,
+    memory: int | None,
+    cpus: int | None,
+    suite: str | None,
+    engine: str | None,
+) -> None:
     """Start lab hosts (default: lab) and the stand-ins; what runs already is left alone."""
     expected = _checked(names) or ["lab"]
     began = time.monotonic()
@@ -125,8 +148,10 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: i
                 raise LabError(f"{name} is a container of this lab; give the virtual machine another name")
             host = records.hosts.get(name)
             if host is None:
-                carveout, memory = carveout or state.DEFAULT_CARVEOUT, memory or state.DEFAULT_MEMORY
-                host = vm.create(name, systems[name].name, image.base(systems[name]), carveout, memory)
+                made = engine or image.ENGINES[0]
+                size = (carveout or state.DEFAULT_CARVEOUT, memory or state.DEFAULT_MEMORY)
+                host = vm.create(name, image.base(systems[name], made), *size, suite=systems[name].name, engine=made)
+            _engine(host, engine)
             changed = host.model_copy(
                 update={
                     "carveout_bytes": carveout or host.carveout_bytes,
@@ -153,8 +178,9 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: i
 
 @command.command("container")
 @click.argument("names", nargs=-1, shell_complete=_complete)
-@suite_option
-def containers(names: tuple[str, ...], suite: str | None) -> None:
+@_suite_option
+@_engine_option
+def containers(names: tuple[str, ...], suite: str | None, engine: str | None) -> None:
     """Start containers (default: one called container) and the stand-ins: booted systemd guests in seconds.
 
     For what needs no kernel of its own. `ssh`, `status` and `down` are the same as for virtual machines.
@@ -171,13 +197,15 @@ def containers(names: tuple[str, ...], suite: str | None) -> None:
                 raise LabError(f"{name} is a virtual machine of this lab; give the container another name")
         records = upstreams.start_registry(upstreams.start_archive(records))
         for name in expected:
-            guest = records.containers.get(name) or ContainerRecord(
-                name=name, suite=systems[name].name, port=vm.free_port()
-            )
+            guest = records.containers.get(name)
+            if guest is None:
+                kind = {"suite": systems[name].name, "engine": engine or image.ENGINES[0]}
+                guest = ContainerRecord(name=name, port=vm.free_port(), **kind)
+            _engine(guest, engine)
             if not _running(guest):
                 records = _keep(records, guest)
                 if not container.ready(name):
-                    container.create(name, container.base(systems[name]))
+                    container.create(name, container.base(systems[name], guest.engine))
                 records = _keep(records, container.start(guest))
         vm.write_ssh_files(records)
         for name in expected:
@@ -230,11 +258,14 @@ def status(as_json: bool) -> None:
         for host in lab.hosts:
             click.echo(
                 f"{host.name}: {host.suite}, {'running' if host.running else 'down'}, 127.0.0.1:{host.port}, "
-                f"carve-out {state.show_size(host.carveout_bytes)}, memory {state.show_size(host.memory_bytes)}"
+                f"carve-out {state.show_size(host.carveout_bytes)}, memory {state.show_size(host.memory_bytes)}, "
+                f"Docker with {host.engine}"
             )
         for guest in lab.containers:
             running = "running" if guest.running else "down"
-            click.echo(f"{guest.name}: container, {guest.suite}, {running}, 127.0.0.1:{guest.port}")
+            click.echo(
+                f"{guest.name}: container, {guest.suite}, {running}, 127.0.0.1:{guest.port}, Docker with {guest.engine}"
+            )
         for what, record in (("apt archive", records.rocm), ("registry", records.registry)):
             if record:
                 alive = record.process and record.process.alive

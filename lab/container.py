@@ -66,12 +66,11 @@ def contained(suite: Suite) -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
 
 
-def base(suite: Suite) -> Path:
-    """Return the root file system of every container of a suite as a tar file, building it if it is not cached."""
+def base(suite: Suite, engine: str = image.ENGINES[0]) -> Path:
+    """Return the root file system of every container of a kind as a tar file, building it if it is not cached."""
     include, preseed = contained(suite)
-    kind = f"container-{suite.name}"
-    made_from = [image.GUEST, BUILD, Path(image.__file__)]
-    name = f"{kind}-" + image.digest_of(made_from, repr(suite), *include, *preseed)
+    kind = f"container-{suite.name}-{engine}-"
+    name = kind + image.digest_of([image.GUEST, BUILD, Path(image.__file__)], repr(suite), *include, *preseed)
     cache = image.cache_root()
     file = cache / name / "root.tar"
     with image.locked(cache, name):
@@ -85,11 +84,11 @@ def base(suite: Suite) -> Path:
             log.unlink(missing_ok=True)
             image.build(
                 image.mmdebstrap_argv(hook, "tar", str(work / "root.tar"), include, suite),
-                {**image.settings(suite, preseed), "LAB_READY_PACKAGES": ""},
+                {**image.settings(suite, engine, preseed), "LAB_READY_PACKAGES": ""},
                 what=what,
                 log=log,
             )
-        for old in cache.glob(f"{kind}-*"):
+        for old in cache.glob(f"{kind}*"):
             # Nothing is made from an older one any more: a container is a copy.
             if not old.name.startswith(name):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()

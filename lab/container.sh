@@ -13,6 +13,7 @@ login_user
 units
 # Kernel parameters in a container are those of the machine that runs it.
 in_guest systemctl mask systemd-sysctl.service
+engine
 in_guest apt-get -q update
 recommends_on
 preseed

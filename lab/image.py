@@ -25,6 +25,9 @@ FS_UUID = "0ba1ab00-0ba1-4a11-8a11-000000890a00"
 FREE_BYTES = 6 << 30
 """What a build needs on the cache's disk."""
 
+ENGINES = ("overlay2", "containerd")
+"""Docker of the guest: the suite's own as it is (overlay2 on Debian's), or a newer one with containerd's image store."""
+
 
 def cache_root() -> Path:
     """Return the folder of expensive build results, shared by all labs of this user."""
@@ -112,8 +115,10 @@ def disk_argv(out: Path, suite: Suite) -> list[str]:
     return mmdebstrap_argv(hook, "null", "/dev/null", suite.packages, suite)
 
 
-def settings(suite: Suite, preseed: Sequence[str]) -> dict[str, str]:
-    """What the scripts of both builds read of the suite, as environment variables."""
+def settings(suite: Suite, engine: str, preseed: Sequence[str]) -> dict[str, str]:
+    """What the scripts of both builds read of the suite and the engine, as environment variables."""
+    if engine != ENGINES[0] and suite.newer_docker is None:
+        raise LabError(f"{suite.name} has no Docker with containerd's image store; take another suite (`--suite`)")
     return {
         "LAB_SUITE": suite.name,
         "LAB_VENDOR": suite.vendor,
@@ -121,6 +126,8 @@ def settings(suite: Suite, preseed: Sequence[str]) -> dict[str, str]:
         "LAB_STOCK_KERNEL": suite.stock_kernel,
         "LAB_READY_PACKAGES": " ".join(suite.ready),
         "LAB_PRESEED_PACKAGES": " ".join(preseed),
+        "LAB_ENGINE": engine,
+        "LAB_ENGINE_SUITE": (suite.newer_docker or "") if engine != ENGINES[0] else "",
     }
 
 
@@ -131,11 +138,11 @@ def build(argv: Sequence[str], settings: Mapping[str, str], *, what: str, log: P
     run(as_root(["setpriv", "--pdeathsig", "TERM", "env", path, *words, *argv]), what=what, log=log)
 
 
-def base(suite: Suite) -> Path:
+def base(suite: Suite, engine: str = ENGINES[0]) -> Path:
     """Return the folder with disk.raw (the base of every lab host's disk), building it if it is not cached."""
-    kind = f"base-{suite.name}"
+    kind = f"base-{suite.name}-{engine}-"
     made_from = [GUEST, SILICON, Path(__file__)]
-    name = f"{kind}-" + digest_of(made_from, repr(suite), str(DISK_BYTES), FS_UUID, *suite.packages, *suite.preseed)
+    name = kind + digest_of(made_from, repr(suite), str(DISK_BYTES), FS_UUID, *suite.packages, *suite.preseed)
     cache = cache_root()
     if (cache / name / "disk.raw").exists():
         return cache / name
@@ -147,10 +154,11 @@ def base(suite: Suite) -> Path:
             log = cache / f"{name}.log"
             log.unlink(missing_ok=True)
             disk = {"LAB_DISK_BYTES": str(DISK_BYTES), "LAB_FS_UUID": FS_UUID}
-            build(disk_argv(work, suite), {**settings(suite, suite.preseed), **disk}, what=_what(suite), log=log)
+            given = {**settings(suite, engine, suite.preseed), **disk}
+            build(disk_argv(work, suite), given, what=_what(suite), log=log)
             if os.geteuid() != 0:
                 run(as_root(["chown", "-R", f"{os.getuid()}:{os.getgid()}", str(work)]), what="chown")
-        prune(cache, kind, name)
+        prune(cache, name, kind)
     return cache / name
 
 
@@ -165,9 +173,9 @@ def claim(base: Path, disk: Path) -> None:
     (users / hashlib.sha256(str(disk).encode()).hexdigest()[:16]).write_text(str(disk))
 
 
-def prune(cache: Path, kind: str, keep: str) -> None:
-    """Remove older base images of a kind that no lab's disk is made from any more."""
-    for base in cache.glob(f"{kind}-*/users"):
+def prune(cache: Path, keep: str, kind: str) -> None:
+    """Remove older base images of a kind (how their names begin) that no lab's disk is made from any more."""
+    for base in cache.glob(f"{kind}*/users"):
         old = base.parent
         if old.name != keep and not any(Path(user.read_text()).exists() for user in base.iterdir()):
             shutil.rmtree(old)

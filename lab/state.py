@@ -130,6 +130,7 @@ class HostRecord(Frozen):
     port: int
     uuid: str
     image: Path
+    engine: str = "overlay2"
     carveout_bytes: int = DEFAULT_CARVEOUT
     memory_bytes: int = DEFAULT_MEMORY
     cpus: int = 2
@@ -142,6 +143,7 @@ class ContainerRecord(Frozen):
     name: str
     suite: str = STAND_IN
     port: int
+    engine: str = "overlay2"
     process: Process | None = None
     network: Process | None = None
 
@@ -186,6 +188,7 @@ class LabContainer(Frozen):
     key: Path
     known_hosts: Path
     ssh_config: Path
+    engine: str
     running: bool
 
     @property
@@ -295,6 +298,7 @@ def _reach(home: Path, guest: HostRecord | ContainerRecord) -> dict[str, Any]:
         "key": home / "keys" / "login",
         "known_hosts": home / "known_hosts",
         "ssh_config": home / "ssh_config",
+        "engine": guest.engine,
         "running": bool(guest.process and guest.process.alive),
     }
 

@@ -72,6 +72,7 @@ class Suite:
     + include: packages of this suite's guest that the others lack
     + ready: packages installed in the build, that only an emulated machine would take minutes for
     + docker: the packages that have Docker Engine and its client
+    + newer_docker: the suite that has a Docker with containerd's image store for it, empty for its own; None for none
     + expired: whether a mirror's copy may be past its Valid-Until, as that of Debian's testing may
     + data: what an inventory says of the guest, because it is not the system that the defaults are for
     """
@@ -85,6 +86,7 @@ class Suite:
     include: tuple[str, ...] = ()
     ready: tuple[str, ...] = ()
     docker: tuple[str, ...] = ("docker.io",)
+    newer_docker: str | None = None
     expired: bool = False
     data: Mapping[str, str] = field(default_factory=dict)
 
@@ -115,11 +117,18 @@ SUITES: dict[str, Suite] = {
     for suite in (
         # GRUB would boot a cloud kernel of its own before an ordinary one of the same version.
         Suite("bookworm", stock="bullseye", data=_debian_kernel("6.1.0")),
-        Suite("trixie", stock="bookworm", docker=("docker.io", "docker-cli"), data=_debian_kernel("6.12.0")),
+        Suite(
+            "trixie",
+            stock="bookworm",
+            docker=("docker.io", "docker-cli"),
+            newer_docker="forky",
+            data=_debian_kernel("6.12.0"),
+        ),
         Suite(
             "forky",
             stock="trixie",
             docker=("docker.io", "docker-cli"),
+            newer_docker="",
             expired=True,
             data=_debian_kernel("6.12.0"),
         ),
@@ -130,6 +139,7 @@ SUITES: dict[str, Suite] = {
             stock="noble",
             stock_kernel="linux-image-virtual",
             kernel="linux-oem-6.17",
+            newer_docker="",
             include=("apparmor", "needrestart", "unattended-upgrades", "ubuntu-pro-client"),
             ready=("linux-firmware",),
         ),

@@ -114,7 +114,7 @@ def qemu_argv(host: HostRecord, *, kvm: bool, place: Path, sockets: Path, thread
     ]
 
 
-def create(name: str, suite: str, base: Path, carveout: int, memory: int) -> HostRecord:
+def create(name: str, base: Path, carveout: int, memory: int, *, suite: str, engine: str) -> HostRecord:
     """Make a new host's folder, host key and disk; return its record (not running)."""
     place = home(name)
     image.need_space(state.folder(), DISK_NEEDED)
@@ -130,6 +130,7 @@ def create(name: str, suite: str, base: Path, carveout: int, memory: int) -> Hos
         port=free_port(),
         uuid=str(uuid.uuid4()),
         image=base,
+        engine=engine,
         carveout_bytes=carveout,
         memory_bytes=memory,
     )

@@ -7,6 +7,7 @@ every service and a ``release.json``. Its images have tags of their own, so that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,6 +18,9 @@ from ojai.engines import ResolvedService
 from ojai.paths import ServicePaths
 
 FOLDER = "/var/lib/ojai/releases"
+
+#: Repository of the tags that hold images. No registry has it.
+REPOSITORY = "ojai-release"
 
 #: Holds the ``kept`` of the release that a rollback restores, from before the first change until it serves.
 PENDING_ROLLBACK = f"{FOLDER}/going"
@@ -115,13 +119,41 @@ def to_json(release: Release) -> str:
 
 
 def from_json(text: bytes | str) -> Release | None:
-    """Read what :func:`to_json` wrote; None for anything else."""
+    """Read what :func:`to_json` wrote; None for anything else.
+
+    An earlier ojai could take a digest under the name of our own tag. Every name of an image has the same digest.
+    """
     try:
-        return _JSON.validate_json(text)
+        found = _JSON.validate_json(text)
     except ValueError:
         return None
+    services = (replace(one, contents=_healed(one.serving.image, one.contents)) for one in found.services)
+    return replace(found, services=tuple(services))
+
+
+def _healed(image: str, contents: Contents) -> Contents:
+    name, _, digest = contents.digest.partition("@")
+    return replace(contents, digest=f"{repository(image)}@{digest}") if name == REPOSITORY else contents
+
+
+def repository(image: str) -> str:
+    """The repository of an image's name, as Docker prints it."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    name = f"{head}{slash}{last.partition(':')[0]}"
+    return re.sub(r"^(index\.)?docker\.io/(library/)?", "", name)
+
+
+def digest_of(image: str, digests: Sequence[str]) -> str:
+    """Of an image's registry digests, that of its own repository; else of another one; empty without any.
+
+    With containerd's store Docker lists one for each name of the image, in the order of the alphabet: ours too.
+    """
+    found = [digest for digest in digests if digest.partition("@")[0] != REPOSITORY]
+    own = [digest for digest in found if digest.partition("@")[0] == repository(image)]
+    return next(iter([*own, *found]), "")
 
 
 def tag(name: str, slot: Slot) -> str:
     """The tag with which a saved release holds a service's image."""
-    return f"ojai-release:{name}-{slot}"
+    return f"{REPOSITORY}:{name}-{slot}"

@@ -3,7 +3,7 @@
 # Everything here runs natively; nothing of it runs under emulation.
 set -eu
 ROOT=$1 GUEST=$2 SILICON=$3 OUT=$4
-: "${LAB_SUITE:?}" "${LAB_STOCK_SUITE:?}" "${LAB_STOCK_KERNEL:?}" "${LAB_DISK_BYTES:?}" "${LAB_FS_UUID:?}"
+: "${LAB_STOCK_SUITE:?}" "${LAB_STOCK_KERNEL:?}" "${LAB_DISK_BYTES:?}" "${LAB_FS_UUID:?}"
 
 # shellcheck source=lab/guest/common.sh
 . "$GUEST/common.sh"
@@ -34,6 +34,7 @@ stock=$(from_stock apt-cache depends "$LAB_STOCK_KERNEL" |
 from_stock apt-get -q -y --no-install-recommends install "$stock"
 rm "$ROOT/tmp/stock.list"
 in_guest apt-get -q clean
+engine
 in_guest apt-get -q update
 
 ready

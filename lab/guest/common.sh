@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Sourced by build.sh (the virtual machine's disk) and container.sh (a container's root file system): what both have
 # in common. ROOT is the new system, GUEST this folder.
-: "${ROOT:?}" "${GUEST:?}" "${LAB_VENDOR:?}" "${LAB_PRESEED_PACKAGES:?}"
+: "${ROOT:?}" "${GUEST:?}" "${LAB_SUITE:?}" "${LAB_VENDOR:?}" "${LAB_PRESEED_PACKAGES:?}" "${LAB_ENGINE:?}"
 
 say() { echo "build: $*"; }
 in_guest() { chroot "$ROOT" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"; }
@@ -48,6 +48,30 @@ for_mmdebstrap() { : > "$ROOT/etc/apt/apt.conf.d/00mmdebstrap"; }
 ready() {
   # shellcheck disable=SC2086
   [ -z "$LAB_READY_PACKAGES" ] || in_guest apt-get -q -y --no-install-recommends install $LAB_READY_PACKAGES
+}
+
+# With the engine `containerd`: containerd's image store as if it were the engine's default. With LAB_ENGINE_SUITE Docker
+# is from that suite, on the guest's own mirror; nothing else is taken of it, and its Release file may be older than it
+# says.
+engine() {
+  [ "$LAB_ENGINE" = containerd ] || return 0
+  install -d "$ROOT/etc/docker"
+  echo '{"features": {"containerd-snapshotter": true}}' > "$ROOT/etc/docker/daemon.json"
+  [ -n "$LAB_ENGINE_SUITE" ] || return 0
+  say "Docker of $LAB_ENGINE_SUITE, with containerd's image store"
+  find "$ROOT/etc/apt" -name '*.list' -exec cat {} + |
+    sed -n "s/^deb \(.* \)\{0,1\}\([a-z+]*:[^ ]*\) $LAB_SUITE main.*/deb [\1check-valid-until=no] \2 $LAB_ENGINE_SUITE main/p" \
+      > "$ROOT/etc/apt/sources.list.d/ojai-lab-engine.list"
+  [ -s "$ROOT/etc/apt/sources.list.d/ojai-lab-engine.list" ] || { say "no source of $LAB_SUITE to go by"; exit 1; }
+  cat > "$ROOT/etc/apt/preferences.d/ojai-lab-engine" <<PIN
+Package: *
+Pin: release n=$LAB_ENGINE_SUITE
+Pin-Priority: 100
+
+Package: docker.io docker-cli containerd runc tini tini-static
+Pin: release n=$LAB_ENGINE_SUITE
+Pin-Priority: 600
+PIN
 }
 
 preseed() {

@@ -11,7 +11,18 @@ from pyinfra.api import FactBase
 from ojai.facts import script
 from ojai.facts.docker import DOCKER
 from ojai.paths import env_file, unit_file
-from ojai.releases import FOLDER, PENDING_ROLLBACK, SLOTS, Contents, Release, Slot, from_json, tag
+from ojai.releases import (
+    FOLDER,
+    PENDING_ROLLBACK,
+    REPOSITORY,
+    SLOTS,
+    Contents,
+    Release,
+    Slot,
+    digest_of,
+    from_json,
+    tag,
+)
 
 
 @dataclass(frozen=True)
@@ -22,12 +33,15 @@ class Releases:
     + now: what the services that were asked about consist of at this moment
     + tags: tag of a release -> its image
     + pending: the ``kept`` of the release that an interrupted rollback was to restore, else empty
+    + lost: ids of saved releases' images that the host does not have (any more) -> the store in which Docker does not
+      look any more and that still has it, ``overlay2`` or ``containerd``; empty where none has it
     """
 
     kept: dict[Slot, Release] = field(default_factory=dict)
     now: dict[str, Contents] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     pending: str = ""
+    lost: dict[str, str] = field(default_factory=dict)
 
     def held(self, slot: Slot) -> bool:
         """Whether every image of a release has its tag: without one it can be pruned."""
@@ -48,14 +62,34 @@ for slot in %SLOTS%; do
   sha256sum ./*.unit ./*.env 2>/dev/null | sed "s/^/sum\t$slot\t/"
   cd /
 done
-%DOCKER% image ls --no-trunc --format 'tag\t{{.Repository}}:{{.Tag}}\t{{.ID}}' ojai-release 2>/dev/null
+%DOCKER% image ls --no-trunc --format 'tag\t{{.Repository}}:{{.Tag}}\t{{.ID}}' %REPOSITORY% 2>/dev/null
+# Images of one store are out of sight when Docker uses the other.
+if now_in=$(%DOCKER% info --format '{{.DockerRootDir}} {{json .DriverStatus}}' 2>/dev/null); then
+  root=${now_in%% *}
+  grep -oh '"image_id": *"sha256:[0-9a-f]*"' "$folder"/*/release.json 2>/dev/null | grep -o '[0-9a-f]\{64\}' | sort -u |
+    while read -r id; do
+      ! %DOCKER% image inspect "sha256:$id" >/dev/null 2>&1 || continue
+      case $now_in in
+        *io.containerd.snapshotter*) other=overlay2 left=$(ls "$root"/image/*/imagedb/content/*/"$id" 2>/dev/null);;
+        *) other=containerd left=$(ls %BLOBS%/"$id" 2>/dev/null);;
+      esac
+      printf 'lost\tsha256:%s\t%s\n' "$id" "${left:+$other}"
+    done
+fi
 
 # service, unit file, environment file, image
 now() {
-  printf 'now\t%s\t%s\t%s\t%s\n' "$1" "$(sha256sum "$2" 2>/dev/null)" "$(sha256sum "$3" 2>/dev/null)" \
+  printf 'now\t%s\t%s\t%s\t%s\t%s\n' "$1" "$(sha256sum "$2" 2>/dev/null)" "$(sha256sum "$3" 2>/dev/null)" "$4" \
     "$(%DOCKER% image inspect --format '{{.Id}}{{range .RepoDigests}} {{.}}{{end}}' "$4" 2>/dev/null)"
 }
-""".replace("%DOCKER%", DOCKER).replace("%SLOTS%", " ".join(SLOTS))
+"""
+for _mark, _text in {
+    "%DOCKER%": DOCKER,
+    "%SLOTS%": " ".join(SLOTS),
+    "%REPOSITORY%": REPOSITORY,
+    "%BLOBS%": "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256",
+}.items():
+    _RELEASES = _RELEASES.replace(_mark, _text)
 
 
 class ReleaseState(FactBase[Releases]):
@@ -76,32 +110,35 @@ class ReleaseState(FactBase[Releases]):
 
     def process(self, output: list[str]) -> Releases:
         """Read the lines."""
-        found: dict[str, tuple[str, Release | None]] = {}
+        slots: dict[str, tuple[str, Release | None]] = {}
         sums: dict[tuple[str, str], str] = {}
         now: dict[str, Contents] = {}
         tags: dict[str, str] = {}
+        lost: dict[str, str] = {}
         pending = ""
         for line in output:
             match line.split("\t"):
                 case ["going", since]:
                     pending = since
                 case ["slot", slot, rights, text]:
-                    found[slot] = rights, from_json(base64.b64decode(text))
+                    slots[slot] = rights, from_json(base64.b64decode(text))
                 case ["sum", slot, rest]:
                     digest, _, file = rest.partition("  ./")
                     sums[slot, file] = digest
                 case ["tag", name, image_id]:
                     tags[name] = image_id
-                case ["now", name, unit, env, image]:
-                    image_id, *digests = image.split() or [""]
-                    contents = Contents(image_id=image_id, digest=digests[0] if digests else "")
+                case ["lost", image_id, store]:
+                    lost[image_id] = store
+                case ["now", name, unit, env, image, found]:
+                    image_id, *digests = found.split() or [""]
+                    contents = Contents(image_id=image_id, digest=digest_of(image, digests))
                     now[name] = replace(contents, unit=unit.split(" ")[0], env=env.split(" ")[0])
         kept: dict[Slot, Release] = {}
         for slot in SLOTS:
-            rights, release = found.get(slot, ("", None))
+            rights, release = slots.get(slot, ("", None))
             if release and set(rights.split()) <= _CLOSED and _whole(release, slot, sums):
                 kept[slot] = release
-        return Releases(kept=kept, now=now, tags=tags, pending=pending)
+        return Releases(kept=kept, now=now, tags=tags, pending=pending, lost=lost)
 
 
 def _whole(release: Release, slot: Slot, sums: dict[tuple[str, str], str]) -> bool:

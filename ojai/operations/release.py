@@ -6,7 +6,7 @@ pyinfra has nothing of the kind: a failed operation leaves the host as it was at
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
@@ -112,11 +112,17 @@ changed=' '
 # unit, image name, image id, digest (may be empty): the name is that image.
 restore_image() {
   [ "$(docker image inspect --format '{{.Id}}' "$2" 2>/dev/null)" != "$3" ] || return 0
-  docker image inspect "$3" >/dev/null 2>&1 || { [ -n "$4" ]; docker pull --quiet "$4" >&2; }
+  image=$3
+  docker image inspect "$image" >/dev/null 2>&1 || {
+    [ -n "$4" ] || { echo "$2: the host does not have this image any more, and no registry gave it" >&2; exit 1; }
+    docker pull --quiet "$4" >&2
+    # An image's id depends on the store that Docker keeps it in, its digest does not.
+    docker image inspect "$image" >/dev/null 2>&1 || image=$4
+  }
   # A name with a digest cannot be given to an image, only pulled.
   case $2 in
     *@*) docker pull --quiet "$2" >&2;;
-    *) docker tag "$3" "$2";;
+    *) docker tag "$image" "$2";;
   esac
   changed="$changed$1 "
 }
@@ -190,8 +196,28 @@ def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
     return script("\n".join([_RESTORE, *lines]), **variables)
 
 
-def _restore(state: State, host: Host, release: Release, slot: Slot) -> tuple[bool, bool]:
+def _missing(release: Release, lost: Mapping[str, str]) -> str:
+    """Which images of a release the host does not show, and why: a sentence, empty without any."""
+    names: dict[str, list[str]] = {}
+    for released in release.services:
+        if released.contents.image_id in lost:
+            names.setdefault(lost[released.contents.image_id], []).append(released.serving.image)
+    parts = [
+        f"{', '.join(dict.fromkeys(images))} is in the store {store!r}, where Docker does not look any more since it "
+        f"keeps images in {'containerd' if store == 'overlay2' else 'Docker'}'s store"
+        if store
+        else f"{', '.join(dict.fromkeys(images))} was removed from the host"
+        for store, images in names.items()
+    ]
+    return "; ".join(parts)
+
+
+def _restore(state: State, host: Host, found: Releases, slot: Slot) -> tuple[bool, bool]:
     """Make the host serve a saved release again. Returns whether it serves, and whether anything was changed."""
+    release = found.kept[slot]
+    missing = _missing(release, found.lost)
+    if missing:
+        say(host, f"{missing}: pulled again by its digest …")
     units = read(host, OwnUnits(), directory=ADDED_DIR)
     success, output = ask(host, restoring(release, slot, units), **connector_arguments(host))
     changed = any(line.startswith("restored ") for line in output.stdout_lines)
@@ -199,7 +225,8 @@ def _restore(state: State, host: Host, release: Release, slot: Slot) -> tuple[bo
         if line.startswith("replaced "):
             say(host, f"the previous environment file is kept as {line.removeprefix('replaced ').strip()}")
     if not success:
-        complain(host, f"{release.summary()} could not be restored:\n" + "\n".join(output.output_lines[-10:]))
+        why = f" ({missing})" if missing else ""
+        complain(host, f"{release.summary()} could not be restored{why}:\n" + "\n".join(output.output_lines[-10:]))
         return False, changed
     for released in release.services:
         service = released.serving
@@ -230,14 +257,14 @@ def _serves(host: Host, serving: Serving) -> bool:
     return endpoint.serves(serving.model)
 
 
-def _saved(host: Host, slot: Slot, services: Sequence[Serving] = ()) -> Release | None:
-    """A saved release, read while an operation runs: what was read before is out of date by now."""
-    return read(host, ReleaseState(), services=_names_and_images(services)).kept.get(slot)
+def _saved(host: Host, services: Sequence[Serving] = ()) -> Releases:
+    """The saved releases, read while an operation runs: what was read before is out of date by now."""
+    return read(host, ReleaseState(), services=_names_and_images(services))
 
 
 def report_unchanged(state: State, host: Host, services: Sequence[Serving]) -> None:
     """After a step has failed before anything that serves was touched: say so, if the healthy release does serve."""
-    healthy = _saved(host, "healthy", services)
+    healthy = _saved(host, services).kept.get("healthy")
     if healthy is None or not all(_serves(host, released.serving) for released in healthy.services):
         roll_back(state, host, services)
         return
@@ -256,13 +283,14 @@ def roll_back(state: State, host: Host, services: Sequence[Serving]) -> None:
             host, "The host does not answer, so nothing can be rolled back now. The next deploy completes this one."
         )
         return
-    healthy = _saved(host, "healthy", services)
+    found = _saved(host, services)
+    healthy = found.kept.get("healthy")
     if healthy is None:
         if not give_back(state, host):
             complain(host, f"No release has been healthy on this host yet, so there is none to roll back to. {_FIX}")
         return
     say(host, f"rolling back to {healthy.summary()} …")
-    serves, changed = _restore(state, host, healthy, "healthy")
+    serves, changed = _restore(state, host, found, "healthy")
     if serves:
         _completed(host)
     if serves and changed:
@@ -283,17 +311,19 @@ def roll_back(state: State, host: Host, services: Sequence[Serving]) -> None:
 
 def restore(state: State, host: Host, slot: Slot) -> bool:
     """Make the host serve the release in ``slot``. If that is ``previous``, the two saved releases change places."""
-    release = _saved(host, slot)
+    found = _saved(host)
+    release = found.kept.get(slot)
     if release is None:
         complain(host, f"the release saved as {slot} is gone since this run began")
         return False
-    serves, _ = _restore(state, host, release, slot)
+    serves, _ = _restore(state, host, found, slot)
     if not serves:
         complain(host, f"{release.summary()} does not serve; the failure is reported above.")
-        healthy = _saved(host, "healthy")
+        found = _saved(host)
+        healthy = found.kept.get("healthy")
         if slot == "previous" and healthy:
             say(host, f"rolling back to {healthy.summary()} …")
-            if _restore(state, host, healthy, "healthy")[0]:
+            if _restore(state, host, found, "healthy")[0]:
                 _completed(host)
                 complain(host, f"{healthy.summary()} serves again, as before.")
         return False
@@ -311,7 +341,8 @@ def _swap(host: Host, release: Release) -> bool:
         old, new = shlex.quote(tag(name, "healthy")), shlex.quote(tag(name, "previous"))
         lines.append(f"! docker image inspect {old} >/dev/null 2>&1 || docker tag {old} {new}")
     for released in release.services:
-        lines.append(shlex.join(["docker", "tag", released.contents.image_id, tag(released.serving.name, "healthy")]))
+        # By its name, which is the release's image now: the store may have given it another id.
+        lines.append(shlex.join(["docker", "tag", released.serving.image, tag(released.serving.name, "healthy")]))
     lines.append("mv new healthy; sync .")
     success, output = ask(host, "\n".join(lines), **connector_arguments(host))
     if not success:
@@ -338,6 +369,13 @@ def restored() -> Steps:
         yield refuse(
             f"rollback: found no release to roll back to: {there}; expected: one that was healthy before. A release is "
             "saved whenever a deploy ends with all services healthy. What to do: revert the inventory and deploy."
+        )
+        return
+    nowhere = [r for r in kept[slot].services if r.contents.image_id in found.lost and not r.contents.digest]
+    if nowhere:
+        yield refuse(
+            f"rollback: found no image of {kept[slot].summary()}: {_missing(kept[slot], found.lost)}; expected: one "
+            "that Docker has, or that a registry gave. What to do: put its settings into the inventory and deploy."
         )
         return
     yield FunctionCommand(restore, (slot,), {})
