@@ -26,7 +26,7 @@ FREE_BYTES = 6 << 30
 """What a build needs on the cache's disk."""
 
 ENGINES = ("overlay2", "containerd")
-"""Docker of the guest: the suite's own as it is (overlay2 on Debian's), or a newer one with containerd's image store."""
+"""Docker of the guest: the suite's own as it is (overlay2 on Debian's), or a newer with containerd's image store."""
 
 
 def cache_root() -> Path:
