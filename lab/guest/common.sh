@@ -17,8 +17,11 @@ configuration() {
   if [ "$LAB_VENDOR" = ubuntu ]; then
     printf '%s\n' "$own" > "$ROOT/etc/os-release"
     sed -i 's/ needrestart / /; s/ apparmor$//' "$ROOT/etc/apt/preferences.d/ojai-lab"
+    # The login user, and how sshd lets it in, are where cloud-init writes them.
+    mv "$ROOT/etc/sudoers.d/ojai-lab" "$ROOT/etc/sudoers.d/90-cloud-init-users"
+    mv "$ROOT/etc/ssh/sshd_config.d/10-ojai-lab.conf" "$ROOT/etc/ssh/sshd_config.d/50-cloud-init.conf"
   fi
-  chmod 0440 "$ROOT/etc/sudoers.d/ojai-lab"
+  chmod 0440 "$ROOT/etc/sudoers.d/"*
   rm -f "$ROOT/etc/hostname"
   : > "$ROOT/etc/machine-id"
 }

@@ -122,6 +122,10 @@ apt_state() {
       }
     }'
 }
+simulate() {
+  LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends \
+    -o APT::Get::Always-Include-Phased-Updates=true "$@"
+}
 # $1: what for, the rest: packages. What keeps apt from installing them.
 apt_try() {
   reason=$1
@@ -137,8 +141,7 @@ apt_try() {
   [ -n "$missing" ] || return 0
   # shellcheck disable=SC2086
   set -- $missing
-  if simulated=$(LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends --allow-downgrades \
-    install "$@" 2>&1); then
+  if simulated=$(simulate --allow-downgrades install "$@" 2>&1); then
     printf '%s\n' "$simulated" | sed -n 's/^Inst linux-image-\(unsigned-\)\{0,1\}\([0-9][^ ]*\) .*/apt_kernel\t\2/p'
     return 0
   fi
@@ -147,7 +150,7 @@ apt_try() {
   esac
   # A breakage of others that is mended by adding packages does not stand in the way.
   case $simulated in *'--fix-broken install'*)
-    LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends -f install >/dev/null 2>&1 && return 0;;
+    simulate -f install >/dev/null 2>&1 && return 0;;
   esac
   printf '%s\n' "$simulated" | awk -v what="$reason" '
     /^[^ ]/ { part = "" }
