@@ -112,7 +112,7 @@ class HostSettings(BaseModel):
     kernel_package: Package = Field(
         systems.reference().kernel_package,
         description="Kernel metapackage. AMD names the OEM kernel 6.17 for Ubuntu 24.04. `linux-oem-24.04d`, which was "
-        "that one, brings the generic kernel 7.0 since September 2026.",
+        "that one, has come to bring the generic kernel 7.0.",
         examples=["linux-generic-hwe-24.04"],
     )
     kernel_flavour: Annotated[str, Expected("small letters, digits and -, a letter first")] = Field(
