@@ -208,6 +208,19 @@ def test_neither_does_one_whose_inventory_has_dropped_adopt(guest):
     assert (done.status, done.changed) == (0, []), done.output[-4000:]
 
 
+def test_caches_are_moved_when_asked_under_the_running_server(guest):
+    inode, server = guest.root(f"stat -L -c %i {HOME}/{WEIGHTS}"), guest.root("docker ps --quiet --no-trunc")
+    done = deploy(adopt=True, move_adopted_caches=True)
+    assert (done.status, done.changed) == (0, [NAMES["adopt-caches"]]), done.output[-4000:]
+    assert guest.root(f"readlink {HOME}") == "/srv/ojai/huggingface"
+    assert guest.root(f"stat -L -c %i /srv/ojai/huggingface/{WEIGHTS} {HOME}/{WEIGHTS}").split() == [inode, inode]
+    assert guest.root("docker ps --quiet --no-trunc") == server and serves(guest)
+    guest.root("systemctl restart vllm-gemma4.service")
+    guest.root(f"for second in $(seq 120); do {ASK} && exit 0; sleep 1; done; exit 1")
+    done = deploy(adopt=True, move_adopted_caches=True)
+    assert (done.status, done.changed) == (0, []), done.output[-4000:]
+
+
 def test_verify_is_green(guest):
     found = Container(with_data(adopt=True)).verify()
     assert found.ok, (found.error, found.failed)
