@@ -88,7 +88,7 @@ def phased(box):  # noqa: F811
 
 
 def test_it_does_not_depend_on_the_machine_whether_ours_can_be_installed(phased, foretell):  # noqa: F811
-    """Before: refused on those machines of a fleet that an update comes to last."""
+    """Before: refused on those machines of a fleet that an update comes to last, with APT::Get::Phase-Policy."""
     _, failed, _ = foretell(kernel_package="needs-update")
     assert failed == []
     assert phased.apply(apt.packages, names=["needs-update"])
@@ -157,3 +157,17 @@ def test_needrestart_restarts_nothing_while_we_install(box, tmp_path):  # noqa: 
     assert not restarted.exists()
     box.ok("apt-get -q -y install tool-a")
     assert restarted.exists(), "the hook is not run at all"
+
+
+def test_a_metapackage_that_has_become_transitional_is_told_before_it_is_installed(box, foretell):  # noqa: F811
+    """As linux-oem-24.04d in November 2026: the flavour that is asked for would never be there to boot."""
+    image = box.deb(box.pool("kernels"), "linux-image-7.0.0-44-generic", "7.0.0-44.44")
+    box.deb(image.parent, "linux-image-generic-hwe-24.04", "7.0.0-44.44", Depends="linux-image-7.0.0-44-generic")
+    box.deb(image.parent, "linux-oem-24.04d", "7.0.0-44.44", Depends="linux-image-generic-hwe-24.04")
+    box.source("kernels.sources", source(box.archive("kernels", "Ubuntu")))
+    box.ok("apt-get -q update")
+    found, (failed,), _ = foretell(kernel_package="linux-oem-24.04d")
+    assert found.apt.kernels == ("7.0.0-44-generic",)
+    assert failed.check == "kernel package" and "linux-oem-6.17 for the flavour oem" in failed.todo
+    _, failures, _ = foretell(kernel_package="linux-oem-24.04d", kernel_flavour="generic")
+    assert failures == []
