@@ -70,7 +70,8 @@ def base(suite: Suite, engine: str = image.ENGINES[0]) -> Path:
     """Return the root file system of every container of a kind as a tar file, building it if it is not cached."""
     include, preseed = contained(suite)
     kind = f"container-{suite.name}-{engine}-"
-    name = kind + image.digest_of([image.GUEST, BUILD, Path(image.__file__)], repr(suite), *include, *preseed)
+    made_from = [image.GUEST / "root", image.GUEST / "common.sh", BUILD, Path(image.__file__)]
+    name = kind + image.digest_of(made_from, repr(suite), *include, *preseed)
     cache = image.cache_root()
     file = cache / name / "root.tar"
     with image.locked(cache, name):

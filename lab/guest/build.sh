@@ -31,7 +31,15 @@ from_stock apt-get -q update
 stock=$(from_stock apt-cache depends "$LAB_STOCK_KERNEL" |
   sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n1)
 [ -n "$stock" ] || { say "no stock kernel in $LAB_STOCK_SUITE"; exit 1; }
-from_stock apt-get -q -y --no-install-recommends install "$stock"
+release=${stock#linux-image-}
+# Ubuntu has qemu_fw_cfg, by which a guest learns its name and keys, with the rest of the drivers. Without amdgpu, as in
+# Debian's cloud kernel: it comes with the kernel that the deploy installs.
+extra=
+[ "$LAB_VENDOR" != ubuntu ] || extra="linux-modules-extra-$release"
+# shellcheck disable=SC2086
+from_stock apt-get -q -y --no-install-recommends -o 'Dpkg::Options::=--path-exclude=/lib/modules/*/drm/amd/*' \
+  install "$stock" $extra
+[ -z "$extra" ] || in_guest update-initramfs -u -k "$release"
 rm "$ROOT/tmp/stock.list"
 in_guest apt-get -q clean
 engine
@@ -42,7 +50,6 @@ recommends_on
 preseed
 
 say "boot loader"
-release=${stock#linux-image-}
 mkdir -p "$ROOT/boot/grub/i386-pc"
 cp "$ROOT"/usr/lib/grub/i386-pc/*.mod "$ROOT"/usr/lib/grub/i386-pc/*.lst "$ROOT/boot/grub/i386-pc/"
 in_guest grub-mkimage -O i386-pc -p '(hd0,msdos1)/boot/grub' -o /boot/grub/i386-pc/core.img \
