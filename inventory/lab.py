@@ -21,12 +21,6 @@ _OUTSIDE = {
     "rocm_key_fingerprint": _lab.upstreams.rocm_fingerprint,
     # The registry that stands for Docker Hub.
     "docker_registry_mirrors": [_lab.upstreams.registry_mirror],
-    # In Debian 13 the client is a package of its own.
-    "docker_packages": ["docker.io", "docker-cli"],
-    # Debian's ordinary kernel stands for the OEM kernel, over the stock cloud flavour.
-    "kernel_package": "linux-image-amd64",
-    "kernel_flavour": "amd64",
-    "kernel_floor": "6.12.0",
     # The stand-in image is small, the weights are sparse files.
     "image_bytes": "1GiB",
     "headless": True,
@@ -45,6 +39,8 @@ lab = [
             "ssh_strict_host_key_checking": "yes",
             "gpu_users": [_host.user],
             **_OUTSIDE,
+            # What its suite needs: on Debian's, an ordinary kernel stands for the OEM kernel.
+            **_host.inventory,
         },
     )
     for _host in _lab.hosts

@@ -11,7 +11,7 @@ import time
 import click
 from click.shell_completion import CompletionItem
 
-from ojai.lab import container, image, packages, state, upstreams, vm
+from ojai.lab import container, image, packages, state, suites, upstreams, vm
 from ojai.lab.errors import LabError
 from ojai.lab.shell import step
 from ojai.lab.state import ContainerRecord, HostRecord, Records
@@ -67,6 +67,18 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [CompletionItem(name) for name in state.read().guests if name.startswith(incomplete)]
 
 
+def _suite(guest: HostRecord | ContainerRecord | None, asked: str | None) -> suites.Suite:
+    """The suite of a guest that is there, or of a new one. A guest keeps its own."""
+    if guest is None:
+        return suites.chosen(asked)
+    if asked not in (None, guest.suite):
+        raise LabError(
+            f"{guest.name} is of {guest.suite}, not {asked}: give the new one another name, or remove this one first "
+            f"(`ojai lab down {guest.name} --destroy`)"
+        )
+    return suites.of(guest.suite)
+
+
 def _engine(guest: HostRecord | ContainerRecord, engine: str | None) -> None:
     if engine and guest.engine != engine:
         raise LabError(
@@ -75,6 +87,13 @@ def _engine(guest: HostRecord | ContainerRecord, engine: str | None) -> None:
         )
 
 
+_suite_option = click.option(
+    "--suite",
+    type=click.Choice(list(suites.SUITES)),
+    envvar="OJAI_LAB_SUITE",
+    help=f"System of a new guest. Without it {suites.REAL}, which is Ubuntu 24.04, where Ubuntu's archive answers, "
+    f"else {suites.STAND_IN}. [env: OJAI_LAB_SUITE]",
+)
 _engine_option = click.option(
     "--engine",
     type=click.Choice(image.ENGINES),
@@ -104,15 +123,24 @@ def command() -> None:
     envvar="OJAI_LAB_CPUS",
     help="Processors of the VM; 2 when it is new. A change restarts the VM. [env: OJAI_LAB_CPUS]",
 )
+@_suite_option
 @_engine_option
-def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: int | None, engine: str | None) -> None:
+def up(
+    names: tuple[str, ...],
+    carveout: int | None,
+    memory: int | None,
+    cpus: int | None,
+    suite: str | None,
+    engine: str | None,
+) -> None:
     """Start lab hosts (default: lab) and the stand-ins; what runs already is left alone."""
     expected = _checked(names) or ["lab"]
     began = time.monotonic()
     with state.locked():
-        packages.ensure()
-        vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
         records = state.read()
+        systems = {name: _suite(records.hosts.get(name), suite) for name in expected}
+        packages.ensure(keyrings={system.vendor for system in systems.values()})
+        vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
         records = upstreams.start_registry(upstreams.start_archive(records))
         booting = []
         for name in expected:
@@ -122,7 +150,7 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: i
             if host is None:
                 made = engine or image.ENGINES[0]
                 size = (carveout or state.DEFAULT_CARVEOUT, memory or state.DEFAULT_MEMORY)
-                host = vm.create(name, image.base(made), *size, made)
+                host = vm.create(name, image.base(systems[name], made), *size, suite=systems[name].name, engine=made)
             _engine(host, engine)
             changed = host.model_copy(
                 update={
@@ -150,8 +178,9 @@ def up(names: tuple[str, ...], carveout: int | None, memory: int | None, cpus: i
 
 @command.command("container")
 @click.argument("names", nargs=-1, shell_complete=_complete)
+@_suite_option
 @_engine_option
-def containers(names: tuple[str, ...], engine: str | None) -> None:
+def containers(names: tuple[str, ...], suite: str | None, engine: str | None) -> None:
     """Start containers (default: one called container) and the stand-ins: booted systemd guests in seconds.
 
     For what needs no kernel of its own. `ssh`, `status` and `down` are the same as for virtual machines.
@@ -159,9 +188,10 @@ def containers(names: tuple[str, ...], engine: str | None) -> None:
     expected = _checked(names) or ["container"]
     began = time.monotonic()
     with state.locked():
-        packages.ensure(packages.CONTAINER_PROGRAMS)
-        vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
         records = state.read()
+        systems = {name: _suite(records.containers.get(name), suite) for name in expected}
+        packages.ensure(packages.CONTAINER_PROGRAMS, {system.vendor for system in systems.values()})
+        vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
         for name in expected:
             if name in records.hosts:
                 raise LabError(f"{name} is a virtual machine of this lab; give the container another name")
@@ -169,12 +199,13 @@ def containers(names: tuple[str, ...], engine: str | None) -> None:
         for name in expected:
             guest = records.containers.get(name)
             if guest is None:
-                guest = ContainerRecord(name=name, port=vm.free_port(), engine=engine or image.ENGINES[0])
+                kind = {"suite": systems[name].name, "engine": engine or image.ENGINES[0]}
+                guest = ContainerRecord(name=name, port=vm.free_port(), **kind)
             _engine(guest, engine)
             if not _running(guest):
                 records = _keep(records, guest)
                 if not container.ready(name):
-                    container.create(name, container.base(guest.engine))
+                    container.create(name, container.base(systems[name], guest.engine))
                 records = _keep(records, container.start(guest))
         vm.write_ssh_files(records)
         for name in expected:
@@ -226,13 +257,15 @@ def status(as_json: bool) -> None:
     else:
         for host in lab.hosts:
             click.echo(
-                f"{host.name}: {'running' if host.running else 'down'}, 127.0.0.1:{host.port}, "
+                f"{host.name}: {host.suite}, {'running' if host.running else 'down'}, 127.0.0.1:{host.port}, "
                 f"carve-out {state.show_size(host.carveout_bytes)}, memory {state.show_size(host.memory_bytes)}, "
                 f"Docker with {host.engine}"
             )
         for guest in lab.containers:
             running = "running" if guest.running else "down"
-            click.echo(f"{guest.name}: container, {running}, 127.0.0.1:{guest.port}, Docker with {guest.engine}")
+            click.echo(
+                f"{guest.name}: container, {guest.suite}, {running}, 127.0.0.1:{guest.port}, Docker with {guest.engine}"
+            )
         for what, record in (("apt archive", records.rocm), ("registry", records.registry)):
             if record:
                 alive = record.process and record.process.alive

@@ -24,12 +24,11 @@ from ojai.lab import image, packages, state, vm
 from ojai.lab.errors import LabError
 from ojai.lab.shell import as_root, run, step, tail
 from ojai.lab.state import ContainerRecord, Process
+from ojai.lab.suites import Suite
 
 BUILD = Path(__file__).with_name("container.sh")
-MACHINE_ONLY = {"initramfs-tools", "linux-base", "grub2-common", "grub-pc-bin", "linux-image-amd64"}
+MACHINE_ONLY = {"initramfs-tools", "linux-base", "grub2-common", "grub-pc-bin", "apparmor"}
 """Packages of the virtual machine's guest that a container has no use for."""
-INCLUDE = tuple(name for name in image.INCLUDE if name not in MACHINE_ONLY)
-PRESEED = tuple(name for name in image.PRESEED if name not in MACHINE_ONLY)
 
 BOOT_SECONDS = 60
 """How long a boot to SSH may take; 2 to 4 s are usual."""
@@ -58,24 +57,36 @@ def _systemd_runs() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def base(engine: str = image.ENGINES[0]) -> Path:
-    """Return the root file system of every container as a tar file, building it if it is not cached."""
-    kind = f"container-{engine}-"
-    name = kind + image.digest_of([image.GUEST, BUILD, Path(image.__file__)], image.SUITE, *INCLUDE, *PRESEED)
+def contained(suite: Suite) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Packages that are installed in a container of a suite, and those that are downloaded for it."""
+    without = {*MACHINE_ONLY, suite.kernel}
+    return (
+        tuple(name for name in suite.packages if name not in without),
+        tuple(name for name in suite.preseed if name not in without),
+    )
+
+
+def base(suite: Suite, engine: str = image.ENGINES[0]) -> Path:
+    """Return the root file system of every container of a kind as a tar file, building it if it is not cached."""
+    include, preseed = contained(suite)
+    kind = f"container-{suite.name}-{engine}-"
+    made_from = [image.GUEST / "root", image.GUEST / "common.sh", BUILD, Path(image.__file__)]
+    name = kind + image.digest_of(made_from, repr(suite), *include, *preseed)
     cache = image.cache_root()
     file = cache / name / "root.tar"
     with image.locked(cache, name):
         if file.exists():
             return file
         image.need_space(cache, image.FREE_BYTES)
-        with step("building the containers' root file system (once; cached)"), image.fresh(cache, name) as work:
+        what = f"building the containers' root file system from {suite.name}"
+        with step(f"{what} (once; cached)"), image.fresh(cache, name) as work:
             hook = f'"{BUILD}" "$1" "{image.GUEST}"'
             log = cache / f"{name}.log"
             log.unlink(missing_ok=True)
             image.build(
-                image.mmdebstrap_argv(hook, "tar", str(work / "root.tar"), INCLUDE),
-                {"LAB_PRESEED_PACKAGES": " ".join(PRESEED), **image.engine_settings(engine)},
-                what="building the containers' root file system",
+                image.mmdebstrap_argv(hook, "tar", str(work / "root.tar"), include, suite),
+                {**image.settings(suite, engine, preseed), "LAB_READY_PACKAGES": ""},
+                what=what,
                 log=log,
             )
         for old in cache.glob(f"{kind}*"):

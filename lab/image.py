@@ -13,69 +13,20 @@ from pathlib import Path
 from ojai.lab import packages
 from ojai.lab.errors import LabError
 from ojai.lab.shell import as_root, lock, run, step
+from ojai.lab.suites import SUITES, Suite
 
 HERE = Path(__file__).parent
 GUEST = HERE / "guest"
 SILICON = HERE / "silicon"
 
-SUITE = "trixie"
-"""Debian release of the guest's userland and of the kernel that stands for Ubuntu's OEM kernel."""
-STOCK_SUITE = "bookworm"
-"""Debian release whose cloud kernel (6.1) stands for Ubuntu's GA kernel."""
 DISK_BYTES = 200 << 30
 """Virtual size; the file is sparse. `df` in the guest shows more than 190 GiB."""
 FS_UUID = "0ba1ab00-0ba1-4a11-8a11-000000890a00"
 FREE_BYTES = 6 << 30
 """What a build needs on the cache's disk."""
 
-INCLUDE = (
-    "systemd",
-    "systemd-sysv",
-    "dbus",
-    "libpam-systemd",
-    "openssh-server",
-    "python3",
-    "sudo",
-    "iproute2",
-    "iputils-ping",
-    "netbase",
-    "ca-certificates",
-    "udev",
-    "procps",
-    "kmod",
-    "curl",
-    "gpg",
-    "gpgv",
-    "zstd",
-    "e2fsprogs",
-    "adduser",
-    "apt-utils",
-    "debconf-utils",
-    "initramfs-tools",
-    "linux-base",
-    "grub2-common",
-    "grub-pc-bin",
-)
-"""Packages of the guest, beyond what apt itself needs."""
-
-PRESEED = (
-    "linux-image-amd64",
-    "docker.io",
-    "docker-cli",
-    "pciutils",
-    "rsyslog",
-    "logrotate",
-    "libatomic1",
-    "libquadmath0",
-    "libdrm-amdgpu1",
-    "libnuma1",
-)
-"""Packages that a deploy may ask for: downloaded into the guest's apt cache natively, not installed."""
-
-ENGINE_SUITE = "forky"
-"""Debian release that the engine of :data:`ENGINES` other than the default is taken from."""
 ENGINES = ("overlay2", "containerd")
-"""Docker of the guest by its image store: the suite's own with overlay2, or a newer one with containerd's."""
+"""Docker of the guest: the suite's own as it is (overlay2 on Debian's), or a newer with containerd's image store."""
 
 
 def cache_root() -> Path:
@@ -139,27 +90,45 @@ def need_space(folder: Path, expected: int) -> None:
         )
 
 
-def mmdebstrap_argv(hook: str, form: str, target: str, include: Sequence[str], suite: str = SUITE) -> list[str]:
-    """Return the command that builds a Debian. Only the suite is named: the mirror is mmdebstrap's default."""
+def mmdebstrap_argv(hook: str, form: str, target: str, include: Sequence[str], suite: Suite) -> list[str]:
+    """Return the command that builds a system. Only the suite is named: the mirror is mmdebstrap's default."""
     return [
         packages.find("mmdebstrap") or "mmdebstrap",
         "--variant=apt",
         f"--format={form}",
+        f"--components={suite.components}",
         f"--include={','.join(include)}",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
+        *(['--aptopt=Acquire::Check-Valid-Until "false"'] if suite.expired else []),
         "--skip=cleanup/apt,cleanup/reproducible",
         f"--customize-hook={hook}",
-        suite,
+        suite.name,
         target,
     ]
 
 
-def disk_argv(out: Path) -> list[str]:
+def disk_argv(out: Path, suite: Suite) -> list[str]:
     """Return the command that builds the virtual machine's disk."""
     hook = f'"{GUEST / "build.sh"}" "$1" "{GUEST}" "{SILICON}" "{out}"'
-    return mmdebstrap_argv(hook, "null", "/dev/null", INCLUDE)
+    return mmdebstrap_argv(hook, "null", "/dev/null", suite.packages, suite)
+
+
+def settings(suite: Suite, engine: str, preseed: Sequence[str]) -> dict[str, str]:
+    """What the scripts of both builds read of the suite and the engine, as environment variables."""
+    if engine != ENGINES[0] and suite.newer_docker is None:
+        raise LabError(f"{suite.name} has no Docker with containerd's image store; take another suite (`--suite`)")
+    return {
+        "LAB_SUITE": suite.name,
+        "LAB_VENDOR": suite.vendor,
+        "LAB_STOCK_SUITE": suite.stock,
+        "LAB_STOCK_KERNEL": suite.stock_kernel,
+        "LAB_READY_PACKAGES": " ".join(suite.ready),
+        "LAB_PRESEED_PACKAGES": " ".join(preseed),
+        "LAB_ENGINE": engine,
+        "LAB_ENGINE_SUITE": (suite.newer_docker or "") if engine != ENGINES[0] else "",
+    }
 
 
 def build(argv: Sequence[str], settings: Mapping[str, str], *, what: str, log: Path) -> None:
@@ -169,17 +138,11 @@ def build(argv: Sequence[str], settings: Mapping[str, str], *, what: str, log: P
     run(as_root(["setpriv", "--pdeathsig", "TERM", "env", path, *words, *argv]), what=what, log=log)
 
 
-def engine_settings(engine: str) -> dict[str, str]:
-    """Return what the build is told of the engine: from which suite it is taken, nothing for the guest's own."""
-    return {"LAB_SUITE": SUITE, "LAB_ENGINE_SUITE": "" if engine == ENGINES[0] else ENGINE_SUITE}
-
-
-def base(engine: str = ENGINES[0]) -> Path:
+def base(suite: Suite, engine: str = ENGINES[0]) -> Path:
     """Return the folder with disk.raw (the base of every lab host's disk), building it if it is not cached."""
-    kind = f"base-{engine}-"
-    name = kind + digest_of(
-        [GUEST, SILICON, Path(__file__)], SUITE, STOCK_SUITE, str(DISK_BYTES), FS_UUID, *INCLUDE, *PRESEED
-    )
+    kind = f"base-{suite.name}-{engine}-"
+    made_from = [GUEST, SILICON, Path(__file__)]
+    name = kind + digest_of(made_from, repr(suite), str(DISK_BYTES), FS_UUID, *suite.packages, *suite.preseed)
     cache = cache_root()
     if (cache / name / "disk.raw").exists():
         return cache / name
@@ -187,21 +150,20 @@ def base(engine: str = ENGINES[0]) -> Path:
         if (cache / name / "disk.raw").exists():
             return cache / name
         need_space(cache, FREE_BYTES)
-        with step("building the guest's disk image (once; cached)"), fresh(cache, name) as work:
+        with step(f"building the guest's disk image from {suite.name} (once; cached)"), fresh(cache, name) as work:
             log = cache / f"{name}.log"
             log.unlink(missing_ok=True)
-            settings = {
-                **engine_settings(engine),
-                "LAB_STOCK_SUITE": STOCK_SUITE,
-                "LAB_DISK_BYTES": str(DISK_BYTES),
-                "LAB_FS_UUID": FS_UUID,
-                "LAB_PRESEED_PACKAGES": " ".join(PRESEED),
-            }
-            build(disk_argv(work), settings, what="building the guest's image", log=log)
+            disk = {"LAB_DISK_BYTES": str(DISK_BYTES), "LAB_FS_UUID": FS_UUID}
+            given = {**settings(suite, engine, suite.preseed), **disk}
+            build(disk_argv(work, suite), given, what=_what(suite), log=log)
             if os.geteuid() != 0:
                 run(as_root(["chown", "-R", f"{os.getuid()}:{os.getgid()}", str(work)]), what="chown")
         prune(cache, name, kind)
     return cache / name
+
+
+def _what(suite: Suite) -> str:
+    return f"building the guest's image from {suite.name} (`--suite` takes another: {', '.join(SUITES)})"
 
 
 def claim(base: Path, disk: Path) -> None:

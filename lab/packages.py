@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ojai.lab.errors import LabError
@@ -58,6 +58,11 @@ TEST_PROGRAMS: dict[str, str] = {
 
 BACKPORTS_FILE = Path("/etc/apt/sources.list.d/ojai-lab-backports.sources")
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+KEYRINGS = {
+    "debian": (DEBIAN_KEYRING, "debian-archive-keyring"),
+    "ubuntu": (Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg"), "ubuntu-keyring"),
+}
+"""For guests of each vendor: the keyring that its archive is checked with, and the package that has it."""
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -117,21 +122,20 @@ def qemu_version() -> int:
     return qemu_major(done.stdout)
 
 
-def missing(programs: Mapping[str, str] = PROGRAMS) -> list[str]:
-    """Return the Debian packages that have to be installed to have these programs; empty when none."""
+def missing(programs: Mapping[str, str] = PROGRAMS, keyrings: Collection[str] = ("debian",)) -> list[str]:
+    """Return the packages that have to be installed to have these programs and vendors' keyrings; empty when none."""
     packages = {package for program, package in programs.items() if find(program) is None}
     release = _os_release()
     ubuntu = release.get("ID") == "ubuntu"
     if QEMU in programs and qemu_version() < (QEMU_OLDEST if ubuntu else QEMU_MINIMUM):
         packages |= {"qemu-system-x86", "qemu-utils"}
-    if ubuntu and not DEBIAN_KEYRING.exists():
-        packages.add("debian-archive-keyring")  # the guest is Debian's
+    packages |= {package for file, package in map(KEYRINGS.__getitem__, keyrings) if not file.exists()}
     return sorted(packages)
 
 
-def ensure(programs: Mapping[str, str] = PROGRAMS) -> None:
+def ensure(programs: Mapping[str, str] = PROGRAMS, keyrings: Collection[str] = ("debian",)) -> None:
     """Install what is missing. Adds Debian 12's backports (for QEMU) only where it is needed."""
-    expected = missing(programs)
+    expected = missing(programs, keyrings)
     if not expected:
         return
     if shutil.which("apt-get") is None:
@@ -156,7 +160,7 @@ def ensure(programs: Mapping[str, str] = PROGRAMS) -> None:
         if qemu:
             suite = ["-t", backports] if old else []
             _apt(["install", "--no-install-recommends", *suite, *qemu], "installing QEMU")
-    still = missing(programs)
+    still = missing(programs, keyrings)
     if still:
         raise LabError(
             f"after installing, still missing: {' '.join(still)} (QEMU {qemu_version()} found, "

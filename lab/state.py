@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ojai.lab.errors import LabDownError, LabError
 from ojai.lab.shell import lock
+from ojai.lab.suites import STAND_IN, of
 
 __all__ = [
     "ContainerRecord",
@@ -125,6 +126,7 @@ class HostRecord(Frozen):
     """One lab host as it is kept in state.json."""
 
     name: str
+    suite: str = STAND_IN
     port: int
     uuid: str
     image: Path
@@ -139,6 +141,7 @@ class ContainerRecord(Frozen):
     """One container as it is kept in state.json. ``process`` is systemd-nspawn, ``network`` is slirp4netns."""
 
     name: str
+    suite: str = STAND_IN
     port: int
     engine: str = "overlay2"
     process: Process | None = None
@@ -178,6 +181,7 @@ class LabContainer(Frozen):
     """One container of the lab as others use it."""
 
     name: str
+    suite: str
     address: str
     port: int
     user: str
@@ -186,6 +190,11 @@ class LabContainer(Frozen):
     ssh_config: Path
     engine: str
     running: bool
+
+    @property
+    def inventory(self) -> dict[str, object]:
+        """What an inventory says of the guest: settings that its suite needs."""
+        return of(self.suite).inventory
 
 
 class LabHost(LabContainer):
@@ -282,6 +291,7 @@ def _reach(home: Path, guest: HostRecord | ContainerRecord) -> dict[str, Any]:
     """How to log in to a guest."""
     return {
         "name": guest.name,
+        "suite": guest.suite,
         "address": "127.0.0.1",
         "port": guest.port,
         "user": USER,

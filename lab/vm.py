@@ -114,7 +114,7 @@ def qemu_argv(host: HostRecord, *, kvm: bool, place: Path, sockets: Path, thread
     ]
 
 
-def create(name: str, base: Path, carveout: int, memory: int, engine: str = image.ENGINES[0]) -> HostRecord:
+def create(name: str, base: Path, carveout: int, memory: int, *, suite: str, engine: str) -> HostRecord:
     """Make a new host's folder, host key and disk; return its record (not running)."""
     place = home(name)
     image.need_space(state.folder(), DISK_NEEDED)
@@ -126,6 +126,7 @@ def create(name: str, base: Path, carveout: int, memory: int, engine: str = imag
     image.claim(base, place / "disk.qcow2")
     return HostRecord(
         name=name,
+        suite=suite,
         port=free_port(),
         uuid=str(uuid.uuid4()),
         image=base,

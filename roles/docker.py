@@ -5,6 +5,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api.deploy import deploy
 
+from ojai import systems
 from ojai.facts.report import HostReport
 from ojai.facts.report.apt import Source
 from ojai.facts.report.engine import DAEMON, EngineOwner
@@ -71,8 +72,9 @@ def apply(*, settings: HostSettings) -> None:
                 name="Add Docker's apt source",
                 path=SOURCE,
                 text=(
-                    f"# Made by ojai.\nTypes: deb\nURIs: {settings.docker_mirror}\nSuites: {settings.channel.suite}\n"
-                    f"Components: stable\nArchitectures: amd64\nSigned-By: {KEYRING}\n"
+                    f"# Made by ojai.\nTypes: deb\nURIs: {settings.docker_mirror}\n"
+                    f"Suites: {systems.reference().docker_suite}\nComponents: stable\nArchitectures: amd64\n"
+                    f"Signed-By: {KEYRING}\n"
                 ),
             )
         inputs = [theirs.file] if theirs else [SOURCE, KEYRING]

@@ -3,7 +3,7 @@
 # Everything here runs natively; nothing of it runs under emulation.
 set -eu
 ROOT=$1 GUEST=$2 SILICON=$3 OUT=$4
-: "${LAB_STOCK_SUITE:?}" "${LAB_DISK_BYTES:?}" "${LAB_FS_UUID:?}" "${LAB_PRESEED_PACKAGES:?}"
+: "${LAB_STOCK_SUITE:?}" "${LAB_STOCK_KERNEL:?}" "${LAB_DISK_BYTES:?}" "${LAB_FS_UUID:?}"
 
 # shellcheck source=lab/guest/common.sh
 . "$GUEST/common.sh"
@@ -28,20 +28,28 @@ find "$ROOT/etc/apt" -name '*.list' -exec cat {} + |
   sed "s/$LAB_SUITE/$LAB_STOCK_SUITE/g" > "$ROOT/tmp/stock.list"
 from_stock() { in_guest "$@" -o Dir::Etc::SourceList=/tmp/stock.list -o Dir::Etc::SourceParts=/dev/null; }
 from_stock apt-get -q update
-stock=$(from_stock apt-cache depends linux-image-cloud-amd64 |
+stock=$(from_stock apt-cache depends "$LAB_STOCK_KERNEL" |
   sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n1)
 [ -n "$stock" ] || { say "no stock kernel in $LAB_STOCK_SUITE"; exit 1; }
-from_stock apt-get -q -y --no-install-recommends install "$stock"
+release=${stock#linux-image-}
+# Ubuntu has qemu_fw_cfg, by which a guest learns its name and keys, with the rest of the drivers. Without amdgpu, as in
+# Debian's cloud kernel: it comes with the kernel that the deploy installs.
+extra=
+[ "$LAB_VENDOR" != ubuntu ] || extra="linux-modules-extra-$release"
+# shellcheck disable=SC2086
+from_stock apt-get -q -y --no-install-recommends -o 'Dpkg::Options::=--path-exclude=/lib/modules/*/drm/amd/*' \
+  install "$stock" $extra
+[ -z "$extra" ] || in_guest update-initramfs -u -k "$release"
 rm "$ROOT/tmp/stock.list"
 in_guest apt-get -q clean
 engine
 in_guest apt-get -q update
 
+ready
 recommends_on
 preseed
 
 say "boot loader"
-release=${stock#linux-image-}
 mkdir -p "$ROOT/boot/grub/i386-pc"
 cp "$ROOT"/usr/lib/grub/i386-pc/*.mod "$ROOT"/usr/lib/grub/i386-pc/*.lst "$ROOT/boot/grub/i386-pc/"
 in_guest grub-mkimage -O i386-pc -p '(hd0,msdos1)/boot/grub' -o /boot/grub/i386-pc/core.img \

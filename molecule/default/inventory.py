@@ -23,7 +23,8 @@ molecule = [
             "rocm_mirror": _lab.upstreams.rocm_url,
             "rocm_key_fingerprint": _lab.upstreams.rocm_fingerprint,
             "docker_registry_mirrors": [_lab.upstreams.registry_mirror],
-            "docker_packages": ["docker.io", "docker-cli"],
+            # What its suite needs, such as Docker's client as a package of its own.
+            **_guest.inventory,
             "headless": True,
             # A service needs the GPU: molecule/vm has one.
             "services": [],

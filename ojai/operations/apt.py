@@ -53,7 +53,9 @@ COMMAND = f"{_ENVIRONMENT} apt-get -o DPkg::Lock::Timeout={LOCK_TIMEOUT} -q -y"
 #: The same, for everything that installs: it stops rather than remove a package, and leaves configuration files alone.
 INSTALL = (
     f"{COMMAND} -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --no-remove "
-    "--no-install-recommends"
+    # Ubuntu gives an update to some machines first. With APT::Get::Phase-Policy apt hides it from the others, and what
+    # needs it cannot be installed there.
+    "--no-install-recommends -o APT::Get::Always-Include-Phased-Updates=true"
 )
 #: Install what installed packages lack, if that removes nothing.
 _FIX = f"{INSTALL} -f install"

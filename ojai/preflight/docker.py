@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from ojai import systems
 from ojai.facts.files import read_object
 from ojai.facts.report import Report
 from ojai.facts.report.engine import CLIENT, DAEMON, Engine, Server
@@ -15,7 +16,7 @@ from ojai.settings import HostSettings
 
 #: The engine's packages, by the archive that they are from.
 PACKAGES = {
-    "ubuntu": ("docker.io",),
+    "ubuntu": systems.reference().docker_packages,
     "docker": ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"),
 }
 #: The packages of containerd that go with an engine's. All others conflict with them.

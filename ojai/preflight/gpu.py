@@ -33,6 +33,7 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         yield from driver_missing(settings, report)
     if not expected_kernel_runs(settings, report):
         yield from _next_boot(settings, report)
+        yield from _newer_kernel(settings, report)
     yield from _firmware(settings, report)
 
 
@@ -166,6 +167,28 @@ def _next_boot(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             f"its first entry, which is the newest kernel: {settings.kernel_flavour}, {settings.floor} or newer",
             "set GRUB_DEFAULT=0 in /etc/default/grub (and in /etc/default/grub.d), run `sudo update-grub`",
         )
+
+
+def _newer_kernel(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """A kernel of another flavour that GRUB would boot after the reboot, because it is the newest."""
+    flavour = settings.kernel_flavour
+    ours = kernels.newest((*report.space.kernels, *report.apt.kernels), flavour)
+    if ours is None or report.gpu.boot_entry or flavour in report.gpu.boot_flavours[:1]:
+        return
+    for release in report.space.kernels:
+        try:
+            found = kernels.parse(release)
+        except ValueError:
+            continue
+        if found.flavour != flavour and found.order > ours.order:
+            yield FailedCheck(
+                "kernel",
+                f"{release} installed, which GRUB boots before {ours.text}",
+                f"the newest kernel to be one of the flavour {flavour}",
+                f"keep it and put GRUB_FLAVOUR_ORDER={flavour} into /etc/default/grub.d/60-flavour.cfg, or use it: set "
+                f"kernel_package and kernel_flavour, linux-generic-hwe-24.04 and generic for Ubuntu's own",
+            )
+            return
 
 
 def _identity(value: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ojai import accelerators, kernels
+from ojai import accelerators, kernels, systems
 from ojai.facts.report import HostReport, Report
 from ojai.facts.report.engine import Engine
 from ojai.paths import SCHEMA
@@ -102,12 +102,14 @@ def newer(report: Report) -> Iterator[FailedCheck]:
 
 
 def _system(report: Report) -> Iterator[FailedCheck]:
-    if (report.os_id, report.os_version) != ("ubuntu", "24.04"):
+    system = systems.find(report.os_id, report.os_version, report.os_like)
+    if system.refused:
+        base = f", made from Ubuntu {report.os_base}" if system.like and report.os_base else ""
         yield FailedCheck(
             "operating system",
-            report.os_name or "none named",
-            "Ubuntu 24.04",
-            "install Ubuntu 24.04; AMD publishes ROCm 7.2 packages and an OEM kernel for that release",
+            f"{report.os_name or 'none named'}{base}",
+            " or ".join(known.title for known in systems.supported()),
+            f"{system.refused.todo}; {system.refused.why}",
         )
     try:
         if report.kernel:
@@ -116,7 +118,7 @@ def _system(report: Report) -> Iterator[FailedCheck]:
         yield FailedCheck(
             "kernel",
             f"{report.kernel} running, which is no release",
-            "one of Ubuntu's own, such as 6.17.0-1012-oem",
+            f"one of Ubuntu's own, such as {systems.reference().kernel_example}",
             "boot a kernel of Ubuntu's own, and remove this one: GRUB boots the newest",
         )
     if report.machine != "x86_64":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ojai import kernels, systems
 from ojai.facts.report import Report
 from ojai.facts.report.apt import Source
 from ojai.preflight import FailedCheck
@@ -45,6 +46,7 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     yield from _holds(settings, report)
     yield from _needs(settings, report)
     yield from _refusals(settings, report)
+    yield from _kernels(settings, report)
 
 
 def warnings(settings: HostSettings, report: Report) -> Iterator[str]:
@@ -151,7 +153,7 @@ def usable_docker_source(settings: HostSettings, report: Report) -> Source | Non
 
 def _docker_faults(settings: HostSettings, source: Source) -> list[str]:
     """What keeps a source of Docker's archive from doing what ours would do."""
-    suite, key = settings.channel.suite, settings.docker_key_fingerprint.replace(" ", "").upper()
+    suite, key = systems.reference().docker_suite, settings.docker_key_fingerprint.replace(" ", "").upper()
     faults = []
     if source.archive[1] != suite:
         faults.append(f"its suite is {source.suite}, not {suite}")
@@ -309,4 +311,19 @@ def _refusals(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             "universe`), or remove the pin that keeps apt from it"
             if unknown
             else "mend that, until `sudo apt-get check` and `sudo apt-get update` succeed",
+        )
+
+
+def _kernels(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """A metapackage that brings a kernel of another flavour, as a transitional one does."""
+    found, flavour = report.apt.kernels, settings.kernel_flavour
+    if found and not kernels.newest(found, flavour):
+        own = systems.reference()
+        others = sorted({release.rpartition("-")[2] for release in found})
+        yield FailedCheck(
+            "kernel package",
+            f"{settings.kernel_package}, which brings {', '.join(found)}",
+            f"one that brings a kernel of the flavour {flavour}",
+            f"set kernel_package, {own.kernel_package} for the flavour {own.kernel_flavour}, or set kernel_flavour to "
+            f"{' or '.join(others)}",
         )

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from ojai import accelerators, engines, kernels, resources
+from ojai import accelerators, engines, kernels, resources, systems
 from ojai.engines import ResolvedService
 from ojai.memory import DEFAULT_UTILIZATION, over_reserved
 from ojai.profiles import Features
@@ -117,12 +117,13 @@ class HostSettings(BaseModel):
     )
 
     kernel_package: Package = Field(
-        "linux-oem-24.04d",
-        description="Kernel metapackage. It has been the 6.17 line since 2026, though AMD's page still says 6.14.",
+        systems.reference().kernel_package,
+        description="Kernel metapackage. AMD names the OEM kernel 6.17 for Ubuntu 24.04. `linux-oem-24.04d`, which was "
+        "that one, has come to bring the generic kernel 7.0.",
         examples=["linux-generic-hwe-24.04"],
     )
     kernel_flavour: Annotated[str, Expected("small letters, digits and -, a letter first")] = Field(
-        "oem",
+        systems.reference().kernel_flavour,
         pattern=r"^[a-z][a-z0-9-]*$",
         description="Flavour of that kernel: what `uname -r` ends with.",
         examples=["generic"],

@@ -150,7 +150,26 @@ class Upgrade:
     machine_only: bool = False
 
 
-Case = TypeVar("Case", DriftCase, Interruption, Upgrade)
+@dataclass(frozen=True, config=_strict)
+class GuestCase:
+    """A guest that the steps of ``tests.lab.guests`` are run on.
+
+    ``suite``: the system (default: the name); ``engine``: what its Docker is, where that is not the suite's own;
+    ``up``: the words for ``ojai lab up`` that bring it.
+    """
+
+    name: str
+    suite: str = ""
+    engine: str = ""
+    up: tuple[str, ...] = ()
+
+    @property
+    def system(self) -> str:
+        """The suite."""
+        return self.suite or self.name
+
+
+Case = TypeVar("Case", DriftCase, Interruption, Upgrade, GuestCase)
 
 
 def load(kind: type[Case], path: Path) -> tuple[Case, ...]:
@@ -196,6 +215,7 @@ def _filled(value: Any, defined: dict[str, str]) -> Any:
 DRIFT = tuple(case for role in ROLES for case in load(DriftCase, FOLDER / "drift" / f"{role}.yaml"))
 INTERRUPTIONS = load(Interruption, FOLDER / "interruptions.yaml")
 UPGRADES = load(Upgrade, FOLDER / "upgrades.yaml")
+GUESTS = load(GuestCase, FOLDER / "guests.yaml")
 
 #: One a role, independent of one another and quick: what `make test` runs.
 SAMPLE = tuple(case for case in DRIFT if case.sample)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ojai.lab.suites import STAND_IN
 from ojai.pyinfra_runs.converge import changes, failures
 from ojai.pyinfra_runs.verification import CHECKS, read_junit
 
@@ -65,7 +66,10 @@ class Lab:
 
     def environment(self, env: dict[str, str] | None = None) -> dict[str, str]:
         """The environment of a command that is to use this lab."""
-        return {**os.environ, "OJAI_LAB_DIR": str(self.folder), "NO_COLOR": "1", **self.env, **(env or {})}
+        # The same system wherever it is run: which one a lab takes by itself depends on the network.
+        suite = os.environ.get("OJAI_LAB_SUITE", STAND_IN)
+        own = {"OJAI_LAB_DIR": str(self.folder), "OJAI_LAB_SUITE": suite, "NO_COLOR": "1"}
+        return {**os.environ, **own, **self.env, **(env or {})}
 
     def run(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """A command of the project, in the project's folder."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.lab.cases import DRIFT, INTERRUPTIONS, UPGRADES, DriftCase
+from ojai import systems
+from tests.lab.cases import DRIFT, GUESTS, INTERRUPTIONS, UPGRADES, DriftCase
+from tests.lab.guests import CASES, CONTAINED, STEPS, UPGRADE, Step, about
 from tests.lab.interruptions import CUTS
 from tests.lab.results import Record, cell, table
 from tests.operation_names import NAMES
@@ -202,3 +204,66 @@ def _upgrade_rows(records: Records) -> list[list[str]]:
         down = f"{record['seconds_down']:.0f}"
         rows.append([cell(case.name), cell(record["said"]), back, down, f"`{record['commit']}`"])
     return rows
+
+
+_SYSTEMS = """\
+# Systems
+
+{generated}
+
+What a host may run, and what the deploy has been run on. Systems are data: ojai/data/systems.yaml has the kernel, ROCm
+and Docker of each, with its sources.
+
+{systems}
+## What was run on each guest
+
+A guest is a suite of the lab (`ojai lab up --suite NAME`), on a virtual machine, or as a container that has the roles
+of molecule/default. Guests of Debian have Ubuntu 24.04's os-release and stand for it: their systemd and apt are older
+and newer than its own. noble is Ubuntu 24.04 itself, with its own kernel, Docker and apt, built where Ubuntu's archive
+answers. Each step but the first begins with what the first deploy left. *Drift sample*: one thing a role is broken,
+detected and fixed. *Failed upgrade*: {upgrade}; the release of before serves again. *Rollback after a
+prune*: another model in another image, `docker image prune --all`, `ojai rollback`. *Removal*: data too, compared file
+by file.
+`make guests` runs what has not passed yet; tests/lab/results/guests.json has the commit of each step.
+
+**Passed: {passed} of {ran} steps that were run{rest}.**
+
+"""
+
+
+def guests(records: Records, others: ByEngine) -> str:
+    """docs/reference/systems.md. A guest of another engine is a row of its own, so there are no ``others``."""
+    ran = [records[case.name] for case in CASES if case.name in records]
+    failed = sum(not record["passed"] for record in ran)
+    text = _SYSTEMS.format(
+        generated=_GENERATED.format(target="guests", kind="guests"),
+        systems=table(["system", "verdict", "why", "what to do"], [_system_row(one) for one in systems.load()]),
+        upgrade=UPGRADE.name,
+        passed=len(ran) - failed,
+        ran=len(ran),
+        rest=_rest(failed, len(CASES) - len(ran)),
+    )
+    rows = []
+    for guest in GUESTS:
+        for on in ("vm", "container"):
+            said = ", ".join(about(records, guest, on)) or "not run"
+            label = f"{guest.name}{f' ({guest.engine})' if guest.engine else ''}"
+            steps = [_step(records.get(Step(guest, on, step).name), on, step) for step in STEPS]
+            rows.append([cell(label), "virtual" if on == "vm" else "container", cell(said), *steps])
+    return text + table(["suite", "guest", "kernel, systemd, apt, Docker, storage", *STEPS], rows)
+
+
+def _system_row(system: systems.System) -> list[str]:
+    if system.refused:
+        return [cell(system.title), "refused", cell(system.refused.why), cell(system.refused.todo)]
+    facts = systems.reference()
+    docker = " ".join(facts.docker_packages)
+    return [cell(system.title), "supported", cell(f"{facts.kernel_package}, ROCm {facts.rocm}, {docker}"), ""]
+
+
+def _step(record: Record | None, on: str, step: str) -> str:
+    if record is None:
+        return "not run" if on == "vm" or step in CONTAINED else ""
+    return (
+        f"{cell(record['found'])} (`{record['commit']}`)" if record["passed"] else f"**FAILED** (`{record['commit']}`)"
+    )

@@ -1,6 +1,7 @@
 """Run failure tests in the lab, and write what came of them to docs/reference.
 
-    python -m tests.lab.run drift|interruptions|upgrades [--on vm|container] [--engine NAME] [--only NAME …] [--resume]
+    python -m tests.lab.run drift|interruptions|upgrades|guests [--on vm|container] [--engine NAME] [--only NAME …]
+        [--resume]
 
 The cases are in tests/lab/cases. Each result is kept in tests/lab/results as soon as it is there, and the page is
 written from all of them. Exit status 1 when a case failed, 2 for a wrong call.
@@ -20,7 +21,7 @@ from typing import Any
 
 from ojai.lab.errors import LabError
 from ojai.lab.image import ENGINES
-from tests.lab import backends, drift, interruptions, pages, results, upgrades
+from tests.lab import backends, drift, guests, interruptions, pages, results, upgrades
 from tests.lab.backends import say
 from tests.lab.cases import DRIFT, INTERRUPTIONS, UPGRADES
 from tests.lab.contained import serving
@@ -47,6 +48,7 @@ KINDS = {
     "drift": Kind(DRIFT, pages.drift, "drift.md"),
     "interruptions": Kind(INTERRUPTIONS, pages.interruptions, "interruptions.md"),
     "upgrades": Kind(UPGRADES, pages.upgrades, "failed-upgrades.md"),
+    "guests": Kind(guests.CASES, pages.guests, "systems.md"),
 }
 
 
@@ -54,6 +56,8 @@ def fits(kind: str, case: Any, on: str) -> bool:
     """Whether a case can be run on a machine of this kind."""
     if kind == "interruptions":
         return interruptions.fits_container(case) == (on == "container")
+    if kind == "guests":
+        return bool(case.on == on)
     return on == "vm" or (drift if kind == "drift" else upgrades).fits_container(case)
 
 
@@ -62,26 +66,31 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m tests.lab.run", description=(__doc__ or "").splitlines()[0])
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--only", nargs="+", action="extend", default=[], metavar="NAME", help="only these cases")
-    common.add_argument(
-        "--engine", choices=ENGINES, default=results.DEFAULT, help="the machine's Docker, by its image store"
-    )
     common.add_argument("--resume", action="store_true", help="leave out the cases that passed before")
     common.add_argument("--list", action="store_true", help="list the cases and exit")
     common.add_argument("--page", action="store_true", help="write the page from the results and exit")
     common.add_argument("--fresh", action="store_true", help="make the virtual machine and its snapshots anew")
     common.add_argument("--keep", action="store_true", help="leave the machine running at the end")
+    docker = argparse.ArgumentParser(add_help=False)
+    docker.add_argument(
+        "--engine", choices=ENGINES, default=results.DEFAULT, help="the machine's Docker, by its image store"
+    )
     kinds = made.add_subparsers(dest="kind", required=True)
-    one = kinds.add_parser("drift", parents=[common], help="break what the deploy manages")
+    one = kinds.add_parser("drift", parents=[common, docker], help="break what the deploy manages")
     one.add_argument("--on", choices=["vm", "container"], default="vm", help="the machine (default: vm)")
     one.add_argument("--role", nargs="+", action="extend", default=[], help="only cases of these roles")
     one.add_argument("--solo", action="store_true", help="run each case by itself")
     one.add_argument(
         "--chain", type=int, default=1, metavar="N", help="run N batches before the whole is checked; faster"
     )
-    two = kinds.add_parser("interruptions", parents=[common], help="cut a first deploy off")
+    two = kinds.add_parser("interruptions", parents=[common, docker], help="cut a first deploy off")
     two.add_argument("--on", choices=["vm", "container"], help="the machine (default: each case where it belongs)")
-    three = kinds.add_parser("upgrades", parents=[common], help="upgrade a service in ways that fail")
+    four = kinds.add_parser("guests", parents=[common], help="the same steps on each system that a guest can be")
+    four.add_argument("--on", choices=["vm", "container"], default="vm", help="the machine (default: vm)")
+    four.add_argument("--guest", nargs="+", action="extend", default=[], help="only these guests")
+    three = kinds.add_parser("upgrades", parents=[common, docker], help="upgrade a service in ways that fail")
     three.add_argument("--on", choices=["vm", "container"], default="vm", help="the machine (default: vm)")
+    four.set_defaults(engine=results.DEFAULT)  # each guest has its own
     return made
 
 
@@ -90,16 +99,21 @@ def choose(options: argparse.Namespace, records: pages.Records) -> list[Any]:
     cases = KINDS[options.kind].cases
     names = {case.name for case in cases}
     roles = set(getattr(options, "role", []))
+    hosts = set(getattr(options, "guest", []))
     for word in options.only:
         if word not in names:
             raise ValueError(f"no case is called {word!r}; --list shows their names")
     unknown = roles - {getattr(case, "role", "") for case in cases}
     if unknown:
         raise ValueError(f"no case is of the role {', '.join(sorted(unknown))}")
+    unknown = hosts - {case.guest.name for case in cases if hosts}
+    if unknown:
+        raise ValueError(f"there is no guest {', '.join(sorted(unknown))}")
     return [
         case
         for case in cases
-        if (not options.only or case.name in options.only)
+        if (not hosts or case.guest.name in hosts)
+        and (not options.only or case.name in options.only)
         and (not roles or case.role in roles)
         and not (options.resume and records.get(case.name, {"passed": False})["passed"])
     ]
@@ -109,6 +123,12 @@ def run(options: argparse.Namespace, cases: Sequence[Any], on: str) -> Found:
     """Run the cases on one kind of machine; yields each case's name and record."""
     own = "" if options.engine == results.DEFAULT else f"-{options.engine}"
     folder = Path(os.environ.get("OJAI_LAB_DIR") or ROOT / f".lab-{options.kind}{own}").resolve()
+    if options.kind == "guests":
+        made = backends.container if on == "container" else backends.virtual_machine
+        for guest in dict.fromkeys(case.guest for case in cases):
+            mine = [case for case in cases if case.guest == guest]
+            yield from guests.run(made(folder.with_name(f"{folder.name}-{on}")), mine, options.keep)
+        return
     if on == "container":
         place = folder.with_name(f"{folder.name}-container")
         bare = options.kind == "interruptions"

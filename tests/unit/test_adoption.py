@@ -10,7 +10,8 @@ import pytest
 from ojai.facts.report import Report
 from ojai.facts.report.apt import Source
 from ojai.facts.report.owner import Container, Folder, Owner, Pin, Unit, Weights
-from ojai.facts.sysctl import Boot
+from ojai.facts.sysctl import CONF, Boot
+from ojai.paths import SYSCTL_DROP_IN
 from ojai.preflight import owner
 from ojai.preflight.host import fact_arguments, failed_checks, in_force
 from ojai.settings import HostSettings, parse
@@ -383,6 +384,19 @@ def test_ubuntus_link_to_sysctl_conf_is_left():
     link = "/etc/sysctl.d/99-sysctl.conf"
     boot = Boot(((link, "vm.overcommit_memory", "1"), (DROP_IN, "vm.overcommit_memory", "1")))
     assert owner.judge(settings(adopt=True), report((), sysctl=boot, links=(link,)))[1].drop_ins == (DROP_IN,)
+
+
+def test_another_value_in_sysctl_conf_is_in_the_way_of_who_runs_sysctl_system():
+    """A boot reads it before ours, through Ubuntu's link; `sysctl --system`, which packages run, after all files."""
+    link, key = "/etc/sysctl.d/99-sysctl.conf", "vm.overcommit_memory"
+    ours = SYSCTL_DROP_IN
+    boot = Boot(((link, key, "0"), (ours, key, "1"), (CONF, key, "0")))
+    found = report((), sysctl=boot, links=(link,))
+    for adopt in (False, True):
+        (line,) = [line for line in refused(found, adopt=adopt) if key in line]
+        assert "/etc/sysctl.conf" in line and "remove that line" in line
+    same = Boot(((link, key, "1"), (ours, key, "1"), (CONF, key, "1")))
+    assert refused(report((), sysctl=same, links=(link,)), adopt=True) == []
 
 
 def test_a_unit_of_the_owners_gives_way_with_the_container_that_it_runs():

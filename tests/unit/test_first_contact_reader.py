@@ -184,7 +184,7 @@ ASKED: dict[str, Any] = {
     "data_folders": ("/srv/ojai",),
     "service_ports": (8000,),
     "units": ("vllm-gemma4.service",),
-    "system_packages": ("linux-oem-24.04d", "ca-certificates", "curl"),
+    "system_packages": ("linux-oem-6.17", "ca-certificates", "curl"),
     "rocm_packages": ("rocminfo",),
     "engine_packages": ("docker.io",),
     "rocm_archive": "https://repo.radeon.com/rocm/apt/7.2",
@@ -267,7 +267,7 @@ def archive(folder: Path) -> Path:
     """What Ubuntu has, as far as the deploy asks for it: an archive of two components."""
     top = folder / "ubuntu"
     for component, packages in {
-        "main": [("linux-oem-24.04d", "6.17.0-1012.12"), ("curl", "8.5.0"), ("ca-certificates", "20240203")],
+        "main": [("linux-oem-6.17", "6.17.0-1012.12"), ("curl", "8.5.0"), ("ca-certificates", "20240203")],
         "universe": [("docker.io", "27.5.1"), ("rocminfo", "5.7.1-3build1")],
     }.items():
         (top / "pool" / component).mkdir(parents=True)
@@ -370,13 +370,13 @@ def test_04_dockers_source_with_its_key_inside(seen: Callable[[str], Seen]) -> N
 def _(folder: Path) -> Case:
     return Case(
         without=["kernel\t6.17"],
-        lines=["kernel\t6.14.0-1004-oem", "boot_kernel\t6.14.0-1004-oem", "apt_package\thold ok installed\tlinux-oem-24.04d\t6.14.0-1004.4"],
+        lines=["kernel\t6.14.0-1004-oem", "boot_kernel\t6.14.0-1004-oem", "apt_package\thold ok installed\tlinux-oem-6.17\t6.14.0-1004.4"],
         answers={"/boot/vmlinuz-*": ["6.14.0-1004-oem", "6.14.0-1004-oem"]},
     )  # fmt: skip
 
 
 def test_05_the_kernel_is_held_below_the_floor(seen: Callable[[str], Seen]) -> None:
-    """linux-oem-24.04d on hold at 6.14.0-1004, which runs: no newer one can come, and the floor is never reached."""
+    """linux-oem-6.17 on hold at 6.14.0-1004, which runs: no newer one can come, and the floor is never reached."""
     box = seen("heldkernel")
     assert box.refused and "6.14.0-1004" in box.text, box.text
 

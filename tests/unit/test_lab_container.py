@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ojai.lab import container, image, packages, state, vm
+from ojai.lab import container, packages, state, suites, vm
 from ojai.lab.cli import command
 from ojai.lab.errors import LabError
 from ojai.lab.state import ContainerRecord, Process, Records
+from ojai.lab.suites import SUITES
 
 
 @pytest.fixture
@@ -25,9 +26,11 @@ def lab_dir(tmp_path, monkeypatch):
 
 
 def test_a_container_has_the_packages_of_the_machine_but_for_its_kernel_and_boot_loader():
-    assert set(container.INCLUDE) < set(image.INCLUDE) and set(container.PRESEED) < set(image.PRESEED)
-    assert not [name for name in (*container.INCLUDE, *container.PRESEED) if "linux-image" in name or "grub" in name]
-    assert "docker.io" in container.PRESEED
+    for suite in SUITES.values():
+        include, preseed = container.contained(suite)
+        assert set(include) < set(suite.packages) and set(preseed) < set(suite.preseed)
+        assert not [name for name in (*include, *preseed) if name.startswith("linux-") or "grub" in name]
+        assert "docker.io" in preseed
 
 
 def test_it_needs_no_qemu(monkeypatch):
@@ -159,7 +162,8 @@ def test_guests_are_machines_and_containers_and_a_lab_is_idle_when_none_runs(lab
 
 
 def test_a_container_and_a_machine_cannot_share_a_name(lab_dir, monkeypatch):
-    monkeypatch.setattr(packages, "ensure", lambda *_: None)
+    monkeypatch.setattr(packages, "ensure", lambda *_, **__: None)
+    monkeypatch.setattr(suites, "reachable", lambda: False)
     monkeypatch.setattr(vm, "make_key", lambda *_: None)
     monkeypatch.setattr("ojai.lab.upstreams.start_archive", lambda records: records)
     monkeypatch.setattr("ojai.lab.upstreams.start_registry", lambda records: records)

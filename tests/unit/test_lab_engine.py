@@ -1,4 +1,4 @@
-"""The lab's hosts with a newer Docker: whose packages, from where, and that a host keeps the engine it was made with."""
+"""The lab's hosts with a newer Docker: whose packages, from where; and a host keeps the engine it was made with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ojai.lab import cli, image
+from ojai.lab import cli, image, suites
 from ojai.lab.errors import LabError
 from ojai.lab.state import ContainerRecord
 
@@ -29,8 +29,8 @@ def built(root: Path, sources: str) -> subprocess.CompletedProcess[str]:
     (root / "etc/apt/preferences.d").mkdir()
     (root / "etc/apt/sources.list").write_text(sources)
     (root / "etc/apt/sources.list").rename(root / "etc/apt/guest.list")
-    settings = {**image.engine_settings("containerd"), "ROOT": str(root), "GUEST": str(image.GUEST)}
-    words = {"LAB_PRESEED_PACKAGES": "x", "PATH": os.environ["PATH"], **settings}
+    settings = image.settings(suites.of("trixie"), "containerd", ["x"])
+    words = {"PATH": os.environ["PATH"], **settings, "ROOT": str(root), "GUEST": str(image.GUEST)}
     script = f". {image.GUEST}/common.sh; engine"
     return subprocess.run(["sh", "-eu", "-c", script], env=words, capture_output=True, text=True, check=False)
 
@@ -57,7 +57,7 @@ def test_a_guest_without_a_source_of_its_suite_is_no_guest(tmp_path):
 
 
 def test_the_usual_guest_is_as_it_was():
-    assert image.engine_settings("overlay2")["LAB_ENGINE_SUITE"] == ""
+    assert image.settings(suites.of("trixie"), "overlay2", ["x"])["LAB_ENGINE_SUITE"] == ""
 
 
 def test_a_host_keeps_the_engine_that_it_was_made_with():

@@ -2,13 +2,18 @@
 
 import fnmatch
 import shutil
+import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
-from ojai.lab import image
+from ojai import systems
+from ojai.lab import image, suites
 from ojai.lab.errors import LabError
+from ojai.lab.suites import SUITES
+from ojai.settings import parse
 
 
 def test_digest_changes_with_content_name_mode_and_words(tmp_path):
@@ -84,10 +89,53 @@ def test_cache_folder_is_a_setting(tmp_path, monkeypatch):
     assert image.cache_root() == tmp_path / "xdg" / "ojai-lab"
 
 
-def test_only_the_suite_is_named_never_a_mirror(tmp_path):
-    argv = image.disk_argv(tmp_path)
-    assert argv[-2:] == ["trixie", "/dev/null"]
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_only_the_suite_is_named_never_a_mirror(tmp_path, suite):
+    argv = image.disk_argv(tmp_path, suite)
+    assert argv[-2:] == [suite.name, "/dev/null"]
     assert not [word for word in argv if "://" in word]
+    assert bool([word for word in argv if "Check-Valid-Until" in word]) == (suite.name == "forky")
+    assert ("--components=main,universe" in argv) == (suite.name == "noble")
+
+
+def test_a_suite_of_ubuntu_is_the_system_that_the_defaults_are_for():
+    noble, facts = SUITES["noble"], systems.reference()
+    assert noble.inventory == {}
+    assert (noble.name, noble.kernel, noble.docker) == (facts.codename, facts.kernel_package, facts.docker_packages)
+
+
+@pytest.mark.parametrize("suite", [one for one in SUITES.values() if one.vendor == "debian"], ids=lambda one: one.name)
+def test_a_suite_of_debian_says_what_differs_and_boots_the_kernel_that_is_installed(suite):
+    found = parse("lab", suite.inventory)
+    assert found.kernel_package == suite.kernel in suite.preseed
+    assert set(found.docker_packages or ["docker.io"]) == set(suite.docker) <= set(suite.preseed)
+    # Of one version GRUB boots the cloud kernel before the ordinary one.
+    assert suite.stock != suite.name
+
+
+def test_ubuntus_own_is_chosen_where_its_archive_answers(monkeypatch):
+    monkeypatch.setattr(suites, "reachable", lambda: True)
+    assert (suites.chosen(None).name, suites.chosen("forky").name) == ("noble", "forky")
+    monkeypatch.setattr(suites, "reachable", lambda: False)
+    assert suites.chosen(None).name == "trixie"
+    with pytest.raises(LabError, match="there is no suite 'sid'"):
+        suites.of("sid")
+
+
+def test_an_archive_that_does_not_answer_is_given_up_after_a_moment():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        assert not suites.reachable(address, timeout=0.3)
+        assert time.monotonic() - began < 5
+    assert not suites.reachable(address)
+
+
+def test_an_engine_that_a_suite_cannot_have_is_refused():
+    with pytest.raises(LabError, match="bookworm has no Docker with containerd's image store"):
+        image.settings(SUITES["bookworm"], "containerd", ())
+    assert image.settings(SUITES["trixie"], "containerd", ())["LAB_ENGINE_SUITE"] == "forky"
+    assert image.settings(SUITES["trixie"], "overlay2", ())["LAB_ENGINE_SUITE"] == ""
 
 
 def test_shell_scripts_parse():
@@ -133,15 +181,11 @@ def test_guest_does_not_exclude_a_module_that_amdgpu_needs():
 def test_prune_removes_only_bases_that_no_disk_needs(tmp_path):
     disk = tmp_path / "disk.qcow2"
     disk.touch()
-    for name, user in (
-        ("base-overlay2-used", disk),
-        ("base-overlay2-old", tmp_path / "gone"),
-        ("base-overlay2-new", tmp_path / "gone"),
-        ("base-containerd-old", tmp_path / "gone"),
-    ):
+    gone = tmp_path / "gone"
+    for name, user in (("base-used", disk), ("base-old", gone), ("base-new", gone), ("basement-x", gone)):
         (tmp_path / name).mkdir()
         image.claim(tmp_path / name, user)
-    (tmp_path / "base-overlay2-unknown").mkdir()
-    image.prune(tmp_path, "base-overlay2-new", "base-overlay2-")
-    left = sorted(item.name for item in tmp_path.glob("base-*"))
-    assert left == ["base-containerd-old", *(f"base-overlay2-{name}" for name in ("new", "unknown", "used"))]
+    (tmp_path / "base-unknown").mkdir()
+    image.prune(tmp_path, "base-new", "base-")
+    assert (tmp_path / "basement-x").exists()
+    assert sorted(item.name for item in tmp_path.glob("base-*")) == ["base-new", "base-unknown", "base-used"]

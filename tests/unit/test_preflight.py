@@ -128,6 +128,19 @@ GOOD_ONES = {
         ),
         {},
     ),
+    "a newer kernel, which GRUB lists after ours": (
+        replace(
+            GOOD,
+            kernel="7.0.0-44-generic",
+            space=Space(kernels=("7.0.0-44-generic", "6.17.0-1033-oem")),
+            gpu=Gpu(boot_flavours=("oem",)),
+        ),
+        {},
+    ),
+    "Ubuntu's newest generic kernel, which is asked for": (
+        replace(GOOD, space=Space(kernels=("6.8.0-90-generic",)), apt=AptReport(kernels=("7.0.0-44-generic",))),
+        {"kernel_package": "linux-generic-hwe-24.04", "kernel_flavour": "generic"},
+    ),
     "GRUB boots the kernel that is asked for": (
         replace(GOOD, gpu=Gpu(boot_entry="gnulinux-advanced-1>gnulinux-6.17.0-1012-oem-advanced-1")),
         {},
@@ -446,6 +459,21 @@ def test_an_image_needs_half_as_much_again_with_containerd_s_store():
 BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "notes of a newer ojai": ("notes of ojai on the host", {"schema": SCHEMA + 1}, {}),
     "another release": ("operating system", {"os_version": "22.04", "os_name": "Ubuntu 22.04.5 LTS"}, {}),
+    "a derivative": ("operating system", {"os_id": "linuxmint", "os_version": "22.1", "os_like": "ubuntu debian"}, {}),
+    "a metapackage that brings another flavour": (
+        "kernel package",
+        {"apt": AptReport(sources=(OURS,), kernels=("7.0.0-44-generic",))},
+        {"kernel_package": "linux-oem-24.04d"},
+    ),
+    "a newer kernel of another flavour": (
+        "kernel",
+        {
+            "kernel": "7.0.0-44-generic",
+            "space": Space(kernels=("7.0.0-44-generic", "6.8.0-90-generic")),
+            "apt": AptReport(sources=(OURS,), kernels=("6.17.0-1033-oem",)),
+        },
+        {},
+    ),
     "another distribution": ("operating system", {"os_id": "debian"}, {}),
     "no os-release": ("operating system", {"os_id": "", "os_version": "", "os_name": ""}, {}),
     "a clock that stood still": ("clock", {"clock": 1_500_000_000}, {}),
@@ -457,9 +485,7 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "kernel",
         {
             "kernel": "6.14.0-1004-oem",
-            "apt": AptReport(
-                sources=(OURS,), installed={"linux-oem-24.04d": "6.14.0-1004.4"}, held=("linux-oem-24.04d",)
-            ),
+            "apt": AptReport(sources=(OURS,), installed={"linux-oem-6.17": "6.14.0-1004.4"}, held=("linux-oem-6.17",)),
         },
         {},
     ),

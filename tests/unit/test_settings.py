@@ -26,7 +26,7 @@ def test_a_host_with_nothing_said_is_the_guides_box() -> None:
     (only,) = found.services
     assert (only.name, only.profile, only.port, only.unit) == ("vllm-gemma4", MINE, 8000, "vllm-gemma4.service")
     assert found.sysctl == {"vm.overcommit_memory": 1}
-    assert (found.kernel_package, found.kernel_reboot) == ("linux-oem-24.04d", "if-required")
+    assert (found.kernel_package, found.kernel_reboot) == ("linux-oem-6.17", "if-required")
     assert (found.accelerator, found.memory_regime, found.rocm_channel) == ("gfx1150", "carveout", "7.2")
     assert not found.removed and not found.gpu_users
 

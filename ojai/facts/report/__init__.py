@@ -58,7 +58,8 @@ say hostname "$(uname -n)"
 say machine "$(uname -m)"
 say kernel "$(uname -r)"
 say clock "$(date +%s)"
-( . /etc/os-release; say os_id "$ID"; say os_version "$VERSION_ID"; say os_name "$PRETTY_NAME" )
+( . /etc/os-release; say os_id "$ID"; say os_version "$VERSION_ID"; say os_name "$PRETTY_NAME"
+  say os_like "$ID_LIKE"; say os_base "$UBUNTU_CODENAME" )
 for device in /sys/bus/pci/devices/*; do
   case "$(cat "$device/class" 2>/dev/null)" in 0x03*)
     say pci "${device##*/} $(cat "$device/vendor"):$(cat "$device/device")"
@@ -115,6 +116,9 @@ class Report:
     os_id: str = ""
     os_version: str = ""
     os_name: str = ""
+    #: the systems that it is made from, nearest first, and the release of Ubuntu
+    os_like: str = ""
+    os_base: str = ""
     #: the host's clock, in seconds since 1970
     clock: int | None = None
     #: display-class PCI functions: address -> "vendor:device" as sysfs has them, e.g. "0x1002:0x150e"
@@ -192,6 +196,8 @@ def parse(lines: list[str]) -> Report | None:
         os_id=one("os_id"),
         os_version=one("os_version"),
         os_name=one("os_name"),
+        os_like=one("os_like"),
+        os_base=one("os_base"),
         clock=number("clock"),
         gpus=dict(entry.split(" ", 1) for entry in every.get("pci", [])),
         gfx_versions=tuple(v for v in map(int, every.get("gfx", [])) if v),

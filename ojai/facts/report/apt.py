@@ -122,6 +122,10 @@ apt_state() {
       }
     }'
 }
+simulate() {
+  LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends \
+    -o APT::Get::Always-Include-Phased-Updates=true "$@"
+}
 # $1: what for, the rest: packages. What keeps apt from installing them.
 apt_try() {
   reason=$1
@@ -137,14 +141,16 @@ apt_try() {
   [ -n "$missing" ] || return 0
   # shellcheck disable=SC2086
   set -- $missing
-  if simulated=$(LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends --allow-downgrades \
-    install "$@" 2>&1); then return 0; fi
+  if simulated=$(simulate --allow-downgrades install "$@" 2>&1); then
+    printf '%s\n' "$simulated" | sed -n 's/^Inst linux-image-\(unsigned-\)\{0,1\}\([0-9][^ ]*\) .*/apt_kernel\t\2/p'
+    return 0
+  fi
   case $simulated in
     *'dpkg was interrupted'*) return 0;;
   esac
   # A breakage of others that is mended by adding packages does not stand in the way.
   case $simulated in *'--fix-broken install'*)
-    LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends -f install >/dev/null 2>&1 && return 0;;
+    simulate -f install >/dev/null 2>&1 && return 0;;
   esac
   printf '%s\n' "$simulated" | awk -v what="$reason" '
     /^[^ ]/ { part = "" }
@@ -265,6 +271,7 @@ class AptReport:
     + candidates: name -> the version that apt prefers, with our pin; empty before that is there
     + engines: package of the engine -> the version that apt would install
     + refusals: what for -> why apt would not install what is missing
+    + kernels: releases of the kernels that would be installed
     + default_release: apt's setting of that name
     + lists_age: seconds since the package lists were read
     """
@@ -284,6 +291,7 @@ class AptReport:
     candidates: Mapping[str, str] = field(default_factory=dict)
     engines: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    kernels: tuple[str, ...] = ()
     default_release: str = ""
     lists_age: int | None = None
 
@@ -347,6 +355,7 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
             )
             for what in why
         },
+        kernels=tuple(every.get("apt_kernel", ())),
         default_release=every.get("apt_default_release", [""])[0],
         lists_age=int(age) if age else None,
         ours=frozenset(every.get("apt_ours", [])),

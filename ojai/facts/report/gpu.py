@@ -31,6 +31,7 @@ say boot_words "$(cat /proc/cmdline 2>/dev/null)"
     [ ! -r "$file" ] || . "$file"
   done >/dev/null 2>&1
   say grub_words "$(echo "$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT" | tr '\n' ' ')"
+  say grub_flavours "$GRUB_FLAVOUR_ORDER"
   saved=$(grub-editenv list 2>/dev/null | sed -n 's/^saved_entry=//p')
   case ${GRUB_DEFAULT:-0} in 0) ;; saved) say grub_entry "$saved";; *) say grub_entry "$GRUB_DEFAULT";; esac
 ) 2>/dev/null
@@ -60,6 +61,8 @@ class Gpu:
     grub_words: tuple[str, ...] = ()
     #: what GRUB is told to boot instead of its first entry; empty if nothing
     boot_entry: str = ""
+    #: flavours of kernels that Ubuntu's GRUB lists first, whatever their versions
+    boot_flavours: tuple[str, ...] = ()
     #: "file:line" of what modprobe is told about amdgpu, ttm, vfio-pci and pci-stub
     module_options: tuple[str, ...] = ()
     #: installed packages of AMD's DKMS driver -> version
@@ -84,6 +87,7 @@ def read(every: Mapping[str, Sequence[str]]) -> Gpu:
         boot_words=words("boot_words"),
         grub_words=words("grub_words"),
         boot_entry=next(iter(every.get("grub_entry", ())), ""),
+        boot_flavours=words("grub_flavours"),
         module_options=tuple(every.get("module_option", ())),
         dkms_packages=pairs("dkms_package"),
     )

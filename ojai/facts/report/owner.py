@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
 from ojai.facts.ledger import OwnUnits
-from ojai.facts.sysctl import Boot, SysctlBoot
+from ojai.facts.sysctl import FILES, Boot, SysctlBoot
 
 #: Folders that the guides make in a home.
 PLACES = (".cache/huggingface", ".cache/vllm", ".cache/tunableop", "models", "workspace")
@@ -24,7 +24,7 @@ _MASK_WORDS = (
 SCRIPT = r"""
 tab=$(printf '\t')
 say owner_sysctl_service "$(systemctl is-enabled systemd-sysctl.service 2>/dev/null)"
-systemd-analyze cat-config sysctl.d 2>/dev/null | grep -E '^# /.*/sysctl\.d/.*\.conf$|^[^#;]*=' |
+{ %SYSCTL_FILES%; } | grep -E '^# /(.*/sysctl\.d/.*|etc/sysctl)\.conf$|^[^#;]*=' |
   while IFS= read -r line; do
     say owner_sysctl "$line"
     case $line in '# /'*) [ ! -L "${line#??}" ] || say owner_link "${line#??}";; esac
@@ -175,6 +175,7 @@ units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runti
   }' | runs_server owner_unit
 :
 """.replace("%OWN_UNITS%", OwnUnits().command("/var/lib/ojai/added"))
+SCRIPT = SCRIPT.replace("%SYSCTL_FILES%", FILES)
 SCRIPT = SCRIPT.replace("%DOCKER%", DOCKER).replace("%MASK_JSON%", MASK_JSON).replace("%MASK_WORDS%", _MASK_WORDS)
 
 #: ``complete``; ``partial``: a download that is not all there; ``broken``: links into blobs that are not there.
