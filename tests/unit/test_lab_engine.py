@@ -1,4 +1,4 @@
-"""The lab's hosts with a newer Docker: whose packages, from where, and that a host keeps the engine it was made with."""
+"""The lab's hosts with a newer Docker: whose packages, from where; and a host keeps the engine it was made with."""
 
 from __future__ import annotations
 
