@@ -71,6 +71,7 @@ def inspection(guest: Guest, name: str = "vllm-gemma4") -> dict[str, object]:
     found = json.loads(guest.root(f"docker inspect {name}"))[0]
     found["Mounts"] = sorted(found["Mounts"], key=lambda mount: mount["Destination"])  # Docker has both in any order
     found["Config"]["Env"] = sorted(found["Config"]["Env"])
+    found["HostConfig"]["Binds"] = sorted(found["HostConfig"]["Binds"] or ())
     return {key: value for key, value in found.items() if key not in RUN}
 
 
