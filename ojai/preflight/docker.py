@@ -245,7 +245,9 @@ def _daemon_json(settings: HostSettings, report: Report) -> Iterator[FailedCheck
             )
     offered = report.apt.engines.get(package_names(settings, engine)[0], "")
     version = engine.server.version if engine.server else offered
-    if _containerd_store(engine, current) and _numbers(version) < PLAIN_MIRROR:
+    # Of Docker's own archive the newest is installed, before apt knows it too.
+    newest = not engine.there and not version and engine_source(settings, engine) == "docker"
+    if _containerd_store(engine, current) and not newest and _numbers(version) < PLAIN_MIRROR:
         for url in mirrors:
             if _plain(url, current):
                 yield FailedCheck(

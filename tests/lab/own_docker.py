@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,16 +106,16 @@ def fetch(lab: Lab, into: Path) -> None:
 
 def sign(top: Path) -> str:
     """Sign the archive with a new key, as ``gpg``; returns its fingerprint."""
-    gnupg = top / "work" / "gnupg"
-    gnupg.parent.mkdir(exist_ok=True)
-    fingerprint = archive.make_key(gnupg)
-    try:
-        archive.publish(top, "Docker", "stable", gnupg)
-        key = run(["gpg", "--batch", "--homedir", gnupg, "--armor", "--export", fingerprint], what="exporting the key")
-        (top / "gpg").write_text(key)
-    finally:
-        run(["gpgconf", "--homedir", gnupg, "--kill", "all"], what="stopping gpg-agent")
-    shutil.rmtree(gnupg.parent)
+    # The agent takes its sockets away as it ends, which may be while the folder is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        gnupg = Path(folder) / "gnupg"
+        fingerprint = archive.make_key(gnupg)
+        try:
+            archive.publish(top, "Docker", "stable", gnupg)
+            key = ["gpg", "--batch", "--homedir", gnupg, "--armor", "--export", fingerprint]
+            (top / "gpg").write_text(run(key, what="exporting the key"))
+        finally:
+            run(["gpgconf", "--homedir", gnupg, "--kill", "all"], what="stopping gpg-agent")
     return fingerprint
 
 

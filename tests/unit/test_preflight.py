@@ -422,6 +422,8 @@ def test_a_newer_docker_asks_a_mirror_by_http():
     to_come = replace(GOOD, engine=Engine(daemon_json=asked), apt=apt)
     for report in (there, to_come):
         assert found(report, docker_registry_mirrors=["http://mirror.lan:5000"]) == []
+    unknown = replace(GOOD, engine=Engine(daemon_json=asked))
+    assert found(unknown, docker_registry_mirrors=["http://mirror.lan:5000"], docker_source="docker") == []
 
 
 def test_the_source_of_an_engine_is_found():
