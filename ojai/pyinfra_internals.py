@@ -13,7 +13,7 @@ from pyinfra.api import Config, State
 
 try:
     from paramiko import SFTPError, SSHConfig, SSHException, Transport
-    from pyinfra.api import operations
+    from pyinfra.api import facts, operations
     from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, all_global_arguments, pop_global_arguments
     from pyinfra.api.command import PyinfraCommand
     from pyinfra.api.state import BaseStateCallback, StateStage
@@ -25,6 +25,7 @@ try:
     from pyinfra.connectors.sshuserclient import client as ssh_client
     from pyinfra.connectors.util import (
         CommandOutput,
+        OutputLine,
         clear_askpass_cache,
         extract_control_arguments,
         make_unix_command_for_host,
@@ -40,6 +41,7 @@ __all__ = [
     "CommandOutput",
     "FakeConnector",
     "LocalConnector",
+    "OutputLine",
     "PyinfraCommand",
     "SFTPError",
     "SSHConfig",
@@ -56,6 +58,7 @@ __all__ = [
     "ctx_host",
     "ctx_state",
     "extract_control_arguments",
+    "facts",
     "get_file_io",
     "inventory_groups",
     "make_inventory",

@@ -26,9 +26,11 @@ from pyinfra.api.exceptions import ConnectError, PyinfraError
 
 from ojai.connection.alone import keep_hosts_apart
 from ojai.connection.answers import mark_answers
+from ojai.connection.reads import reading, remember
 from ojai.connection.recap import recap
 from ojai.pyinfra_internals import (
     CONNECTOR_ARGUMENT_KEYS,
+    LocalConnector,
     SFTPError,
     SSHConfig,
     SSHConnector,
@@ -213,12 +215,16 @@ def configure_connection(host: Host) -> None:
     recap()
     transport = _transport(host)
     if transport is None:
+        if isinstance(host.connector, LocalConnector) and host.data.get("connector") != "ssh":
+            remember(host)
         return
     for name in ("run_shell_command", "put_file", "get_file"):
         if name not in vars(host.connector):  # once a host, however often it is connected to
             setattr(host.connector, name, _failure_is_an_ssh_error(getattr(host.connector, name)))
     if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if host.data.get("connector") != "ssh":
+        remember(host)
     stop_keepalive(host)
     prefix = host.print_prefix
     _WATCHES[host.name] = _Watch(prefix, transport, gevent.spawn(watch, prefix, transport))
@@ -279,7 +285,8 @@ def privileges(host: Host) -> dict[str, Any]:
 def refused_by_sudo(host: Host) -> str | None:
     """Why the host refuses a command with the privileges of this run; None when it works."""
     try:
-        success, output = host.run_shell_command("id -u", **privileges(host))
+        with reading():
+            success, output = host.run_shell_command("id -u", **privileges(host))
     except (NoTerminalError, OSError, SSHException) as error:
         return str(error)
     if success:

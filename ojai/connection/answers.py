@@ -24,7 +24,8 @@ MARK = "ojai-answer"
 #: What every command is given, unless the operation says otherwise; None: not set.
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "", "DOCKER_HOST": None, "DOCKER_CONTEXT": None}
 
-_SHELLS = ("sh", "bash", "dash", "ksh", "zsh")
+#: Shells that read what is written here.
+SHELLS = ("sh", "bash", "dash", "ksh", "zsh")
 
 
 def prelude(given: Iterable[str] = ()) -> str:
@@ -64,7 +65,7 @@ def _with_prelude(make: Callable[..., StringCommand]) -> Callable[..., StringCom
     @functools.wraps(make)
     def wrapped(command: Any, _env: Mapping[str, Any] | None = None, **arguments: Any) -> StringCommand:
         shell = arguments.get("_shell_executable", "sh")
-        if isinstance(shell, str) and PurePath(shell).name in _SHELLS:
+        if isinstance(shell, str) and PurePath(shell).name in SHELLS:
             # Not shown with -vv, where it would bury the command.
             command = StringCommand(HiddenValue(prelude(_env or ()), masked_value=""), command)
         return make(command, _env=_env, **arguments)

@@ -123,7 +123,7 @@ _UNKNOWN = Run("a moment ago", "somebody", "a deploy")
 
 
 @cache
-def _invocation() -> Mapping[str, Any]:
+def invocation() -> Mapping[str, Any]:
     """What pyinfra was called with. Its click context is not seen from the greenlets of the hosts."""
     context = cli_module().cli.make_context("pyinfra", sys.argv[1:], resilient_parsing=True)
     params: Mapping[str, Any] = context.params
@@ -132,14 +132,14 @@ def _invocation() -> Mapping[str, Any]:
 
 def only_looks(state: State) -> bool:
     """Whether this run will change nothing: it takes no lock."""
-    asked = _invocation()
+    asked = invocation()
     shows = any(asked.get(option) for option in ("dry", "debug_facts", "debug_operations"))
     return shows or (bool(asked.get("json_output")) and state.check_for_changes)
 
 
 def _who() -> str:
     """This run, for others. Of its command line only what it is about: there may be a password in the rest."""
-    asked = _invocation()
+    asked = invocation()
     words = ["pyinfra", asked.get("inventory") or "", *(asked.get("operations") or ())]
     return f"{getpass.getuser()} on {socket.gethostname()}\t{' '.join(map(str, words))}"
 

@@ -109,6 +109,12 @@ class HostSettings(BaseModel):
         accelerators.DEFAULT, description="The GPU, by LLVM name.", examples=["gfx1151"]
     )
 
+    connector: Literal["fast", "ssh"] = Field(
+        "fast",
+        description="`fast` asks in one command for what a run only reads; `ssh` asks one by one, as pyinfra does.",
+        examples=["ssh"],
+    )
+
     headless: bool = Field(
         False,
         description="Never sleep, and run no desktop: masks the sleep targets and boots into `multi-user.target`. "

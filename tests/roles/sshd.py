@@ -50,7 +50,7 @@ class Sshd:
         configuration.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {folder}/user.pub\nStrictModes no\nPasswordAuthentication no\n"
-            "PermitRootLogin prohibit-password\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
+            "PermitRootLogin prohibit-password\nLogLevel VERBOSE\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
             f"SetEnv {shown}\n"
         )
         if os.getuid() == 0:

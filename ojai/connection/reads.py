@@ -1,0 +1,286 @@
+"""What a run only reads, in one round trip: a cache that every write empties, filled ahead by what the last run read.
+
+Nothing is changed while pyinfra looks, and an operation begins with facts too. So the answer of a fact holds until a
+command runs that is no fact, or until it is :data:`STALE` seconds old when the changes begin. docs/decisions/0012 has
+the reasons, and what is left to pyinfra's own connector.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from pyinfra import logger
+from pyinfra.api import Host, State, StringCommand
+
+from ojai.connection.answers import SHELLS
+from ojai.connection.lock import invocation
+from ojai.pyinfra_internals import BaseStateCallback, CommandOutput, OutputLine, SSHConnector, StateStage, facts
+
+#: Seconds after which an answer is asked for again when pyinfra goes from looking to changing.
+STALE = 10.0
+
+#: Seconds for one command among those that are read ahead; a slower one is asked by itself, without a limit.
+PATIENCE = 30
+
+#: What is read ahead at most: commands, and characters of one.
+MOST, LONGEST = 500, 64 * 1024
+
+#: Where, and as whom, a command runs: part of what it is known by. None of them is a secret.
+_PLACE = ("_sudo", "_sudo_user", "_use_sudo_login", "_preserve_sudo_env", "_shell_executable", "_chdir")
+
+#: The answer to a command with one of these is not kept: it depends on more than the command and its place.
+_OTHER = (
+    *("_stdin", "_get_pty", "_timeout", "_env", "_retries", "_retry_until"),
+    *("_su_user", "_doas", "_dzdo"),
+)
+
+_MARK = "ojai-read"
+
+#: Read whole before any of it is done: a connection that ends in the middle leaves nothing half said.
+_SCRIPT = """main() {
+for tool in base64 mktemp timeout; do command -v $tool >/dev/null || exit 1; done
+t=$(mktemp -d) || exit 1
+trap 'rm -rf "$t"' EXIT
+one() {
+  timeout %d %s -c "$2" </dev/null >"$t/o" 2>"$t/e"
+  printf '%s %%s %%s :%%s:%%s\\n' "$1" $? "$(base64 -w 0 "$t/o")" "$(base64 -w 0 "$t/e")"
+}
+%s
+}
+main
+"""
+
+#: Whether a command succeeded, and what it printed.
+Answer = tuple[bool, CommandOutput]
+
+#: A command and its place.
+Key = tuple[str, tuple[Any, ...]]
+
+_reading: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+@contextlib.contextmanager
+def reading(value: bool = True) -> Iterator[None]:
+    """What is run in this context only reads."""
+    token = _reading.set(value)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
+@dataclass
+class _Reads:
+    """What one host has answered.
+
+    + stock: the connector's own method
+    + file: where the list of commands is kept; None: no read-ahead
+    + answers: valid until the next write
+    + order: commands in the order in which they are asked, as far as it is known
+    + asked: those that this run has asked
+    + misses: how many were asked one by one since the last write
+    """
+
+    host: Host
+    stock: Callable[..., Answer]
+    file: Path | None
+    answers: dict[Key, tuple[bool, list[OutputLine]]] = field(default_factory=dict)
+    order: dict[Key, None] = field(default_factory=dict)
+    asked: dict[Key, None] = field(default_factory=dict)
+    ahead: bool = True
+    misses: int = 1
+    since: float = 0.0
+    changing: bool = False
+
+    def forget(self) -> None:
+        """Something may have been changed."""
+        self.answers.clear()
+        self.misses = 0
+
+    def run(
+        self, command: str | StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
+    ) -> Answer:
+        """In place of the connector's ``run_shell_command``."""
+        if not _reading.get():
+            self.forget()
+            return self.stock(command, print_output=print_output, print_input=print_input, **arguments)
+        with reading(False):  # pyinfra may upload its helper for sudo's password first
+            key = _key(command, arguments)
+            if key is None or print_output or print_input:
+                return self.stock(command, print_output=print_output, print_input=print_input, **arguments)
+            return self._answer(key, command, arguments)
+
+    def _answer(self, key: Key, command: str | StringCommand, arguments: Mapping[str, Any]) -> Answer:
+        if self.host.state.current_stage == StateStage.Execute and not self.changing:
+            self.changing = True
+            if time.monotonic() - self.since > STALE:
+                self.forget()
+                self.misses = 1
+        start = list(self.order).index(key) if key in self.order else 0
+        self.order.setdefault(key)
+        self.asked.setdefault(key)
+        if key not in self.answers:
+            # The second in a row: what else is read from here on is asked for at once. Between two writes it is not.
+            if self.misses == 1 and self.file and self.ahead:
+                self._read_ahead(key, list(self.order)[start:], arguments)
+            self.misses += 1
+            if key not in self.answers:
+                done, output = self.stock(command, **arguments)
+                self._keep(key, done, list(output))
+        done, lines = self.answers[key]
+        return done, CommandOutput(list(lines))
+
+    def _keep(self, key: Key, done: bool, lines: list[OutputLine]) -> None:
+        if not self.answers:
+            self.since = time.monotonic()
+        self.answers[key] = done, lines
+
+    def _read_ahead(self, key: Key, order: list[Key], arguments: Mapping[str, Any]) -> None:
+        """Ask for this one and all of ``order`` that are to run in the same place, in one command."""
+        later = [one for one in order if one[1] == key[1] and one not in self.answers and len(one[0]) <= LONGEST][:MOST]
+        if len(later) < 2 or PurePath(shell := arguments.get("_shell_executable") or "sh").name not in SHELLS:
+            return
+        calls = "\n".join(f"one {number} {shlex.quote(text)}" for number, (text, _) in enumerate(later))
+        script = _SCRIPT % (PATIENCE, shlex.quote(shell), _MARK, calls)
+        _, output = self.stock(StringCommand(shlex.quote(shell)), **{**arguments, "_stdin": script})
+        for number, answer in _framed(output.stdout_lines):
+            if number < len(later):
+                self._keep(later[number], *answer)
+        if not self.answers:
+            self.ahead = False  # no such tools there, or no room for a file
+            logger.debug(f"{self.host.print_prefix}nothing is read ahead: {output.output}")
+
+    def load(self) -> None:
+        """What the last run read."""
+        try:
+            if self.file is not None and _is_private(self.file):
+                for text, place in json.loads(self.file.read_text())["reads"]:
+                    if isinstance(text, str) and len(place) == len(_PLACE):
+                        self.order[text, tuple(place)] = None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.debug(f"{self.host.print_prefix}no list of reads in {self.file}: {error}")
+
+    def save(self) -> None:
+        """What this run read, for the next; with the last one's, if this was broken off."""
+        whole = self.host not in self.host.state.failed_hosts
+        found = json.dumps({"reads": list(self.asked if whole else self.order)[:MOST]})
+        try:
+            if self.file is not None and self.asked and not (_is_private(self.file) and self.file.read_text() == found):
+                self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                new = self.file.with_suffix(f".{os.getpid()}")
+                new.unlink(missing_ok=True)
+                with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+                    stream.write(found)
+                new.replace(self.file)
+        except OSError as error:
+            logger.debug(f"{self.host.print_prefix}the list of reads is not kept in {self.file}: {error}")
+
+
+def _key(command: str | StringCommand, arguments: Mapping[str, Any]) -> Key | None:
+    """What the command is known by; None where its answer is not kept, as for one that has a secret in it."""
+    if any(arguments.get(name) for name in _OTHER) or list(arguments.get("_success_exit_codes") or [0]) != [0]:
+        return None
+    if isinstance(command, StringCommand) and command.get_raw_value() != command.get_masked_value():
+        return None
+    return str(command), tuple(arguments.get(name) or None for name in _PLACE)
+
+
+def _framed(lines: Iterable[str]) -> Iterator[tuple[int, tuple[bool, list[OutputLine]]]]:
+    """The answers, each by its number; one that was cut off, or took too long, is left out."""
+    for line in lines:
+        words = line.split(" ", 3)
+        if words[0] != _MARK or len(words) != 4 or words[2] == "124":
+            continue
+        with contextlib.suppress(ValueError):
+            out, err = (base64.b64decode(text, validate=True) for text in words[3][1:].split(":"))
+            found = [OutputLine("stdout", text) for text in _lines(out)]
+            found += [OutputLine("stderr", text) for text in _lines(err)]
+            yield int(words[1]), (words[2] == "0", found)
+
+
+def _lines(output: bytes) -> list[str]:
+    lines = output.split(b"\n")
+    return [line.decode(errors="replace") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def _is_private(file: Path) -> bool:
+    """Whether nobody else could have written it: its commands are run as root."""
+    try:
+        found = file.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return found.st_uid == os.geteuid() and found.st_mode & 0o177777 == 0o100600
+
+
+def _list_file(host: Host) -> Path | None:
+    """Where the list for this host and deploy is kept; None for a host without a connection to spare."""
+    if not isinstance(host.connector, SSHConnector):
+        return None
+    asked = invocation()
+    data = {name: str(host.data.get(name)) for name in ("ssh_hostname", "ssh_port", "ssh_user")}
+    words = [str(Path.cwd()), host.name, data, asked.get("inventory"), list(asked.get("operations") or ())]
+    name = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(folder if folder.startswith("/") else Path.home() / ".cache") / "ojai" / "reads" / f"{name}.json"
+
+
+class _AtTheEnd(BaseStateCallback):
+    @staticmethod
+    def host_disconnect(state: State, host: Host) -> None:
+        if (reads := _READS.pop(host.name, None)) is not None:
+            reads.save()
+
+
+_READS: dict[str, _Reads] = {}
+_AT_THE_END = _AtTheEnd()
+
+
+def remember(host: Host) -> None:
+    """Keep what this host answers to facts, and ask ahead for what the last run asked; once a host and run."""
+    if "stock" in vars(host.connector):
+        return
+    _mark_facts()
+    connector: Any = host.connector
+    connector.stock = connector.run_shell_command
+    reads = _READS[host.name] = _Reads(host.state.inventory.get_host(host.name), connector.stock, _list_file(host))
+    reads.load()
+    connector.run_shell_command = reads.run
+    connector.put_file = _forgetting(connector.put_file, reads)
+    host.state.add_callback_handler(_AT_THE_END)
+
+
+def _forgetting(put: Callable[..., Any], reads: _Reads) -> Callable[..., Any]:
+    @functools.wraps(put)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        reads.forget()
+        with reading(False):
+            return put(*args, **kwargs)
+
+    return wrapped
+
+
+def _mark_facts() -> None:
+    if hasattr(facts._get_fact, "__wrapped__"):
+        return
+
+    def marking(get: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(get)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with reading():
+                return get(*args, **kwargs)
+
+        return wrapped
+
+    facts._get_fact = marking(facts._get_fact)
