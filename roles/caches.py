@@ -2,7 +2,7 @@
 
 from pyinfra.api.deploy import deploy
 
-from ojai.operations import files
+from ojai.operations import adoption, files
 from ojai.settings import HostSettings
 
 
@@ -19,11 +19,18 @@ def apply(*, settings: HostSettings) -> None:
         group=settings.data_group,
         mode=settings.data_mode,
     )
+    if settings.move_adopted_caches:
+        adoption.caches_moved(
+            name="Move adopted caches to the data directory",
+            folders=settings.adopted_caches,
+            data_directory=settings.data_directory,
+        )
 
 
 @deploy("Caches: removal")
 def remove(*, settings: HostSettings) -> None:
     """Keep the folders unless `removed_data` is set: downloading their content again can take hours."""
+    adoption.caches_moved_back(name="Move adopted caches back")
     if settings.removed_data:
         files.absent(name="Remove cache directories", paths=settings.own_caches, recursive=True)
         files.empty_folder_absent(name="Remove the data directory if it is empty", path=settings.data_directory)

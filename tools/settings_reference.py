@@ -31,7 +31,7 @@ SCHEMA = REFERENCE / "fleet.schema.json"
 
 #: Sections of the page: title, what it is about, and what the keys in it begin with. The first that fits has the key.
 SECTIONS = (
-    ("Host", "The machine as a whole.", ("removed", "adopt", "accelerator")),
+    ("Host", "The machine as a whole.", ("removed", "adopt", "move_adopted_caches", "accelerator")),
     ("Kernel", "Role `kernel`.", ("kernel_", "firmware_")),
     ("Power", "Role `power`.", ("headless",)),
     ("Groups", "Role `groups`.", ("gpu_users",)),

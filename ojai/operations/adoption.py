@@ -16,10 +16,10 @@ from pyinfra.api import Host, State, operation
 
 from ojai.facts import script
 from ojai.facts.adoption import AdoptedServers
-from ojai.facts.files import Existing
+from ojai.facts.files import Existing, Places
 from ojai.facts.ledger import OwnUnits
 from ojai.operations import Steps, steps_or_noop
-from ojai.operations.ledger import ADDED_DIR, added, note, set_aside
+from ojai.operations.ledger import ADDED_DIR, added, note, set_aside, undo
 from ojai.operations.progress import OnFailure, ask, complain, connector_arguments, read, with_progress
 from ojai.paths import ADOPTED
 from ojai.preflight import owner
@@ -28,6 +28,9 @@ from ojai.settings import HostSettings
 
 #: Cache folders that are used where they are, as ``name=path``.
 CACHES = "caches"
+
+#: Those of them that were renamed into our folder, as ``old=new``.
+MOVED = "moved"
 
 _SHELL = r"""
 set -eu
@@ -230,6 +233,54 @@ def kept(
     calls += [("keep_unit", *unit) for unit in units if ("unit", unit[0], "") not in known]
     steps = [*([note(CACHES, new)] if new else []), *([_shell(calls)] if calls else [])]
     yield from steps_or_noop(steps, "recorded" if have or folders else "there is nothing to take over")
+
+
+#: old path, new path. The two change places in one step (`renameat2`, RENAME_EXCHANGE; on x86-64 its number is 316):
+#: a program or a power cut finds the folder or the link, and across file systems it fails instead of copying.
+_EXCHANGE = (
+    "exchange() { perl -e '"
+    r'syscall(316, -100, $ARGV[0], -100, $ARGV[1], 2) == 0 or die "$ARGV[0]: cannot be renamed to $ARGV[1]: $!\n"'
+    '\' "$1" "$2" && sync; }'
+)
+
+
+def _moved(old: str, new: str) -> str:
+    """Shell that renames a folder and leaves a link."""
+    there, here = shlex.quote(new), shlex.quote(old)
+    link = f"{{ test -L {there} || ! test -d {there} || rmdir {there}; }} && ln -sfn {there} {there}"
+    return (
+        f"{_EXCHANGE}; test -L {here} || {{ {link} && {{ exchange {here} {there} || {{ rm {there}; exit 1; }}; }}; }}"
+    )
+
+
+def _moved_back(entry: str) -> str:
+    """Shell that renames a folder back over our link. What somebody has put there instead stays, and so does ours."""
+    old, _, new = entry.partition("=")
+    here, there = shlex.quote(old), shlex.quote(new)
+    exchanged = f'[ "$(readlink {here})" != {there} ] || ! test -d {there} || exchange {here} {there}'
+    return f"{_EXCHANGE}; {{ {exchanged}; }} && {{ ! test -L {there} || rm {there}; }}"
+
+
+@operation()
+def caches_moved(folders: Mapping[str, str], data_directory: str) -> Steps:
+    """Rename the owner's caches into our folder, with a link where each was.
+
+    + folders: caches that were adopted, by name
+    + data_directory: where they go, under their names
+    """
+    places = host.get_fact(Places, paths=tuple(folders.values())) if folders else {}
+    steps = []
+    for name, old in folders.items():
+        if old in places and places[old].kind == "directory":
+            new = f"{data_directory}/{name}"
+            steps += [note(MOVED, [f"{old}={new}"]), _moved(old, new)]
+    yield from steps_or_noop(steps, "each is in its place")
+
+
+@operation()
+def caches_moved_back() -> Steps:
+    """Rename the owner's caches back."""
+    yield from steps_or_noop(undo(MOVED, _moved_back), "none was moved")
 
 
 @operation()

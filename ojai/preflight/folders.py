@@ -26,6 +26,14 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             "see why (`sudo dmesg`; an unclean NTFS or a disk with errors is mounted so), mount it writable, or set "
             "data_directory to another folder",
         )
+    for path, why in report.folders.cannot_move.items() if settings.move_adopted_caches else ():
+        if path in settings.adopted_caches.values():
+            yield FailedCheck(
+                "data folder",
+                f"{path}: {why}",
+                f"a folder that can be renamed into {settings.data_directory}",
+                "leave move_adopted_caches out (it is used where it is then), or move it yourself",
+            )
     for target in report.folders.not_mounted:
         yield FailedCheck(
             "data disk",

@@ -467,7 +467,11 @@ def _used(settings: HostSettings, report: Report, folders: Mapping[str, str], wh
             yield Finding(what, settings.adopt, plan, "it was moved in part: its snapshot has links into nowhere")
         else:
             rest = " and downloads the rest of the weights into it" if "partial" in states else ""
-            yield Finding(what, False, f"uses it where it is{rest}; owner and mode stay, and removal leaves it")
+            plan = f"uses it where it is{rest}; owner and mode stay, and removal leaves it"
+            if settings.move_adopted_caches:
+                place = f"{settings.data_directory}/{name}"
+                plan = f"renames it to {place}{rest}, and leaves a link; removal renames it back"
+            yield Finding(what, False, plan)
 
 
 def _same_place(report: Report, one: str, other: str) -> bool:

@@ -99,6 +99,13 @@ class HostSettings(BaseModel):
         examples=[True],
     )
 
+    move_adopted_caches: bool = Field(
+        False,
+        description="With `adopt`: rename the owner's caches into `data_directory`, and leave a link where each was, "
+        "instead of using them where they are. Only on one file system: nothing is copied.",
+        examples=[True],
+    )
+
     accelerator: Annotated[str, Choice(accelerators.names)] = Field(
         accelerators.DEFAULT, description="The GPU, by LLVM name.", examples=["gfx1151"]
     )
@@ -360,6 +367,8 @@ class HostSettings(BaseModel):
             wrong["gtt_limit"] = "has no use with memory_regime carveout; leave it out, or set memory_regime to gtt"
         if self.removed_data and not self.removed:
             wrong["removed_data"] = "means nothing without `removed: true`"
+        if self.move_adopted_caches and not self.adopt:
+            wrong["move_adopted_caches"] = "means nothing without `adopt: true`"
         for name, path in self.cache_folders.items():
             if PurePosixPath(path).is_relative_to(self.data_directory):
                 wrong["cache_folders"] = (

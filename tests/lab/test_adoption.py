@@ -83,6 +83,7 @@ def inspection(guest: Guest, name: str = "vllm-gemma4") -> dict[str, object]:
     found = json.loads(guest.root(f"docker inspect {name}"))[0]
     found["Mounts"] = sorted(found["Mounts"], key=lambda mount: mount["Destination"])  # Docker has both in any order
     found["Config"]["Env"] = sorted(found["Config"]["Env"])
+    found["HostConfig"]["Binds"] = sorted(found["HostConfig"]["Binds"] or ())
     return {key: value for key, value in found.items() if key not in RUN}
 
 
@@ -205,6 +206,19 @@ def test_a_second_run_changes_nothing(guest):
 
 def test_neither_does_one_whose_inventory_has_dropped_adopt(guest):
     done = deploy()
+    assert (done.status, done.changed) == (0, []), done.output[-4000:]
+
+
+def test_caches_are_moved_when_asked_under_the_running_server(guest):
+    inode, server = guest.root(f"stat -L -c %i {HOME}/{WEIGHTS}"), guest.root("docker ps --quiet --no-trunc")
+    done = deploy(adopt=True, move_adopted_caches=True)
+    assert (done.status, done.changed) == (0, [NAMES["adopt-caches"]]), done.output[-4000:]
+    assert guest.root(f"readlink {HOME}") == "/srv/ojai/huggingface"
+    assert guest.root(f"stat -L -c %i /srv/ojai/huggingface/{WEIGHTS} {HOME}/{WEIGHTS}").split() == [inode, inode]
+    assert guest.root("docker ps --quiet --no-trunc") == server and serves(guest)
+    guest.root("systemctl restart vllm-gemma4.service")
+    guest.root(f"for second in $(seq 120); do {ASK} && exit 0; sleep 1; done; exit 1")
+    done = deploy(adopt=True, move_adopted_caches=True)
     assert (done.status, done.changed) == (0, []), done.output[-4000:]
 
 

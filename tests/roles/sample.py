@@ -4,7 +4,7 @@ from pyinfra.api import Host, State
 
 from ojai.engines import ResolvedService
 from ojai.facts.report import Report
-from ojai.operations import adoption
+from ojai.operations import adoption, ledger
 from ojai.paths import ApiPaths
 from ojai.preflight import host as preflight
 from ojai.releases import Serving
@@ -53,3 +53,10 @@ KEEP_UNIT = adoption._shell([("keep_unit", "gemma.service", "enabled", "active")
 UP_AGAIN = adoption._shell([("bring_back", "vllm-gemma4"), ("start_unit", "gemma.service")])
 STOP_BOTH = adoption._shell([("stop_unit", "gemma.service"), ("stop_container", "vllm-gemma4")])
 GIVE_BACK = adoption._shell([("bring_all_back",)])
+
+#: A cache of the owner's that is renamed, and back.
+_PLACES = ("/home/ada/.cache/huggingface", "/srv/ojai/huggingface")
+NOTE_MOVED = ledger.note("moved", ["=".join(_PLACES)])
+MOVE = adoption._moved(*_PLACES)
+MOVE_BACK = adoption._moved_back("=".join(_PLACES))
+FORGET_MOVED = ledger.forget("moved", ["=".join(_PLACES)])

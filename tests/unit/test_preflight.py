@@ -465,6 +465,14 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"folders": Folders(read_only={"/srv/ojai": "/srv /dev/sdb1"})},
         {},
     ),
+    "an adopted cache that cannot be moved": (
+        "data folder",
+        {
+            "folders": Folders(cannot_move={"/home/ada/.cache/vllm": "on another file system than /srv/ojai"}),
+            "owner": Owner(adopted={"vllm": "/home/ada/.cache/vllm"}),
+        },
+        {"adopt": True, "move_adopted_caches": True},
+    ),
     "no such user": ("account", {"missing_users": ("bob",)}, {"gpu_users": ["bob"]}),
     "a user that the host writes in another way": (
         "account",

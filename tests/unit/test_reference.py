@@ -53,6 +53,7 @@ def test_every_setting_is_explained_with_an_example_that_holds(model: Any, valid
         "gtt_limit": {"memory_regime": "gtt"},
         "memory_regime": {"gtt_limit": "8GiB"},
         "removed_data": {"removed": True},
+        "move_adopted_caches": {"adopt": True},
         "thinking": {"reasoning": True},
         "speculative": {"allow": ["speculative-too-early"]},
         "quantization": {"allow": ["quantization-not-on-rocm"]},

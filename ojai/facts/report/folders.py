@@ -20,6 +20,18 @@ findmnt --fstab --noheadings --raw --output TARGET 2>/dev/null | while IFS= read
       mountpoint -q "$target" || say not_mounted "$target"; break;; esac
   done
 done
+# Caches that somebody has elsewhere: what keeps them from being renamed into the first folder.
+cannot() { say cannot_move "$(printf '%s\t%s' "$from" "$1")"; }
+set -- %FOLDERS%; place=$1
+while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+for each in %CACHES%; do
+  from=${each#*=} to=$1/${each%%=*}
+  [ ! -L "$from" ] || continue
+  if mountpoint -q "$from"; then cannot "a file system of its own"
+  elif [ "$(stat -c %d "$from" 2>/dev/null)" != "$(stat -c %d "$place")" ]; then
+    cannot "on another file system than $1"
+  elif [ -e "$to" ] && { [ ! -d "$to" ] || [ -n "$(ls -A "$to")" ]; }; then cannot "$to is not empty"; fi
+done
 :
 """
 
@@ -31,11 +43,13 @@ class Folders:
     + not_folders: path -> what is there instead
     + read_only: path -> mount point and device of its file system, to which root cannot write
     + not_mounted: mount points of /etc/fstab at or above them where nothing is mounted
+    + cannot_move: cache that is elsewhere -> what keeps it from being renamed into the first of them
     """
 
     not_folders: Mapping[str, str] = field(default_factory=dict)
     not_mounted: tuple[str, ...] = ()
     read_only: Mapping[str, str] = field(default_factory=dict)
+    cannot_move: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(every: Mapping[str, list[str]]) -> Folders:
@@ -43,5 +57,6 @@ def read(every: Mapping[str, list[str]]) -> Folders:
     return Folders(
         not_folders=dict(line.split(" ", 1) for line in every.get("not_a_folder", [])),
         not_mounted=tuple(every.get("not_mounted", [])),
+        cannot_move=dict(line.split("\t", 1) for line in every.get("cannot_move", [])),
         read_only={path: disk for path, _, disk in (line.partition(" ") for line in every.get("read_only", []))},
     )

@@ -33,13 +33,12 @@ systemd-analyze cat-config sysctl.d 2>/dev/null | grep -E '^# /.*/sysctl\.d/.*\.
 # Weights by the layout of the hub's client: a snapshot is links to blobs, each made when its file is all there.
 snapshot_state() {
   [ -z "$(find "$1" -xtype l -print -quit)" ] || { echo broken; return; }
-  [ -n "$(find -L "$1" \( -name '*.safetensors' -o -name '*.gguf' -o -name '*.bin' \) -type f -print -quit)" ] ||
-    { echo partial; return; }
-  for index in "$1"/*.index.json; do
-    [ -e "$index" ] || continue
-    for shard in $(grep -o '"[^"/]*\.safetensors"' "$index" | tr -d '"' | sort -u); do
-      [ -e "$1/$shard" ] || { echo partial; return; }
-    done
+  [ -n "$(find -L "$1" -type f -size +0 \( -name '*.safetensors' -o -name '*.gguf' -o -name '*.bin' \) \
+    -print -quit)" ] || { echo partial; return; }
+  set -- "$1" "$1"/*.index.json
+  [ -e "$2" ] || [ -z "$(find "$1" -name '*-of-*.safetensors' -print -quit)" ] || { echo partial; return; }
+  for shard in $(grep -ho '"[^"/]*\.safetensors"' "$1"/*.index.json 2>/dev/null | tr -d '"' | sort -u); do
+    [ -s "$1/$shard" ] || { echo partial; return; }
   done
   echo complete
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 #: How much of each model is in the Hugging Face cache. A download that was cut off leaves its folder too. A file is in
 #: the snapshot once it is complete; whether an `.incomplete` one is resumed is up to the hub's library.
+#: `snapshot_state` is the owner's section's, which comes before.
 _MODELS = r"""
 for folder in %MODELS%; do
   most=0; whole=
@@ -16,14 +17,7 @@ for folder in %MODELS%; do
     [ -d "$snapshot" ] || continue
     size=$(find -L "$snapshot" -type f -printf '%s\n' 2>/dev/null | awk '{sum += $1} END {printf "%.0f", sum}')
     [ "$size" -le "$most" ] || most=$size
-    if [ -s "$snapshot/model.safetensors.index.json" ]; then
-      lacks=
-      for shard in $(grep -o '"[^"/]*\.safetensors"' "$snapshot/model.safetensors.index.json" | tr -d '"' | sort -u); do
-        [ -s "$snapshot/$shard" ] || lacks=yes
-      done
-      [ -n "$lacks" ] || whole=yes
-    elif [ -s "$snapshot/model.safetensors" ]; then whole=yes
-    fi
+    [ "$(snapshot_state "$snapshot")" != complete ] || whole=yes
   done
   [ "$most" = 0 ] || say weights "$folder $most"
   [ -z "$whole" ] || say model "$folder"

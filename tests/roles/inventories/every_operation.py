@@ -12,6 +12,6 @@ _report = [line for line in _answers["ojai-host-report"] if not line.startswith(
 
 hosts = [
     *_fake["fake"],
-    fake_host("adopted", {"adopt": True}),
+    fake_host("adopted", {"adopt": True, "move_adopted_caches": True}),
     (_name, {**_data, "fake_responses": {**_answers, "ojai-host-report": _report}}),
 ]
