@@ -156,6 +156,8 @@ def describe(action: argparse.Action, group: str, flags: list[str]) -> dict[str,
         one["shape"] = shape_of(action.dest, group)
     if limits := limits_of(action.dest, group):
         one["limits"] = limits  # checked after parsing, by vLLM's configuration classes
+    if action.dest == "sse_keep_alive_interval":
+        one["limits"] = {"ge": 0}  # validate_parsed_serve_args: in code, not in a declaration
     if action.dest == "tool_call_parser":
         one["names"] = "tool_call_parsers"
     if action.dest == "reasoning_parser":

@@ -142,6 +142,8 @@ ODD_VALUES += ['["x"]', "{", '"text"', "{ 'a': 1 }", "gemma4", "awq", "fp8"]
 NOT_RANDOM = {"config", "model", "lora_modules", "chat_template", "tool_parser_plugin", "reasoning_parser_plugin"}
 NOT_RANDOM |= {"tool_call_parser", "default_chat_template_kwargs", "allowed_origins", "allowed_methods"}
 NOT_RANDOM |= {"allowed_headers", "media_io_kwargs", "default_mm_loras", "diffusion_config"}
+NOT_RANDOM |= {"model_class_overrides", "reasoning_effort_map", "watermark_config", "custom_histogram_buckets"}
+NOT_RANDOM |= {"grpc_port", "enable_per_request_metrics"}  # need other flags, or a frontend that ojai does not run
 NOT_RANDOM |= {"data_parallel_multi_port_external_lb", "data_parallel_external_lb", "data_parallel_hybrid_lb"}
 
 
