@@ -385,7 +385,8 @@ def _together(given: argparse.Namespace, contract: Contract) -> list[str]:
         if argument.names is None or plugins.get(argument.names):
             continue  # a plugin may bring the name
         name, names = getattr(given, argument.dest), getattr(contract, argument.names)
-        if name and name not in names:
+        given_at_all = name is not None if argument.names == "kv_cache_dtypes" else name  # else '' means none
+        if given_at_all and name not in names:
             errors.append(
                 f"{argument.flags[0]}: {name!r} is not one of vLLM {contract.vllm}'s "
                 f"{argument.names.replace('_', ' ')}{_nearest(name, names)}"
