@@ -1,6 +1,6 @@
 """Facts about the accelerators, each with its source, from `ojai/data/accelerators.yaml`.
 
->>> load("gfx1150").supports_fp8
+>>> load("gfx1150").supports_aiter
 False
 """
 
@@ -49,10 +49,13 @@ class Accelerator(_Facts):
     gfx_target_version: int = Field(description="As /sys/class/kfd/kfd/topology/nodes/*/properties shows it.")
     hsa_override_gfx_version: str = Field(description="The value that equals the native ISA.")
     hsa_override_needed: bool
-    supports_fp8: bool = Field(description="Whether vLLM 0.20.1 uses FP8 on it, the KV cache included.")
     supports_aiter: bool
     carve_out_gib: tuple[float, ...] = Field(description="BIOS steps of memory given to the GPU, ascending.")
     kernel_floors: dict[KernelFlavour, str] = Field(description="Oldest kernel that is supported, by flavour.")
+    firmware_known_bad: tuple[str, ...] = Field(
+        description="MES versions (0x83), and parts of versions of firmware packages (20251125), that break ROCm."
+    )
+    gtt: str | None = Field(None, description="What is to be known of vLLM in memory that the GPU borrows.")
     memories: tuple[MemoryKind, ...] = Field(min_length=1)
     default_memory: str
     sources: dict[str, str] = Field(description="Where each of the other keys was read.")
@@ -60,6 +63,8 @@ class Accelerator(_Facts):
     @model_validator(mode="after")
     def _sourced(self) -> Self:
         facts = set(type(self).model_fields) - {"name", "memories", "sources"}
+        if self.gtt is None:
+            facts -= {"gtt"}
         if unsourced := facts - set(self.sources):
             raise ValueError(f"{self.name}: no source for {', '.join(sorted(unsourced))}")
         if stray := set(self.sources) - facts:
@@ -89,6 +94,27 @@ class Accelerator(_Facts):
         return tuple(round(step * GIB) for step in self.carve_out_gib)
 
 
+class Unserved(_Facts):
+    """A GPU of the family that no image of the engine has code for."""
+
+    name: str
+    title: str
+    pci_ids: tuple[_PciId, ...]
+    gfx_target_version: int
+    why: str = Field(min_length=1)
+    sources: dict[Literal["title", "pci_ids", "gfx_target_version", "why"], str] = Field(min_length=4)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.title}): {self.why}"
+
+
+@cache
+def unserved() -> dict[str, Unserved]:
+    """Those GPUs by name, from `ojai/data/accelerators-unserved.yaml`."""
+    entries = TypeAdapter(dict[str, dict[str, object]]).validate_python(resources.data("accelerators-unserved"))
+    return {name: Unserved.model_validate({"name": name, **entry}) for name, entry in entries.items()}
+
+
 @cache
 def _all() -> dict[str, Accelerator]:
     entries = TypeAdapter(dict[str, dict[str, object]]).validate_python(resources.data("accelerators"))
@@ -109,6 +135,8 @@ def load(name: str) -> Accelerator:
     try:
         return _all()[name]
     except KeyError:
+        if name in unserved():
+            raise UnknownAcceleratorError(str(unserved()[name])) from None
         near = nearest(name, names())
         hint = f"did you mean {near}? " if near else ""
         raise UnknownAcceleratorError(f"unknown accelerator {name!r}: {hint}known are {', '.join(names())}") from None

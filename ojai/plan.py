@@ -13,7 +13,8 @@ from ojai.facts.report import Report
 from ojai.memory import Budget, Demand, HostMemory, fit_together
 from ojai.preflight.host import failed_checks
 from ojai.preflight.memory import memory_of
-from ojai.profiles import ProfileError, budgets
+from ojai.preflight.memory import warnings as memory_warnings
+from ojai.profiles import budgets
 from ojai.settings import HostSettings
 from ojai.settings.inventory import Entry
 from ojai.sizes import GIB, format_gib
@@ -49,12 +50,12 @@ class GpuMemory(_Frozen):
 
 
 class ServicePlan(_Frozen):
-    """One service of a host. ``budget``: None where its choices have none, which is then an obstacle."""
+    """One service of a host."""
 
     service: InstanceOf[ResolvedService] = Field(exclude=True)
     unit: str
     title: str
-    budget: Budget | None
+    budget: Budget
     warnings: tuple[str, ...]
 
 
@@ -65,9 +66,7 @@ class HostPlan(_Frozen):
     groups: tuple[str, ...]
     removed: bool = Field(description="What the roles added is to be removed; nothing is served.")
     accelerator: str
-    gpu_memory: GpuMemory | None = Field(
-        description="None where nothing is served, or the memory of none of it is known."
-    )
+    gpu_memory: GpuMemory | None = Field(description="None where nothing is served.")
     needed_gpu_bytes: int | None = Field(description="Least GPU memory on which all services start, in whole GiB.")
     enough_carve_out_bytes: int | None = Field(
         description="Smallest BIOS step on which all services start; None: none of them, or GTT."
@@ -88,12 +87,7 @@ def plan(
     obstacles = [f"host: {failure}"] if failure else []
     if settings.removed or not settings.services:
         return _nothing(entry, obstacles)
-    demands: dict[str, Demand] = {}
-    for service in settings.resolved:
-        try:
-            demands[service.name] = service.demand
-        except ProfileError as error:
-            obstacles.append(f"memory of {service.name} is not known: {error}")
+    demands = {service.name: service.demand for service in settings.resolved}
     enough = budgets.enough_carve_out(settings.accelerator, demands.values())
     memory, source = _memory(settings, enough, gpu_bytes, report)
     services = tuple(
@@ -101,12 +95,12 @@ def plan(
             service=service,
             unit=service.unit,
             title=service.title,
-            budget=service.budget(memory) if service.name in demands else None,
-            warnings=tuple(service.warnings),
+            budget=service.budget(memory),
+            warnings=(*service.warnings, *memory_warnings(settings)),
         )
         for service in settings.resolved
     )
-    if report is not None and len(demands) == len(services):
+    if report is not None:
         obstacles += [f"preflight: {failed}" for failed in failed_checks(settings, report)]
     if report is None or source != "host":
         obstacles += _too_small(services, demands, memory)
@@ -115,7 +109,7 @@ def plan(
         groups=tuple(dict.fromkeys(entry.groups)),
         removed=False,
         accelerator=settings.accelerator,
-        gpu_memory=GpuMemory(bytes=memory.gpu_bytes, source=source) if demands else None,
+        gpu_memory=GpuMemory(bytes=memory.gpu_bytes, source=source),
         needed_gpu_bytes=max((demand.needed_gpu_bytes() for demand in demands.values()), default=None),
         enough_carve_out_bytes=enough if settings.memory_regime == "carveout" else None,
         services=services,
@@ -146,11 +140,7 @@ def _memory(
 
 
 def _too_small(services: tuple[ServicePlan, ...], demands: Mapping[str, Demand], memory: HostMemory) -> list[str]:
-    alone = [
-        service.budget.sentence(service.service.name)
-        for service in services
-        if service.budget is not None and not service.budget.fits
-    ]
+    alone = [service.budget.sentence(service.service.name) for service in services if not service.budget.fits]
     return alone or list(fit_together(demands, memory))
 
 

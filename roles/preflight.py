@@ -13,6 +13,7 @@ from ojai.preflight import FailedCheck, owner, packages, power
 from ojai.preflight.docker import remarks
 from ojai.preflight.host import ask, fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
+from ojai.preflight.memory import warnings as memory_warnings
 from ojai.settings import HostSettings
 
 _NO_ANSWER = (
@@ -56,7 +57,8 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None
     of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
-    for warning in (*power.warnings(settings, report), *packages.warnings(settings, report), *of_services):
+    of_host = (*power.warnings(settings, report), *packages.warnings(settings, report), *memory_warnings(settings))
+    for warning in (*of_host, *of_services):
         logger.warning(f"{host.print_prefix}{warning}")
     for remark in remarks(settings, report):
         logger.info(f"{host.print_prefix}{remark}")

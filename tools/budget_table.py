@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ojai import profiles
-from ojai.memory import HostMemory, ttm_pages
+from ojai import engines, profiles
+from ojai.memory import Budget, HostMemory, ttm_pages
 from ojai.profiles import Features, Profile, budgets
 from ojai.sizes import GIB, format_gb, format_gib
 
@@ -31,8 +31,8 @@ How many sequences of full length each profile holds at once, by the memory the 
 `ttm.pages_limit` allows. A dash means that vLLM would refuse to start. Ask for any other case with `ojai budget`.
 
 - **Weights** are resident on the GPU, in powers of 1000, as the model's publisher or the guides say.
-- **A sequence** is the cache of one request at that context, as vLLM 0.20.1's own planner counts it. It is given twice
-  where it differs: vLLM schedules 2048 tokens at a time on a GPU below 70 GiB and 8192 from there on, and
+- **A sequence** is the cache of one request at that context, as the planner of the profile's image counts it. It is
+  given twice where it differs: vLLM schedules 2048 tokens at a time on a GPU below 70 GiB and 8192 from there on, and
   the sliding-window layers keep that many more.
 - **From** is the smallest GPU memory on which vLLM would start. The overhead of the runtime is taken as 2 GB
   [guide 001], vLLM's share of the memory as each profile has it.
@@ -71,12 +71,17 @@ def _contexts(profile: Profile) -> list[int]:
     return [*(context for context in SHORT_CONTEXTS if context < full), full]
 
 
+def _budget(profile: Profile, host: HostMemory, features: Features) -> Budget:
+    planner = engines.get(profile.engine).planner(profile.image, profiles.effective(profile, features))
+    return budgets.of(profile, host, features, planner=planner)
+
+
 def _row(profile: Profile, context: int) -> str:
     cells = []
     sequences: dict[int, int] = {}
     least = 0
     for gib in GPU_GIB:
-        found = budgets.of(profile, HostMemory(gpu_bytes=gib * GIB), Features(max_model_len=context))
+        found = _budget(profile, HostMemory(gpu_bytes=gib * GIB), Features(max_model_len=context))
         cells.append(f"{found.max_concurrency:.1f}" if found.fits else "–")
         sequences.setdefault(found.max_num_batched_tokens, found.kv_bytes_per_sequence)
         least = found.needed_gpu_bytes
@@ -98,8 +103,8 @@ def _tail() -> str:
     guide = profiles.load("gemma-4-26b-a4b")
     # The guide counts in GB: 64 GB x 0.92 - 54 GB = 4.88 GB for the cache.
     host = HostMemory(gpu_bytes=64 * 10**9)
-    large, small = (budgets.of(guide, host, Features(max_num_batched_tokens=tokens)) for tokens in (8192, 2048))
-    full = budgets.of(guide, host, Features(max_model_len=guide.geometry.max_context))
+    large, small = (_budget(guide, host, Features(max_num_batched_tokens=tokens)) for tokens in (8192, 2048))
+    full = _budget(guide, host, Features(max_model_len=guide.geometry.max_context))
     text = TAIL.format(
         tokens_8192=f"{large.kv_tokens:,}",
         seqs_8192=f"{large.max_concurrency:.2f}",

@@ -160,6 +160,9 @@ def build_kfd(root: Path, out: Path) -> None:
         "num_cp_queues": 8,
         "max_engine_clk_fcompute": 2900,
         "local_mem_size": 0,
+        # That they are there shows the kernel's fix; how large they are, nobody looks at.
+        "cwsr_size": 0x7A1000,
+        "ctl_stack_size": 0x7000,
     }
     write(node / "properties", "\n".join(f"{name} {value}" for name, value in properties.items()))
     write(node / "gpu_id", "50638")

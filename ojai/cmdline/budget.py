@@ -18,6 +18,7 @@ from ojai.memory import Budget, Decode, HostMemory
 from ojai.parameters import AcceleratorName, Amount, ProfileName
 from ojai.profiles import budgets
 from ojai.schema.errors import field_errors
+from ojai.settings import HostSettings, ServiceSettings
 from ojai.sizes import GB, GIB, format_gib, parse_bytes
 
 _BAR_WIDTH = 60
@@ -45,8 +46,8 @@ Exit status: 0 it fits, 1 it does not, 2 usage error.
 )
 @click.option(
     "--kv-cache-dtype",
-    type=click.Choice(["auto", "fp8"]),
-    help="Number format of the cache: the model's own, or one byte a number.",
+    type=click.Choice(["auto", "fp8", "int8_per_token_head", "int4_per_token_head"]),
+    help="Number format of the cache: the model's own, or a smaller one.",
 )
 @click.option("--max-num-seqs", type=click.IntRange(min=1), help="Most requests at once.")
 @click.option(
@@ -106,7 +107,7 @@ def command(
     """Compute whether the model PROFILE fits a GPU's memory.
 
     What is not given is the profile's, or what vLLM would choose. The cache is computed as vLLM's own planner computes
-    it. `ojai profiles` lists the profiles.
+    it, in the release of the profile's image. `ojai profiles` lists the profiles.
     """
     try:
         chosen = profiles.Features(
@@ -124,22 +125,29 @@ def command(
             swap_bytes=swap or 0,
             overcommit_memory=cast(Literal[0, 1, 2], int(overcommit_memory)),
         )
-        found = budgets.of(profile, host, chosen, accelerator)
-        demand = budgets.demand(profile, profiles.effective(profile, chosen))
+        asked = ServiceSettings.model_validate({"profile": profile.name, **chosen.model_dump(exclude_none=True)})
+        service = asked.resolve(
+            accelerator=accelerator, data_directory=HostSettings.model_fields["data_directory"].default
+        )
+        found = service.budget(host)
+        refused = tuple(f"a deploy refuses it: {refusal}" for refusal in service.standing)
+        found = found.model_copy(update={"notes": (*found.notes, *refused)})
     except ValidationError as error:
         raise click.UsageError("; ".join(map(str, field_errors(error, HostMemory, {})))) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     expected = budgets.decoding(profile, accelerator)
     if as_json:
-        print(json.dumps(_document(profile, accelerator, found, expected), indent=2))
+        document = {**_document(profile, accelerator, found, expected), "follows": service.follows}
+        print(json.dumps(document, indent=2))
     else:
         console = Console(highlight=False, soft_wrap=False)
         _show(console, profile, accelerator, host, found, expected)
         if ctx.get_parameter_source("gpu_memory") == ParameterSource.DEFAULT:
             console.print(f"Assumed: {format_gib(gpu_memory)} of GPU memory. Give your own with --gpu-memory.")
+        console.print(f"The cache {service.follows}.", markup=False)
         least = f"Least GPU memory: {format_gib(found.needed_gpu_bytes)}"
-        step = budgets.enough_carve_out(accelerator, [demand]) if regime == "carveout" else None
+        step = budgets.enough_carve_out(accelerator, [service.demand]) if regime == "carveout" else None
         console.print(f"{least}, a BIOS carve-out of {step / GIB:g} GB." if step else f"{least}.")
     sys.exit(0 if found.fits else 1)
 

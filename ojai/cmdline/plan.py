@@ -108,6 +108,7 @@ def _command(service: ResolvedService) -> dict[str, Any]:
         "environment": command.environment,
         "env_file": service.env_file,
         "image": service.image,
+        "follows": service.follows,
         "model": service.model,
         "served_model_name": command.served_model_name,
         "host": service.host,
@@ -177,8 +178,9 @@ def _show(console: Console, found: HostPlan) -> None:
         console.print(_table(found))
     for service in found.services:
         console.print(f"\n[bold]{service.unit}[/bold], {service.title}", soft_wrap=True)
-        if service.budget is not None and service.budget.fits:
+        if service.budget.fits:
             console.print(f"{service.budget.sentence(service.service.profile.name)}.", soft_wrap=True, markup=False)
+        console.print(f"The cache {service.service.follows}.", soft_wrap=True, markup=False)
         for kind, texts in (("Allowed", map(str, service.service.allowed)), ("Warning", service.warnings)):
             for text in texts:
                 console.print(f"[yellow]{kind}:[/yellow] ", end="", soft_wrap=True)
@@ -210,9 +212,6 @@ def _table(found: HostPlan) -> Table:
     for service in found.services:
         named = (service.service.name, service.service.profile.name, str(service.service.port))
         budget = service.budget
-        if budget is None:
-            table.add_row(*named, *["?"] * 5)
-            continue
         table.add_row(
             *named,
             f"{budget.max_model_len:,}",

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from ojai.containers import Container
-from ojai.memory import Budget, Demand, HostMemory
+from ojai.memory import Budget, Demand, HostMemory, Planner
 from ojai.paths import ApiPaths, ServicePaths
 from ojai.profiles import Features, Profile, budgets
 
@@ -90,6 +90,15 @@ class Engine(Protocol):
 
     def refusals(self, service: ResolvedService) -> Iterator[Refusal]:
         """What cannot work in the service's command, whether it is allowed or not."""
+
+    def remarks(self, service: ResolvedService) -> Iterator[str]:
+        """What should be known of the service's image, and what cannot be judged."""
+
+    def planner(self, image: str, features: Features) -> Planner:
+        """How an image plans its cache with the features in force."""
+
+    def follows(self, image: str) -> str:
+        """Whose planner the budget of a service with this image follows, in words."""
 
     def forbidden(self, variable: str, accelerator: str) -> Refusal | None:
         """Why a variable may not be in the service's environment file, whatever its value."""
@@ -178,11 +187,16 @@ class ResolvedService(ServicePaths):
     @cached_property
     def demand(self) -> Demand:
         """What it asks of the memory. Raises ``ProfileError`` for choices that have no budget."""
-        return budgets.demand(self.profile, self.features)
+        return budgets.demand(self.profile, self.features, self.engine.planner(self.image, self.features))
 
     def budget(self, memory: HostMemory) -> Budget:
         """Its budget in that memory. Raises ``ProfileError`` as `demand` does."""
         return budgets.added(self.demand, self.features, memory, self.accelerator)
+
+    @property
+    def follows(self) -> str:
+        """Whose planner the budget follows."""
+        return self.engine.follows(self.image)
 
     @property
     def title(self) -> str:
@@ -203,7 +217,7 @@ class ResolvedService(ServicePaths):
                 f"image {self.image}: the tag latest moves, so hosts deployed at different times run different images; "
                 "name a version, or set image_digest"
             )
-        return found
+        return [*found, *self.engine.remarks(self)]
 
     @property
     def address(self) -> str:

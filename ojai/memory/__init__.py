@@ -1,7 +1,7 @@
 """What fits in a host's memory, computed before anything is changed.
 
 - `geometry`: the shape of a model's attention layers, all that the cache depends on;
-- `kv`: the cache vLLM 0.20.1 would plan for it, to the byte;
+- `kv`: the cache a release of vLLM would plan for it, to the byte;
 - `budget`: weights, overhead and cache against the memory there is, with the nearest setting that fits;
 - `gtt`: the other memory regime of an APU, `ttm.pages_limit`;
 - `bandwidth`: tokens a second that the memory can feed.
@@ -27,8 +27,10 @@ from ojai.memory.gtt import OPTIONS_FILE, Limit, check_pages_limit, others_in_fo
 from ojai.memory.kv import (
     DEFAULT_BLOCK_SIZE,
     KV_CACHE_DTYPES,
+    OLDEST_PLANNER,
     KvGroup,
     KvPlan,
+    Planner,
     default_batch,
     default_max_num_seqs,
     longest_context,
@@ -39,6 +41,7 @@ __all__ = [
     "DEFAULT_BLOCK_SIZE",
     "DEFAULT_UTILIZATION",
     "KV_CACHE_DTYPES",
+    "OLDEST_PLANNER",
     "OPTIONS_FILE",
     "OS_RESERVE_BYTES",
     "RUNTIME_OVERHEAD_BYTES",
@@ -53,6 +56,7 @@ __all__ = [
     "KvPlan",
     "LayerKind",
     "Limit",
+    "Planner",
     "Regime",
     "bands",
     "budget",

@@ -21,9 +21,11 @@ from ojai.memory.gtt import PAGES_PER_GIB, ttm_pages
 from ojai.memory.kv import (
     DEFAULT_BLOCK_SIZE,
     LARGE_GPU_BYTES,
+    OLDEST_PLANNER,
     SMALL_GPU_BATCH,
     KvCacheDtype,
     KvPlan,
+    Planner,
     default_batch,
     default_max_num_seqs,
     longest_context,
@@ -60,6 +62,7 @@ class Demand(_Frozen):
 
     weights_bytes: Bytes = Field(gt=0, description="Weights resident on the GPU.")
     geometry: Geometry
+    planner: Planner = OLDEST_PLANNER
     max_model_len: _Positive = Field(description="Tokens of the longest sequence.")
     largest_shard_bytes: Bytes | None = Field(
         default=None, description="Largest weight file: the loader maps it as a whole."
@@ -85,6 +88,7 @@ class Demand(_Frozen):
             block_size=self.block_size or DEFAULT_BLOCK_SIZE,
             max_num_batched_tokens=self.batched_tokens(gpu_bytes),
             kv_cache_dtype=self.kv_cache_dtype,
+            planner=self.planner,
         )
 
     def requested_bytes(self, gpu_bytes: int) -> int:
@@ -97,7 +101,7 @@ class Demand(_Frozen):
 
     def fits_gpu(self, gpu_bytes: int) -> bool:
         """Whether vLLM would start on a GPU with `gpu_bytes`: one full sequence must fit."""
-        return self.plan(gpu_bytes).bytes_per_sequence <= self.available_bytes(gpu_bytes)
+        return self.plan(gpu_bytes).least_bytes <= self.available_bytes(gpu_bytes)
 
     def needed_gpu_bytes(self) -> int:
         """The smallest GPU memory, in whole GiB as bytes, on which vLLM would start.
@@ -125,6 +129,7 @@ class Demand(_Frozen):
             block_size=self.block_size or DEFAULT_BLOCK_SIZE,
             max_num_batched_tokens=self.batched_tokens(gpu_bytes, limit),
             kv_cache_dtype=self.kv_cache_dtype,
+            planner=self.planner,
         )
 
 
@@ -292,9 +297,9 @@ def _gpu_errors(demand: Demand, host: HostMemory, kv: KvPlan, available: int) ->
         yield (f"max_model_len {demand.max_model_len} is beyond the model's {demand.geometry.max_context} tokens")
     if available <= 0:
         yield f"{used} leave no room for a cache in {share} ({format_gb(-available)} too much)"
-    elif kv.bytes_per_sequence > available:
+    elif kv.least_bytes > available:
         yield (
-            f"one sequence of {demand.max_model_len} tokens needs {format_gb(kv.bytes_per_sequence, 2)} of "
+            f"one sequence of {demand.max_model_len} tokens needs {format_gb(kv.least_bytes, 2)} of "
             f"cache, and {used} leave {format_gb(available, 2)} in {share}"
         )
 
@@ -321,6 +326,8 @@ def _notes(demand: Demand, host: HostMemory, concurrency: float, max_num_seqs: i
         yield (
             f"max_num_batched_tokens is not set: vLLM takes {demand.batched_tokens(host.gpu_bytes)} on a GPU "
             "of this size (2048 below 70 GiB, 8192 from there), and so does this budget"
+            + "; this release takes more where one image or video needs it, so set it to be sure"
+            * demand.planner.raises_batch
         )
     if 1 <= concurrency < max_num_seqs and demand.max_num_seqs is not None:
         yield (

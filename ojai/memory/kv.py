@@ -1,14 +1,16 @@
-"""The KV cache that vLLM 0.20.1 plans for a model, to the byte.
+"""The KV cache that vLLM plans for a model, to the byte.
 
-Written from the behaviour of vLLM 0.20.1's `v1/core/kv_cache_utils.py` and `v1/kv_cache_interface.py`;
-`make contract-kv` runs that code and this side by side. In its order:
+Written from the behaviour of vLLM 0.20.1's `v1/core/kv_cache_utils.py` and `v1/kv_cache_interface.py`, and of what
+newer releases do otherwise (`Planner`); `make contract-kv` runs their code and this side by side. In its order:
 
-1. a layer's page is `block_size x KV heads x (K + V head dimension) x bytes an element`;
-2. layers with a smaller page get a proportionally larger block, so that every page has the same size;
+1. a layer's page is `block_size x KV heads x (K + V bytes of a head)`;
+2. layers with a smaller page get a proportionally larger block, so that every page has the same size; where the pages
+   do not divide, old releases stop and newer ones pad the smaller page;
 3. layers of one kind are dealt into groups of equal size, the last one padded; the size is the smaller
    kind's layer count, or the larger one's where the two are within a factor of 1.5;
 4. a sequence needs `ceil(max_model_len / block)` blocks in a full group, and in a sliding one
-   `ceil(min(window - 1 + max_num_batched_tokens, max_model_len) / block) + 1`;
+   `ceil(min(window - 1 + tokens in flight, max_model_len) / block) + 1`; in flight are the `max_num_batched_tokens`
+   of one batch, or of two where the next is scheduled while the GPU computes one;
 5. its bytes are `layers a group x page x the blocks of all groups`.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ojai.memory.geometry import Geometry, LayerKind
 from ojai.sizes import GIB
@@ -32,13 +34,47 @@ LARGE_GPU_BYTES: Final = 70 * GIB
 LARGE_GPU_BATCH: Final = (8192, 1024)
 SMALL_GPU_BATCH: Final = (2048, 256)
 
-KvCacheDtype = Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"]
+KvCacheDtype = Literal[
+    "auto",
+    "bfloat16",
+    "float16",
+    "fp8",
+    "fp8_e4m3",
+    "fp8_e5m2",
+    "fp8_per_token_head",
+    "int8_per_token_head",
+    "int4_per_token_head",
+]
 
-#: Names that `--kv-cache-dtype` takes here: those with a plain number of bytes an element.
+#: Names that `--kv-cache-dtype` takes here: those that Triton's attention has, whose size is known.
 KV_CACHE_DTYPES: Final[tuple[str, ...]] = get_args(KvCacheDtype)
+
+#: Beside the numbers of one head of one token, its scale [v1/kv_cache_interface.py; from 0.29 on triton_attn.py].
+_SCALE_BYTES: Final = 4
 
 #: Layer counts closer than this factor share a group size, padded up [kv_cache_utils.py].
 _PADDING_LIMIT: Final = 1.5
+
+
+class Planner(BaseModel):
+    """In what the planners of vLLM's releases differ."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batches_in_flight: int = Field(default=1, ge=1)
+    """Batches whose tokens a sliding layer keeps at once."""
+    pads_pages: bool = False
+    """Whether a smaller page that does not divide the largest is padded; else vLLM does not start."""
+    sliding_block_size: int | None = None
+    """Tokens a block of a sliding layer before the pages are made equal; None: as of the others."""
+    spare_blocks: int = 0
+    """Blocks that must be free beside those of one sequence, or vLLM does not start."""
+    raises_batch: bool = False
+    """Whether the default batch is raised until one image or video fits: by how much, the model's processor says."""
+
+
+#: That of the guides' release.
+OLDEST_PLANNER: Final = Planner()
 
 
 class KvGroup(BaseModel):
@@ -69,6 +105,8 @@ class KvPlan(BaseModel):
     layers_per_group: int
     """Layers a group is padded to."""
     groups: tuple[KvGroup, ...]
+    spare_blocks: int = 0
+    """Blocks that vLLM wants beside those of one sequence."""
 
     @property
     def block_bytes(self) -> int:
@@ -82,8 +120,13 @@ class KvPlan(BaseModel):
 
     @property
     def bytes_per_sequence(self) -> int:
-        """Bytes that vLLM must have for one sequence of `max_model_len` tokens, or it refuses to start."""
+        """Bytes of one sequence of `max_model_len` tokens."""
         return self.blocks_per_sequence * self.block_bytes
+
+    @property
+    def least_bytes(self) -> int:
+        """Bytes that vLLM must have for the cache, or it refuses to start: one sequence, and what it keeps spare."""
+        return (self.blocks_per_sequence + self.spare_blocks) * self.block_bytes
 
     def max_concurrency(self, available_bytes: int) -> float:
         """Sequences of `max_model_len` tokens that fit, as vLLM logs it ("Maximum concurrency …")."""
@@ -94,15 +137,18 @@ class KvPlan(BaseModel):
         return int(self.max_concurrency(available_bytes) * self.max_model_len)
 
 
-def element_bytes(kv_cache_dtype: str) -> int:
-    """Bytes of one cached number: 2 for the 16-bit types ("auto" is the model's own), 1 for fp8.
+def head_bytes(kv_cache_dtype: str, dimension: int) -> int:
+    """Bytes of one head's K or V for one token ("auto" is the model's own type, of 16 bits).
 
     Raises:
         ValueError: a type this planner does not know.
     """
     if kv_cache_dtype not in KV_CACHE_DTYPES:
         raise ValueError(f"kv_cache_dtype {kv_cache_dtype!r}: known are {', '.join(KV_CACHE_DTYPES)}")
-    return 1 if kv_cache_dtype.startswith("fp8") else 2
+    scale = _SCALE_BYTES if kv_cache_dtype.endswith("_per_token_head") else 0
+    if kv_cache_dtype.startswith("int4"):
+        return dimension // 2 + scale
+    return dimension * (1 if kv_cache_dtype.startswith(("fp8", "int8")) else 2) + scale
 
 
 def default_batch(gpu_memory_bytes: int, max_model_len: int, max_num_seqs: int | None = None) -> int:
@@ -127,6 +173,7 @@ def plan(
     block_size: int = DEFAULT_BLOCK_SIZE,
     max_num_batched_tokens: int = LARGE_GPU_BATCH[0],
     kv_cache_dtype: str = "auto",
+    planner: Planner = OLDEST_PLANNER,
 ) -> KvPlan:
     """Plan the cache of one sequence of `max_model_len` tokens.
 
@@ -143,14 +190,16 @@ def plan(
     ):
         if value < 1:
             raise ValueError(f"{name} is {value}: it must be 1 or more")
-    size = element_bytes(kv_cache_dtype)
     pages: dict[LayerKind, int] = {
-        "sliding": block_size * geometry.kv_heads_sliding * 2 * geometry.head_dim_sliding * size,
-        "full": block_size * geometry.kv_heads_full * 2 * geometry.head_dim_full * size,
+        "sliding": geometry.kv_heads_sliding * 2 * head_bytes(kv_cache_dtype, geometry.head_dim_sliding),
+        "full": geometry.kv_heads_full * 2 * head_bytes(kv_cache_dtype, geometry.head_dim_full),
     }
+    blocks_of: dict[LayerKind, int] = {"sliding": planner.sliding_block_size or block_size, "full": block_size}
+    pages = {kind: blocks_of[kind] * pages[kind] for kind in pages}
     layers = geometry.cached_layers
     page = max(pages[kind] for kind in layers)
-    if uneven := [kind for kind in layers if page % pages[kind]]:
+    uneven = [kind for kind in layers if page % pages[kind]]
+    if uneven and not planner.pads_pages:
         raise ValueError(
             f"the page of a {uneven[0]} layer, {pages[uneven[0]]} bytes, does not divide the largest page, "
             f"{page} bytes: vLLM cannot plan this geometry"
@@ -160,11 +209,12 @@ def plan(
         group_size = max(layers.values())
     groups: list[KvGroup] = []
     for kind, count in layers.items():
-        block = block_size * (page // pages[kind])
+        block = blocks_of[kind] if kind in uneven else blocks_of[kind] * (page // pages[kind])
         if kind == "full":
             blocks = _divide_up(max_model_len, block)
         else:
-            kept = min(geometry.sliding_window - 1 + max_num_batched_tokens, max_model_len)
+            in_flight = planner.batches_in_flight * max_num_batched_tokens
+            kept = min(geometry.sliding_window - 1 + in_flight, max_model_len)
             blocks = _divide_up(kept, block) + 1
         parts = _divide_up(count, group_size)
         groups += (
@@ -176,6 +226,7 @@ def plan(
         page_bytes=page,
         layers_per_group=max(group.layers for group in groups),
         groups=tuple(groups),
+        spare_blocks=planner.spare_blocks,
     )
 
 
@@ -187,6 +238,7 @@ def longest_context(
     block_size: int = DEFAULT_BLOCK_SIZE,
     max_num_batched_tokens: int = LARGE_GPU_BATCH[0],
     kv_cache_dtype: str = "auto",
+    planner: Planner = OLDEST_PLANNER,
 ) -> int:
     """The longest `max_model_len` up to `limit` of which one sequence fits; 0 if not even one token does."""
     low, high = 0, limit
@@ -198,7 +250,8 @@ def longest_context(
             block_size=block_size,
             max_num_batched_tokens=max_num_batched_tokens,
             kv_cache_dtype=kv_cache_dtype,
-        ).bytes_per_sequence
+            planner=planner,
+        ).least_bytes
         if needed <= available_bytes:
             low = middle
         else:

@@ -34,6 +34,8 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     if not expected_kernel_runs(settings, report):
         yield from _next_boot(settings, report)
         yield from _newer_kernel(settings, report)
+    else:
+        yield from _saves(settings, report)
     yield from _firmware(settings, report)
 
 
@@ -212,6 +214,15 @@ def _gpu(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     found = {address: _identity(value) for address, value in report.gpus.items()}
     if not any(value in gpu.pci_ids for value in found.values()):
         other = next(filter(None, map(accelerators.by_pci_id, found.values())), None)
+        unserved = [gpu for gpu in accelerators.unserved().values() if set(gpu.pci_ids) & set(found.values())]
+        if unserved and not other:
+            yield FailedCheck(
+                "GPU",
+                "; ".join(map(str, unserved)),
+                f"{gpu.title} (PCI id {' or '.join(gpu.pci_ids)})",
+                f"use a machine with {gpu.name} for vLLM",
+            )
+            return
         yield FailedCheck(
             "GPU",
             ", ".join(f"{value} at {address}" for address, value in found.items())
@@ -275,9 +286,32 @@ def _dkms(report: Report) -> Iterator[FailedCheck]:
     yield FailedCheck("GPU driver", found, expected, todo)
 
 
+def _saves(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    """What the fix for RDNA 3.5 shows, whatever the kernel calls itself."""
+    gpu = accelerators.load(settings.accelerator)
+    if report.gpu.saves.get(gpu.gfx_target_version) is False:
+        yield FailedCheck(
+            "GPU driver",
+            f"kernel {report.kernel} whose KFD node of {gpu.name} names no cwsr_size and ctl_stack_size",
+            "both: a kernel without them lacks the fix for RDNA 3.5, whatever its number",
+            f"install {settings.kernel_package} and boot it, and remove a driver that is not the kernel's own",
+        )
+
+
 def _firmware(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
+    loaded = [bad for bad in settings.bad_firmware if bad.startswith("0x") and int(bad, 16) in report.gpu.mes]
+    for bad in loaded:
+        yield FailedCheck(
+            "firmware",
+            f"MES {bad} loaded",
+            "another version: this one hangs the GPU or faults under ROCm",
+            "`sudo apt install --only-upgrade linux-firmware && sudo update-initramfs -u -k all`, reboot, and see "
+            "`sudo grep MES /sys/kernel/debug/dri/*/amdgpu_firmware_info`; firmware_known_bad names it",
+        )
+    if report.gpu.mes:
+        return  # what is loaded counts, not what a package is called
     for package, version in report.firmware.items():
-        for bad in settings.firmware_known_bad:
+        for bad in settings.bad_firmware:
             if bad in version:
                 yield FailedCheck(
                     "firmware",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ojai import accelerators
 from ojai.facts.report import Report
 from ojai.memory import OPTIONS_FILE, Budget, HostMemory, Limit, check_pages_limit, fit_together, others_in_force
 from ojai.preflight import FailedCheck
-from ojai.profiles import ProfileError
 from ojai.settings import HostSettings
 from ojai.sizes import GIB, PAGE_BYTES, format_gib
 
@@ -63,11 +63,7 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     memory = memory_of(settings, report)
     if memory is None:
         return
-    try:
-        found = budgets(settings, report)
-    except ProfileError as error:
-        yield FailedCheck("memory budget", f"a choice of unknown size: {error}", "a known size", "change it")
-        return
+    found = budgets(settings, report)
     for service in settings.resolved:
         result = found[service.name]
         if not result.fits:
@@ -80,6 +76,13 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     if len(found) > 1 and all(result.fits for result in found.values()):
         for reason in fit_together({service.name: service.demand for service in settings.resolved}, memory):
             yield FailedCheck("memory for all services", reason, "all of them at once", "lower gpu_memory_utilization")
+
+
+def warnings(settings: HostSettings) -> Iterator[str]:
+    """What is to be known of the memory that the GPU borrows."""
+    known = accelerators.load(settings.accelerator).gtt
+    if settings.memory_regime == "gtt" and settings.resolved and known:
+        yield f"memory_regime gtt on {settings.accelerator}: {known}"
 
 
 def limit_not_in_force(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:

@@ -15,8 +15,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from ojai import accelerators
-from ojai.accelerators import Accelerator
-from ojai.memory import Budget, Decode, Demand, HostMemory, budget, decode
+from ojai.memory import OLDEST_PLANNER, Budget, Decode, Demand, HostMemory, Planner, budget, decode
 from ojai.profiles import Features, Profile, ProfileError, effective
 from ojai.schema.errors import field_errors
 
@@ -33,8 +32,8 @@ _UNCOUNTED: Final = (
 )
 
 
-def demand(profile: Profile, chosen: Features) -> Demand:
-    """What `profile` asks of the memory with the features in force (see `effective`).
+def demand(profile: Profile, chosen: Features, planner: Planner) -> Demand:
+    """What `profile` asks of the memory with the features in force (see `effective`), by its image's planner.
 
     Raises:
         ProfileError: a choice that has no budget (a cache format whose size is not known).
@@ -43,6 +42,7 @@ def demand(profile: Profile, chosen: Features) -> Demand:
         "weights_bytes": profile.weights_bytes,
         "largest_shard_bytes": profile.largest_shard_bytes,
         "geometry": profile.geometry,
+        "planner": planner,
         "max_model_len": chosen.max_model_len or profile.geometry.max_context,
         **{name: getattr(chosen, name) for name in ("block_size", "max_num_batched_tokens", "max_num_seqs")},
     }
@@ -61,6 +61,7 @@ def of(
     host: HostMemory,
     features: Features | None = None,
     accelerator: str = accelerators.DEFAULT,
+    planner: Planner = OLDEST_PLANNER,
 ) -> Budget:
     """The budget of one service on `host`, with its `features` laid over the profile's.
 
@@ -69,14 +70,14 @@ def of(
         UnknownAcceleratorError: no accelerator of that name.
     """
     chosen = effective(profile, features)
-    return added(demand(profile, chosen), chosen, host, accelerator)
+    return added(demand(profile, chosen, planner), chosen, host, accelerator)
 
 
 def added(asked: Demand, chosen: Features, host: HostMemory, accelerator: str) -> Budget:
     """The budget of what is `asked` with the features in force, with notes on what it does not follow."""
     gpu = accelerators.load(accelerator)
     found = budget(asked, host, carve_outs=gpu.carve_outs)
-    return found.model_copy(update={"notes": (*found.notes, *_notes(chosen, gpu))})
+    return found.model_copy(update={"notes": (*found.notes, *_notes(chosen))})
 
 
 def enough_carve_out(accelerator: str, demands: Collection[Demand]) -> int | None:
@@ -92,12 +93,7 @@ def decoding(profile: Profile, accelerator: str = accelerators.DEFAULT, memory: 
     return decode(profile.bytes_read_per_token, accelerators.load(accelerator).memory(memory).gb_per_s)
 
 
-def _notes(chosen: Features, gpu: Accelerator) -> Iterator[str]:
-    if (chosen.kv_cache_dtype or "auto").startswith("fp8") and not gpu.supports_fp8:
-        yield (
-            f"kv_cache_dtype {chosen.kv_cache_dtype} is computed as asked, but {gpu.name} does not support "
-            f"FP8 ({gpu.sources['supports_fp8']}): a deploy refuses it"
-        )
+def _notes(chosen: Features) -> Iterator[str]:
     if chosen.speculative:
         yield "the draft model of speculative decoding is not counted"
     for argument in chosen.engine_args or ():

@@ -56,6 +56,7 @@ class Channel(BaseModel):
     components: str
     tree: str
     source: str
+    recommended: str | None = None
 
     @property
     def release(self) -> str:
@@ -146,12 +147,12 @@ class HostSettings(BaseModel):
         examples=["never"],
     )
     kernel_reboot_timeout: int = Field(600, ge=30, le=7200, description="Seconds a reboot may take.", examples=[900])
-    firmware_known_bad: tuple[Annotated[str, Field(min_length=4)], ...] = Field(
-        ("20251125",),
-        description="Parts of versions of firmware packages that break ROCm; the deploy refuses a host that has one. "
-        "20251125, an upstream release, was recalled by AMD. Ubuntu 24.04's own package keeps the date 20240318, "
-        "whatever files it has got since: there only a revision such as 0ubuntu2.21 can be named.",
-        examples=[["20251125", "0ubuntu2.21"]],
+    firmware_known_bad: tuple[Annotated[str, Field(min_length=4)], ...] | None = Field(
+        None,
+        description="Firmware that breaks ROCm; the deploy refuses a host that has one. 0x…: a version of the GPU's "
+        "scheduler (MES), as it is loaded. Other words: parts of a package's version, which count where the loaded one "
+        "cannot be read. Unset: what is known of the accelerator. `[]`: none.",
+        examples=[["0x83", "20251125"]],
     )
 
     gpu_users: tuple[Account, ...] = Field(
@@ -177,7 +178,11 @@ class HostSettings(BaseModel):
         examples=["100GiB"],
     )
 
-    rocm_channel: Annotated[str, Choice(channels)] = Field("7.2", description="ROCm release line.", examples=["7.2.4"])
+    rocm_channel: Annotated[str, Choice(channels)] = Field(
+        "7.2",
+        description="ROCm release. 7.2 is the guides'; 7.2.4, the last of its line, is recommended for a new host.",
+        examples=["7.2.4"],
+    )
     rocm_mirror: Url | None = Field(
         None,
         description="Where the packages come from, instead of AMD's server.",
@@ -194,7 +199,10 @@ class HostSettings(BaseModel):
         examples=[["rocm"]],
     )
     rocm_migraphx: bool = Field(
-        False, description="Install `migraphx` too (the E4B guide's NPU sidecar).", examples=[True]
+        False,
+        description="Install `migraphx` too: a compiler for GPUs. The E4B guide names it for an NPU sidecar, but it "
+        "does not drive the NPU.",
+        examples=[True],
     )
     rocm_graphics: bool = Field(
         True, description="Add AMD's graphics repository (a newer libdrm-amdgpu).", examples=[False]
@@ -421,6 +429,12 @@ class HostSettings(BaseModel):
                 "key_fingerprint": (self.rocm_key_fingerprint or found.key_fingerprint).replace(" ", "").upper(),
             }
         )
+
+    @property
+    def bad_firmware(self) -> tuple[str, ...]:
+        """Firmware that the host must not have: the setting, else what is known of the accelerator."""
+        known = accelerators.load(self.accelerator).firmware_known_bad
+        return known if self.firmware_known_bad is None else self.firmware_known_bad
 
     @property
     def floor(self) -> str:

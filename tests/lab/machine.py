@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ojai.lab.suites import STAND_IN
 from ojai.pyinfra_runs.converge import changes, failures
 from ojai.pyinfra_runs.verification import CHECKS, read_junit
 
@@ -66,10 +65,7 @@ class Lab:
 
     def environment(self, env: dict[str, str] | None = None) -> dict[str, str]:
         """The environment of a command that is to use this lab."""
-        # The same system wherever it is run: which one a lab takes by itself depends on the network.
-        suite = os.environ.get("OJAI_LAB_SUITE", STAND_IN)
-        own = {"OJAI_LAB_DIR": str(self.folder), "OJAI_LAB_SUITE": suite, "NO_COLOR": "1"}
-        return {**os.environ, **own, **self.env, **(env or {})}
+        return {**os.environ, "OJAI_LAB_DIR": str(self.folder), "NO_COLOR": "1", **self.env, **(env or {})}
 
     def run(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """A command of the project, in the project's folder."""
@@ -113,6 +109,7 @@ class Guest:
         return self.root(
             "dpkg-query -W; find /etc /srv /opt /boot /usr/lib/modules -xdev "
             "\\( -path /etc/ssh/ssh_host* -o -name '*.log' \\) -prune -o -type f -printf '%p %s %T@ %m %u\\n' | sort; "
-            "systemctl list-unit-files --no-legend --no-pager | grep -v '^session-.*scope'; getent group; uname -r; sysctl vm.overcommit_memory; "
+            "systemctl list-unit-files --no-legend --no-pager | grep -v '^session-.*scope'; getent group; uname -r; "
+            "sysctl vm.overcommit_memory; "
             "cat /proc/sys/kernel/random/boot_id"
         )

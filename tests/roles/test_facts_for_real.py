@@ -609,7 +609,11 @@ def test_report_of_this_machine(host):
 
 GPU_TREE = {
     **TREE,
-    "sys/class/kfd/kfd/topology/nodes/1/properties": "gfx_target_version 110500\ndrm_render_minor 129\n",
+    "sys/class/kfd/kfd/topology/nodes/1/properties": "gfx_target_version 110500\ndrm_render_minor 129\n"
+    "cwsr_size 7999488\nctl_stack_size 28672\n",
+    # As amdgpu_debugfs_firmware_info_show() prints it.
+    "sys/kernel/debug/dri/0000:c5:00.0/amdgpu_firmware_info": "RLC feature version: 1, firmware version: 0x11530506\n"
+    "MES_KIQ feature version: 6, firmware version: 0x0000006f\nMES feature version: 1, firmware version: 0x00000083\n",
     "sys/class/kfd/kfd/topology/nodes/2/properties": "gfx_target_version 110000\n",
     "proc/cmdline": "BOOT_IMAGE=/boot/vmlinuz ro nomodeset\n",
     # A shell script, whose later files add to what the earlier ones say.
@@ -654,6 +658,8 @@ def test_report_of_the_driver(programs, tmp_path):
         container="",
         drivers={"0000:63:00.0": "", "0000:c5:00.0": "amdgpu"},
         nodes=((110500, 129), (110000, None)),
+        saves={110500: True, 110000: False},
+        mes=(0x83,),
         devices=("/dev/dri/renderD129",),
         boot_words=("BOOT_IMAGE=/boot/vmlinuz", "ro", "nomodeset"),
         grub_words=("ttm.pages_limit=5", "a=*", "quiet", "splash"),

@@ -9,6 +9,7 @@ from ojai.accelerators import (
     by_pci_id,
     load,
     names,
+    unserved,
 )
 
 
@@ -25,7 +26,7 @@ def test_a_host_s_answers_lead_to_it(name: str, pci: str, version: int, override
     assert by_pci_id(pci) is found and by_pci_id(pci.upper()) is found
     assert found.gfx_target_version == version
     assert found.hsa_override_gfx_version == override
-    assert not found.hsa_override_needed and not found.supports_fp8 and not found.supports_aiter
+    assert not found.hsa_override_needed and not found.supports_aiter
 
 
 def test_what_is_not_known_is_none() -> None:
@@ -36,6 +37,18 @@ def test_what_is_not_known_is_none() -> None:
 def test_an_unknown_name_is_refused_with_the_nearest(name: str, near: str) -> None:
     with pytest.raises(UnknownAcceleratorError, match=f"did you mean {near}.*known are gfx1150, gfx1151"):
         load(name)
+
+
+@pytest.mark.parametrize(("name", "pci"), [("gfx1152", "1002:1114"), ("gfx1153", "1002:1902")])
+def test_a_gpu_without_an_image_is_known_and_told_so(name: str, pci: str) -> None:
+    assert name not in names() and unserved()[name].pci_ids == (pci,)
+    with pytest.raises(UnknownAcceleratorError, match=f"{name} .*no image of vLLM has code for it.*llama.cpp's"):
+        load(name)
+
+
+def test_the_smaller_gpus_of_a_chip_are_named() -> None:
+    assert "880M" in load("gfx1150").title
+    assert all(smaller in load("gfx1151").title for smaller in ("8050S", "8065S"))
 
 
 def test_nothing_near_is_said_when_nothing_is_near() -> None:

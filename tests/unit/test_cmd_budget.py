@@ -90,7 +90,9 @@ def test_fp8_is_computed_and_said_to_be_unsupported() -> None:
     two = asked("gemma-4-e4b", "--kv-cache-dtype", "auto")
     one = asked("gemma-4-e4b", "--kv-cache-dtype", "fp8")
     assert one["kv_bytes_per_sequence"] * 2 == two["kv_bytes_per_sequence"]
-    assert one["fits"] and any("gfx1150 does not support FP8" in note for note in one["notes"])
+    assert one["fits"] and any(
+        "a deploy refuses it: fp8-kv: " in note and "gfx1150 has no fp8" in note for note in one["notes"]
+    )
     assert not any("FP8" in note for note in two["notes"])
 
 
@@ -214,6 +216,12 @@ def test_the_reference_page_is_fresh() -> None:
     spec.loader.exec_module(tool)
     written = (ROOT / "docs" / "reference" / "budget.md").read_text(encoding="utf-8")
     assert written == tool.page(), "stale: run python tools/budget_table.py"
+
+
+def test_whose_planner_it_follows_is_said() -> None:
+    assert "The cache follows vLLM 0.20.1's planner, which is the image's." in " ".join(run("gemma-4-e4b")[1].split())
+    assert "follows vLLM 0.28.0's planner" in " ".join(run("gemma-4-12b")[1].split())
+    assert asked("gemma-4-12b")["follows"] == "follows vLLM 0.28.0's planner, which is the image's"
 
 
 def test_what_is_assumed_and_the_least_that_would_do_are_shown() -> None:

@@ -13,7 +13,7 @@ from ojai.facts.report import Report
 from ojai.plan import plan
 from ojai.preflight.host import fact_arguments
 from ojai.pyinfra_runs.collect import collect_facts, line
-from ojai.settings import parse
+from ojai.settings import SettingsError, parse
 from ojai.settings.inventory import Entry, within
 from ojai.sizes import GIB
 
@@ -127,10 +127,17 @@ def test_a_host_that_serves_nothing_needs_nothing() -> None:
     assert plan(entry(removed=True)).removed
 
 
-def test_a_choice_that_has_no_budget_is_in_the_way() -> None:
-    found = plan(entry(services=[{"kv_cache_dtype": "turboquant_k8v4"}]))
-    assert found.services[0].budget is None and found.gpu_memory is None
-    assert "memory of vllm-gemma4 is not known" in found.obstacles[0] and "kv_cache_dtype" in found.obstacles[0]
+def test_a_choice_that_has_no_budget_is_no_plan() -> None:
+    with pytest.raises(SettingsError, match="kv-cache-uncounted: kv_cache_dtype turboquant_k8v4: the memory budget"):
+        entry(services=[{"kv_cache_dtype": "turboquant_k8v4"}])
+
+
+def test_borrowed_memory_is_warned_of_where_hip_may_not_see_it() -> None:
+    gtt = {"memory_regime": "gtt", "gtt_limit": "60GiB"}
+    (text,) = plan(entry(**gtt)).services[0].warnings
+    assert "memory_regime gtt on gfx1150: HIP is reported to see the BIOS carve-out only" in text
+    assert plan(entry(accelerator="gfx1151", **gtt)).services[0].warnings == ()
+    assert plan(entry()).services[0].warnings == ()
 
 
 def test_a_limit_is_a_group_or_a_pattern() -> None:

@@ -9,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ojai.engines.vllm import releases
 from ojai.memory import Geometry, default_batch, default_max_num_seqs, longest_context, plan
 from ojai.sizes import GIB
 
-ANSWERS = json.loads((Path(__file__).parents[1] / "contract" / "kv" / "answers.json").read_text(encoding="utf-8"))
+KV = Path(__file__).parents[1] / "contract" / "kv"
+BY_RELEASE = {
+    name: json.loads((KV / f"answers-{name}.json").read_text(encoding="utf-8")) for name in releases.compared()
+}
+ANSWERS = BY_RELEASE["0.20.1"]
 
 
 def shape(model: str, **changes: Any) -> Geometry:
@@ -52,22 +57,27 @@ def test_the_published_pool_of_4_88_gb() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
-    ANSWERS["answers"],
-    ids=lambda answer: "-".join(str(answer[key]) for key in ("model", "context", "block", "batch", "dtype")),
+    ("release", "answer"),
+    [(release, answer) for release, kept in BY_RELEASE.items() for answer in kept["answers"]],
+    ids=lambda one: one if isinstance(one, str) else "-".join(map(str, list(one.values())[:5])),
 )
-def test_vllm_s_own_answers_to_the_byte(answer: dict[str, Any]) -> None:
+def test_vllm_s_own_answers_to_the_byte(release: str, answer: dict[str, Any]) -> None:
     asked: dict[str, Any] = {
+        "planner": releases.planner(release),
         "block_size": answer["block"],
         "max_num_batched_tokens": answer["batch"],
         "kv_cache_dtype": answer["dtype"],
     }
     geometry = shape(answer["model"])
+    if answer.get("refused"):
+        with pytest.raises(ValueError, match="cannot plan this geometry"):
+            plan(geometry, answer["context"], **asked)
+        return
     made = plan(geometry, answer["context"], **asked)
     assert made.bytes_per_sequence == answer["bytes"]
     for pool, theirs in zip(ANSWERS["pools"], answer["pools"], strict=True):
         assert longest_context(geometry, pool, answer["context"], **asked) == theirs["longest"]
-        assert (made.bytes_per_sequence <= pool) is theirs["starts"]
+        assert (made.least_bytes <= pool) is theirs["starts"]
         if theirs["starts"]:
             assert pool // made.block_bytes == theirs["blocks"]
             assert made.max_concurrency(pool) == theirs["concurrency"]

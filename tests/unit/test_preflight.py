@@ -338,6 +338,19 @@ GOOD_ONES = {
         {},
     ),
     "notes of this ojai": (replace(GOOD, schema=SCHEMA), {}),
+    "a package that was recalled, with other firmware loaded": (
+        replace(GOOD, firmware={"linux-firmware": "20251125.git1"}, gpu=Gpu(mes=(0x80,))),
+        {},
+    ),
+    "a scheduler's firmware that this host is told to accept": (
+        replace(GOOD, gpu=Gpu(mes=(0x83,))),
+        {"firmware_known_bad": []},
+    ),
+    "a kernel that shows the fix": (
+        replace(BOOTED, gpu=replace(UP, saves={110500: True})),
+        {},
+    ),
+    "a kernel without the fix, which is not the one to be used": (replace(GOOD, gpu=Gpu(saves={110500: False})), {}),
     "a firmware that this host is told to accept": (
         replace(GOOD, firmware={"linux-firmware": "20251125.git1"}),
         {"firmware_known_bad": []},
@@ -763,6 +776,17 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"apt": AptReport(conflict="Conflicting values set for option Signed-By regarding source https://a b: c != d")},
         {},
     ),
+    "a scheduler's firmware that hangs": ("firmware", {"gpu": Gpu(mes=(0x83,))}, {}),
+    "a scheduler's firmware that the inventory names": (
+        "firmware",
+        {"gpu": Gpu(mes=(0x82,))},
+        {"firmware_known_bad": ["0x82"]},
+    ),
+    "a kernel of the right number without the fix": (
+        "GPU driver",
+        {"kernel": "6.17.0-1012-oem", "gpu": replace(UP, saves={110500: False})},
+        {},
+    ),
     "recalled firmware": ("firmware", {"firmware": {"linux-firmware": "20251125.git3b128b60"}}, {}),
     "recalled firmware, Debian's package": ("firmware", {"firmware": {"firmware-amd-graphics": "20251125-1"}}, {}),
     "no boot sets kernel parameters": ("kernel parameters", {"owner": Owner(sysctl=Boot(masked=True))}, {}),
@@ -941,7 +965,6 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"vram_total": GIB // 2, "memory_total": 62 * GIB},
         {"memory_regime": "gtt", "gtt_limit": "100GiB"},
     ),
-    "a cache format of unknown size": ("memory budget", {}, {"services": [{"kv_cache_dtype": "turboquant_k8v4"}]}),
     "no overcommit, and a shard larger than memory": (
         "memory for vllm-gemma4",
         {"memory_total": 30 * GIB, "swap_total": 0},
@@ -959,6 +982,13 @@ def test_one_fault_is_found_and_nothing_else(check, changes, data):
     assert re.fullmatch(rf"{re.escape(check)}: found \S.*; expected \S.*\. What to do: \S.*\.", text), text
     assert "\n" not in text
     assert not re.search(r"None|\(\)|\[\]|<|\{\}", text), text
+
+
+@pytest.mark.parametrize(("pci", "name"), [("0x1002:0x1114", "gfx1152"), ("0x1002:0x1902", "gfx1153")])
+def test_a_gpu_that_no_image_has_code_for_is_told_the_truth(pci, name):
+    (failed,) = failed_checks(settings(), replace(GOOD, gpus={"0000:c5:00.0": pci}))
+    assert failed.check == "GPU" and name in failed.found
+    assert "no image of vLLM has code for it" in failed.found and "llama.cpp's images have" in failed.found
 
 
 def test_every_check_is_in_the_table():

@@ -6,7 +6,14 @@ from resolving import resolve
 from ojai.profiles import CODES, Features, load
 from ojai.settings import SettingsError, parse
 
-IMAGE = "vllm/vllm-openai-rocm:v0.24.0"
+IMAGE = "vllm/vllm-openai-rocm:v0.33.0"
+
+
+def image(release: str) -> dict[str, str]:
+    return {"image": f"vllm/vllm-openai-rocm:{release}"}
+
+
+MOE_DRAFT = {"speculative": True, "tool_calling": False}
 
 CASES = [
     ("aiter", "gemma-4-e4b", {"environment": {"VLLM_ROCM_USE_AITER": "1"}}, {}),
@@ -43,6 +50,15 @@ CASES = [
         {},
     ),
     ("speculative-too-early", "gemma-4-e4b", {"speculative": True}, {}),
+    ("speculative-tools", "gemma-4-e4b", {"speculative": True}, image("v0.24.0")),
+    ("speculative-moe", "gemma-4-26b-a4b", {"speculative": True}, image("v0.25.1")),
+    ("speculative-moe", "gemma-4-26b-a4b", MOE_DRAFT, image("v0.28.0")),
+    ("transformers-too-new", "gemma-4-12b", {}, image("v0.27.1")),
+    ("int8-kv-recall", "gemma-4-e4b", {"kv_cache_dtype": "int8_per_token_head"}, image("v0.24.0")),
+    ("fp8-kv", "gemma-4-e4b", {"kv_cache_dtype": "fp8"}, image("v0.32.0")),
+    ("unknown-flag", "gemma-4-e4b", {"engine_args": ["--calculate-kv-scales"]}, image("v0.33.0")),
+    ("unknown-flag", "gemma-4-e4b", {"engine_args": ["--max-num-partial-prefills", "2"]}, image("v0.33.0")),
+    ("quantization-not-on-rocm", "gemma-4-e4b", {"quantization": "moe_wna16"}, image("v0.33.0")),
     ("diffusion-max-seqs", "diffusiongemma-26b-a4b", {"max_num_seqs": 5}, {}),
     ("context-beyond-model", "gemma-4-e4b", {"max_model_len": 131073}, {}),
     ("context-beyond-model", "gemma-4-26b-a4b", {"max_model_len": 300000}, {}),

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ojai.settings import HostSettings, ServiceSettings, SettingsError, parse
+from ojai.settings import HostSettings, ServiceSettings, SettingsError, channels, parse
 from ojai.settings import connection_data as connection_data
 from ojai.sizes import GIB
 
@@ -363,7 +363,29 @@ def test_another_model_on_a_profile_is_named_and_warned_of() -> None:
 
 
 def test_an_image_whose_tag_moves_is_warned_of() -> None:
-    (warning,) = parse("mini", service(image="vllm/vllm-openai-rocm:latest")).resolved[0].warnings
-    assert "the tag latest moves" in warning and "image_digest" in warning
+    moves, unjudged = parse("mini", service(image="vllm/vllm-openai-rocm:latest")).resolved[0].warnings
+    assert "the tag latest moves" in moves and "image_digest" in moves
+    assert "its tag names no release of vLLM" in unjudged
     pinned = service(image="vllm/vllm-openai-rocm:latest", image_digest="sha256:" + "0" * 64)
-    assert parse("mini", pinned).resolved[0].warnings == []
+    assert len(parse("mini", pinned).resolved[0].warnings) == 1, "it does not move, and is as little judged"
+
+
+def test_the_whole_rocm_line_is_there_and_its_last_is_recommended() -> None:
+    assert {"7.2", "7.2.1", "7.2.2", "7.2.3", "7.2.4"} <= set(channels())
+    assert [name for name, channel in channels().items() if channel.recommended] == ["7.2.4"]
+    description = HostSettings.model_fields["rocm_channel"].description or ""
+    assert "7.2.4, the last of its line, is recommended" in description
+    for name, channel in channels().items():
+        assert channel.rocm_path == f"rocm/apt/{name}" and channel.graphics_path == f"graphics/{name}/ubuntu"
+    assert parse("mini", {}).rocm_channel == "7.2", "a host of the guides is not upgraded unasked"
+
+
+def test_texts_say_what_a_thing_is() -> None:
+    described = {name: field.description or "" for name, field in HostSettings.model_fields.items()}
+    assert "does not drive the NPU" in described["rocm_migraphx"] and "GPUs" in described["rocm_migraphx"]
+    assert "compatibility matrix" in described["kernel_package"]
+
+
+def test_bad_firmware_is_the_accelerator_s_unless_named() -> None:
+    assert parse("mini", {}).bad_firmware == ("0x83", "20251125")
+    assert parse("mini", {"firmware_known_bad": []}).bad_firmware == ()

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ojai.engines.vllm import cli as vllm_cli
+from ojai.engines.vllm import releases
 from ojai.engines.vllm.argv import fold_dashes, human_int, human_int_or_auto, json_config, plain_tokens
 from ojai.engines.vllm.cli import check, load, rocm_errors
 
@@ -20,17 +21,22 @@ CASES = Path(__file__).parents[1] / "contract"
 
 def cases(kind: str) -> list[object]:
     listed = yaml.safe_load((CASES / f"{kind}.yaml").read_text())
-    return [pytest.param(shlex.split(case["argv"]), id=case["name"]) for case in listed]
+    return [
+        pytest.param(shlex.split(case["argv"]), release, id=f"{case['name']}-{release}")
+        for case in listed
+        for release in vllm_cli.RELEASES
+        if releases.within(release, case.get("since"), case.get("before"))
+    ]
 
 
-@pytest.mark.parametrize("argv", cases("good"))
-def test_takes_what_vllm_takes(argv: list[str]) -> None:
-    assert check(argv) == []
+@pytest.mark.parametrize(("argv", "release"), cases("good"))
+def test_takes_what_vllm_takes(argv: list[str], release: str) -> None:
+    assert check(argv, load(release)) == []
 
 
-@pytest.mark.parametrize("argv", [*cases("bad"), *cases("stricter")])
-def test_refuses_what_vllm_refuses_and_a_little_more(argv: list[str]) -> None:
-    assert check(argv)
+@pytest.mark.parametrize(("argv", "release"), [*cases("bad"), *cases("stricter")])
+def test_refuses_what_vllm_refuses_and_a_little_more(argv: list[str], release: str) -> None:
+    assert check(argv, load(release))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Writes down the flags of vLLM's own `vllm serve` parser as data.
 
-Run by the contract environment's Python: `python -m tools.contract.extract [FILE]` (without FILE: to stdout).
+Run by the contract environment's Python with one release on `PYTHONPATH` (`make contract-data`):
+`python -m tools.contract.extract [FILE]` (without FILE: to stdout).
 The output is the same on every machine: sorted, with no paths and nothing taken from the environment.
 """
 
@@ -19,15 +20,20 @@ from tools.contract import real  # first: it sets the platform
 
 import vllm.config  # isort: skip
 from vllm.engine import arg_utils  # isort: skip
+from vllm.config.cache import CacheDType  # isort: skip
 from vllm.config.speculative import SpeculativeConfig  # isort: skip
-from vllm.entrypoints.openai.cli_args import FrontendArgs  # isort: skip
+
+if find_spec("vllm.entrypoints.common"):
+    from vllm.entrypoints.common.cli_args import FrontendArgs  # isort: skip
+else:  # before 0.33
+    from vllm.entrypoints.openai.cli_args import FrontendArgs  # isort: skip
 from vllm.model_executor.layers import quantization  # isort: skip
 from vllm.reasoning import ReasoningParserManager  # isort: skip
 from vllm.tool_parsers import ToolParserManager  # isort: skip
 from vllm.utils import argparse_utils  # isort: skip
 
 SOURCE = (
-    "Extracted by tools/contract/extract.py from the serve parser of the released vllm 0.20.1 package "
+    f"Extracted by tools/contract/extract.py from the serve parser of the released vllm {real.VERSION} package "
     "(vllm.entrypoints.cli.serve.ServeSubcommand), with the CPU platform set."
 )
 
@@ -48,6 +54,8 @@ ACTIONS = {
     "_AppendAction": "append",
     "BooleanOptionalAction": "boolean_optional",
     "LoRAParserAction": "lora_modules",
+    "EnableDisableAction": "boolean_optional",
+    "DeprecatedLogConfigFileAction": "store",
 }
 
 # Flags whose field in the configuration class has another name (EngineArgs.create_engine_config).
@@ -72,11 +80,16 @@ def text() -> str:
 
 
 def extract() -> dict[str, Any]:
-    """The contract as JSON-able data; the keys are described in `ojai/vllm_cli.py`."""
+    """The contract as JSON-able data; the keys are described in `ojai/engines/vllm/cli.py`."""
     _, serve = real.parsers()
     groups = {id(a): g.title or "" for g in serve._action_groups for a in g._group_actions}
+    spelt: dict[int, list[str]] = {}
+    for flag, action in serve._option_string_actions.items():  # those that the help does not show too
+        spelt.setdefault(id(action), []).append(flag)
+    deprecated = serve._deprecated
     described = [
-        describe(action, groups[id(action)])
+        describe(action, groups[id(action)], spelt.get(id(action), []))
+        | ({"deprecated": True} if action in deprecated else {})
         for action in serve._actions
         if not isinstance(action, argparse._HelpAction)
     ]
@@ -91,6 +104,7 @@ def extract() -> dict[str, Any]:
         "quantization_methods": sorted(get_args(quantization.QuantizationMethods)),
         "deprecated_quantization_methods": sorted(quantization.DEPRECATED_QUANTIZATION_METHODS),
         "rocm_quantization_methods": rocm_quantization_methods(),
+        "kv_cache_dtypes": sorted(get_args(CacheDType)),
     }
 
 
@@ -108,7 +122,7 @@ def rocm_quantization_methods() -> list[str]:
     raise Unknown("RocmPlatform.supported_quantization is not a list any more")
 
 
-def describe(action: argparse.Action, group: str) -> dict[str, Any]:
+def describe(action: argparse.Action, group: str, flags: list[str]) -> dict[str, Any]:
     """One argument as data. Keys without anything to say are left out, but for those every argument has."""
     kind = type(action).__name__
     if kind not in ACTIONS:
@@ -116,7 +130,7 @@ def describe(action: argparse.Action, group: str) -> dict[str, Any]:
     takes_value = not isinstance(action, argparse.BooleanOptionalAction) and action.nargs != 0
     type_name, optional, config_class = name_of_type(action.type) if takes_value else ("bool", False, None)
     one: dict[str, Any] = {
-        "flags": list(action.option_strings),
+        "flags": flags,
         "dest": action.dest,
         "action": ACTIONS[kind],
         "nargs": action.nargs,
@@ -129,8 +143,9 @@ def describe(action: argparse.Action, group: str) -> dict[str, Any]:
         one["optional"] = True  # '' and 'None' mean no value
     if action.const is not None and takes_value:
         one["const"] = plain(action.const)
-    if action in argparse_utils.FlexibleArgumentParser._deprecated:
-        one["deprecated"] = True
+    negative = getattr(action, "negative_option_strings", ())
+    if inverses := sorted(flag for flag in negative if not flag.startswith("--no-")):
+        one["inverses"] = inverses
     if config_class is not None:
         one["config"] = config_class.__name__
         one["keys"] = sorted(f.name for f in dataclasses.fields(config_class) if f.init)
@@ -141,12 +156,16 @@ def describe(action: argparse.Action, group: str) -> dict[str, Any]:
         one["shape"] = shape_of(action.dest, group)
     if limits := limits_of(action.dest, group):
         one["limits"] = limits  # checked after parsing, by vLLM's configuration classes
+    if action.dest == "sse_keep_alive_interval":
+        one["limits"] = {"ge": 0}  # validate_parsed_serve_args: in code, not in a declaration
     if action.dest == "tool_call_parser":
         one["names"] = "tool_call_parsers"
     if action.dest == "reasoning_parser":
         one["names"] = "reasoning_parsers"
     if action.dest == "quantization":
         one["names"] = "quantization_methods"
+    if action.dest == "kv_cache_dtype" and action.choices is None:  # plugins may bring more: checked after parsing
+        one["names"] = "kv_cache_dtypes"
     return one
 
 
@@ -167,8 +186,12 @@ def name_of_type(convert: Any) -> tuple[str, bool, type | None]:
         return name_of_type(held["return_type"])
     if name.endswith("parse_dataclass"):
         return "json_config", False, inspect.signature(convert).parameters["cls"].default
+    if name == "parse_reasoning_parser":
+        return "str_or_none", False, None
     if name.endswith("<lambda>") and convert("A-b") == "a_b":
         return "lower_underscore", False, None
+    if name.endswith("<lambda>") and convert("1,x") == [1, "x"]:
+        return "str", False, None  # takes any text, and makes a list of it
     raise Unknown(f"converter {name}")
 
 
@@ -198,6 +221,8 @@ def plain(value: Any) -> Any:
     """A default as JSON: sets sorted, enumerations by value, configuration objects by class name only."""
     if isinstance(value, enum.Enum):
         return value.value
+    if value is argparse.SUPPRESS:
+        return None
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, set | frozenset):

@@ -1,10 +1,11 @@
-"""What vLLM 0.20.1 itself says about a command line, up to the point where it would need the model."""
+"""What vLLM itself says about a command line, up to the point where it would need the model."""
 
 import contextlib
 import copy
 import io
 from argparse import Namespace
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Annotated, Any, NamedTuple
 
 from ojai.engines.vllm.cli import load
@@ -15,7 +16,11 @@ from pydantic import TypeAdapter, ValidationError  # isort: skip
 from vllm import AsyncEngineArgs  # isort: skip
 from vllm.config.speculative import SpeculativeConfig  # isort: skip
 from vllm.entrypoints.cli.serve import ServeSubcommand  # isort: skip
-from vllm.entrypoints.openai.api_server import validate_api_server_args  # isort: skip
+
+if find_spec("vllm.entrypoints.launchers"):
+    from vllm.entrypoints.launchers.launcher import validate_api_server_args  # isort: skip
+else:  # before 0.33
+    from vllm.entrypoints.openai.api_server import validate_api_server_args  # isort: skip
 from vllm.model_executor.layers import quantization  # isort: skip
 from vllm.parser import ParserManager  # isort: skip
 
@@ -43,7 +48,8 @@ class Judge:
         self.top, serve = real.parsers()
         self.serve = ServeSubcommand()
         self.groups = {a.dest: g.title or "" for g in serve._action_groups for a in g._group_actions}
-        self.json_fields = {a.dest for a in load().arguments if a.shape and a.group in JSON_GROUPS}
+        arguments = load(real.VERSION).arguments
+        self.json_fields = {a.dest for a in arguments if a.shape and a.group in JSON_GROUPS}
 
     def verdict(self, engine_argv: Sequence[str]) -> Verdict:
         """vLLM's answer to ``vllm serve <engine_argv>``."""
@@ -87,6 +93,9 @@ class Judge:
             ParserManager.get_reasoning_parser(args.reasoning_parser)
         if args.quantization is not None and args.quantization not in quantization.QUANTIZATION_METHODS:
             raise ValueError(f"Unknown quantization method: {args.quantization}")
+        known = getattr(vllm.config.cache, "is_known_kv_cache_dtype", None)  # from 0.33 on it is no choice of argparse
+        if known and not known(args.kv_cache_dtype):  # CacheConfig._validate_cache_dtype
+            raise ValueError(f"Invalid kv_cache_dtype: {args.kv_cache_dtype!r}")
         deprecated = args.quantization in quantization.DEPRECATED_QUANTIZATION_METHODS
         if deprecated and not args.allow_deprecated_quantization:  # ModelConfig._verify_quantization
             raise ValueError(f"The quantization method {args.quantization} is deprecated")

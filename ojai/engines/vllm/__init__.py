@@ -3,6 +3,8 @@
 - `flags`: the named choices as arguments and variables;
 - `command`: the `docker run` list;
 - `refusals`: what cannot work, with reason and source;
+- `releases`: what is known of each release;
+- `planning`: how the image's release plans its cache;
 - `explanations`: what each option is for;
 - `cli` and `argv`: the flags of its parser, by release, and how it reads them;
 - `reading`: a command of somebody else's, back into choices.
@@ -14,8 +16,10 @@ from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
 from ojai.engines import Command, Reading, Refusal, ResolvedService
-from ojai.engines.vllm import command, explanations, reading, refusals
+from ojai.engines.vllm import command, explanations, planning, reading, refusals
+from ojai.memory import Planner
 from ojai.paths import ApiPaths
+from ojai.profiles import Features
 
 
 class _Vllm:
@@ -28,6 +32,15 @@ class _Vllm:
 
     def refusals(self, service: ResolvedService) -> Iterator[Refusal]:
         return refusals.find(service)
+
+    def remarks(self, service: ResolvedService) -> Iterator[str]:
+        return refusals.remarks(service)
+
+    def planner(self, image: str, features: Features) -> Planner:
+        return planning.planner(image, features)
+
+    def follows(self, image: str) -> str:
+        return planning.follows(image)
 
     def forbidden(self, variable: str, accelerator: str) -> Refusal | None:
         return refusals.forbidden(variable, accelerator)

@@ -1,6 +1,6 @@
 """How vLLM reads its command line, before and after argparse.
 
-Written from the behaviour of ``vllm.utils.argparse_utils`` and ``vllm.engine.arg_utils`` of release 0.20.1;
+Written from the behaviour of ``vllm.utils.argparse_utils`` and ``vllm.engine.arg_utils`` of the contracts' releases;
 ``make contract`` compares the two.
 """
 
@@ -115,6 +115,7 @@ CONVERT: Mapping[str, Callable[[str], Any]] = {
     "json_object_or_str": json_object_or_str,
     "lower_underscore": lambda text: text.lower().replace("-", "_"),
     "str": str,
+    "str_or_none": lambda text: "" if text.lower() == "none" else text,
 }
 """Type names of the data file to what makes a value of a text; each raises `ValueError`, saying what was expected."""
 

@@ -1,12 +1,14 @@
-"""Tells, without vLLM, whether vLLM 0.20.1 would accept a command line.
+"""Tells, without vLLM, whether a release of vLLM would accept a command line.
 
-The flags come from ``ojai/engines/vllm/vllm-0.20.1.json``, which ``tools/contract/extract.py`` wrote from vLLM's own
-``vllm serve`` parser. ``make contract`` holds this module's verdicts against that parser.
+The flags come from ``vllm-RELEASE.json`` beside this file, a contract a release, which ``tools/contract/extract.py``
+wrote from that release's own ``vllm serve`` parser. ``make contract`` holds this module's verdicts against the parsers.
 
     >>> check(["google/gemma-4-E4B-it", "--max-model-len", "32k"])
     []
     >>> check(["google/gemma-4-E4B-it", "--max-model-len", "long"])
     ["--max-model-len: 'long' is not a number such as 32768 or 32k, nor auto"]
+    >>> check(["google/gemma-4-E4B-it", "--linear-backend", "auto"], load("0.33.0"))
+    []
 """
 
 from __future__ import annotations
@@ -25,6 +27,15 @@ from ojai.engines.vllm.argv import CONVERT, fold_dashes, plain_tokens
 from ojai.schema.nearest import nearest
 
 VERSION = "0.20.1"
+"""The guides' release: it is meant where none is named."""
+
+RELEASES = tuple(
+    sorted(
+        (path.stem.removeprefix("vllm-") for path in Path(__file__).parent.glob("vllm-*.json")),
+        key=lambda release: tuple(map(int, release.split("."))),
+    )
+)
+"""The releases with a contract, the oldest first."""
 
 
 class Argument(BaseModel):
@@ -47,8 +58,9 @@ class Argument(BaseModel):
         "json_object_or_str",
         "lower_underscore",
         "str",
+        "str_or_none",
     ]
-    choices: tuple[str | int, ...] | None
+    choices: tuple[str | int | None, ...] | None
     default: Any
     group: str
     optional: bool = False
@@ -63,7 +75,9 @@ class Argument(BaseModel):
     shape: Literal["object", "array"] | None = None
     limits: Mapping[Literal["gt", "ge", "lt", "le"], float] = {}
     """Bounds that vLLM's configuration classes check after parsing."""
-    names: Literal["tool_call_parsers", "reasoning_parsers", "quantization_methods"] | None = None
+    inverses: tuple[str, ...] = ()
+    """Flags of a switch that turn it off, beside the ``--no-…`` forms."""
+    names: Literal["tool_call_parsers", "reasoning_parsers", "quantization_methods", "kv_cache_dtypes"] | None = None
     """The list of `Contract` the value must be in."""
 
 
@@ -84,14 +98,19 @@ class Contract(BaseModel):
     """Refused unless ``--allow-deprecated-quantization`` is given."""
     rocm_quantization_methods: tuple[str, ...]
     """The only methods that vLLM's ROCm platform lets pass."""
+    kv_cache_dtypes: tuple[str, ...]
+    """Number formats of the KV cache, on whatever hardware."""
 
     @property
     def flags(self) -> frozenset[str]:
         """Every spelling of every flag, with dashes."""
         return frozenset(flag for argument in self.arguments for flag in argument.flags)
 
+    def __hash__(self) -> int:
+        return hash(self.vllm)
 
-# Flags of older releases that guides still show: why 0.20.1 does not know them, and the source.
+
+# Flags of older releases that guides still show: why newer ones do not know them, and the source.
 # Where no pull request is named, the source is the parser itself (`make contract` feeds it each of these).
 REMOVED: Mapping[str, str] = {
     "--device": "removed: the build decides; vllm#21349",
@@ -116,16 +135,16 @@ REMOVED: Mapping[str, str] = {
 
 
 @cache
-def load() -> Contract:
-    """The data file, read once.
+def load(release: str = VERSION) -> Contract:
+    """A release's data file, read once.
 
     Raises `pydantic.ValidationError` if it does not have the expected form.
     """
-    text = Path(__file__).with_name(f"vllm-{VERSION}.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name(f"vllm-{release}.json").read_text(encoding="utf-8")
     return Contract.model_validate_json(text)
 
 
-def check(engine_argv: Sequence[str]) -> list[str]:
+def check(engine_argv: Sequence[str], contract: Contract | None = None) -> list[str]:
     """What vLLM would refuse in a command line, a sentence each; empty when it accepts it.
 
     ``engine_argv`` is what follows ``vllm serve``: the model, then flags. Stricter than vLLM in four things: the
@@ -133,6 +152,7 @@ def check(engine_argv: Sequence[str]) -> list[str]:
     must exist even where ``--enable-auto-tool-choice`` is not given; JSON has the shape its flag needs. Values
     inside a JSON object, and files, are not looked into.
     """
+    contract = contract or load()
     tokens = list(engine_argv)
     errors: list[str] = []
     if not tokens or tokens[0].startswith("-"):
@@ -150,32 +170,33 @@ def check(engine_argv: Sequence[str]) -> list[str]:
     if error:
         return [*errors, error]
 
-    parser = _Parser(errors)
+    parser = _Parser(contract, errors)
     try:
         given, rest = parser.parse_known_args(tokens)
     except _Refused as refused:
-        unknown = [token for token in tokens if token.startswith("--") and not _could_mean(token)]
-        return [*errors, str(refused), *map(_unknown, unknown)]
+        unknown = [token for token in tokens if token.startswith("--") and not _could_mean(token, contract)]
+        return [*errors, str(refused), *(_unknown(token, contract) for token in unknown)]
     if given.help:
         errors.append("--help: prints help and ends")
-    return [*errors, *_leftovers(tokens, rest), *_together(given)]
+    return [*errors, *_leftovers(tokens, rest, contract), *_together(given, contract)]
 
 
-def rocm_errors(engine_argv: Sequence[str]) -> list[str]:
+def rocm_errors(engine_argv: Sequence[str], contract: Contract | None = None) -> list[str]:
     """What vLLM's parser takes but its ROCm platform refuses at start: a quantization method not on its list.
 
-    Source: ``RocmPlatform.supported_quantization`` and ``ModelConfig._verify_quantization`` of vLLM 0.20.1.
+    Source: ``RocmPlatform.supported_quantization`` and ``ModelConfig._verify_quantization`` of the release.
     """
+    contract = contract or load()
     tokens, _ = plain_tokens(list(engine_argv)[1:])
     try:
-        given, _ = _Parser([]).parse_known_args(tokens)
+        given, _ = _Parser(contract, []).parse_known_args(tokens)
     except _Refused:
         return []  # check() reports what is wrong
-    allowed = load().rocm_quantization_methods
+    allowed = contract.rocm_quantization_methods
     if not given.quantization or given.quantization in allowed:
         return []
     return [
-        f"--quantization: vLLM {VERSION} refuses {given.quantization!r} on ROCm at start; "
+        f"--quantization: vLLM {contract.vllm} refuses {given.quantization!r} on ROCm at start; "
         f"allowed there: {', '.join(allowed)}"
     ]
 
@@ -193,18 +214,25 @@ class Given:
         """It as arguments."""
         return (self.flag, *self.values)
 
+    @property
+    def off(self) -> bool:
+        """Whether it turns a switch off."""
+        first, *_ = self.argument.flags
+        return self.flag in self.argument.inverses or (self.flag.startswith("--no-") and self.flag != first)
 
-def given(tokens: Sequence[str]) -> tuple[list[Given], list[str]]:
+
+def given(tokens: Sequence[str], contract: Contract | None = None) -> tuple[list[Given], list[str]]:
     """The flags among ``tokens`` (without the model), the last of each, and the words that no flag takes.
 
     Values are not looked at: see :func:`check`.
     """
+    contract = contract or load()
     plain, _ = plain_tokens(tokens)
     record = argparse.Namespace(given=[])
     try:
-        _, rest = _recorder().parse_known_args(plain, record)
+        _, rest = _recorder(contract).parse_known_args(plain, record)
     except _Refused:
-        rest = [token for token in plain if token.startswith("-") and not _could_mean(token)]
+        rest = [token for token in plain if token.startswith("-") and not _could_mean(token, contract)]
     found: list[Given] = record.given
     return found, rest
 
@@ -219,11 +247,11 @@ class _Record(argparse.Action):
 
 
 @cache
-def _recorder() -> argparse.ArgumentParser:
+def _recorder(contract: Contract) -> argparse.ArgumentParser:
     """A parser that keeps what is given as it is written."""
     parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     parser.error = _refuse  # type: ignore[method-assign]
-    for argument in load().arguments:
+    for argument in contract.arguments:
         nargs = 0 if argument.action in ("boolean_optional", "store_true") else argument.nargs
         parser.add_argument(*argument.flags, dest=argument.dest, action=_Record, nargs=nargs, const=argument)
     return parser
@@ -240,13 +268,16 @@ class _Refused(Exception):
 class _Parser(argparse.ArgumentParser):
     """A parser with vLLM's arguments; values that do not fit are noted in ``errors`` and do not stop it."""
 
-    def __init__(self, errors: list[str]) -> None:
+    def __init__(self, contract: Contract, errors: list[str]) -> None:
         super().__init__(add_help=False)
         self.add_argument("-h", "--help", action="store_true")
-        for argument in load().arguments:
+        for argument in contract.arguments:
             if argument.action == "boolean_optional":  # makes the --no-… forms itself
-                own = [flag for flag in argument.flags if "--" + flag[len("--no-") :] not in argument.flags]
+                positive = [flag for flag in argument.flags if flag not in argument.inverses]
+                own = [flag for flag in positive if "--" + flag[len("--no-") :] not in positive]
                 self.add_argument(*own, dest=argument.dest, action=argparse.BooleanOptionalAction)
+                for flag in argument.inverses:
+                    self.add_argument(flag, dest=argument.dest, action="store_false", default=None)
             elif argument.action == "store_true":
                 self.add_argument(*argument.flags, dest=argument.dest, action="store_true")
             else:
@@ -301,10 +332,10 @@ _WITHIN = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operat
 _SIGN = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
-def _could_mean(token: str) -> bool:
+def _could_mean(token: str, contract: Contract) -> bool:
     """Whether argparse finds a flag for this token: whole, or as a beginning."""
     name = token.split("=", 1)[0]
-    return any(flag.startswith(name) for flag in load().flags)
+    return any(flag.startswith(name) for flag in contract.flags)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -312,26 +343,26 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; the nearest is {near}" if near else ""
 
 
-def _unknown(token: str) -> str:
+def _unknown(token: str, contract: Contract) -> str:
     name = token.split("=", 1)[0]
     why = f" ({REMOVED[name]})" if name in REMOVED else ""
-    return f"{name}: vLLM {VERSION} does not know it{why}{_nearest(name, load().flags)}"
+    return f"{name}: vLLM {contract.vllm} does not know it{why}{_nearest(name, contract.flags)}"
 
 
-def _leftovers(tokens: Sequence[str], rest: Sequence[str]) -> list[str]:
+def _leftovers(tokens: Sequence[str], rest: Sequence[str], contract: Contract) -> list[str]:
     """What argparse could not place: unknown flags (their values go unmentioned) and values nobody takes."""
     errors: list[str] = []
     unknown: set[int] = set()
     start = 0
     for token in rest:
         if token not in tokens[start:]:  # argparse may name one letter of a joined short flag
-            errors.append(_unknown(token))
+            errors.append(_unknown(token, contract))
             continue
         index = tokens.index(token, start)
         start = index + 1
         before = tokens[index - 1] if index else ""
         if token.startswith("-"):
-            errors.append(_unknown(token))
+            errors.append(_unknown(token, contract))
             unknown.add(index)
         elif index - 1 in unknown:
             unknown.add(index)
@@ -342,9 +373,8 @@ def _leftovers(tokens: Sequence[str], rest: Sequence[str]) -> list[str]:
     return errors
 
 
-def _together(given: argparse.Namespace) -> list[str]:
+def _together(given: argparse.Namespace, contract: Contract) -> list[str]:
     """What vLLM checks once all arguments are read: names in its registries, and flags that need each other."""
-    contract = load()
     errors: list[str] = []
     if given.enable_auto_tool_choice and not given.tool_call_parser:
         errors.append("--enable-auto-tool-choice: needs --tool-call-parser")
@@ -355,9 +385,10 @@ def _together(given: argparse.Namespace) -> list[str]:
         if argument.names is None or plugins.get(argument.names):
             continue  # a plugin may bring the name
         name, names = getattr(given, argument.dest), getattr(contract, argument.names)
-        if name and name not in names:
+        given_at_all = name is not None if argument.names == "kv_cache_dtypes" else name  # else '' means none
+        if given_at_all and name not in names:
             errors.append(
-                f"{argument.flags[0]}: {name!r} is not one of vLLM {VERSION}'s "
+                f"{argument.flags[0]}: {name!r} is not one of vLLM {contract.vllm}'s "
                 f"{argument.names.replace('_', ' ')}{_nearest(name, names)}"
             )
     if given.quantization in contract.deprecated_quantization_methods and not given.allow_deprecated_quantization:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from ojai.containers import Container
 from ojai.engines import Reading, ResolvedService
 from ojai.engines.vllm import cli as vllm_cli
+from ojai.engines.vllm import releases
 from ojai.engines.vllm.argv import CONVERT, fold_dashes
 from ojai.engines.vllm.cli import Given
 from ojai.engines.vllm.flags import FLAGS
@@ -45,7 +46,7 @@ def model(container: Container) -> str | None:
         return None
     if words and not words[0].startswith("-"):
         return words[0]
-    found, _ = vllm_cli.given(words)
+    found, _ = vllm_cli.given(words, _contract(container))
     return next((one.values[0] for one in found if one.flag == "--model"), None)
 
 
@@ -59,6 +60,7 @@ def parts(container: Container) -> dict[str, str]:
 
 def read(container: Container, base: ResolvedService) -> Reading:
     """The choices that differ from the profile of ``base``, with what has no setting."""
+    contract = _contract(container)
     found, rest = _given(container)
     by_flag = {one.argument.flags[0]: one for one in found}
     reasons: dict[str, str] = {}
@@ -67,13 +69,13 @@ def read(container: Container, base: ResolvedService) -> Reading:
         if value is not None and value != getattr(base.features, name):
             settings[name] = value
     named = {*(flag for flags in FLAGS.values() for flag in flags), *_SERVICE, *_SECRET_FLAGS}
-    profiles_own = [one.words for one in vllm_cli.given(base.features.engine_args or ())[0]]
+    profiles_own = [one.words for one in vllm_cli.given(base.features.engine_args or (), contract)[0]]
     extra = [one.words for one in found if one.argument.flags[0] not in named and one.words not in profiles_own]
     if extra:
         settings["engine_args"] = [word for words in extra for word in words]
     for word, *_ in _together(rest):
         why = f" ({vllm_cli.REMOVED[word]})" if word in vllm_cli.REMOVED else ""
-        reasons[word] = f"vLLM {vllm_cli.VERSION} does not know it{why}"
+        reasons[word] = f"vLLM {contract.vllm} does not know it{why}"
     if "--tool-call-parser" in by_flag and settings.get("tool_calling") is False:
         reasons["--tool-call-parser"] = "without --enable-auto-tool-choice it is not used"
     settings |= _environment(container, base) | _place(container, by_flag)
@@ -104,7 +106,13 @@ def _arguments(container: Container) -> list[str] | None:
 
 def _given(container: Container) -> tuple[list[Given], list[str]]:
     words = _arguments(container) or []
-    return vllm_cli.given(words[1:] if words and not words[0].startswith("-") else words)
+    return vllm_cli.given(words[1:] if words and not words[0].startswith("-") else words, _contract(container))
+
+
+def _contract(container: Container) -> vllm_cli.Contract:
+    """That of the image's release; the guides', where its tag names none."""
+    release = releases.of(container.image)
+    return release.contract if release.version else vllm_cli.load()
 
 
 def _together(rest: list[str]) -> Iterator[list[str]]:
@@ -127,7 +135,7 @@ def _together(rest: list[str]) -> Iterator[list[str]]:
 def _shown(one: Given) -> str:
     if one.flag in _SECRET_FLAGS:
         return "(secret)"
-    if one.flag.startswith("--no-") and one.flag != one.argument.flags[0]:
+    if one.off:
         return "no"
     text = " ".join(one.values)
     if one.argument.type in ("json", "json_config"):
@@ -174,10 +182,10 @@ def _choices(by_flag: dict[str, Given], base: ResolvedService, reasons: dict[str
             yield name, value
     for name, flag in _SWITCHES.items():
         if flag in by_flag:
-            yield name, by_flag[flag].flag == flag
+            yield name, not by_flag[flag].off
     tools = by_flag.get("--enable-auto-tool-choice")
     if tools or of_profile.tool_calling:
-        yield "tool_calling", tools is not None and not tools.flag.startswith("--no-")
+        yield "tool_calling", tools is not None and not tools.off
     if "--reasoning-parser" in by_flag or of_profile.reasoning:
         yield "reasoning", "--reasoning-parser" in by_flag
     yield from _objects(by_flag, base, reasons)
@@ -193,7 +201,7 @@ def _objects(by_flag: dict[str, Given], base: ResolvedService, reasons: dict[str
         text = by_flag[flag].values[0]
         value = _object(text)
         if value is None:
-            reasons[flag] = f"{text!r} is not a JSON object, which vLLM {vllm_cli.VERSION} expects"
+            reasons[flag] = f"{text!r} is not a JSON object, which vLLM expects"
             continue
         beyond = sorted(set(value) - set(names))
         if beyond:

@@ -16,11 +16,10 @@ from typing import Any
 from ojai import accelerators
 from ojai.engines import Refusal, ResolvedService
 from ojai.engines.vllm import cli as vllm_cli
+from ojai.engines.vllm import releases
 from ojai.engines.vllm.argv import human_int
 from ojai.engines.vllm.flags import FLAGS
-
-SPECULATIVE_VLLM = (0, 21, 0)
-"""First vLLM with Gemma 4's assistants (vllm#41745, merged 2026-05-06; seen to work in 0.21.0: vllm#42180)."""
+from ojai.memory import KV_CACHE_DTYPES
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ FORBIDDEN = (
     _Forbidden(
         re.compile(r"VLLM_ROCM_USE_AITER\w*"),
         "aiter",
-        "AITER has kernels for AMD Instinct only: the engine stops with 'ROCm AITER does not support current device "
-        "rocm', even where the variable is 0",
+        "AITER has no kernels for this GPU: the engine stops with 'ROCm AITER does not support current device rocm', "
+        "even where the variable is 0",
         "guide-26b §6.1, §9.4",
         unless="supports_aiter",
     ),
@@ -74,9 +73,30 @@ def find(service: ResolvedService) -> Iterator[Refusal]:
         )
     yield from _environment(service)
     yield from _secrets(service)
-    yield from _numbers(service)
+    yield from _quantization(service)
+    yield from _known(service, "refuse")
     yield from _model(service)
     yield from _flags(service)
+
+
+def remarks(service: ResolvedService) -> Iterator[str]:
+    """What should be known of the service's release, and what is not sure of it."""
+    release = releases.of(service.image)
+    errors = [] if release.exact else vllm_cli.check(service.command.engine_argv, release.contract)
+    errors += [] if release.exact else [refusal.reason for refusal in _not_on_rocm(service, release)]
+    said = f"; by its flags: {'; '.join(errors)}" if errors else ""
+    if release.version is None:
+        yield (
+            f"image {service.image}: its tag names no release of vLLM, so its flags, number formats and known faults "
+            f"are not judged; the newest release known here is {release.contract.vllm}{said}"
+        )
+    elif not release.exact:
+        yield (
+            f"image {service.image}: the flags of vLLM {release.version} are not known here, and are not refused; the "
+            f"nearest release that is known is {release.contract.vllm}{said}"
+        )
+    for found in _known(service, "say"):
+        yield f"{found.code}: {found.reason} [{found.source}]"
 
 
 def forbidden(variable: str, accelerator: str) -> Refusal | None:
@@ -121,33 +141,57 @@ def _secrets(service: ResolvedService) -> Iterator[Refusal]:
         )
 
 
-def _numbers(service: ResolvedService) -> Iterator[Refusal]:
+def _quantization(service: ResolvedService) -> Iterator[Refusal]:
+    for dtype in _values(service.command.engine_argv, "--kv-cache-dtype"):
+        if dtype not in KV_CACHE_DTYPES:  # no code of `CODES`: what nobody can count cannot be allowed either
+            yield Refusal(
+                "kv-cache-uncounted",
+                f"kv_cache_dtype {dtype}: the memory budget cannot count it; expected one of "
+                f"{', '.join(KV_CACHE_DTYPES)}",
+                "decision: unknown is never 'fits'",
+            )
+    release = releases.of(service.image)
+    if release.exact:
+        yield from _not_on_rocm(service, release)
+
+
+def _not_on_rocm(service: ResolvedService, release: releases.Release) -> Iterator[Refusal]:
+    contract = release.contract
     for kind in _values(service.command.engine_argv, "--quantization", "-q"):
-        if kind not in vllm_cli.load().rocm_quantization_methods and "fp8" not in kind:
+        if kind in contract.quantization_methods and kind not in contract.rocm_quantization_methods:
             yield Refusal(
                 "quantization-not-on-rocm",
                 f"quantization {kind}: vLLM stops with '{kind} quantization is currently not supported in rocm'",
-                "vllm-0.20.1 platforms/rocm.py, verify_quantization() run for gfx1150",
+                f"vllm-{contract.vllm} platforms/rocm.py, supported_quantization",
             )
-    accelerator = service.accelerator
-    if accelerators.load(accelerator).supports_fp8:
+
+
+def _known(service: ResolvedService, effect: str) -> Iterator[Refusal]:
+    """What is known of the image's release in general, from the data file, and concerns this command."""
+    version = releases.of(service.image).version
+    if version is None:
         return
-    source = "vllm-0.20.1 platforms/rocm.py supports_fp8(): gfx94, gfx95, gfx12 only"
-    for dtype in _values(service.command.engine_argv, "--kv-cache-dtype"):
-        if dtype.startswith("fp8"):
-            yield Refusal(
-                "fp8-kv",
-                f"kv_cache_dtype {dtype}: {accelerator} has no fp8; use auto, and a shorter max_model_len "
-                "to save cache",
-                source,
-            )
-    for kind in _values(service.command.engine_argv, "--quantization", "-q"):
-        if "fp8" in kind:
-            yield Refusal(
-                "fp8-weights",
-                f"quantization {kind}: {accelerator} has no fp8; take a W4A16 or int8 profile",
-                source,
-            )
+    argv = service.command.engine_argv
+    drafts = [config for config in _values(argv, "--speculative-config", "-sc") if "model" in _json_object(config)]
+    says: dict[str, list[str]] = {
+        "speculative": drafts,
+        "tools": [flag for flag in argv if flag == "--enable-auto-tool-choice"],
+        "moe": ["moe"] if service.profile.moe else [],
+        "kv_cache_dtype": _values(argv, "--kv-cache-dtype"),
+        "quantization": _values(argv, "--quantization", "-q"),
+        "model": [service.model],
+        "accelerator": [service.accelerator],
+    }
+    for window in releases.windows_of(version):
+        if window.effect != effect or any(
+            service.command.environment.get(name) == value for name, value in window.unless.items()
+        ):
+            continue
+        matched = {name: found for name in says if (found := window.when.matched(name, says[name])) is not None}
+        if len(matched) == len(window.when.model_fields_set):
+            value = next((text for name, text in matched.items() if name != "accelerator"), "")
+            reason = window.reason.format(value=value, accelerator=service.accelerator)
+            yield Refusal(window.code, f"{reason} (image {service.image}); {window.instead}", window.source)
 
 
 _FOUR_BIT = re.compile(r"w4a16|int4|4[-_]?bit|awq|gptq|nf4|nvfp4|mxfp4", re.IGNORECASE)
@@ -175,15 +219,6 @@ def _model(service: ResolvedService) -> Iterator[Refusal]:
                 + (f"use {expected}" if expected else "no assistant is known for it: leave speculative out"),
                 "recipe, Available Assistant Models",
             )
-        vllm = _version(service.image)
-        if vllm and vllm < SPECULATIVE_VLLM:
-            yield Refusal(
-                "speculative-too-early",
-                f"image {service.image}: speculative decoding with Gemma 4's assistants came with vLLM 0.21.0; "
-                "0.20.1 stops with 'does not support multimodal models yet'; name a newer image, or leave "
-                "speculative out",
-                "vllm#41745, vllm#42005; vllm-0.20.1 v1/spec_decode/llm_base_proposer.py",
-            )
     for text in _values(argv, "--max-num-seqs"):
         most = profile.limits.max_num_seqs
         if most is not None and text.isdigit() and int(text) > most:
@@ -208,11 +243,11 @@ def _model(service: ResolvedService) -> Iterator[Refusal]:
                 f"only; leave {field} out",
                 profile.source_of("modalities"),
             )
-    least_vllm, found_vllm = profile.limits.vllm, _version(service.image)
-    if least_vllm and found_vllm and found_vllm < _numbers_of(least_vllm):
+    least, found = profile.limits.vllm, releases.of(service.image).version
+    if least and found and releases.within(found, None, least):
         yield Refusal(
             "engine-too-old",
-            f"image {service.image}: {profile.model} is known to vLLM from {least_vllm} on; name a newer image",
+            f"image {service.image}: {profile.model} is known to vLLM from {least} on; name a newer image",
             profile.source_of("limits"),
         )
 
@@ -228,8 +263,9 @@ def _flags(service: ResolvedService) -> Iterator[Refusal]:
                 "know of it",
                 "decision: one place for each choice",
             )
-    for error in vllm_cli.check(service.command.engine_argv):
-        yield Refusal("unknown-flag", error, "vllm-0.20.1, the flags of its own parser")
+    release = releases.of(service.image)
+    for error in vllm_cli.check(service.command.engine_argv, release.contract) if release.exact else ():
+        yield Refusal("unknown-flag", error, f"vllm-{release.version}, the flags of its own parser")
 
 
 def _flag(argument: str) -> str:
@@ -263,13 +299,3 @@ def _json_object(text: str) -> dict[str, Any]:
     except ValueError:
         return {}  # unknown-flag reports it
     return found if isinstance(found, dict) else {}
-
-
-def _numbers_of(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in version.split("."))
-
-
-def _version(image: str) -> tuple[int, ...] | None:
-    """The release an image's tag names, as in ``…:v0.20.1``; None for ``latest`` and the like."""
-    match = re.search(r":v(\d+\.\d+\.\d+)", image)
-    return _numbers_of(match[1]) if match else None

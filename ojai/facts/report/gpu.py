@@ -20,6 +20,15 @@ for node in /sys/class/kfd/kfd/topology/nodes/*/properties; do
   [ -r "$node" ] && say kfd_node "$(awk '$1 == "gfx_target_version" {gfx = $2} $1 == "drm_render_minor" {minor = $2}
     END {if (gfx > 0) print gfx, minor}' "$node" 2>/dev/null)"
 done
+# KFD names what it saves of a wave when the kernel has the fix for RDNA 3.5.
+for node in /sys/class/kfd/kfd/topology/nodes/*/properties; do
+  [ -r "$node" ] && say kfd_saves "$(awk '$1 == "gfx_target_version" {gfx = $2} $1 == "cwsr_size" {save = 1}
+    $1 == "ctl_stack_size" {stack = 1} END {if (gfx > 0) print gfx, (save + stack == 2 ? "yes" : "no")}' "$node")"
+done
+# The firmware of the scheduler as it is loaded; root alone may look.
+for file in /sys/kernel/debug/dri/*/amdgpu_firmware_info; do
+  [ -r "$file" ] && say mes "$(sed -n 's/^MES feature .*firmware version: \(0x[0-9a-f]*\).*/\1/p' "$file")"
+done
 devices=
 for node in /dev/kfd /dev/dri/renderD*; do [ ! -c "$node" ] || devices="$devices$node "; done
 say gpu_devices "${devices:-none}"
@@ -42,6 +51,10 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'amdgpu-dkms*' 2
   sed -n 's/^installed\t/dkms_package\t/p'
 :
 """
+
+
+#: The part of the register that is the version (AMDGPU_MES_VERSION_MASK).
+_MES_VERSION = 0xFFF
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,10 @@ class Gpu:
     module_options: tuple[str, ...] = ()
     #: installed packages of AMD's DKMS driver -> version
     dkms_packages: dict[str, str] = field(default_factory=dict)
+    #: gfx_target_version of each GPU node -> whether KFD names cwsr_size and ctl_stack_size
+    saves: dict[int, bool] = field(default_factory=dict)
+    #: versions of the MES firmware that is loaded; empty where it cannot be read
+    mes: tuple[int, ...] = ()
 
 
 def read(every: Mapping[str, Sequence[str]]) -> Gpu:
@@ -90,4 +107,6 @@ def read(every: Mapping[str, Sequence[str]]) -> Gpu:
         boot_flavours=words("grub_flavours"),
         module_options=tuple(every.get("module_option", ())),
         dkms_packages=pairs("dkms_package"),
+        saves={int(gfx): answer == "yes" for gfx, answer in pairs("kfd_saves").items()},
+        mes=tuple(dict.fromkeys(int(version, 16) & _MES_VERSION for version in words("mes"))),
     )
