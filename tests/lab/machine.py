@@ -109,6 +109,7 @@ class Guest:
         return self.root(
             "dpkg-query -W; find /etc /srv /opt /boot /usr/lib/modules -xdev "
             "\\( -path /etc/ssh/ssh_host* -o -name '*.log' \\) -prune -o -type f -printf '%p %s %T@ %m %u\\n' | sort; "
-            "systemctl list-unit-files --no-legend --no-pager | grep -v '^session-.*scope'; getent group; uname -r; sysctl vm.overcommit_memory; "
+            "systemctl list-unit-files --no-legend --no-pager | grep -v '^session-.*scope'; getent group; uname -r; "
+            "sysctl vm.overcommit_memory; "
             "cat /proc/sys/kernel/random/boot_id"
         )
