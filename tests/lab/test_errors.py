@@ -60,6 +60,7 @@ def converged(guest: Guest) -> Iterator[None]:
     assert (done.status, done.changed) == (0, []), done.output[-3000:]
 
 
+@pytest.mark.whole
 def test_apts_lock_is_waited_for_with_the_holders_name(guest):
     guest.root("dpkg --remove --force-depends rocminfo")
     guest.root(
