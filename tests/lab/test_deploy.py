@@ -91,6 +91,7 @@ def test_a_value_changed_by_hand_is_found_and_just_that_is_fixed(guest):
     assert ojai("verify", INVENTORY, "--nagios").stdout.startswith("OJAI OK")
 
 
+@pytest.mark.whole
 def test_switching_the_model_changes_what_it_must_and_nothing_else(guest):
     there = deploy(*services({"profile": MOE}))
     assert there.status == 0, there.output[-4000:]
