@@ -91,6 +91,7 @@ def test_a_value_changed_by_hand_is_found_and_just_that_is_fixed(guest):
     assert ojai("verify", INVENTORY, "--nagios").stdout.startswith("OJAI OK")
 
 
+@pytest.mark.whole
 def test_switching_the_model_changes_what_it_must_and_nothing_else(guest):
     there = deploy(*services({"profile": MOE}))
     assert there.status == 0, there.output[-4000:]
@@ -157,6 +158,7 @@ def test_an_upgrade_that_cannot_start_ends_with_cause_and_cure_and_is_taken_back
     assert (back.status, back.changed) == (0, []), back.output[-3000:]
 
 
+@pytest.mark.whole
 def test_others_settings_of_the_docker_daemon_stay(guest):
     guest.root(
         "python3 -c \"import json; p='/etc/docker/daemon.json'; d=json.load(open(p)); "
@@ -180,6 +182,7 @@ def test_others_settings_of_the_docker_daemon_stay(guest):
     assert deploy().status == 0
 
 
+@pytest.mark.whole
 def test_a_service_no_longer_asked_for_is_retired(guest):
     two = deploy(
         *services(
@@ -195,6 +198,7 @@ def test_a_service_no_longer_asked_for_is_retired(guest):
     assert guest.root("ls /etc/systemd/system/first.service /etc/ojai/second.env 2>/dev/null || true") == ""
 
 
+@pytest.mark.whole
 def test_with_gtt_the_gpu_borrows_what_the_inventory_says_after_one_reboot(guest):
     """AMD's advice instead of the guides': a small carve-out, and a TTM limit that a reboot puts in force."""
     assert ojai("lab", "up", "lab", "--carveout", "512MiB", "--memory", "10GiB").returncode == 0
