@@ -125,8 +125,8 @@ class HostSettings(BaseModel):
 
     kernel_package: Package = Field(
         systems.reference().kernel_package,
-        description="Kernel metapackage. AMD names the OEM kernel 6.17 for Ubuntu 24.04. `linux-oem-24.04d`, which was "
-        "that one, has come to bring the generic kernel 7.0.",
+        description="Kernel metapackage. AMD's compatibility matrix names the OEM kernel 6.17 for Ubuntu 24.04. The "
+        "rolling name `linux-oem-24.04d` moves on to the next HWE kernel.",
         examples=["linux-generic-hwe-24.04"],
     )
     kernel_flavour: Annotated[str, Expected("small letters, digits and -, a letter first")] = Field(

@@ -171,7 +171,7 @@ def test_drift_between_looking_and_changing_is_found(box):
     (place / "file 0").write_text("drift\n")
     run = box.start()
     seen = ""
-    while "Write 0" not in seen or "confirm" not in seen.lower():
+    while "Write 0" not in seen or "Press enter" not in seen:
         part = os.read(run.stderr.fileno(), 4096).decode()
         assert part, seen
         seen += part

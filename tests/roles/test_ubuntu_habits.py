@@ -160,7 +160,7 @@ def test_needrestart_restarts_nothing_while_we_install(box, tmp_path):  # noqa: 
 
 
 def test_a_metapackage_that_has_become_transitional_is_told_before_it_is_installed(box, foretell):  # noqa: F811
-    """As linux-oem-24.04d in November 2026: the flavour that is asked for would never be there to boot."""
+    """As when a rolling name moves to the HWE kernel: the flavour that is asked for would never be there to boot."""
     image = box.deb(box.pool("kernels"), "linux-image-7.0.0-44-generic", "7.0.0-44.44")
     box.deb(image.parent, "linux-image-generic-hwe-24.04", "7.0.0-44.44", Depends="linux-image-7.0.0-44-generic")
     box.deb(image.parent, "linux-oem-24.04d", "7.0.0-44.44", Depends="linux-image-generic-hwe-24.04")

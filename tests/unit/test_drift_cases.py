@@ -84,7 +84,8 @@ def test_batches_keep_all_and_hide_nothing():
 
 def test_the_page_has_every_case_and_is_fresh():
     kept = results.load("drift")
-    assert PAGE.read_text() == pages.drift(kept), "run python -m tests.lab.run drift --page"
+    others = {engine: results.load("drift", engine) for engine in results.OTHERS}
+    assert PAGE.read_text() == pages.drift(kept, others), "run python -m tests.lab.run drift --page"
     assert [name for name, record in kept.items() if not record["passed"]] == [], "a failure is a defect"
     assert len(kept) >= 60
     for case in DRIFT:
@@ -94,7 +95,7 @@ def test_the_page_has_every_case_and_is_fresh():
 def test_a_failure_stands_in_the_page():
     case = DRIFT[0]
     outcome = drift.Outcome(case, detected_by=["kernel: x"], failures=["it was not fixed"])
-    text = pages.drift({case.name: outcome.record(3, 99.6, "abc", "vm")})
+    text = pages.drift({case.name: outcome.record(3, 99.6, "abc", "vm")}, {})
     assert f"| {case.name} | kernel: x | FAILED |" in text
     assert "1 FAILED" in text and f"{len(DRIFT) - 1} not run" in text
 
