@@ -34,7 +34,7 @@ def prelude(given: Iterable[str] = ()) -> str:
     steps = [f"printf '\\n%s\\n' {MARK}", f"printf '\\n%s\\n' {MARK} >&2", "umask 022"]
     steps += [f"export {name}={value}" for name, value in mine.items() if value is not None]
     steps += [f"unset {name}" for name, value in mine.items() if value is None]
-    return f"{' && '.join(steps)} &&"
+    return f"{' && '.join(steps)} || exit\n"  # a list of its own: `a && b & c` would run b in the background too
 
 
 def marked(lines: Iterable[AnyStr]) -> Iterator[AnyStr]:

@@ -175,13 +175,13 @@ class _Reads:
     def save(self) -> None:
         """What this run read, for the next; with the last one's, if this was broken off."""
         whole = self.host not in self.host.state.failed_hosts
-        found = json.dumps({"reads": list(self.asked if whole else self.order)[:MOST]})
+        found = json.dumps({"reads": list(self.asked if whole else self.order)[:MOST]}).encode()
         try:
-            if self.file is not None and self.asked and not (_is_private(self.file) and self.file.read_text() == found):
+            if self.file is not None and self.asked and not (_is_private(self.file) and self.file.read_bytes() == found):
                 self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 new = self.file.with_suffix(f".{os.getpid()}")
                 new.unlink(missing_ok=True)
-                with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+                with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
                     stream.write(found)
                 new.replace(self.file)
         except OSError as error:

@@ -108,7 +108,9 @@ def test_a_connection_closed_in_the_middle_fails_its_host_and_not_the_run(said, 
     """pyinfra catches OSError and SSHException around what it asks a host, and nothing else."""
     transport = Transport(answers=10**9)
     transport.sock = None
-    host = SimpleNamespace(name="mini", print_prefix="[mini] ", connector=Connector(transport))
+    host = SimpleNamespace(
+        name="mini", print_prefix="[mini] ", connector=Connector(transport), data={"connector": "ssh"}
+    )
     for _ in range(2):  # as after a reboot
         connection.configure_connection(host)
     connection.stop_keepalive(host)

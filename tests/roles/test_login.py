@@ -90,7 +90,7 @@ def test_what_comes_before_the_mark_is_dropped():
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-@pytest.mark.parametrize("command", ["echo a", "\n# a comment\necho a", "! false; echo a", "{ echo a; }"])
+@pytest.mark.parametrize("command", ["echo a", "\n# a comment\necho a", "! false; echo a", "{ echo a; }", ": & echo a"])
 def test_a_command_behind_the_prelude_is_the_same_command(shell, command):
     before = {**os.environ, "DOCKER_HOST": "x", "LC_ALL": "de_DE.UTF-8"}
     line = StringCommand(prelude(["LANGUAGE"]), f"{command}; echo $LC_ALL $DOCKER_HOST $LANGUAGE $(umask)")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ojai.facts.report import FUNCTIONS
 from ojai.facts.report import folders as report
 from ojai.operations import adoption, ledger
 from tests.roles.real_host import CutOff, RealHost
@@ -126,7 +127,7 @@ def test_what_keeps_one_from_being_moved_is_said_before(tmp_path, cache, there, 
         case "disk" | "own":
             mounted = tmp_path / "srv" if there == "disk" else cache
             subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted], check=True)
-    script = 'say() { printf \'%s\\t%s\\n\' "$1" "$2"; }\n' + report.SCRIPT
+    script = FUNCTIONS + report.SCRIPT
     script = script.replace("%FOLDERS%", f"'{tmp_path}/srv'").replace("%CACHES%", f"'huggingface={cache}'")
     try:
         lines = RealHost().sh(script).stdout.splitlines()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from real_host import RealHost
 
-from ojai.facts.report import owner
+from ojai.facts.report import FUNCTIONS, owner
 from ojai.facts.report.owner import Owner
 
 SECRET = "hf_SENTINEL"
@@ -69,8 +69,7 @@ def ask(tmp_path, home) -> Callable[..., Owner]:
             (bin / name).write_text(f"#!/bin/sh\n{script}\n")
             (bin / name).chmod(0o755)
         host = RealHost({"PATH": f"{bin}:{os.environ['PATH']}"})
-        say = """say() { printf '%s\\t%s\\n' "$1" "$2"; }\n"""
-        done = host.sh("export LC_ALL=C\n" + say + owner.SCRIPT.replace("%CACHES%", shlex.join(caches)))
+        done = host.sh("export LC_ALL=C\n" + FUNCTIONS + owner.SCRIPT.replace("%CACHES%", shlex.join(caches)))
         assert (done.returncode, done.stderr) == (0, "")
         assert SECRET not in done.stdout
         every: dict[str, list[str]] = {}

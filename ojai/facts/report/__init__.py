@@ -46,12 +46,24 @@ _SECTIONS = (
     space,
 )
 
+#: What the sections call.
+FUNCTIONS = r"""
+say() { printf '%s\t%s\n' "$1" "$2"; }
+# The nearest folder that exists.
+nearest() { place=$1; while [ ! -d "$place" ]; do place=$(dirname "$place"); done; }
+# In a variable, asked once: systemd takes seconds for the list on a small machine.
+unit_files() {
+  : "${unit_files:=$(systemctl list-unit-files --type=service,socket --no-legend --plain 2>/dev/null)}"
+}
+"""
+
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
-_SCRIPT = r"""
+_SCRIPT = (
+    FUNCTIONS
+    + r"""
 export LC_ALL=C
 unset DOCKER_HOST DOCKER_CONTEXT
-say() { printf '%s\t%s\n' "$1" "$2"; }
 say ojai-host-report 1
 say user "$(id -un)"
 say hostname "$(uname -n)"
@@ -81,7 +93,7 @@ say amdgpu_module "$(modinfo -F filename amdgpu 2>/dev/null || /sbin/modinfo -F 
 sed -n 's/^\(MemTotal\|SwapTotal\|CommitLimit\): *\([0-9]*\) kB/\1\t\2/p' /proc/meminfo
 say overcommit "$(cat /proc/sys/vm/overcommit_memory)"
 for want in %PLACES%; do
-  place=$want; while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+  nearest "$want"
   say disk "$want $(df -P --block-size=1 "$place" | awk 'NR==2 {print $4, $6}')"
 done
 for tree in /opt/rocm /opt/rocm-*; do [ -d "$tree" ] && [ ! -L "$tree" ] && say rocm_tree "$tree"; done
@@ -103,6 +115,7 @@ for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
 done
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 """
+)
 
 
 @dataclass(frozen=True)

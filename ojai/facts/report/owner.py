@@ -155,8 +155,9 @@ printf '%s\n' "$homes" | while IFS=: read -r account home; do
         END { print start, folder, file, exec }'
   done
 done | runs_server owner_user_unit
-units=$({ systemctl list-unit-files --type=service --state=enabled,enabled-runtime --no-legend --plain
-  systemctl list-units --type=service --state=active,activating,failed --no-legend --plain; } 2>/dev/null |
+unit_files
+units=$({ printf '%s\n' "$unit_files" | awk '$1 ~ /\.service$/ && $2 ~ /^enabled(-runtime)?$/ { print $1 }'
+  systemctl list-units --type=service --state=active,activating,failed --no-legend --plain 2>/dev/null; } |
   awk '$1 !~ /@\.service$/ { print $1 }' | sort -u)
 [ -z "$units" ] || printf '%s\n' "$units" |
   xargs systemctl show -p Id,FragmentPath,UnitFileState,ActiveState,ExecStart,WorkingDirectory 2>/dev/null |

@@ -47,8 +47,8 @@ if [ $# -gt 0 ]; then
         done
     fi
   fi
-  units=$(systemctl list-unit-files --type=service,socket --state=enabled,generated --no-legend --plain 2>/dev/null |
-    awk '$1 !~ /@\./ { print $1 }')
+  unit_files
+  units=$(printf '%s\n' "$unit_files" | awk '$1 !~ /@\./ && $2 ~ /^(enabled|generated)$/ { print $1 }')
   [ -z "$units" ] || printf '%s\n' "$units" |
     xargs systemctl show --property=Id --property=ExecStart --property=Environment --property=Listen 2>/dev/null |
     awk 'BEGIN { RS = ""; FS = "\n" }

@@ -30,7 +30,7 @@ SCRIPT = (
     _MODELS
     + r"""
 room() {
-  place=$1; while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+  nearest "$1"
   say room "$1 $(df -P --block-size=1 "$place" 2>/dev/null | awk 'NR==2 {print $4, $6}')"
 }
 for place in /boot /opt /tmp /var/cache/apt; do room "$place"; done
