@@ -177,7 +177,9 @@ class _Reads:
         whole = self.host not in self.host.state.failed_hosts
         found = json.dumps({"reads": list(self.asked if whole else self.order)[:MOST]}).encode()
         try:
-            if self.file is not None and self.asked and not (_is_private(self.file) and self.file.read_bytes() == found):
+            if self.file is None or not self.asked:
+                return
+            if not (_is_private(self.file) and self.file.read_bytes() == found):
                 self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 new = self.file.with_suffix(f".{os.getpid()}")
                 new.unlink(missing_ok=True)

@@ -104,7 +104,8 @@ class Box:
         self.status = run.returncode
         assert "Traceback" not in self.said, self.said
         results = json.loads(out)["results"] or {} if out else {}
-        return {entry["name"]: (len(entry["success"]), len(entry["no_change"])) for entry in results.get("operations", ())}
+        operations = results.get("operations", ())
+        return {entry["name"]: (len(entry["success"]), len(entry["no_change"])) for entry in operations}
 
     def changed(self) -> set[str]:
         """What a run changes on the one host."""
@@ -471,7 +472,7 @@ def drift(dice: random.Random, places: list[Path]) -> None:
                 path.write_text(f"{number}\n")
             case "gone":
                 path.unlink(missing_ok=True)
-            case "mode":
+            case "mode" if path.exists():
                 path.chmod(0o600)
             case "folder":
                 shutil.rmtree(place / "a b", ignore_errors=True)
@@ -483,9 +484,9 @@ def drift(dice: random.Random, places: list[Path]) -> None:
             case "all":
                 for each in place.iterdir():
                     shutil.rmtree(each) if each.is_dir() else each.unlink()
-            case "mode of a folder":
+            case "mode of a folder" if (place / "a b").is_dir():
                 (place / "a b").chmod(0o700)
-            case "more":
+            case "more" if (place / "a b").is_dir():
                 (place / "a b" / "more").touch()
 
 
