@@ -10,6 +10,7 @@ from apt_root import AptRoot, pytestmark  # noqa: F401
 from test_apt_for_real import AMD, BEFORE, OURS, archives, box, owner  # noqa: F401
 
 from ojai.facts.report import HostReport, Report
+from ojai.facts.report.engine import Engine
 from ojai.preflight import FailedCheck, packages
 from ojai.preflight.docker import package_names
 from ojai.settings import parse
@@ -28,7 +29,7 @@ def look(box, archives, monkeypatch):  # noqa: F811
             HostReport,
             system_packages=(settings.kernel_package, *packages.TOOLS),
             rocm_packages=packages.rocm_packages(settings),
-            engine_packages=tuple(package_names(settings)),
+            engine_packages=tuple(package_names(settings, Engine())),
             rocm_archive=f"file:{archives}/{AMD}",
         )
         # The archives of these tests are ours and Ubuntu's; sources are judged in test_apt_sources.py.
