@@ -32,7 +32,7 @@ from ojai.pyinfra_internals import BaseStateCallback, CommandOutput, OutputLine,
 STALE = 10.0
 
 #: Seconds for one command among those that are read ahead; a slower one is asked by itself, without a limit.
-PATIENCE = 30
+PATIENCE = 120
 
 #: What is read ahead at most: commands, and characters of one.
 MOST, LONGEST = 500, 64 * 1024

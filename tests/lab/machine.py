@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,17 @@ class Guest:
 
     def root(self, command: str) -> str:
         return self.text(f"sudo sh -c {shlex.quote(command)}")
+
+    def count_commands(self, what: Callable[[], object]) -> int:
+        """How many commands sshd ran for ``what``, by its own log."""
+        asked = "journalctl --unit=ssh --output=cat | grep --count '^Starting session: command'"
+        place = "/etc/ssh/sshd_config.d/00-count.conf"
+        self.root(f"echo LogLevel VERBOSE >{place}; systemctl reload ssh")
+        before = int(self.text(f"sudo {asked}"))
+        what()
+        after = int(self.text(f"sudo {asked}"))
+        self.root(f"rm {place}; systemctl reload ssh")
+        return after - before - 1
 
     def fingerprint(self) -> str:
         """What a deploy could change: installed packages, files under /etc and /srv, units, groups."""

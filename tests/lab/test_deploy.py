@@ -71,6 +71,15 @@ def test_a_second_run_changes_nothing(guest):
     assert (done.status, done.changed, done.errors, done.failed_hosts) == (0, [], 0, [])
 
 
+def test_a_converged_run_is_two_commands_at_most(guest, tmp_path):
+    """By the guest's own sshd: with a list of what the last run read, and without one."""
+    for most, cache in ((FACTS + 1, tmp_path), (2, tmp_path)):
+        done = []
+        count = guest.count_commands(lambda: done.append(deploy(env={"XDG_CACHE_HOME": str(cache)})))
+        assert (done[0].status, done[0].changed) == (0, [])
+        assert count <= most
+
+
 def test_every_check_passes_also_after_kills_and_a_reboot(guest, tmp_path):
     report = tmp_path / "junit.xml"
     done = ojai("verify", INVENTORY, "--disruptive", "--junit", str(report))
