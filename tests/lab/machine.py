@@ -104,16 +104,16 @@ class Guest:
     def root(self, command: str) -> str:
         return self.text(f"sudo sh -c {shlex.quote(command)}")
 
-    def count_commands(self, what: Callable[[], object]) -> int:
-        """How many commands sshd ran for ``what``, by its own log."""
+    def counted(self, what: Callable[[], Deploy]) -> tuple[int, Deploy]:
+        """How many commands sshd ran for ``what``, by its own log; and what that gave."""
         asked = "journalctl --unit=ssh --output=cat | grep --count '^Starting session: command'"
         place = "/etc/ssh/sshd_config.d/00-count.conf"
         self.root(f"echo LogLevel VERBOSE >{place}; systemctl reload ssh")
         before = int(self.text(f"sudo {asked}"))
-        what()
+        found = what()
         after = int(self.text(f"sudo {asked}"))
         self.root(f"rm {place}; systemctl reload ssh")
-        return after - before - 1
+        return after - before - 1, found
 
     def fingerprint(self) -> str:
         """What a deploy could change: installed packages, files under /etc and /srv, units, groups."""
