@@ -65,7 +65,9 @@ class Lab:
 
     def environment(self, env: dict[str, str] | None = None) -> dict[str, str]:
         """The environment of a command that is to use this lab."""
-        return {**os.environ, "OJAI_LAB_DIR": str(self.folder), "NO_COLOR": "1", **self.env, **(env or {})}
+        suite = os.environ.get("OJAI_LAB_SUITE", "trixie")
+        mine = {"OJAI_LAB_DIR": str(self.folder), "OJAI_LAB_SUITE": suite, "NO_COLOR": "1"}
+        return {**os.environ, **mine, **self.env, **(env or {})}
 
     def run(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """A command of the project, in the project's folder."""
