@@ -220,9 +220,9 @@ and Docker of each, with its sources.
 A guest is a suite of the lab (`ojai lab up --suite NAME`), on a virtual machine, or as a container that has the roles
 of molecule/default. Guests of Debian have Ubuntu 24.04's os-release and stand for it: their systemd and apt are older
 and newer than its own. noble is Ubuntu 24.04 itself, with its own kernel, Docker and apt. It has not been
-run here: the project's machine has Debian's archive only. Each step but the first begins with what the first deploy left. *Drift sample*: one thing a role is broken,
-detected and fixed. *Failed upgrade*: {upgrade}; the release of before serves again. *Rollback after a
-prune*: another model in another image, `docker image prune --all`, `ojai rollback`. *Removal*: data too, compared file
+run here: the project's machine has Debian's archive only. Each step but the first begins with what the first deploy
+left. *Drift sample*: one thing a role is broken, detected and fixed. *Failed upgrade*: {upgrade}; the release of
+before serves again. *Rollback after a prune*: another model in another image, `docker image prune --all`, `ojai rollback`. *Removal*: data too, compared file
 by file.
 `make guests` runs what has not passed yet; tests/lab/results/guests.json has the commit of each step.
 
