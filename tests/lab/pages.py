@@ -222,8 +222,8 @@ of molecule/default. Guests of Debian have Ubuntu 24.04's os-release and stand f
 and newer than its own. noble is Ubuntu 24.04 itself, with its own kernel, Docker and apt. It has not been
 run here: the project's machine has Debian's archive only. Each step but the first begins with what the first deploy
 left. *Drift sample*: one thing a role is broken, detected and fixed. *Failed upgrade*: {upgrade}; the release of
-before serves again. *Rollback after a prune*: another model in another image, `docker image prune --all`, `ojai rollback`. *Removal*: data too, compared file
-by file.
+before serves again. *Rollback after a prune*: another model in another image, `docker image prune --all`,
+`ojai rollback`. *Removal*: data too, compared file by file.
 `make guests` runs what has not passed yet; tests/lab/results/guests.json has the commit of each step.
 
 **Passed: {passed} of {ran} steps that were run{rest}.**
