@@ -152,42 +152,28 @@ class _Reads:
         later = [one for one in order if one[1] == key[1] and one not in self.answers and len(one[0]) <= LONGEST][:MOST]
         if len(later) < 2 or PurePath(shell := arguments.get("_shell_executable") or "sh").name not in SHELLS:
             return
-        calls = "\n".join(f"one {number} {shlex.quote(text)}" for number, (text, _) in enumerate(later))
-        script = _SCRIPT % (PATIENCE, shlex.quote(shell), _MARK, calls)
-        _, output = self.stock(StringCommand(shlex.quote(shell)), **{**arguments, "_stdin": script})
-        for number, answer in _framed(output.stdout_lines):
+        asked = script([text for text, _ in later], shell)
+        _, output = self.stock(StringCommand(shlex.quote(shell)), **{**arguments, "_stdin": asked})
+        for number, status, out, err in framed(output.stdout_lines):
             if number < len(later):
-                self._keep(later[number], *answer)
+                lines = [OutputLine("stdout", text) for text in _lines(out)]
+                lines += [OutputLine("stderr", text) for text in _lines(err)]
+                self._keep(later[number], status == 0, lines)
         if not self.answers:
             self.ahead = False  # no such tools there, or no room for a file
             logger.debug(f"{self.host.print_prefix}nothing is read ahead: {output.output}")
 
     def load(self) -> None:
         """What the last run read."""
-        try:
-            if self.file is not None and _is_private(self.file):
-                for text, place in json.loads(self.file.read_text())["reads"]:
-                    if isinstance(text, str) and len(place) == len(_PLACE):
-                        self.order[text, tuple(place)] = None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.debug(f"{self.host.print_prefix}no list of reads in {self.file}: {error}")
+        for text, place in load(self.file) if self.file else ():
+            if len(place) == len(_PLACE):
+                self.order[text, place] = None
 
     def save(self) -> None:
         """What this run read, for the next; with the last one's, if this was broken off."""
-        whole = self.host not in self.host.state.failed_hosts
-        found = json.dumps({"reads": list(self.asked if whole else self.order)[:MOST]}).encode()
-        try:
-            if self.file is None or not self.asked:
-                return
-            if not (_is_private(self.file) and self.file.read_bytes() == found):
-                self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                new = self.file.with_suffix(f".{os.getpid()}")
-                new.unlink(missing_ok=True)
-                with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-                    stream.write(found)
-                new.replace(self.file)
-        except OSError as error:
-            logger.debug(f"{self.host.print_prefix}the list of reads is not kept in {self.file}: {error}")
+        if self.file and self.asked:
+            whole = self.host not in self.host.state.failed_hosts
+            save(self.file, self.asked if whole else self.order)
 
 
 def _key(command: str | StringCommand, arguments: Mapping[str, Any]) -> Key | None:
@@ -199,17 +185,46 @@ def _key(command: str | StringCommand, arguments: Mapping[str, Any]) -> Key | No
     return str(command), tuple(arguments.get(name) or None for name in _PLACE)
 
 
-def _framed(lines: Iterable[str]) -> Iterator[tuple[int, tuple[bool, list[OutputLine]]]]:
-    """The answers, each by its number; one that was cut off, or took too long, is left out."""
+def load(file: Path) -> list[Key]:
+    """The commands that ``file`` has; none where others could have written it, or it cannot be read."""
+    try:
+        kept = json.loads(file.read_text())["reads"] if _is_private(file) else []
+        return [(text, tuple(place)) for text, place in kept if isinstance(text, str)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.debug(f"no list of reads in {file}: {error}")
+        return []
+
+
+def save(file: Path, reads: Iterable[Key]) -> None:
+    """Keep these commands for the next run. What fails is logged: nothing depends on it."""
+    found = json.dumps({"reads": list(reads)[:MOST]}).encode()
+    try:
+        if not (_is_private(file) and file.read_bytes() == found):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new = file.with_suffix(f".{os.getpid()}")
+            new.unlink(missing_ok=True)
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+                stream.write(found)
+            new.replace(file)
+    except OSError as error:
+        logger.debug(f"the list of reads is not kept in {file}: {error}")
+
+
+def script(commands: Iterable[str], shell: str) -> str:
+    """A script for ``shell`` that runs each command by itself, and prints what :func:`framed` reads."""
+    calls = "\n".join(f"one {number} {shlex.quote(text)}" for number, text in enumerate(commands))
+    return _SCRIPT % (PATIENCE, shlex.quote(shell), _MARK, calls)
+
+
+def framed(lines: Iterable[str]) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """Of each command its number, exit status and both outputs; what was cut off, or took too long, is left out."""
     for line in lines:
         words = line.split(" ", 3)
         if words[0] != _MARK or len(words) != 4 or words[2] == "124":
             continue
         with contextlib.suppress(ValueError):
             out, err = (base64.b64decode(text, validate=True) for text in words[3][1:].split(":"))
-            found = [OutputLine("stdout", text) for text in _lines(out)]
-            found += [OutputLine("stderr", text) for text in _lines(err)]
-            yield int(words[1]), (words[2] == "0", found)
+            yield int(words[1]), int(words[2]), out, err
 
 
 def _lines(output: bytes) -> list[str]:
@@ -232,8 +247,12 @@ def _list_file(host: Host) -> Path | None:
         return None
     asked = invocation()
     data = {name: str(host.data.get(name)) for name in ("ssh_hostname", "ssh_port", "ssh_user")}
-    words = [str(Path.cwd()), host.name, data, asked.get("inventory"), list(asked.get("operations") or ())]
-    name = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
+    return list_file(host.name, data, asked.get("inventory"), list(asked.get("operations") or ()))
+
+
+def list_file(*words: Any) -> Path:
+    """Where the list is kept of what ``words`` say: a host, how it is reached, and what is run from this folder."""
+    name = hashlib.sha256(json.dumps([str(Path.cwd()), *words]).encode()).hexdigest()[:32]
     folder = os.environ.get("XDG_CACHE_HOME", "")
     return Path(folder if folder.startswith("/") else Path.home() / ".cache") / "ojai" / "reads" / f"{name}.json"
 

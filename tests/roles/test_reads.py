@@ -461,6 +461,49 @@ assert host.get_fact(Hidden) == "se-cret"
     assert all("cret" not in path.read_text() for path in box.lists)
 
 
+CHECKS = """
+import pytest
+
+@pytest.mark.parametrize("number", range(9))
+def test_a_number(mini, number):
+    done = mini.run(f"echo {number}; echo b >&2; exit {number}")
+    assert (done.rc, done.stdout, done.stderr) == (number, f"{number}\\n", "b\\n")
+
+def test_waiting(mini):
+    path = mini.entry.data["_place"] + "/log"
+    found = [mini.text(f"echo x >>'{path}'; wc -l <'{path}'") for _ in range(3)]
+    assert found == ["1", "2", "3"]
+"""
+
+
+def test_the_checks_ask_ahead_too_and_who_waits_asks_again(box):
+    checks = box.folder / "checks"
+    checks.mkdir()
+    (checks / "test_host.py").write_text(CHECKS)
+    place = box.host("mini") / "log"
+
+    def check(*words: str) -> int:
+        place.unlink(missing_ok=True)
+        box.count()
+        (box.folder / "hosts.py").write_text(f"hosts = {list(box.hosts.items())!r}\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "ojai.checks", "-q", checks, "--inventory=hosts.py", *words],
+            cwd=box.folder, env={**os.environ, "XDG_CACHE_HOME": str(box.cache)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return box.count()
+
+    assert check() == 13  # the first asks whether it is root
+    assert [check(), check()] == [4, 4]  # and twice the log is looked at again
+    assert check("--disruptive") == 13
+    (path,) = box.lists
+    path.chmod(0o644)
+    assert check() == 13
+    place.unlink()
+    box.host("mini", connector="ssh")
+    assert check() == 13
+
+
 def drift(dice: random.Random, places: list[Path]) -> None:
     """The same damage to each."""
     what = dice.choice(["text", "gone", "mode", "folder", "link", "old", "all", "mode of a folder", "none", "more"])
