@@ -945,6 +945,17 @@ add(
     "httpinsecureother",
     Case(data=PLAIN, lines=[*engine(**NOBLE_28), daemon_json(b'{"insecure-registries": ["other.example.net:5000"]}')]),
 )
+# moby's isSecureIndex (registry/config.go): by `host:port` as it is written, then by the networks that are listed.
+LISTED = {
+    "httpcidr": ("http://10.0.0.5:5000", ["10.0.0.0/8"]),
+    "httpnoport": ("http://registry.example.net:5000", ["registry.example.net"]),
+    "httpport80": ("http://registry.example.net", ["registry.example.net"]),
+}
+for _name, (_url, _list) in LISTED.items():
+    _daemon = daemon_json(json.dumps({"insecure-registries": _list}).encode())
+    add(_name, Case(data={"docker_registry_mirrors": [_url]}, lines=[*engine(**NOBLE_28), _daemon]))
+_words = ["docker_word\t/usr/bin/dockerd", "docker_word\t--insecure-registry=registry.example.net:5000"]
+add("httpword", Case(data=PLAIN, lines=[*engine(**NOBLE_28), *_words]))
 add("https28", Case(data={"docker_registry_mirrors": ["https://registry.example.net"]}, lines=engine(**NOBLE_28)))
 
 
@@ -955,6 +966,8 @@ def test_38_a_mirror_without_tls_is_refused_only_where_docker_would_not_ask_it(s
         n: seen(n).text for n in names
     }
     assert "insecure-registries" in seen("http28").text, seen("http28").text
+    wrong = {name: seen(name).refused for name in [*LISTED, "httpword"] if seen(name).refused != (name == "httpnoport")}
+    assert not wrong, wrong
 
 
 def kept(image: str, digests: Sequence[str]) -> str:
