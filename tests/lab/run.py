@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ojai.lab import suites
 from ojai.lab.errors import LabError
 from ojai.lab.image import ENGINES
 from tests.lab import backends, drift, guests, interruptions, pages, results, upgrades
@@ -109,6 +110,9 @@ def choose(options: argparse.Namespace, records: pages.Records) -> list[Any]:
     unknown = hosts - {case.guest.name for case in cases if hosts}
     if unknown:
         raise ValueError(f"there is no guest {', '.join(sorted(unknown))}")
+    # Ubuntu's own where it is named, or on an Ubuntu.
+    if options.kind == "guests" and not hosts and not options.only and suites.chosen(None).name != suites.REAL:
+        hosts = {case.guest.name for case in cases if case.guest.system != suites.REAL}
     return [
         case
         for case in cases
