@@ -285,7 +285,7 @@ def _containerd_store(engine: Engine, current: dict[str, Any]) -> bool:
 
 def _option(words: tuple[str, ...], name: str) -> list[str]:
     """The values of an option of dockerd, as ``--name value`` and ``--name=value``."""
-    found = []
+    found: list[str] = []
     for place, word in enumerate(words):
         flag, equals, value = word.partition("=")
         if flag == name:

@@ -128,10 +128,10 @@ def run(options: argparse.Namespace, cases: Sequence[Any], on: str) -> Found:
     own = "" if options.engine == results.DEFAULT else f"-{options.engine}"
     folder = Path(os.environ.get("OJAI_LAB_DIR") or ROOT / f".lab-{options.kind}{own}").resolve()
     if options.kind == "guests":
-        made = backends.container if on == "container" else backends.virtual_machine
+        made = serving if on == "container" else backends.virtual_machine
         for guest in dict.fromkeys(case.guest for case in cases):
             mine = [case for case in cases if case.guest == guest]
-            yield from guests.run(made(folder.with_name(f"{folder.name}-{on}")), mine, options.keep)
+            yield from guests.run(made(folder.with_name(f"{folder.name}-{on}"), guest.engine), mine, options.keep)
         return
     if on == "container":
         place = folder.with_name(f"{folder.name}-container")
