@@ -30,7 +30,7 @@ ABOUT = (
 #: The upgrade that fails in the step of that name.
 UPGRADE = named(UPGRADES, "the server crashes on start")
 #: Another release of the service: another model, in another image.
-OTHER = {"profile": "gemma-4-26b-a4b", "image": "vllm/vllm-openai-rocm:v0.20.1-next", "start_timeout": 300}
+OTHER = {"profile": "gemma-4-e2b", "image": "vllm/vllm-openai-rocm:v0.20.1-next", "start_timeout": 300}
 
 
 @dataclass(frozen=True)
