@@ -67,11 +67,6 @@ _KERNEL = "the kernel stays: taking away the one that runs could leave a host th
 
 EXPLAINED = (
     Explanation(
-        r"/etc/docker(/key\.json)?",
-        "/etc/docker/key.json, on Debian 12 only",
-        "Docker 20.10 keeps its engine's identity there; that of Ubuntu 24.04 has none",
-    ),
-    Explanation(
         r"/boot/(vmlinuz|initrd\.img|System\.map|config)-.*|/(vmlinuz|initrd\.img)(\.old)?|/boot",
         "kernel images and their initramfs in /boot",
         _KERNEL + "; the other kernels' initramfs are made anew when the TTM limit is set and taken away",
