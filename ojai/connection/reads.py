@@ -91,6 +91,9 @@ class _Reads:
     + order: commands in the order in which they are asked, as far as it is known
     + asked: those that this run has asked
     + misses: how many were asked one by one since the last write
+    + needed: the one of these that asks for all that follow: the second, and twice as many each further time that a
+      write threw most of the answers away. A run that writes all the time does not read the same again and again
+    + got, used: how many were read ahead since the last write, and how many of them were asked for
     """
 
     host: Host
@@ -100,14 +103,19 @@ class _Reads:
     order: dict[Key, None] = field(default_factory=dict)
     asked: dict[Key, None] = field(default_factory=dict)
     ahead: bool = True
-    misses: int = 1
+    misses: int = 0
+    needed: int = 1
+    got: int = 0
+    used: int = 0
     since: float = 0.0
     changing: bool = False
 
     def forget(self) -> None:
         """Something may have been changed."""
+        if self.used * 2 < self.got or self.needed == 1:
+            self.needed *= 2
         self.answers.clear()
-        self.misses = 0
+        self.misses = self.got = self.used = 0
 
     def run(
         self, command: str | StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
@@ -125,15 +133,17 @@ class _Reads:
     def _answer(self, key: Key, command: str | StringCommand, arguments: Mapping[str, Any]) -> Answer:
         if self.host.state.current_stage == StateStage.Execute and not self.changing:
             self.changing = True
-            if time.monotonic() - self.since > STALE:
+            if self.answers and time.monotonic() - self.since > STALE:
                 self.forget()
-                self.misses = 1
+                self.misses = self.needed - 1
         start = list(self.order).index(key) if key in self.order else 0
         self.order.setdefault(key)
         self.asked.setdefault(key)
-        if key not in self.answers:
+        if key in self.answers:
+            self.used += 1
+        else:
             # The second in a row: what else is read from here on is asked for at once. Between two writes it is not.
-            if self.misses == 1 and self.file and self.ahead:
+            if self.misses == self.needed - 1 and self.file and self.ahead:
                 self._read_ahead(key, list(self.order)[start:], arguments)
             self.misses += 1
             if key not in self.answers:
@@ -159,6 +169,7 @@ class _Reads:
                 lines = [OutputLine("stdout", text) for text in _lines(out)]
                 lines += [OutputLine("stderr", text) for text in _lines(err)]
                 self._keep(later[number], status == 0, lines)
+                self.got += 1
         if not self.answers:
             self.ahead = False  # no such tools there, or no room for a file
             logger.debug(f"{self.host.print_prefix}nothing is read ahead: {output.output}")
