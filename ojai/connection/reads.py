@@ -136,14 +136,16 @@ class _Reads:
             if self.answers and time.monotonic() - self.since > STALE:
                 self.forget()
                 self.misses = self.needed - 1
-        start = list(self.order).index(key) if key in self.order else 0
+        known = key in self.order
+        start = list(self.order).index(key) if known else 0
         self.order.setdefault(key)
         self.asked.setdefault(key)
         if key in self.answers:
             self.used += 1
         else:
-            # The second in a row: what else is read from here on is asked for at once. Between two writes it is not.
-            if self.misses == self.needed - 1 and self.file and self.ahead:
+            # The second in a row: what else is read from here on is asked for at once. Not so between two writes, and
+            # where nobody knows what follows.
+            if known and not self.got and self.misses >= self.needed - 1 and self.file and self.ahead:
                 self._read_ahead(key, list(self.order)[start:], arguments)
             self.misses += 1
             if key not in self.answers:

@@ -251,12 +251,11 @@ def write(number):
 for number in range(30):
     write(name=f"Write {number}", number=number)
 """)
-    for _ in range(3):
+    for at_most in (90, 3 * 90, 3 * 90):  # what follows in a first run, nobody knows
         (place / "asked").unlink(missing_ok=True)
         box.run()
         assert box.status == 0
-    asked = (place / "asked").read_text().splitlines()
-    assert len(asked) <= 2 * (2 * 90), "each is needed when pyinfra looks, and when it changes"
+        assert 90 <= len((place / "asked").read_text().splitlines()) <= at_most
 
 
 def random_outputs(dice: random.Random, folder: Path) -> list[str]:
