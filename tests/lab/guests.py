@@ -60,8 +60,9 @@ def _ended(done: Deploy, changed: Sequence[str] | None = None) -> str:
     return f"{len(done.changed)} changes"
 
 
-def _models(host: TestHost) -> str:
-    return host.guest.text("curl -s -m 5 http://127.0.0.1:8000/v1/models")
+def _models(host: TestHost) -> list[str]:
+    said = host.guest.text("curl -s -m 5 http://127.0.0.1:8000/v1/models")
+    return [one["id"] for one in json.loads(said)["data"]]
 
 
 def first_deploy(host: TestHost) -> str:
@@ -168,13 +169,13 @@ def _run(host: TestHost, case: Step) -> results.Record:
         if case.step == "first deploy":
             _make_anew(host, case.guest)
         else:
-            _begin(host)
+            _begin(host, case.guest)
         found = STEPS[case.step](host)
         if case.step == "first deploy":
             about = host.guest.root(ABOUT).splitlines()
             if isinstance(host, VirtualMachine):
                 host.keep(host.label)
-    except (*drift.ERRORS, Failed) as error:
+    except (*drift.ERRORS, Failed, ValueError) as error:
         failures = [str(error)[-3000:]]
     return {
         "passed": not failures,
@@ -187,14 +188,14 @@ def _run(host: TestHost, case: Step) -> results.Record:
     }
 
 
-def _begin(host: TestHost) -> None:
+def _begin(host: TestHost, guest: GuestCase) -> None:
     """The machine as the first deploy left it."""
     if isinstance(host, VirtualMachine):
         must(host.lab.ojai("lab", "up", "lab"))
         host.reset(dirty=False)
     else:
         if isinstance(host, Serving) and host.guest.run("true").returncode:
-            host.renew()
+            _make_anew(host, guest)
         _ended(host.deploy())
 
 
