@@ -29,7 +29,7 @@ from ojai.connection.lock import invocation
 from ojai.pyinfra_internals import BaseStateCallback, CommandOutput, OutputLine, SSHConnector, StateStage, facts
 
 #: Seconds after which an answer is asked for again when pyinfra goes from looking to changing.
-STALE = 10.0
+STALE = 30.0
 
 #: Seconds for one command among those that are read ahead; a slower one is asked by itself, without a limit.
 PATIENCE = 120
