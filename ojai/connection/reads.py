@@ -137,7 +137,6 @@ class _Reads:
                 self.forget()
                 self.misses = self.needed - 1
         known = key in self.order
-        start = list(self.order).index(key) if known else 0
         self.order.setdefault(key)
         self.asked.setdefault(key)
         if key in self.answers:
@@ -146,7 +145,8 @@ class _Reads:
             # The second in a row: what else is read from here on is asked for at once. Not so between two writes, and
             # where nobody knows what follows.
             if known and not self.got and self.misses >= self.needed - 1 and self.file and self.ahead:
-                self._read_ahead(key, list(self.order)[start:], arguments)
+                order = list(self.order)
+                self._read_ahead(key, order[order.index(key) :], arguments)
             self.misses += 1
             if key not in self.answers:
                 done, output = self.stock(command, **arguments)
@@ -282,8 +282,11 @@ _AT_THE_END = _AtTheEnd()
 
 
 def remember(host: Host) -> None:
-    """Keep what this host answers to facts, and ask ahead for what the last run asked; once a host and run."""
-    if "stock" in vars(host.connector):
+    """Keep what this host answers to facts, and ask ahead for what the last run asked; once a host and run.
+
+    Not with `connector: ssh`.
+    """
+    if "stock" in vars(host.connector) or host.data.get("connector") == "ssh":
         return
     _mark_facts()
     connector: Any = host.connector
