@@ -22,11 +22,11 @@ from test_first_contact_reader import (
     NO_APT,
     Case,
     Seen,
-    Skipped,
     archive,
     clean_environment,
     daemon_json,
     dry,
+    dry_run,
     look,
     of,
     write_inventory,
@@ -552,17 +552,7 @@ def add(name: str, case: Case) -> str:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Case]]:
-    """One dry run over all made-up machines."""
-    folder = tmp_path_factory.mktemp("platform")
-    made = {}
-    for name, make in BOXES.items():
-        (folder / name).mkdir()
-        try:
-            made[name] = make(folder / name)
-        except Skipped:
-            continue
-    write_inventory(folder, made)
-    return dry(folder), made
+    return dry_run(tmp_path_factory.mktemp("platform"), BOXES)
 
 
 Look = Callable[[str], Seen]
