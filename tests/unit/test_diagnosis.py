@@ -68,6 +68,10 @@ LINES = {
     "docker: Error response from daemon: AppArmor enabled on system but the docker-default profile could not be loaded"
     ": running `/sbin/apparmor_parser apparmor_parser -Kr /var/lib/docker/tmp/docker-default570365455` failed with "
     "output: AppArmor parser error": "AppArmor profile",
+    # Docker 20.10 on a host without the parser (seen on the lab's guest of bookworm).
+    "docker: Error response from daemon: AppArmor enabled on system but the docker-default profile could not be "
+    "loaded: running `apparmor_parser apparmor_parser --version` failed with output: \nerror: exec: "
+    '"apparmor_parser": executable file not found in $PATH.': "AppArmor profile",
     "runc create failed: unable to start container process: error during container init: unable to apply apparmor "
     "profile: apparmor failed to apply profile: write /proc/self/attr/apparmor/exec: no such file or directory": (
         "AppArmor profile"
