@@ -129,6 +129,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             "forky",
             stock="trixie",
+            include=("mount",),  # systemd no longer depends on it
             docker=("docker.io", "docker-cli"),
             newer_docker="",
             expired=True,
