@@ -42,11 +42,11 @@ def marked(lines: Iterable[AnyStr]) -> Iterator[AnyStr]:
     held: list[AnyStr] = []
     found = False
     for line in lines:
-        if line.rstrip() in (MARK, MARK.encode()):
+        if found:
+            yield line
+        elif line.rstrip() in (MARK, MARK.encode()):
             found = True
             held.clear()
-        elif found:
-            yield line
         else:
             held.append(line)
     yield from held
