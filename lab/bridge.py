@@ -27,7 +27,8 @@ def _digest() -> str:
     return hashlib.sha256(os.fsencode(state.folder())).hexdigest()[:8]
 
 
-def _near() -> str:
+def near() -> str:
+    """Return the name of this machine's interface on the bridge."""
     return f"ojai{_digest()}"
 
 
@@ -57,7 +58,7 @@ def line_argv(line: LineRecord) -> list[str]:
     filter_ = [packages.find("wirefilter") or "wirefilter", "-d", f"{line.rtt_ms / 2:g}"]
     filter_ += ["-l", f"{line.loss_percent:g}"] if line.loss_percent else []
     plug = packages.find("vde_plug") or "vde_plug"
-    ends = f"tap://{_near()}", f"tap://{_far()}"
+    ends = f"tap://{near()}", f"tap://{_far()}"
     return [packages.find("dpipe") or "dpipe", plug, ends[0], "=", *filter_, "=", plug, ends[1]]
 
 
@@ -73,7 +74,7 @@ def up(line: LineRecord, asked: LineRecord) -> LineRecord:
     """Have the bridge, and a line to it as ``asked``; ``line`` is the one that may be there."""
     wished = asked.model_copy(update={"process": line.process})
     alive = line.process.alive if line.process else not (line.rtt_ms or line.loss_percent)
-    if wished == line and alive and _there(_near()):
+    if wished == line and alive and _there(near()):
         return line
     inside = _namespace()
     if not Path("/run/netns", inside).exists():
@@ -84,14 +85,14 @@ def up(line: LineRecord, asked: LineRecord) -> LineRecord:
     process = None
     if asked.rtt_ms or asked.loss_percent:
         log = state.folder() / "line.log"
-        process = container._launch(line_argv(asked), log, "the delayed line", "dpipe", f"tap://{_near()}")
-        if not container._wait(lambda: _there(_near()) and _there(_far()), container.START_SECONDS):
+        process = container._launch(line_argv(asked), log, "the delayed line", "dpipe", f"tap://{near()}")
+        if not container._wait(lambda: _there(near()) and _there(_far()), container.START_SECONDS):
             raise LabError(f"the delayed line made no interfaces; its log is {log}")
         _ip("link", "set", _far(), "netns", inside)
     else:
-        _ip("link", "add", _near(), "type", "veth", "peer", "name", _far(), "netns", inside)
-    _ip("address", "add", f"{address(1)}/24", "dev", _near())
-    _ip("link", "set", _near(), "up")
+        _ip("link", "add", near(), "type", "veth", "peer", "name", _far(), "netns", inside)
+    _ip("address", "add", f"{address(1)}/24", "dev", near())
+    _ip("link", "set", near(), "up")
     _ip("-n", inside, "link", "set", _far(), "master", "br0", "up")
     return asked.model_copy(update={"process": process})
 
@@ -107,11 +108,11 @@ def join(guest: ContainerRecord) -> None:
 
 
 def _cut() -> None:
-    for process in container._found("dpipe", f"tap://{_near()}"):
+    for process in container._found("dpipe", f"tap://{near()}"):
         container._stop(process, container.START_SECONDS)
-    container._wait(lambda: not _there(_near()), 2)  # a tap goes with its program
-    if _there(_near()):
-        _ip("link", "delete", _near())
+    container._wait(lambda: not _there(near()), 2)  # a tap goes with its program
+    if _there(near()):
+        _ip("link", "delete", near())
 
 
 def down() -> None:

@@ -24,13 +24,13 @@ def test_addresses_are_of_the_network_that_is_kept_for_measuring(tmp_path, monke
     every = {bridge.address(number) for number in range(bridge.FIRST, bridge.LAST + 1)}
     with pytest.raises(LabError, match="all are taken"):
         bridge.free_address(every)
-    ends = bridge._near(), bridge._far(), bridge._namespace()
+    ends = bridge.near(), bridge._far(), bridge._namespace()
     monkeypatch.setenv("OJAI_LAB_DIR", str(tmp_path / "other"))
-    assert not {bridge._near(), bridge._far(), bridge._namespace()} & set(ends)
+    assert not {bridge.near(), bridge._far(), bridge._namespace()} & set(ends)
 
 
 def test_interfaces_have_names_that_the_kernel_takes():
-    assert all(len(name) <= 15 for name in (bridge._near(), bridge._far(), bridge.INSIDE, "p250"))
+    assert all(len(name) <= 15 for name in (bridge.near(), bridge._far(), bridge.INSIDE, "p250"))
 
 
 def test_half_of_the_delay_is_added_each_way(monkeypatch):
