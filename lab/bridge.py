@@ -59,7 +59,8 @@ def line_argv(line: LineRecord) -> list[str]:
     filter_ += ["-l", f"{line.loss_percent:g}"] if line.loss_percent else []
     plug = packages.find("vde_plug") or "vde_plug"
     ends = f"tap://{near()}", f"tap://{_far()}"
-    return [packages.find("dpipe") or "dpipe", plug, ends[0], "=", *filter_, "=", plug, ends[1]]
+    pipe = [packages.find("dpipe") or "dpipe", plug, ends[0], "=", *filter_, "=", plug, ends[1]]
+    return ["sh", "-c", '"$@"; exit', "line", *pipe]  # dpipe wants a process group, and a session's leader gets none
 
 
 def _ip(*words: str) -> None:
