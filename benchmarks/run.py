@@ -99,7 +99,7 @@ class Bench:
 
     def root(self, name: str, command: str, *, check: bool = True) -> str:
         """What a command prints as root on a host."""
-        argv = vm.ssh_argv(name, *vm.ALONE, "--", f"sudo sh -c {shlex.quote(command)}")
+        argv = [*vm.ssh_argv(name, *vm.ALONE), f"sudo sh -c {shlex.quote(command)}"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if check and done.returncode:
             raise BenchError(f"{name}: {command[:200]}: {done.stderr}")
@@ -155,7 +155,8 @@ class Bench:
     def run(self, tool: str, names: list[str], looks: bool = False, **env: str) -> measure.Run:
         """One run of a tool on these hosts; BenchError where it fails."""
         argv, own = self.call(tool, names)
-        done = measure.run(argv, {**self.env, **own, **env}, ROOT, bridge.near(), looks)
+        folder = HERE / "stock" if tool == "stock" else ROOT  # whose config.py has nothing of ojai's
+        done = measure.run(argv, {**self.env, **own, **env}, folder, bridge.near(), looks)
         if done.status:
             raise BenchError(f"{tool} on {len(names)} hosts: status {done.status}:\n{done.output[-4000:]}")
         return done
