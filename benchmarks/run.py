@@ -34,6 +34,8 @@ HERE = ROOT / "benchmarks"
 WORK = ROOT / ".bench"
 LOADER = "etc/ld.so.conf.d/ojai-rocm.conf"
 COUNT = "etc/ssh/sshd_config.d/00-count.conf"
+#: A new host. The lab masks the unit, since a container's parameters are this machine's; preflight wants it.
+NEW = f"systemctl unmask systemd-sysctl.service; echo LogLevel VERBOSE >/{COUNT}; systemctl reload ssh"
 #: More than this many processes that want to run, before anything is started: others are at work here.
 BUSY = 0.6
 DRIFTS = (
@@ -91,11 +93,6 @@ class Bench:
         done = subprocess.run(argv, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BenchError(f"ojai lab {shlex.join(words)}: {done.stderr}")
-
-    def line(self, rtt: int, hosts: int) -> None:
-        """Have that many hosts at that distance."""
-        self.lab("container", "fleet", "--hosts", str(hosts), "--rtt", f"{rtt}ms")
-        self.rtt = rtt
 
     def root(self, name: str, command: str, *, check: bool = True) -> str:
         """What a command prints as root on a host."""
@@ -189,12 +186,19 @@ class Bench:
         if there:
             self.lab("down", *there, "--destroy")
 
-    def fresh(self) -> str:
-        """A host that nothing was deployed to; its name."""
-        self.destroy(["first-1"])
-        self.lab("container", "first", "--hosts", "1", "--rtt", f"{self.rtt}ms")
+    def hosts(self, name: str, count: int, rtt: int = 0) -> list[str]:
+        """Have that many hosts at that distance; the sshd of a new one logs each command."""
+        self.lab("container", name, "--hosts", str(count), "--rtt", f"{rtt}ms")
+        self.rtt = rtt
+        names = [f"{name}-{number}" for number in range(1, count + 1)]
+        with ThreadPoolExecutor(8) as pool:
+            list(
+                pool.map(
+                    lambda one: self.root(one, NEW), [n for n in names if not (container.tree(n) / COUNT).exists()]
+                )
+            )
         self.write_inventory()
-        return "first-1"
+        return names
 
 
 def sample(bench: Bench, case: Case, looks: bool) -> dict[str, Any]:
@@ -214,7 +218,8 @@ def sample(bench: Bench, case: Case, looks: bool) -> dict[str, Any]:
             found["commands"] = bench.commands(names) - before
         return found
     if case.what == "first":
-        name = bench.fresh()
+        bench.destroy(["first-1"])
+        (name,) = bench.hosts("first", 1)
         with tempfile.TemporaryDirectory() as empty:
             return kept(bench.run(case.tool, [name], XDG_CACHE_HOME=empty))
     python = bench.program("ojai", "python")
@@ -249,8 +254,7 @@ def check(bench: Bench, results: Results) -> None:
     say("each tool's state, and ten drifts …")
     hosts = {tool: f"check-{number}" for number, tool in enumerate(tools, 1)}
     bench.destroy(hosts.values())
-    bench.lab("container", "check", "--hosts", str(len(tools)))
-    bench.write_inventory()
+    bench.hosts("check", len(tools))
     states = {}
     for tool, name in hosts.items():
         bench.run(tool, [name])
@@ -310,19 +314,6 @@ def made_by(bench: Bench, fleet: int) -> dict[str, Any]:
 MEASURED = ("ojai", "roles", "profiles", "templates", "deploy.py", "config.py", "lab", "benchmarks", "requirements.txt")
 
 
-def prepare(bench: Bench, fleet: int) -> None:
-    """The hosts, all deployed to, with an sshd that logs each command."""
-    bench.line(0, fleet)
-    bench.write_inventory()
-    names = [f"fleet-{number}" for number in range(1, fleet + 1)]
-    fresh = [tree for tree in bench.trees(names) if not (tree / COUNT).exists()]
-    for tree in fresh:
-        tee = as_root(["tee", str(tree / COUNT)])
-        subprocess.run(tee, input="LogLevel VERBOSE\n", text=True, check=True, stdout=subprocess.DEVNULL)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda tree: bench.root(tree.parent.name, "systemctl reload ssh"), fresh))
-
-
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
@@ -343,10 +334,8 @@ def main() -> int:
     left = -1
     try:
         say(f"{fleet} hosts …")
-        prepare(bench, fleet)
+        names = bench.hosts("fleet", fleet)
         check(bench, results)
-        bench.write_inventory()
-        names = [f"fleet-{number}" for number in range(1, fleet + 1)]
         say("the first deploy of all …")
         for tool in ("ojai", "ojai", *plan.PEERS):  # each has its caches then, and finds nothing to do
             bench.run(tool, names)
@@ -354,7 +343,7 @@ def main() -> int:
             if time.monotonic() + took.get(case.key, 0) > end:
                 break
             if case.rtt != bench.rtt:
-                bench.line(case.rtt, fleet)
+                bench.hosts("fleet", fleet, case.rtt)
             began = time.monotonic()
             found = sample(bench, case, looks)
             took[case.key] = time.monotonic() - began

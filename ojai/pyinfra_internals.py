@@ -16,6 +16,7 @@ try:
     from pyinfra.api import facts, operations
     from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, all_global_arguments, pop_global_arguments
     from pyinfra.api.command import PyinfraCommand
+    from pyinfra.api.host import HostData
     from pyinfra.api.state import BaseStateCallback, StateStage
     from pyinfra.api.util import PYINFRA_INSTALL_DIR, get_file_io
     from pyinfra.connectors import ssh_util, util
@@ -41,6 +42,7 @@ __all__ = [
     "BaseStateCallback",
     "CommandOutput",
     "FakeConnector",
+    "HostData",
     "LocalConnector",
     "OutputLine",
     "PyinfraCommand",

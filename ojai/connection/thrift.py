@@ -6,14 +6,17 @@ types of the global arguments, a tenth into the list of connectors. docs/benchma
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from functools import cache
 from types import FrameType
+from typing import Any
 
 import pyinfra
 from pyinfra.api import State
 
-from ojai.pyinfra_internals import PYINFRA_INSTALL_DIR, api_module
+from ojai.pyinfra_internals import PYINFRA_INSTALL_DIR, HostData, api_module
 
 
 def order(state: State) -> list[int]:
@@ -35,6 +38,26 @@ def order(state: State) -> list[int]:
     return [state.current_op_file_number, *own] if pyinfra.is_cli else own
 
 
+def _remembering(look: Callable[[HostData, str], Any]) -> Callable[[HostData, str], Any]:
+    """Every operation and fact looks for 32 global arguments in the data of the host, which has none or one of them.
+
+    What is not there is looked for once: only data that a deploy sets can come later, and that is looked at.
+    """
+
+    @functools.wraps(look)
+    def wrapped(self: HostData, key: str) -> Any:
+        absent = self.__dict__.setdefault("absent", set())
+        if key in absent and key not in self.override_datas:
+            raise AttributeError(f"Host `{self.host}` has no data `{key}`")
+        try:
+            return look(self, key)
+        except AttributeError:
+            absent.add(key)
+            raise
+
+    return wrapped
+
+
 def install() -> None:
     """Put these in place of pyinfra's own; once is enough."""
     connectors, arguments = api_module("connectors"), api_module("arguments")
@@ -45,3 +68,4 @@ def install() -> None:
     all_arguments = api_module("facts").all_global_arguments = cache(arguments.all_global_arguments)
     arguments.all_global_arguments = all_arguments
     api_module("operation").get_operation_order_from_stack = order
+    HostData.__getattr__ = _remembering(HostData.__getattr__)  # type: ignore[method-assign]

@@ -37,6 +37,24 @@ assert (arguments.all_global_arguments(), connectors.get_all_connectors()) == be
 assert arguments.all_global_arguments() is arguments.all_global_arguments()
 """
 
+DATA = """
+from pyinfra.api import Config, Inventory, State
+from ojai.connection import thrift
+thrift.install()
+state = State(Inventory((["@local"], {"late": 0}), group=(["@local"], {"of_group": 2})), Config())
+(host,) = state.inventory
+for _ in range(2):
+    assert (host.data.late, host.data.of_group, host.data.get("none", 5)) == (0, 2, 5)
+    try:
+        host.data.none
+    except AttributeError as error:
+        assert str(error) == "Host `@local` has no data `none`", error
+    else:
+        raise SystemExit("it is there")
+host.data.none, host.data.late = 1, 3
+assert (host.data.none, host.data.late, host.data.get("other")) == (1, 3, None)
+"""
+
 
 def run(text: str) -> str:
     argv = [sys.executable, "-c", text]
@@ -53,3 +71,7 @@ def test_each_operation_of_the_deploy_stands_where_pyinfra_says():
 
 def test_arguments_and_connectors_are_those_of_pyinfra():
     run(ARGUMENTS)
+
+
+def test_data_that_a_deploy_sets_is_found_although_it_was_looked_for_before():
+    run(DATA)
