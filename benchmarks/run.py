@@ -34,8 +34,12 @@ HERE = ROOT / "benchmarks"
 WORK = ROOT / ".bench"
 LOADER = "etc/ld.so.conf.d/ojai-rocm.conf"
 COUNT = "etc/ssh/sshd_config.d/00-count.conf"
-#: A new host. The lab masks the unit, since a container's parameters are this machine's; preflight wants it.
-NEW = f"systemctl unmask systemd-sysctl.service; echo LogLevel VERBOSE >/{COUNT}; systemctl reload ssh"
+#: A new host. The lab masks the unit, since a container's parameters are this machine's; preflight wants it. Ansible's
+#: apt module wants python3-apt, which Ubuntu Server has and the lab's guest has not; under Mitogen it cannot install it.
+NEW = (
+    "systemctl unmask systemd-sysctl.service && DEBIAN_FRONTEND=noninteractive apt-get -q -y install python3-apt && "
+    f"echo LogLevel VERBOSE >/{COUNT} && systemctl reload ssh"
+)
 #: More than this many processes that want to run, before anything is started: others are at work here.
 BUSY = 0.6
 DRIFTS = (
