@@ -35,7 +35,7 @@ WORK = ROOT / ".bench"
 LOADER = "etc/ld.so.conf.d/ojai-rocm.conf"
 COUNT = "etc/ssh/sshd_config.d/00-count.conf"
 #: A new host. The lab masks the unit, since a container's parameters are this machine's; preflight wants it. Ansible's
-#: apt module wants python3-apt, which Ubuntu Server has and the lab's guest has not; under Mitogen it cannot install it.
+#: apt module wants python3-apt, which Ubuntu Server has and the guest lacks; under Mitogen it cannot install it.
 NEW = (
     "systemctl unmask systemd-sysctl.service && DEBIAN_FRONTEND=noninteractive apt-get -q -y install python3-apt && "
     f"echo LogLevel VERBOSE >/{COUNT} && systemctl reload ssh"
