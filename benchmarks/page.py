@@ -77,6 +77,25 @@ def goals(of: Figure, fleet: int) -> Iterator[tuple[str, str, float | None, bool
     yield goal("`ojai plan` over 50 hosts", " s", 1, of("ojai", "plan", 50, 0, "wall"))
 
 
+def reproduced(
+    found: dict[str, Any], again: dict[str, Any]
+) -> Iterator[tuple[Case, float, tuple[float, float], float]]:
+    """Of every case of a peer: its time over ours, between which bounds, and what the second run gave.
+
+    The bounds: the least of one over the greatest of the other, and the reverse.
+    """
+    for case in plan.cases(found["made_by"]["fleet"]):
+        if case.tool not in plan.PEERS:
+            continue
+        both = [Case(tool, case.what, case.hosts, case.rtt).key for tool in (case.tool, "ojai")]
+        theirs, ours = (found["cases"].get(key, []) for key in both)
+        first = ratio(median(theirs, "wall"), median(ours, "wall"))
+        second = ratio(*(median(again["cases"].get(key, []), "wall") for key in both))
+        one, other = spread(theirs), spread(ours)
+        if first and second and one and other:
+            yield case, first, (one[0] / other[1], one[1] / other[0]), second
+
+
 def _shown(value: float | None, places: int = 2) -> str:
     return "–" if value is None else f"{value:.{places}f}"
 
@@ -93,8 +112,8 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)] + [""]
 
 
-def page(found: dict[str, Any]) -> str:
-    """The whole page."""
+def page(found: dict[str, Any], again: dict[str, Any] | None = None) -> str:
+    """The whole page; ``again``: the results of a second run."""
     of, fleet = figures(found), found["made_by"]["fleet"]
     by = found["made_by"]
     count = sum(len(samples) for samples in found["cases"].values())
@@ -181,6 +200,15 @@ def page(found: dict[str, Any]) -> str:
         lines.append(f"- {TOOLS[tool]}: {len(one['undone'])} of {one['drifts']} drifts undone; "
                      f"{len(one['differences'])} differences from what ojai leaves.")  # fmt: skip
         lines += [f"  - `{text}`" for text in one["differences"]]
+    if again:
+        rows = [
+            [TOOLS[case.tool], case.what, str(case.hosts), str(case.rtt), _shown(first, 1),
+             f"{least:.1f} to {most:.1f}", _shown(second, 1), "yes" if least <= second <= most else "no"]
+            for case, first, (least, most), second in reproduced(found, again)
+        ]  # fmt: skip
+        head = ["", "", "hosts", "RTT, ms", "over ours", "its spread", "second run", "within"]
+        lines += ["", "## Reproduced", "", f"A second run, at commit {again['made_by']['commit']}.", ""]
+        lines += _table(head, rows)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -238,7 +266,8 @@ def main() -> int:
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else plan.RESULTS.parent
     found = json.loads(file.read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.md").write_text(page(found))
+    second = file.with_name(plan.AGAIN.name)
+    (folder / "results.md").write_text(page(found, json.loads(second.read_text()) if second.exists() else None))
     plots(found, folder)
     return 0
 

@@ -323,6 +323,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
     parser.add_argument("--minutes", type=float, default=60, help="stop after this long; the next run goes on")
     parser.add_argument("--smoke", action="store_true", help="two hosts, one sample a case, results that nobody keeps")
+    parser.add_argument("--again", action="store_true", help="a second run, to see whether the ratios are the same")
     asked = parser.parse_args()
     end = time.monotonic() + 60 * asked.minutes
     fleet, times = (3, 1) if asked.smoke else (plan.FLEET, plan.TIMES)
@@ -332,7 +333,8 @@ def main() -> int:
         return 1
     bench = Bench()
     bench.cache.mkdir(parents=True, exist_ok=True)
-    results = Results(WORK / "smoke.json" if asked.smoke else plan.RESULTS, made_by(bench, fleet))
+    file = WORK / "smoke.json" if asked.smoke else plan.AGAIN if asked.again else plan.RESULTS
+    results = Results(file, made_by(bench, fleet))
     took: dict[str, float] = {}
     planned = plan.cases(fleet)
     left = -1

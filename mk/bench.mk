@@ -1,6 +1,7 @@
 # `make bench`: ojai beside Ansible, Ansible with Mitogen, stock pyinfra and the floor, on 24 containers of the lab. Results
 # are kept after each sample; a run stops after an hour, and the next one goes on. Wants an idle machine, and root or sudo.
 #   make bench BENCH_ARGS=--smoke        three hosts, one sample of each; nothing is kept in docs/
+#   make bench BENCH_ARGS=--again        a second run, whose ratios are put beside those of the first
 # All tools run on one Python: the newest here that Ansible's current release takes (3.12 or newer).
 # New pins: pip-compile --generate-hashes --no-header --no-emit-index-url --strip-extras --allow-unsafe requirements-*.in
 

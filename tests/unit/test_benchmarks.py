@@ -133,6 +133,17 @@ def test_goals_stand_beside_figures_and_what_was_not_measured_is_said_to_be():
     assert "11.00 (11.00 to 11.00), **11.0 ×**" in text
 
 
+def test_a_second_run_stands_beside_the_first_and_says_whether_it_is_within_its_spread():
+    first, second = results(), results()
+    first["cases"][Case("ansible", "converged").key] = [{"wall": wall} for wall in (10.0, 11.0, 12.0)]
+    (one, other) = page.reproduced(first, second)
+    assert (one[0].hosts, *one[1:]) == (1, 11.0, (10.0, 12.0), 11.0) and other[0].hosts == 24
+    second["cases"][Case("ojai", "converged").key] = [{"wall": 0.5}]
+    text = page.page(first, second)
+    assert "| Ansible | converged | 1 | 0 | 11.0 | 10.0 to 12.0 | 22.0 | no |" in text
+    assert "Reproduced" not in page.page(first)
+
+
 def test_changes_are_read_from_what_each_tool_prints():
     ansible = "PLAY RECAP ***\na : ok=22   changed=2    unreachable=0\nb : ok=22   changed=0    unreachable=0\n"
     assert run.changes("ansible", ansible) == run.changes("mitogen", ansible) == 2
