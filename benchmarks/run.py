@@ -300,7 +300,7 @@ def made_by(bench: Bench, fleet: int) -> dict[str, Any]:
     memory = re.search(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text())
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return {
-        "commit": said("git", "rev-parse", "--short=12", "HEAD"),
+        "commit": said("git", "log", "-1", "--format=%h", "--abbrev=12", "--", *MEASURED),
         "clean": not said("git", "status", "--porcelain", "--", *MEASURED),
         "machine": {
             "cores": os.cpu_count(),
@@ -314,7 +314,7 @@ def made_by(bench: Bench, fleet: int) -> dict[str, Any]:
     }
 
 
-#: What the figures depend on. With a change there that is not committed, results are marked.
+#: What the figures depend on: the last commit that changed it counts, and what is not committed is marked.
 MEASURED = ("ojai", "roles", "profiles", "templates", "deploy.py", "config.py", "lab", "benchmarks", "requirements.txt")
 
 
