@@ -23,14 +23,14 @@ chmod 644 /etc/apt/keyrings/ojai-rocm.gpg
 printf '# Made by ojai.\nPackage: *\nPin: release o=repo.radeon.com\nPin-Priority: 600\n' \
   >/etc/apt/preferences.d/ojai-rocm-pin-600
 apt-get -q update
-apt-get -q -y install rocminfo amd-smi-lib
+apt-get -q -y --no-install-recommends install rocminfo amd-smi-lib
 printf '# Made by ojai.\n%s/lib\n%s/lib64\n' /opt/rocm /opt/rocm >/etc/ld.so.conf.d/ojai-rocm.conf
 ldconfig
 install -d -m 755 /etc/docker
 printf '{\n    "registry-mirrors": [\n        "%s"\n    ]\n}\n' "$registry" >/etc/docker/daemon.json
 # Split, on purpose: a list of package names.
 # shellcheck disable=SC2086
-apt-get -q -y install $packages
+apt-get -q -y --no-install-recommends install $packages
 systemctl enable --now docker.service
 docker info --format '{{json .RegistryConfig.Mirrors}}' | grep -qF "$registry"
 for folder in huggingface vllm tunableop models workspace; do install -d -m 755 "/srv/ojai/$folder"; done
