@@ -94,8 +94,8 @@ class Bench:
     def lab(self, *words: str) -> None:
         """``ojai lab`` with these words."""
         argv = [self.program("ojai", "python"), "-m", "ojai", "lab", *words]
-        env = {name: value for name, value in self.env.items() if name != "XDG_CACHE_HOME"}  # its images are everybody's
-        done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        # In this process's own environment: its images are where every lab has them.
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BenchError(f"ojai lab {shlex.join(words)}: {done.stderr}")
 
