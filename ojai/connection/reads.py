@@ -29,7 +29,7 @@ from ojai.connection.lock import invocation
 from ojai.pyinfra_internals import BaseStateCallback, CommandOutput, OutputLine, SSHConnector, StateStage, facts
 
 #: Seconds after which an answer is asked for again when pyinfra goes from looking to changing.
-STALE = 10.0
+STALE = 30.0
 
 #: Seconds for one command among those that are read ahead; a slower one is asked by itself, without a limit.
 PATIENCE = 120
@@ -91,6 +91,9 @@ class _Reads:
     + order: commands in the order in which they are asked, as far as it is known
     + asked: those that this run has asked
     + misses: how many were asked one by one since the last write
+    + needed: the one of these that asks for all that follow: the second, and twice as many each further time that a
+      write threw most of the answers away. A run that writes all the time does not read the same again and again
+    + got, used: how many were read ahead since the last write, and how many of them were asked for
     """
 
     host: Host
@@ -100,14 +103,19 @@ class _Reads:
     order: dict[Key, None] = field(default_factory=dict)
     asked: dict[Key, None] = field(default_factory=dict)
     ahead: bool = True
-    misses: int = 1
+    misses: int = 0
+    needed: int = 1
+    got: int = 0
+    used: int = 0
     since: float = 0.0
     changing: bool = False
 
     def forget(self) -> None:
         """Something may have been changed."""
+        if self.used * 2 < self.got or self.needed == 1:
+            self.needed *= 2
         self.answers.clear()
-        self.misses = 0
+        self.misses = self.got = self.used = 0
 
     def run(
         self, command: str | StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
@@ -125,16 +133,20 @@ class _Reads:
     def _answer(self, key: Key, command: str | StringCommand, arguments: Mapping[str, Any]) -> Answer:
         if self.host.state.current_stage == StateStage.Execute and not self.changing:
             self.changing = True
-            if time.monotonic() - self.since > STALE:
+            if self.answers and time.monotonic() - self.since > STALE:
                 self.forget()
-                self.misses = 1
-        start = list(self.order).index(key) if key in self.order else 0
+                self.misses = self.needed - 1
+        known = key in self.order
         self.order.setdefault(key)
         self.asked.setdefault(key)
-        if key not in self.answers:
-            # The second in a row: what else is read from here on is asked for at once. Between two writes it is not.
-            if self.misses == 1 and self.file and self.ahead:
-                self._read_ahead(key, list(self.order)[start:], arguments)
+        if key in self.answers:
+            self.used += 1
+        else:
+            # The second in a row: what else is read from here on is asked for at once. Not so between two writes, and
+            # where nobody knows what follows.
+            if known and not self.got and self.misses >= self.needed - 1 and self.file and self.ahead:
+                order = list(self.order)
+                self._read_ahead(key, order[order.index(key) :], arguments)
             self.misses += 1
             if key not in self.answers:
                 done, output = self.stock(command, **arguments)
@@ -159,6 +171,7 @@ class _Reads:
                 lines = [OutputLine("stdout", text) for text in _lines(out)]
                 lines += [OutputLine("stderr", text) for text in _lines(err)]
                 self._keep(later[number], status == 0, lines)
+                self.got += 1
         if not self.answers:
             self.ahead = False  # no such tools there, or no room for a file
             logger.debug(f"{self.host.print_prefix}nothing is read ahead: {output.output}")
@@ -269,8 +282,11 @@ _AT_THE_END = _AtTheEnd()
 
 
 def remember(host: Host) -> None:
-    """Keep what this host answers to facts, and ask ahead for what the last run asked; once a host and run."""
-    if "stock" in vars(host.connector):
+    """Keep what this host answers to facts, and ask ahead for what the last run asked; once a host and run.
+
+    Not with `connector: ssh`.
+    """
+    if "stock" in vars(host.connector) or host.data.get("connector") == "ssh":
         return
     _mark_facts()
     connector: Any = host.connector

@@ -108,13 +108,17 @@ class Guest:
 
     def counted(self, what: Callable[[], Deploy]) -> tuple[int, Deploy]:
         """How many commands sshd ran for ``what``, by its own log; and what that gave."""
-        asked = "journalctl --unit=ssh --output=cat | grep --count '^Starting session: command'"
+        names = "--identifier=sshd --identifier=sshd-session"
+        logged = f"journalctl {names} --output=cat | grep --count '^Starting session: command'"
+        asked = f"sleep 1; journalctl --sync; {logged} || true"  # its own session is among them
         place = "/etc/ssh/sshd_config.d/00-count.conf"
         self.root(f"echo LogLevel VERBOSE >{place}; systemctl reload ssh")
-        before = int(self.text(f"sudo {asked}"))
-        found = what()
-        after = int(self.text(f"sudo {asked}"))
-        self.root(f"rm {place}; systemctl reload ssh")
+        try:
+            before = int(self.root(asked))
+            found = what()
+            after = int(self.root(asked))
+        finally:
+            self.root(f"rm {place}; systemctl reload ssh")
         return after - before - 1, found
 
     def fingerprint(self) -> str:

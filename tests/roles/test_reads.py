@@ -230,6 +230,34 @@ for number in range(4):
         (place / "seen").unlink()
 
 
+def test_a_run_that_writes_all_the_time_does_not_read_everything_each_time(box):
+    place = box.host("mini")
+    (box.sshd.home / "bin/seen").write_text(f"#!/bin/sh\necho $1 >>'{place}/asked'\n")
+    (box.sshd.home / "bin/seen").chmod(0o755)
+    box.deploy("""
+from pyinfra import host
+from pyinfra.api import operation
+from pyinfra.facts.server import Command
+from ojai.connection import configure_connection
+
+configure_connection(host)
+
+@operation()
+def write(number):
+    for part in range(3):
+        host.get_fact(Command, f"seen {number}.{part}")
+    yield "true"
+
+for number in range(30):
+    write(name=f"Write {number}", number=number)
+""")
+    for at_most in (90, 3 * 90, 3 * 90):  # what follows in a first run, nobody knows
+        (place / "asked").unlink(missing_ok=True)
+        box.run()
+        assert box.status == 0
+        assert 90 <= len((place / "asked").read_text().splitlines()) <= at_most
+
+
 def random_outputs(dice: random.Random, folder: Path) -> list[str]:
     """Commands that print random bytes, lines and sizes on both streams, and end in any way."""
     found = []
