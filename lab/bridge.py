@@ -59,8 +59,11 @@ def line_argv(line: LineRecord) -> list[str]:
     filter_ += ["-l", f"{line.loss_percent:g}"] if line.loss_percent else []
     plug = packages.find("vde_plug") or "vde_plug"
     ends = f"tap://{near()}", f"tap://{_far()}"
-    pipe = [packages.find("dpipe") or "dpipe", plug, ends[0], "=", *filter_, "=", plug, ends[1]]
-    return ["sh", "-c", '"$@"; exit', "line", *pipe]  # dpipe wants a process group, and a session's leader gets none
+    # Each ends with the one that started it: a plug that is left behind holds its interface, and spins.
+    bound = ["setpriv", "--pdeathsig", "KILL"]
+    pipe = [packages.find("dpipe") or "dpipe", *bound, plug, ends[0], "=", *bound, *filter_, "=", *bound, plug, ends[1]]
+    # dpipe wants a process group, and a session's leader gets none.
+    return ["sh", "-c", '"$@"; exit', "line", *bound, *pipe]
 
 
 def _ip(*words: str) -> None:
