@@ -1,9 +1,12 @@
-"""Known failures: what a line in a journal, or in the output of a failed command, means, and how to fix it."""
+"""Known failures: what a line of a log, or a fact of a host, means, and how to fix it."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -13,18 +16,25 @@ from ojai import resources
 
 
 class Finding(BaseModel):
-    """One known failure. ``pattern`` is a regular expression that is searched for in each line."""
+    """One known failure. ``pattern`` is a regular expression that is searched for in each line.
+
+    ``rank``: a cause, which stops the service; a flaw, with which it serves; a consequence, which has a deeper cause
+    as a rule; a note, of what could be better.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    code: str
     pattern: str
     cause: str
     fix: str
     source: str
+    rank: Literal["cause", "flaw", "consequence", "note"] = "cause"
 
 
 #: ``failures``: of a server that starts, from the guides. ``failures-installing``: of downloads and installations.
-Catalogue = Literal["failures", "failures-installing"]
+#: ``symptoms``: all else that doctor knows.
+Catalogue = Literal["failures", "failures-installing", "symptoms"]
 
 
 @cache
@@ -37,3 +47,127 @@ def explain(lines: Iterable[str], name: Catalogue = "failures") -> list[Finding]
     """The findings whose pattern matches one of ``lines``, each once, in the order of the catalogue; at most three."""
     text = "\n".join(lines)
     return [finding for finding in catalogue(name) if re.search(finding.pattern, text)][:3]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a log, without what wraps it, and its number; 0 for a fact that was asked for just now."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A finding, and the lines that show it. ``past``: the engine has come up since."""
+
+    finding: Finding
+    evidence: tuple[Line, ...]
+    past: bool = False
+
+
+#: Lines that are shown of one finding: the first ones, and the last.
+_SHOWN = 3
+
+#: Characters of a line that are looked at: vLLM prints its whole configuration in one.
+_LONGEST = 6000
+
+#: The engine, or the machine, starts: what was before is an earlier try.
+_STARTS = re.compile(
+    r"vLLM API server version|systemd\[1\]: Started .*(vllm|llama|Gemma)|(kernel: |\] )Linux version \d"
+    r"|msg=\"server config\""
+)
+
+#: The engine serves: what was before no longer keeps it from that.
+_SERVES = re.compile(r"Application startup complete|server is listening on http|msg=\"Listening on ")
+
+#: A person's command or request may contain any word.
+_QUOTED = re.compile(r"COMMAND=|CMD \(|Received request |Added request ")
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def read_log(lines: Iterable[str]) -> Iterator[Line]:
+    """The lines of a log: plain, ``journalctl -o json``, or Docker's json-file, which breaks long lines in pieces."""
+    held, begun = "", 0
+    for number, raw in enumerate(lines, 1):
+        text, whole = _unwrapped(raw.rstrip("\r\n"))
+        held, begun = held + text, begun or number
+        if whole:
+            yield from (Line(begun, _ESCAPES.sub("", part)[:_LONGEST]) for part in held.splitlines())
+            held, begun = "", 0
+    yield from (Line(begun, part[:_LONGEST]) for part in held.splitlines())
+
+
+def _unwrapped(text: str) -> tuple[str, bool]:
+    """The message in a line of a journal's or Docker's JSON, else the line itself; and whether it ends with it."""
+    try:
+        entry = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict):
+        return text, True
+    if isinstance(entry.get("log"), str):
+        return entry["log"], entry["log"].endswith("\n")
+    message = entry.get("MESSAGE", text)
+    if isinstance(message, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in message):
+        return bytes(message).decode(errors="replace"), True  # systemd writes what cannot be printed as bytes
+    return message if isinstance(message, str) else "", True
+
+
+@cache
+def _known() -> tuple[tuple[tuple[Finding, re.Pattern[str]], ...], re.Pattern[str]]:
+    """Every finding with its pattern, the most specific first, and one pattern for a line that has any of them."""
+    names: tuple[Catalogue, ...] = ("failures", "symptoms", "failures-installing")
+    found = tuple((finding, re.compile(finding.pattern)) for name in names for finding in catalogue(name))
+    return found, re.compile("|".join(pattern.pattern for _, pattern in found))
+
+
+def match(text: str) -> Finding | None:
+    """What a line means: the first finding whose pattern it has."""
+    known, any_of_them = _known()
+    if not any_of_them.search(text) or _QUOTED.search(text):
+        return None
+    return next((finding for finding, pattern in known if pattern.search(text)), None)
+
+
+def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
+    """What is wrong by these lines, most likely first.
+
+    Causes come before consequences and notes. Of several causes, those of the engine's last start come first, in the
+    order in which they appear: the first error is the reason for the next. What it came up after comes later.
+    """
+    findings: dict[str, Finding] = {}
+    evidence: dict[str, list[Line]] = {}
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    started = serves = -1
+    for position, line in enumerate(lines):
+        if line.number and _STARTS.search(line.text):
+            started = position
+        if line.number and _SERVES.search(line.text):
+            serves = position
+        finding = match(line.text)
+        if finding is None:
+            continue
+        code = finding.code
+        findings.setdefault(code, finding)
+        evidence.setdefault(code, []).append(line)
+        # A fact is true now, whatever the log says later.
+        last[code] = position if line.number else sys.maxsize
+        if first.get(code, -1) < started or code not in first:
+            first[code] = position if line.number else sys.maxsize
+
+    def likely(code: str) -> tuple[int, bool, int]:
+        rank = findings[code].rank
+        fact = first[code] == sys.maxsize
+        order = {"cause": 2 if past(code) else 0, "flaw": 1, "consequence": 3, "note": 4}[rank]
+        return order, not fact and first[code] < started, -1 if fact else first[code]
+
+    def past(code: str) -> bool:
+        return findings[code].rank != "flaw" and last[code] < serves
+
+    return [
+        Diagnosis(findings[code], (*evidence[code][: _SHOWN - 1], *evidence[code][_SHOWN - 1 :][-1:]), past(code))
+        for code in sorted(findings, key=likely)
+    ]
