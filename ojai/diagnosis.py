@@ -18,8 +18,8 @@ from ojai import resources
 class Finding(BaseModel):
     """One known failure. ``pattern`` is a regular expression that is searched for in each line.
 
-    ``rank``: a cause, which stops the service; a flaw, with which it serves; a consequence, which has a deeper cause
-    as a rule; a note, of what could be better.
+    ``rank``: a cause, which stops the service; unknown, an error that does so; a flaw, with which it serves; a
+    consequence, which has a deeper cause as a rule; a note, of what could be better; harmless, and never listed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,7 +29,7 @@ class Finding(BaseModel):
     cause: str
     fix: str
     source: str
-    rank: Literal["cause", "flaw", "consequence", "note"] = "cause"
+    rank: Literal["cause", "unknown", "flaw", "consequence", "note", "harmless"] = "cause"
 
 
 #: ``failures``: of a server that starts, from the guides. ``failures-installing``: of downloads and installations.
@@ -80,6 +80,9 @@ _STARTS = re.compile(
 
 #: The engine serves: what was before no longer keeps it from that.
 _SERVES = re.compile(r"Application startup complete|server is listening on http|msg=\"Listening on ")
+
+#: The engine is told to end: its complaints of that are no symptoms.
+_STOPS = re.compile(r"trigger received signal=SIG(TERM|INT)|systemd\[1\]: Stopping |Received SIGTERM")
 
 #: A person's command or request may contain any word.
 _QUOTED = re.compile(r"COMMAND=|CMD \(|Received request |Added request ")
@@ -142,13 +145,16 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     started = serves = -1
+    stopping = False
     for position, line in enumerate(lines):
         if line.number and _STARTS.search(line.text):
-            started = position
+            started, stopping = position, False
+        if line.number and _STOPS.search(line.text):
+            stopping = True
         if line.number and _SERVES.search(line.text):
             serves = position
         finding = match(line.text)
-        if finding is None:
+        if finding is None or finding.rank == "harmless" or (stopping and finding.rank in ("consequence", "unknown")):
             continue
         code = finding.code
         findings.setdefault(code, finding)
@@ -161,13 +167,16 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
     def likely(code: str) -> tuple[int, bool, int]:
         rank = findings[code].rank
         fact = first[code] == sys.maxsize
-        order = {"cause": 2 if past(code) else 0, "flaw": 1, "consequence": 3, "note": 4}[rank]
+        order = {"cause": 3 if past(code) else 0, "unknown": 1, "flaw": 2, "consequence": 4, "note": 5}[rank]
         return order, not fact and first[code] < started, -1 if fact else first[code]
 
     def past(code: str) -> bool:
         return findings[code].rank != "flaw" and last[code] < serves
 
+    # A server that serves tells of its clients' mistakes, too.
+    ended = serves < 0 or any(findings[code].rank == "consequence" and last[code] > serves for code in findings)
+    codes = [code for code in findings if findings[code].rank != "unknown" or (ended and not past(code))]
     return [
         Diagnosis(findings[code], (*evidence[code][: _SHOWN - 1], *evidence[code][_SHOWN - 1 :][-1:]), past(code))
-        for code in sorted(findings, key=likely)
+        for code in sorted(codes, key=likely)
     ]

@@ -11,12 +11,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ojai.facts.condition import Answered
 from ojai.facts.report import Report
 
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 
 _REPORT = TypeAdapter(Report)
+_ANSWERED = TypeAdapter(Answered)
 
 #: pyinfra's progress messages of a host, and the call of the fact, which is longer than its answer.
 _PROGRESS = ("Connected", "Ready: ", "Error: could not load fact")
@@ -68,6 +70,19 @@ def collect_containers(
     """What docker says of each host's running containers and their images, by host; and failures, as above."""
     documents, failures = _collect("collect_containers.py", inventory, names, limit)
     return {name: json.loads(document) for name, document in documents.items()}, failures
+
+
+def collect_conditions(
+    inventory: str, names: list[str], limit: tuple[str, ...] = ()
+) -> tuple[dict[str, Answered], dict[str, str]]:
+    """What the hosts answer to ``ojai doctor``, by host; and failures, as above."""
+    documents, failures = _collect("collect_conditions.py", inventory, names, limit)
+    return {name: _ANSWERED.validate_json(document) for name, document in documents.items()}, failures
+
+
+def condition_line(name: str, answered: Answered) -> str:
+    """A host's answer to ``ojai doctor`` in one line."""
+    return marked(name, _ANSWERED.dump_json(answered).decode())
 
 
 def _collect(

@@ -1,0 +1,27 @@
+"""A deploy that only asks: prints what `ojai doctor` wants to know of each host in a line of JSON (see collect.py)."""
+
+import sys
+
+from pyinfra import config, host
+
+from ojai.facts.condition import Asked, Condition
+from ojai.preflight.host import fact_arguments
+from ojai.pyinfra_runs.collect import condition_line
+from ojai.settings.inventory import settings_of
+
+config.SUDO = True  # the login is an ordinary user
+settings = settings_of(host)
+services = [
+    Asked(
+        name=service.name,
+        unit=service.unit,
+        url=f"http://{service.address}:{service.port}",
+        health=service.engine.api.health,
+        metrics=service.engine.api.metrics,
+        model=service.command.served_model_name,
+        env_file=service.env_file,
+    )
+    for service in settings.resolved
+]
+answered = host.get_fact(Condition, services=services, report=fact_arguments(settings))
+sys.stdout.write(condition_line(host.name, answered) + "\n")
