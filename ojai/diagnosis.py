@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -70,7 +70,7 @@ class Diagnosis:
 _SHOWN = 3
 
 #: Characters of a line that are looked at: vLLM prints its whole configuration in one.
-_LONGEST = 6000
+_LONGEST = 3000
 
 #: The engine, or the machine, starts: what was before is an earlier try.
 _STARTS = re.compile(
@@ -118,20 +118,27 @@ def _unwrapped(text: str) -> tuple[str, bool]:
     return message if isinstance(message, str) else "", True
 
 
+#: What differs between lines that mean the same: times, addresses, large numbers.
+_VARYING = re.compile(r"\d+(?:[.:]\d+)+|\d{5,}|0x[0-9a-f]+")
+
+
 @cache
-def _known() -> tuple[tuple[tuple[Finding, re.Pattern[str]], ...], re.Pattern[str]]:
-    """Every finding with its pattern, the most specific first, and one pattern for a line that has any of them."""
+def _known() -> tuple[tuple[Finding, re.Pattern[str]], ...]:
+    """Every finding with its pattern, the most specific first."""
     names: tuple[Catalogue, ...] = ("failures", "symptoms", "failures-installing")
-    found = tuple((finding, re.compile(finding.pattern)) for name in names for finding in catalogue(name))
-    return found, re.compile("|".join(pattern.pattern for _, pattern in found))
+    return tuple((finding, re.compile(finding.pattern)) for name in names for finding in catalogue(name))
 
 
 def match(text: str) -> Finding | None:
     """What a line means: the first finding whose pattern it has."""
-    known, any_of_them = _known()
-    if not any_of_them.search(text) or _QUOTED.search(text):
+    return _match(_VARYING.sub("0", text))
+
+
+@lru_cache(maxsize=20_000)
+def _match(text: str) -> Finding | None:
+    if _QUOTED.search(text):
         return None
-    return next((finding for finding, pattern in known if pattern.search(text)), None)
+    return next((finding for finding, pattern in _known() if pattern.search(text)), None)
 
 
 def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:

@@ -25,7 +25,7 @@ from ojai.sizes import GIB
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(__file__).parent / "data" / "doctor"
 EXCERPTS: list[dict[str, str]] = [
-    one for name in ("first", "second") for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+    one for name in ("first", "second", "third") for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
 REAL = sorted((DATA / "real").glob("*.log"))
