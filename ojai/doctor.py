@@ -57,15 +57,24 @@ def _found(code: str, rank: str, cause: str, fix: str, source: str, *evidence: s
 
 
 def unreachable(name: str, data: Mapping[str, Any], failure: str) -> Diagnosis:
-    """The diagnosis of a host that gave no answer."""
-    look = f"look in the inventory at {likely(name, data, failure)}; `ssh HOST sudo true` must work first"
+    """The diagnosis of a host that gave no answer. ``data``: of the inventory, with how it is reached."""
+    if "sudo" in failure:
+        todo = (
+            "give the account sudo without a password, or its password as `_sudo_password` in the data; where there is "
+            "no sudo, log in as root with `_sudo: False`"
+        )
+        return _found("no-root", "cause", "the login may not run commands as root", todo, "sudo", failure)
+    look = f"look in the inventory at {likely(name, data, failure)} `ssh HOST sudo true` must work first"
     return _found("unreachable", "cause", "the host gave no answer", look, "pyinfra", failure)
 
 
-def examine(case: Case) -> list[Diagnosis]:
-    """What is wrong with a host, most likely first: by its log and facts, and by preflight."""
+def examine(case: Case, data: Mapping[str, Any] | None = None) -> list[Diagnosis]:
+    """What is wrong with a host, most likely first: by its log and facts, and by preflight.
+
+    ``data``: how it is reached, where that is known.
+    """
     if case.answered is None:
-        return [unreachable(case.name, {}, case.failure)]
+        return [unreachable(case.name, data or {}, case.failure)]
     answered = case.answered
     try:
         settings = parse(case.name, case.data)
@@ -74,17 +83,27 @@ def examine(case: Case) -> list[Diagnosis]:
         unread = [_found("inventory", "note", "its inventory data are not judged", "nothing", "ojai", str(error))]
     else:
         unread = []
-    speeds = _speeds(settings, answered.facts) if settings else []
-    lines = [Line(0, text) for text in (*answered.facts, *speeds)]
+    lines = [Line(0, text) for text in facts(case)]
     found = diagnose([*lines, *(Line(number, text) for number, text in enumerate(answered.log, 1))])
     causes = [one for one in found if one.finding.rank == "cause" and not one.past]
     others = [one for one in found if one not in causes]
     if settings and answered.report:
         failed = failed_checks(settings, answered.report, case.asked)
-        causes += [_found("preflight", "cause", one.check, one.todo, "preflight", str(one)) for one in failed]
+        for one in failed:
+            cause = f"{one.check}: found {one.found}; expected {one.expected}"
+            causes.append(_found("preflight", "cause", cause, one.todo, "preflight", one.found))
     allowed = [one for service in settings.resolved for one in service.allowed] if settings else []
     known = [_found(one.code, "note", one.reason, "the inventory allows it", one.source, str(one)) for one in allowed]
     return [*causes, *others, *known, *unread]
+
+
+def facts(case: Case) -> list[str]:
+    """A host's facts, and what its server's own clock says of its speed."""
+    try:
+        settings = parse(case.name, case.data)
+    except SettingsError:
+        return list(case.answered.facts) if case.answered else []
+    return [*case.answered.facts, *_speeds(settings, case.answered.facts)] if case.answered else []
 
 
 def _speeds(settings: HostSettings, facts: Sequence[str]) -> list[str]:

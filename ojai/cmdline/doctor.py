@@ -106,7 +106,7 @@ def _asked(inventory: str, limit: tuple[str, ...], bundle: Path | None) -> dict[
         text = pack(cases, datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"))
         bundle.write_text(f"{text}\n", encoding="utf-8")
         click.echo(f"{bundle}: {len(cases)} hosts; read it before you send it", err=True)
-    return {one.name: examine(one) for one in cases}
+    return {one.name: examine(one, entry.data) for one, entry in zip(cases, entries, strict=True)}
 
 
 def _ill(diagnoses: list[Diagnosis]) -> bool:

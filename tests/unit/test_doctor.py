@@ -25,7 +25,9 @@ from ojai.sizes import GIB
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(__file__).parent / "data" / "doctor"
 EXCERPTS: list[dict[str, str]] = [
-    one for name in ("first", "second", "third") for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+    one
+    for name in ("first", "second", "third")
+    for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
 REAL = sorted((DATA / "real").glob("*.log"))
@@ -300,6 +302,8 @@ def test_an_inventory_a_bundle_and_back(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_host_that_gives_no_answer() -> None:
     found = unreachable("mini", {"ssh_hostname": "192.0.2.7"}, "Could not resolve hostname")
     assert found.finding.code == "unreachable" and "ssh_hostname (192.0.2.7)" in found.finding.fix
+    (none,) = examine(case("mini", {}, 0.0, None, "/bin/sh: 1: sudo: not found"))
+    assert none.finding.code == "no-root" and "_sudo: False" in none.finding.fix
     (again,) = examine(case("mini", {}, 0.0, None, "Permission denied (publickey)"))
     assert again.finding.code == "unreachable" and "ssh_user" in again.finding.fix
 
