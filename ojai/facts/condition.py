@@ -106,10 +106,11 @@ files() {
 }
 secrets=$(sed -nE 's/^[[:space:]]*[A-Za-z0-9_]*%SECRET%[A-Za-z0-9_]*=//Ip' %ENV_FILES% /dev/null 2>/dev/null |
   tr -d "\"'" | awk 'length >= 6')
+# shellcheck disable=SC2329  # the report's functions, which are called in a pipe here
 { facts
 %SERVICES%logs
 files
-( %REPORT% )
+%REPORT%
 } 2>/dev/null | %MASK% | secrets="$secrets" awk 'BEGIN {many = split(ENVIRON["secrets"], secret, "\n")} {
   for (i = 1; i <= many; i++) if (secret[i] != "") while (at = index($0, secret[i]))
     $0 = substr($0, 1, at - 1) "(removed)" substr($0, at + length(secret[i]))
@@ -188,7 +189,7 @@ class Condition(FactBase[Answered]):
         """No answer."""
         return Answered()
 
-    def command(self, services: Sequence[Asked], report: dict[str, Any]) -> str:
+    def command(self, services: tuple[Asked, ...], report: dict[str, Any]) -> str:
         """Both scripts; the exit status tells nothing."""
         calls = "".join(
             shlex.join(["service", one.name, one.unit, one.url, one.health, one.metrics, one.model, one.env_file])

@@ -11,7 +11,7 @@ from ojai.settings.inventory import settings_of
 
 config.SUDO = True  # the login is an ordinary user
 settings = settings_of(host)
-services = [
+services = tuple(
     Asked(
         name=service.name,
         unit=service.unit,
@@ -22,6 +22,6 @@ services = [
         env_file=service.env_file,
     )
     for service in settings.resolved
-]
+)
 answered = host.get_fact(Condition, services=services, report=fact_arguments(settings))
 sys.stdout.write(condition_line(host.name, answered) + "\n")

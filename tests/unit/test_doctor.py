@@ -396,7 +396,7 @@ def ill_host(tmp_path: Path) -> Iterator[tuple[Answered, str]]:
         (programs / name).chmod(0o755)
     settings = parse("mini", {"services": [{"profile": "gemma-4-e4b"}]})
     asked = Asked("vllm", "vllm.service", "http://127.0.0.1:9", "/health", "/metrics", "gemma", str(env_file))
-    command = Condition().command(services=[asked], report=fact_arguments(settings))
+    command = Condition().command(services=(asked,), report=fact_arguments(settings))
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
     yield read(done.stdout.splitlines()), done.stdout
