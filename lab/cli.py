@@ -91,7 +91,7 @@ _suite_option = click.option(
     "--suite",
     type=click.Choice(list(suites.SUITES)),
     envvar="OJAI_LAB_SUITE",
-    help=f"System of a new guest. Without it {suites.REAL}, which is Ubuntu 24.04, where Ubuntu's archive answers, "
+    help=f"System of a new guest. Without it {suites.REAL}, which is Ubuntu 24.04, on an Ubuntu whose archive answers, "
     f"else {suites.STAND_IN}. [env: OJAI_LAB_SUITE]",
 )
 _engine_option = click.option(

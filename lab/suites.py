@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ojai.lab import packages
 from ojai.lab.errors import LabError
 
 UBUNTU_ARCHIVE = "http://archive.ubuntu.com/ubuntu"
@@ -162,9 +163,12 @@ def reachable(archive: str = UBUNTU_ARCHIVE, timeout: float = REACHABLE_SECONDS)
 
 
 def chosen(name: str | None) -> Suite:
-    """The suite of that name; without one Ubuntu's own where its archive answers, else the stand-in."""
+    """The suite of that name; without one Ubuntu's own on an Ubuntu whose archive answers, else the stand-in.
+
+    An Ubuntu is a machine that has the keys of Ubuntu's archive.
+    """
     if name is None:
-        name = REAL if reachable() else STAND_IN
+        name = REAL if packages.KEYRINGS["ubuntu"][0].exists() and reachable() else STAND_IN
     return of(name)
 
 

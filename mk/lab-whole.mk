@@ -1,4 +1,5 @@
-# `make lab-whole`: every test of the lab, those too that `make test` leaves out, on a virtual machine and in containers.
+# `make lab-whole`: every test of the lab, those too that `make test` leaves out, on a virtual machine and in containers;
+# and the reads of a run in 200 random drifts.
 #   make lab-whole LAB_ARGS=--lf             only those that failed before
 
 LAB_ARGS ?=
@@ -6,4 +7,4 @@ LAB_ARGS ?=
 .PHONY: lab-whole
 
 lab-whole: setup ## every test of the lab (long when emulated)
-	$(BIN)/python -m pytest tests/lab -q --durations=20 $(LAB_ARGS)
+	$(BIN)/python -m pytest tests/lab tests/roles/test_reads.py -q --durations=20 $(LAB_ARGS)

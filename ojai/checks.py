@@ -13,7 +13,7 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from testinfra.backend.local import LocalBackend  # type: ignore[import-untyped]
 from testinfra.backend.ssh import SshBackend  # type: ignore[import-untyped]
 from testinfra.host import Host  # type: ignore[import-untyped]
 
+from ojai.connection import reads
 from ojai.connection.answers import marked, prelude
 from ojai.connection.likely import likely
 from ojai.engines import ResolvedService
@@ -119,6 +120,8 @@ class _Backend:
         super().__init__(*args, **kwargs)
         self.password = password
         self.environment: dict[str, str] = {}
+        self.ahead: _Ahead | None = None
+        self.given = b""
 
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
         command = f"{prelude()} {command}"
@@ -129,15 +132,50 @@ class _Backend:
 
     def run_local(self, command: str, *args: str) -> CommandResult:
         line = command % tuple(shlex.quote(arg) for arg in args) if args else command
-        given = b"" if self.password is None else f"{self.password}\n".encode()
+        given = self.given if self.password is None else f"{self.password}\n".encode()
         environment = {**os.environ, **self.environment}
         done = subprocess.run(line, shell=True, input=given, env=environment, capture_output=True, check=False)
-        output = (b"".join(marked(text.splitlines(keepends=True))) for text in (done.stdout, done.stderr))
+        output = (_told(text) for text in (done.stdout, done.stderr))
         return CommandResult(cast("BaseBackend", self), done.returncode, line.encode(), *output)
+
+
+def _told(text: bytes) -> bytes:
+    return b"".join(marked(text.splitlines(keepends=True)))
+
+
+class _Ahead:
+    """What the last run of the checks asked the host, asked in one command. An answer serves once: who waits asks on.
+
+    Not with sudo's password, which is given on the standard input that the script would come by.
+    """
+
+    def __init__(self, ask: Callable[[str, bytes], CommandResult], file: Path) -> None:
+        self.ask, self.file = ask, file
+        self.asked: dict[str, None] = {}
+        self.answers: dict[str, tuple[int, bytes, bytes]] = {}
+        if len(order := [text for text, _ in reads.load(file)]) > 1:
+            found = self.ask("sh", reads.script(order, "sh").encode())
+            for number, *answer in reads.framed(found.stdout.splitlines()):
+                self.answers[order[number]] = cast("tuple[int, bytes, bytes]", tuple(answer))
+
+    def answer(self, command: str) -> tuple[int, bytes, bytes] | None:
+        self.asked.setdefault(command)
+        return self.answers.pop(command, None)
+
+    def keep(self) -> None:
+        reads.save(self.file, [(command, ()) for command in self.asked])
 
 
 class _Ssh(_Backend, SshBackend):  # type: ignore[misc]
     def run_ssh(self, command: str) -> CommandResult:
+        found = self.ahead.answer(command) if self.ahead else None
+        if found is None:
+            return self.ask(command)
+        status, *both = found
+        return CommandResult(self, status, command.encode(), *(_told(text) for text in both))
+
+    def ask(self, command: str, given: bytes = b"") -> CommandResult:
+        self.given = given
         try:
             return super().run_ssh(command)
         except RuntimeError as error:
@@ -234,8 +272,21 @@ def deploy(pytestconfig: pytest.Config) -> Path:
     return Path(pytestconfig.getoption("--deploy") or find_deploy(pytestconfig.getoption("--inventory")))
 
 
+def _ahead(mini: Mini, config: pytest.Config) -> Iterator[Mini]:
+    """The host, asked ahead; not where checks change it."""
+    backend = mini.host.backend
+    wanted = mini.entry.data.get("connector") != "ssh" and not config.getoption("--disruptive")
+    if not wanted or not isinstance(backend, _Ssh) or backend.password is not None:
+        yield mini
+        return
+    words = (mini.entry.name, str(backend.host), "checks", config.getoption("--inventory"))
+    backend.ahead = _Ahead(backend.ask, reads.list_file(*words))
+    yield mini
+    backend.ahead.keep()
+
+
 @pytest.fixture(scope="session")
-def mini(entry: Entry, sockets: Path, request: pytest.FixtureRequest) -> Mini:
+def mini(entry: Entry, sockets: Path, request: pytest.FixtureRequest) -> Iterator[Mini]:
     """The host, reached and read as root; where that fails and there is no other host, the run ends."""
     if entry.settings.removed:
         pytest.skip("the inventory says `removed`: nothing is served here")
@@ -247,7 +298,8 @@ def mini(entry: Entry, sockets: Path, request: pytest.FixtureRequest) -> Mini:
         fault = f"{UNREACHABLE}: {lines[-1]}. Look in the inventory at {likely(entry.name, entry.data, str(error))}"
     else:
         if answer.rc == 0 and answer.stdout.strip() == "0":
-            return found
+            yield from _ahead(found, request.config)
+            return
         todo = (
             "give sudo's password with --use-sudo-password (or as _sudo_password), or give the account sudo without one"
         )

@@ -17,8 +17,11 @@ from ojai.preflight.packages import DOCKER_SOURCE as SOURCE
 from ojai.preflight.packages import TOOLS, usable_docker_source
 from ojai.settings import HostSettings
 
-#: What the packages leave behind: data of a program that nothing else reads, folders, groups.
-STATE = ["containerd:/var/lib/containerd", "containerd:/etc/cni", "dockerd:/var/lib/docker"]
+#: What the packages leave behind: data of a program that nothing else reads (the last one of Docker before 23), groups.
+STATE = [
+    *("containerd:/var/lib/containerd", "containerd:/etc/cni", "dockerd:/var/lib/docker"),
+    "dockerd:/etc/docker/key.json",
+]
 GROUPS = ["docker"]
 #: Units that docker.service starts, unless they are masked.
 NEEDED = ["containerd.service", "docker.socket"]

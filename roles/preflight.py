@@ -31,17 +31,6 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
 
     A refused host is dropped with every reason named, and the others go on; exit status is 1.
     """
-    answer = refused_by_sudo(host)
-    if answer:
-        todo = "run pyinfra with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo"
-        if "must have a tty" in answer:
-            todo = "delete `Defaults requiretty` from /etc/sudoers and /etc/sudoers.d (`sudo visudo`)"
-        if "change your password" in answer or "password has expired" in answer.lower():
-            todo = "log in to the host once, and give the account a new password"
-        if "sudo" in answer and "not found" in answer:
-            todo = "install sudo there (as root: apt install sudo), or log in as root with `_sudo: False` in the data"
-        _refuse(f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}.")
-        return None
     if not _reserved():
         return None
     asked, (settings, report) = settings, ask(host.get_fact, settings)
@@ -101,14 +90,32 @@ def _not_fit(settings: HostSettings, report: Report) -> list[FailedCheck]:
     return failed_after_boot(settings, report) if state.is_executing else failed_checks(settings, report)
 
 
-def _reserved() -> bool:
-    """Whether no other deploy runs on the host, and none can start before this run ends. A dry run takes no lock."""
-    if lock.only_looks(state):
+def _has_privileges() -> bool:
+    """Whether this run can do as root what it is to do."""
+    answer = refused_by_sudo(host)
+    if not answer:
         return True
+    todo = "run pyinfra with --use-sudo-password (or --same-sudo-password), or give the account passwordless sudo"
+    if "must have a tty" in answer:
+        todo = "delete `Defaults requiretty` from /etc/sudoers and /etc/sudoers.d (`sudo visudo`)"
+    if "change your password" in answer or "password has expired" in answer.lower():
+        todo = "log in to the host once, and give the account a new password"
+    if "sudo" in answer and "not found" in answer:
+        todo = "install sudo there (as root: apt install sudo), or log in as root with `_sudo: False` in the data"
+    return _refuse(f"preflight: privilege: found {answer!r}; expected: commands as root, by sudo. What to do: {todo}.")
+
+
+def _reserved() -> bool:
+    """Whether no other deploy runs on the host, and none can start before this run ends. A dry run takes no lock.
+
+    Nothing is read before the lock is there: what another run was about to change would be kept.
+    """
+    if lock.only_looks(state):
+        return _has_privileges()
     try:
         taken = lock.take(host, privileges(host))
     except lock.LockError as error:
-        return _refuse(
+        return _has_privileges() and _refuse(
             f"preflight: deploy lock: found {error}; expected to take {lock.FILE} with flock, as root. "
             "What to do: see that /run can be written to and util-linux is installed."
         )

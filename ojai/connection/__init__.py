@@ -215,7 +215,7 @@ def configure_connection(host: Host) -> None:
     recap()
     transport = _transport(host)
     if transport is None:
-        if isinstance(host.connector, LocalConnector) and host.data.get("connector") != "ssh":
+        if isinstance(host.connector, LocalConnector):
             remember(host)
         return
     for name in ("run_shell_command", "put_file", "get_file"):
@@ -223,8 +223,7 @@ def configure_connection(host: Host) -> None:
             setattr(host.connector, name, _failure_is_an_ssh_error(getattr(host.connector, name)))
     if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if host.data.get("connector") != "ssh":
-        remember(host)
+    remember(host)
     stop_keepalive(host)
     prefix = host.print_prefix
     _WATCHES[host.name] = _Watch(prefix, transport, gevent.spawn(watch, prefix, transport))

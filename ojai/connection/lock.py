@@ -166,10 +166,11 @@ def take(host: Host, arguments: Mapping[str, Any]) -> Taken:
     script = "\n".join([*(f"{name}={shlex.quote(value)}" for name, value in words.items()), _SCRIPT])
     given: Any = dict(arguments)
     extract_control_arguments(given)
-    command = make_unix_command_for_host(
-        host.state, host, StringCommand("bash", "-c", QuoteString(script)), **given
-    ).get_raw_value()
     try:
+        # May ask for sudo's password where there is no terminal: an OSError too.
+        command = make_unix_command_for_host(
+            host.state, host, StringCommand("bash", "-c", QuoteString(script)), **given
+        ).get_raw_value()
         hold = _started(host, command)
         line, before = hold.answer()
     except (OSError, EOFError, SSHException) as error:

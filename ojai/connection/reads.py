@@ -29,10 +29,10 @@ from ojai.connection.lock import invocation
 from ojai.pyinfra_internals import BaseStateCallback, CommandOutput, OutputLine, SSHConnector, StateStage, facts
 
 #: Seconds after which an answer is asked for again when pyinfra goes from looking to changing.
-STALE = 10.0
+STALE = 30.0
 
 #: Seconds for one command among those that are read ahead; a slower one is asked by itself, without a limit.
-PATIENCE = 30
+PATIENCE = 120
 
 #: What is read ahead at most: commands, and characters of one.
 MOST, LONGEST = 500, 64 * 1024
@@ -91,6 +91,9 @@ class _Reads:
     + order: commands in the order in which they are asked, as far as it is known
     + asked: those that this run has asked
     + misses: how many were asked one by one since the last write
+    + needed: the one of these that asks for all that follow: the second, and twice as many each further time that a
+      write threw most of the answers away. A run that writes all the time does not read the same again and again
+    + got, used: how many were read ahead since the last write, and how many of them were asked for
     """
 
     host: Host
@@ -100,14 +103,19 @@ class _Reads:
     order: dict[Key, None] = field(default_factory=dict)
     asked: dict[Key, None] = field(default_factory=dict)
     ahead: bool = True
-    misses: int = 1
+    misses: int = 0
+    needed: int = 1
+    got: int = 0
+    used: int = 0
     since: float = 0.0
     changing: bool = False
 
     def forget(self) -> None:
         """Something may have been changed."""
+        if self.used * 2 < self.got or self.needed == 1:
+            self.needed *= 2
         self.answers.clear()
-        self.misses = 0
+        self.misses = self.got = self.used = 0
 
     def run(
         self, command: str | StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
@@ -125,16 +133,20 @@ class _Reads:
     def _answer(self, key: Key, command: str | StringCommand, arguments: Mapping[str, Any]) -> Answer:
         if self.host.state.current_stage == StateStage.Execute and not self.changing:
             self.changing = True
-            if time.monotonic() - self.since > STALE:
+            if self.answers and time.monotonic() - self.since > STALE:
                 self.forget()
-                self.misses = 1
-        start = list(self.order).index(key) if key in self.order else 0
+                self.misses = self.needed - 1
+        known = key in self.order
         self.order.setdefault(key)
         self.asked.setdefault(key)
-        if key not in self.answers:
-            # The second in a row: what else is read from here on is asked for at once. Between two writes it is not.
-            if self.misses == 1 and self.file and self.ahead:
-                self._read_ahead(key, list(self.order)[start:], arguments)
+        if key in self.answers:
+            self.used += 1
+        else:
+            # The second in a row: what else is read from here on is asked for at once. Not so between two writes, and
+            # where nobody knows what follows.
+            if known and not self.got and self.misses >= self.needed - 1 and self.file and self.ahead:
+                order = list(self.order)
+                self._read_ahead(key, order[order.index(key) :], arguments)
             self.misses += 1
             if key not in self.answers:
                 done, output = self.stock(command, **arguments)
@@ -152,42 +164,29 @@ class _Reads:
         later = [one for one in order if one[1] == key[1] and one not in self.answers and len(one[0]) <= LONGEST][:MOST]
         if len(later) < 2 or PurePath(shell := arguments.get("_shell_executable") or "sh").name not in SHELLS:
             return
-        calls = "\n".join(f"one {number} {shlex.quote(text)}" for number, (text, _) in enumerate(later))
-        script = _SCRIPT % (PATIENCE, shlex.quote(shell), _MARK, calls)
-        _, output = self.stock(StringCommand(shlex.quote(shell)), **{**arguments, "_stdin": script})
-        for number, answer in _framed(output.stdout_lines):
+        asked = script([text for text, _ in later], shell)
+        _, output = self.stock(StringCommand(shlex.quote(shell)), **{**arguments, "_stdin": asked})
+        for number, status, out, err in framed(output.stdout_lines):
             if number < len(later):
-                self._keep(later[number], *answer)
+                lines = [OutputLine("stdout", text) for text in _lines(out)]
+                lines += [OutputLine("stderr", text) for text in _lines(err)]
+                self._keep(later[number], status == 0, lines)
+                self.got += 1
         if not self.answers:
             self.ahead = False  # no such tools there, or no room for a file
             logger.debug(f"{self.host.print_prefix}nothing is read ahead: {output.output}")
 
     def load(self) -> None:
         """What the last run read."""
-        try:
-            if self.file is not None and _is_private(self.file):
-                for text, place in json.loads(self.file.read_text())["reads"]:
-                    if isinstance(text, str) and len(place) == len(_PLACE):
-                        self.order[text, tuple(place)] = None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.debug(f"{self.host.print_prefix}no list of reads in {self.file}: {error}")
+        for text, place in load(self.file) if self.file else ():
+            if len(place) == len(_PLACE):
+                self.order[text, place] = None
 
     def save(self) -> None:
         """What this run read, for the next; with the last one's, if this was broken off."""
-        whole = self.host not in self.host.state.failed_hosts
-        found = json.dumps({"reads": list(self.asked if whole else self.order)[:MOST]}).encode()
-        try:
-            if self.file is None or not self.asked:
-                return
-            if not (_is_private(self.file) and self.file.read_bytes() == found):
-                self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                new = self.file.with_suffix(f".{os.getpid()}")
-                new.unlink(missing_ok=True)
-                with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-                    stream.write(found)
-                new.replace(self.file)
-        except OSError as error:
-            logger.debug(f"{self.host.print_prefix}the list of reads is not kept in {self.file}: {error}")
+        if self.file and self.asked:
+            whole = self.host not in self.host.state.failed_hosts
+            save(self.file, self.asked if whole else self.order)
 
 
 def _key(command: str | StringCommand, arguments: Mapping[str, Any]) -> Key | None:
@@ -199,17 +198,46 @@ def _key(command: str | StringCommand, arguments: Mapping[str, Any]) -> Key | No
     return str(command), tuple(arguments.get(name) or None for name in _PLACE)
 
 
-def _framed(lines: Iterable[str]) -> Iterator[tuple[int, tuple[bool, list[OutputLine]]]]:
-    """The answers, each by its number; one that was cut off, or took too long, is left out."""
+def load(file: Path) -> list[Key]:
+    """The commands that ``file`` has; none where others could have written it, or it cannot be read."""
+    try:
+        kept = json.loads(file.read_text())["reads"] if _is_private(file) else []
+        return [(text, tuple(place)) for text, place in kept if isinstance(text, str)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.debug(f"no list of reads in {file}: {error}")
+        return []
+
+
+def save(file: Path, reads: Iterable[Key]) -> None:
+    """Keep these commands for the next run. What fails is logged: nothing depends on it."""
+    found = json.dumps({"reads": list(reads)[:MOST]}).encode()
+    try:
+        if not (_is_private(file) and file.read_bytes() == found):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new = file.with_suffix(f".{os.getpid()}")
+            new.unlink(missing_ok=True)
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+                stream.write(found)
+            new.replace(file)
+    except OSError as error:
+        logger.debug(f"the list of reads is not kept in {file}: {error}")
+
+
+def script(commands: Iterable[str], shell: str) -> str:
+    """A script for ``shell`` that runs each command by itself, and prints what :func:`framed` reads."""
+    calls = "\n".join(f"one {number} {shlex.quote(text)}" for number, text in enumerate(commands))
+    return _SCRIPT % (PATIENCE, shlex.quote(shell), _MARK, calls)
+
+
+def framed(lines: Iterable[str]) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """Of each command its number, exit status and both outputs; what was cut off, or took too long, is left out."""
     for line in lines:
         words = line.split(" ", 3)
         if words[0] != _MARK or len(words) != 4 or words[2] == "124":
             continue
         with contextlib.suppress(ValueError):
             out, err = (base64.b64decode(text, validate=True) for text in words[3][1:].split(":"))
-            found = [OutputLine("stdout", text) for text in _lines(out)]
-            found += [OutputLine("stderr", text) for text in _lines(err)]
-            yield int(words[1]), (words[2] == "0", found)
+            yield int(words[1]), int(words[2]), out, err
 
 
 def _lines(output: bytes) -> list[str]:
@@ -232,8 +260,12 @@ def _list_file(host: Host) -> Path | None:
         return None
     asked = invocation()
     data = {name: str(host.data.get(name)) for name in ("ssh_hostname", "ssh_port", "ssh_user")}
-    words = [str(Path.cwd()), host.name, data, asked.get("inventory"), list(asked.get("operations") or ())]
-    name = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
+    return list_file(host.name, data, asked.get("inventory"), list(asked.get("operations") or ()))
+
+
+def list_file(*words: Any) -> Path:
+    """Where the list is kept of what ``words`` say: a host, how it is reached, and what is run from this folder."""
+    name = hashlib.sha256(json.dumps([str(Path.cwd()), *words]).encode()).hexdigest()[:32]
     folder = os.environ.get("XDG_CACHE_HOME", "")
     return Path(folder if folder.startswith("/") else Path.home() / ".cache") / "ojai" / "reads" / f"{name}.json"
 
@@ -250,8 +282,11 @@ _AT_THE_END = _AtTheEnd()
 
 
 def remember(host: Host) -> None:
-    """Keep what this host answers to facts, and ask ahead for what the last run asked; once a host and run."""
-    if "stock" in vars(host.connector):
+    """Keep what this host answers to facts, and ask ahead for what the last run asked; once a host and run.
+
+    Not with `connector: ssh`.
+    """
+    if "stock" in vars(host.connector) or host.data.get("connector") == "ssh":
         return
     _mark_facts()
     connector: Any = host.connector

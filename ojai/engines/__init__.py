@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from ojai.containers import Container
 from ojai.memory import Budget, Demand, HostMemory, Planner
 from ojai.paths import ApiPaths, ServicePaths
-from ojai.profiles import Features, Profile, budgets
+from ojai.profiles import Features, Profile, ProfileError, budgets
+from ojai.sizes import GIB
 
 #: The packages here.
 NAMES = ("vllm",)
@@ -187,7 +188,15 @@ class ResolvedService(ServicePaths):
     @cached_property
     def demand(self) -> Demand:
         """What it asks of the memory. Raises ``ProfileError`` for choices that have no budget."""
-        return budgets.demand(self.profile, self.features, self.engine.planner(self.image, self.features))
+        asked = budgets.demand(self.profile, self.features, self.engine.planner(self.image, self.features))
+        try:
+            asked.plan(GIB)
+        except ValueError as error:
+            raise ProfileError(
+                f"kv_cache_dtype {asked.kv_cache_dtype}: {error}. The cache {self.follows}. What to do: name another "
+                "type, or an image of a newer release"
+            ) from None
+        return asked
 
     def budget(self, memory: HostMemory) -> Budget:
         """Its budget in that memory. Raises ``ProfileError`` as `demand` does."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -249,7 +251,7 @@ def _daemon_json(settings: HostSettings, report: Report) -> Iterator[FailedCheck
     newest = not engine.there and not version and engine_source(settings, engine) == "docker"
     if _containerd_store(engine, current) and not newest and _numbers(version) < PLAIN_MIRROR:
         for url in mirrors:
-            if _plain(url, current):
+            if _plain(url, current, engine.words):
                 yield FailedCheck(
                     "registry mirror",
                     f"{url} for Docker {version or 'of a version not known yet'} with images in containerd's store",
@@ -272,12 +274,7 @@ def _options_of_another_driver(current: dict[str, Any]) -> list[str]:
 
 
 def _other_file(words: tuple[str, ...]) -> str:
-    for place, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name == "--config-file":
-            value = value if equals else "".join(words[place + 1 : place + 2])
-            return "" if value == DAEMON else value
-    return ""
+    return next((file for file in _option(words, "--config-file") if file != DAEMON), "")
 
 
 def _containerd_store(engine: Engine, current: dict[str, Any]) -> bool:
@@ -286,9 +283,37 @@ def _containerd_store(engine: Engine, current: dict[str, Any]) -> bool:
     return engine.server.containerd_store if engine.server else asked
 
 
-def _plain(url: str, current: dict[str, Any]) -> bool:
-    """Whether a mirror speaks http, and is not among those that may."""
+def _option(words: tuple[str, ...], name: str) -> list[str]:
+    """The values of an option of dockerd, as ``--name value`` and ``--name=value``."""
+    found: list[str] = []
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag == name:
+            found += [value] if equals else words[place + 1 : place + 2]
+    return found
+
+
+def _plain(url: str, current: dict[str, Any], words: tuple[str, ...]) -> bool:
+    """Whether a mirror speaks http, and is not among those that may [moby registry/config.go, isSecureIndex].
+
+    Those are named as the mirror is, with its port, or their address is in a network that is named. A name may have
+    such an address; that is not looked up.
+    """
     found = urlsplit(url)
-    insecure = current.get("insecure-registries")
-    allowed = {found.netloc, found.hostname} & set(insecure if isinstance(insecure, list) else [])
-    return found.scheme == "http" and not allowed and not re.match(r"127\.|localhost$|::1$", found.hostname or "")
+    listed = current.get("insecure-registries")
+    insecure = [*(listed if isinstance(listed, list) else ()), *_option(words, "--insecure-registry")]
+    host = found.hostname or ""
+    if found.scheme != "http" or host == "localhost" or found.netloc in insecure:
+        return False
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return not address.is_loopback and not any(address in network for network in _networks(insecure))
+
+
+def _networks(names: Iterable[object]) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    for name in map(str, names):
+        with contextlib.suppress(ValueError):
+            if "/" in name:
+                yield ipaddress.ip_network(name, strict=False)

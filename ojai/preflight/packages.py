@@ -51,7 +51,7 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
 
 def warnings(settings: HostSettings, report: Report) -> Iterator[str]:
     """Breakage that is not ours, and that is left as it is."""
-    engine = package_names(settings, report.engine)
+    engine = package_names(settings, report.engine) if report.engine.ours or not report.engine.there else ()
     ours = {*report.apt.ours, settings.kernel_package, *TOOLS, *rocm_packages(settings), *engine}
     for name, needed in report.apt.unmet.items():
         if name not in ours and not ours.intersection(needed):

@@ -19,7 +19,9 @@ CODES: dict[str, str] = {
     "no-kernel": "a checkpoint that vLLM has no code for on ROCm",
     "quantization-not-on-rocm": "a quantisation that vLLM takes on other GPUs only",
     "engine-too-old": "an image whose vLLM does not know the model",
+    "cuda-image": "the image for NVIDIA's GPUs",
     "named-choice": "a raw argument for what has a named choice",
+    "abbreviated-flag": "a raw argument that is not written out",
     "unknown-flag": "an argument that the image's vLLM does not take",
     **{
         window["code"]: window["about"]

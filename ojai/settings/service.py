@@ -55,7 +55,7 @@ class ServiceSettings(ServicePaths, Features):
         "budget stay the profile's.",
         examples=["google/gemma-4-E4B-it"],
     )
-    image: Annotated[str | None, Expected("repository:tag, without a digest")] = Field(
+    image: Annotated[str | None, Expected("repository:tag; its digest goes into image_digest")] = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$",
         description="Container image instead of the profile's, `repository:tag`.",

@@ -16,6 +16,7 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ojai.lab.image import ENGINES
 from tests.operation_names import NAMES
 
 FOLDER = Path(__file__).with_name("cases")
@@ -154,14 +155,12 @@ class Upgrade:
 class GuestCase:
     """A guest that the steps of ``tests.lab.guests`` are run on.
 
-    ``suite``: the system (default: the name); ``engine``: what its Docker is, where that is not the suite's own;
-    ``up``: the words for ``ojai lab up`` that bring it.
+    ``suite``: the system (default: the name); ``engine``: its Docker, as for ``ojai lab up --engine``.
     """
 
     name: str
     suite: str = ""
-    engine: str = ""
-    up: tuple[str, ...] = ()
+    engine: str = ENGINES[0]
 
     @property
     def system(self) -> str:

@@ -1,6 +1,6 @@
 """The same steps on each guest (a suite, and an engine): from the first deploy to removal.
 
-A guest is a virtual machine with a lab of its own, or a container that has the roles of molecule/default. Each step
+A guest is a virtual machine with a lab of its own, or a container with a service (tests/lab/contained.py). Each step
 but the first deploy begins from the snapshot of the provisioned machine, so that one step can be run again by itself.
 """
 
@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.lab import drift, manifest, results, upgrades
-from tests.lab.backends import Container, TestHost, VirtualMachine, say
+from tests.lab.backends import TestHost, VirtualMachine, say
 from tests.lab.batches import batches
 from tests.lab.cases import GUESTS, SAMPLE, UPGRADES, GuestCase, named
+from tests.lab.contained import Serving
 from tests.lab.cutting import must
 from tests.lab.machine import Deploy, Lab
 
@@ -29,7 +30,7 @@ ABOUT = (
 #: The upgrade that fails in the step of that name.
 UPGRADE = named(UPGRADES, "the server crashes on start")
 #: Another release of the service: another model, in another image.
-OTHER = {"profile": "gemma-4-26b-a4b", "image": "vllm/vllm-openai-rocm:v0.20.1-next", "start_timeout": 300}
+OTHER = {"profile": "gemma-4-e2b", "image": "vllm/vllm-openai-rocm:v0.20.1-next", "start_timeout": 300}
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def _ended(done: Deploy, changed: Sequence[str] | None = None) -> str:
     return f"{len(done.changed)} changes"
 
 
-def _models(host: TestHost) -> str:
-    return host.guest.text("curl -s -m 5 http://127.0.0.1:8000/v1/models")
+def _models(host: TestHost) -> list[str]:
+    said = host.guest.text("curl -s -m 5 http://127.0.0.1:8000/v1/models")
+    return [one["id"] for one in json.loads(said)["data"]]
 
 
 def first_deploy(host: TestHost) -> str:
@@ -93,8 +95,6 @@ def drift_sample(host: TestHost) -> str:
 
 def failed_upgrade(host: TestHost) -> str:
     """Upgrade to what cannot start: the release of before serves again."""
-    if not isinstance(host, VirtualMachine):
-        raise Failed("a container serves nothing")
     outcome = upgrades.rehearse(host, UPGRADE)
     if outcome.failures:
         raise Failed(" / ".join(outcome.failures))
@@ -134,10 +134,7 @@ STEPS: dict[str, Callable[[TestHost], str]] = {
     "rollback after a prune": rollback_after_a_prune,
     "removal": removal,
 }
-CONTAINED = ("first deploy", "second run", "verify", "drift sample")
-
-MACHINES = {"vm": tuple(STEPS), "container": CONTAINED}
-CASES = tuple(Step(guest, on, step) for guest in GUESTS for on, steps in MACHINES.items() for step in steps)
+CASES = tuple(Step(guest, on, step) for guest in GUESTS for on in ("vm", "container") for step in STEPS)
 
 
 def _untouched(host: TestHost) -> Path:
@@ -153,11 +150,12 @@ def _lab(lab: Lab, guest: GuestCase) -> Lab:
 def _make_anew(host: TestHost, guest: GuestCase) -> None:
     """A machine that nobody has deployed to."""
     say(f"{guest.name}: a new machine …")
-    host.lab.ojai("lab", "down", "--destroy")
-    kind = ["up"] if isinstance(host, VirtualMachine) else ["container"]
-    must(host.lab.ojai("lab", *kind, "lab", *guest.up))
-    if isinstance(host, VirtualMachine):
-        _untouched(host).write_text(json.dumps(manifest.take(host.guest)))
+    if isinstance(host, Serving):
+        host.renew()
+    else:
+        host.lab.ojai("lab", "down", "--destroy")
+        must(host.lab.ojai("lab", "up", "lab"))
+    _untouched(host).write_text(json.dumps(manifest.take(host.guest)))
 
 
 def _run(host: TestHost, case: Step) -> results.Record:
@@ -171,13 +169,13 @@ def _run(host: TestHost, case: Step) -> results.Record:
         if case.step == "first deploy":
             _make_anew(host, case.guest)
         else:
-            _begin(host)
+            _begin(host, case.guest)
         found = STEPS[case.step](host)
         if case.step == "first deploy":
             about = host.guest.root(ABOUT).splitlines()
             if isinstance(host, VirtualMachine):
                 host.keep(host.label)
-    except (*drift.ERRORS, Failed) as error:
+    except (*drift.ERRORS, Failed, ValueError) as error:
         failures = [str(error)[-3000:]]
     return {
         "passed": not failures,
@@ -190,13 +188,14 @@ def _run(host: TestHost, case: Step) -> results.Record:
     }
 
 
-def _begin(host: TestHost) -> None:
+def _begin(host: TestHost, guest: GuestCase) -> None:
     """The machine as the first deploy left it."""
     if isinstance(host, VirtualMachine):
         must(host.lab.ojai("lab", "up", "lab"))
         host.reset(dirty=False)
     else:
-        must(host.lab.ojai("lab", "container", "lab"))
+        if isinstance(host, Serving) and host.guest.run("true").returncode:
+            _make_anew(host, guest)
         _ended(host.deploy())
 
 
@@ -211,7 +210,10 @@ def run(host: TestHost, cases: Sequence[Step], keep: bool) -> Iterator[tuple[str
                 return
     finally:
         if not keep:
-            host.lab.ojai("lab", "down", *["--destroy"] * isinstance(host, Container))
+            if isinstance(host, Serving):
+                host.stop()
+            else:
+                host.lab.ojai("lab", "down")
 
 
 def about(records: Mapping[str, results.Record], guest: GuestCase, on: str) -> list[str]:

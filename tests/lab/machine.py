@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,9 @@ class Lab:
 
     def environment(self, env: dict[str, str] | None = None) -> dict[str, str]:
         """The environment of a command that is to use this lab."""
-        return {**os.environ, "OJAI_LAB_DIR": str(self.folder), "NO_COLOR": "1", **self.env, **(env or {})}
+        suite = os.environ.get("OJAI_LAB_SUITE", "trixie")
+        mine = {"OJAI_LAB_DIR": str(self.folder), "OJAI_LAB_SUITE": suite, "NO_COLOR": "1"}
+        return {**os.environ, **mine, **self.env, **(env or {})}
 
     def run(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """A command of the project, in the project's folder."""
@@ -103,6 +105,21 @@ class Guest:
 
     def root(self, command: str) -> str:
         return self.text(f"sudo sh -c {shlex.quote(command)}")
+
+    def counted(self, what: Callable[[], Deploy]) -> tuple[int, Deploy]:
+        """How many commands sshd ran for ``what``, by its own log; and what that gave."""
+        names = "--identifier=sshd --identifier=sshd-session"
+        logged = f"journalctl {names} --output=cat | grep --count '^Starting session: command'"
+        asked = f"sleep 1; journalctl --sync; {logged} || true"  # its own session is among them
+        place = "/etc/ssh/sshd_config.d/00-count.conf"
+        self.root(f"echo LogLevel VERBOSE >{place}; systemctl reload ssh")
+        try:
+            before = int(self.root(asked))
+            found = what()
+            after = int(self.root(asked))
+        finally:
+            self.root(f"rm {place}; systemctl reload ssh")
+        return after - before - 1, found
 
     def fingerprint(self) -> str:
         """What a deploy could change: installed packages, files under /etc and /srv, units, groups."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ojai import systems
 from tests.lab.cases import DRIFT, GUESTS, INTERRUPTIONS, UPGRADES, DriftCase
-from tests.lab.guests import CASES, CONTAINED, STEPS, UPGRADE, Step, about
+from tests.lab.guests import CASES, STEPS, UPGRADE, Step, about
 from tests.lab.interruptions import CUTS
 from tests.lab.results import Record, cell, table
 from tests.operation_names import NAMES
@@ -217,13 +217,14 @@ and Docker of each, with its sources.
 {systems}
 ## What was run on each guest
 
-A guest is a suite of the lab (`ojai lab up --suite NAME`), on a virtual machine, or as a container that has the roles
-of molecule/default. Guests of Debian have Ubuntu 24.04's os-release and stand for it: their systemd and apt are older
-and newer than its own. noble is Ubuntu 24.04 itself, with its own kernel, Docker and apt, built where Ubuntu's archive
-answers. Each step but the first begins with what the first deploy left. *Drift sample*: one thing a role is broken,
-detected and fixed. *Failed upgrade*: {upgrade}; the release of before serves again. *Rollback after a
-prune*: another model in another image, `docker image prune --all`, `ojai rollback`. *Removal*: data too, compared file
-by file.
+A guest is a suite of the lab (`ojai lab up --suite NAME`), on a virtual machine, or as a container that serves:
+without a kernel, a GPU and kernel parameters of its own, so without what the deploy does to these. Guests of Debian
+have Ubuntu 24.04's os-release and stand for it: their systemd and apt are older and newer than its own. noble is
+Ubuntu 24.04 itself, with its own kernel, Docker and apt. It has not been run here: the project's machine has Debian's
+archive only. Each step but the first begins with what the first deploy left. *Drift sample*: one thing a role is
+broken, detected and fixed. *Failed upgrade*: {upgrade}; the release of before serves again. *Rollback after a prune*:
+another model in another image, `docker image prune --all`, `ojai rollback`. *Removal*: data too, compared file by
+file.
 `make guests` runs what has not passed yet; tests/lab/results/guests.json has the commit of each step.
 
 **Passed: {passed} of {ran} steps that were run{rest}.**
@@ -247,9 +248,8 @@ def guests(records: Records, others: ByEngine) -> str:
     for guest in GUESTS:
         for on in ("vm", "container"):
             said = ", ".join(about(records, guest, on)) or "not run"
-            label = f"{guest.name}{f' ({guest.engine})' if guest.engine else ''}"
-            steps = [_step(records.get(Step(guest, on, step).name), on, step) for step in STEPS]
-            rows.append([cell(label), "virtual" if on == "vm" else "container", cell(said), *steps])
+            steps = [_step(records.get(Step(guest, on, step).name)) for step in STEPS]
+            rows.append([cell(guest.name), "virtual" if on == "vm" else "container", cell(said), *steps])
     return text + table(["suite", "guest", "kernel, systemd, apt, Docker, storage", *STEPS], rows)
 
 
@@ -261,9 +261,9 @@ def _system_row(system: systems.System) -> list[str]:
     return [cell(system.title), "supported", cell(f"{facts.kernel_package}, ROCm {facts.rocm}, {docker}"), ""]
 
 
-def _step(record: Record | None, on: str, step: str) -> str:
+def _step(record: Record | None) -> str:
     if record is None:
-        return "not run" if on == "vm" or step in CONTAINED else ""
+        return "not run"
     return (
         f"{cell(record['found'])} (`{record['commit']}`)" if record["passed"] else f"**FAILED** (`{record['commit']}`)"
     )

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ojai.lab import suites
 from ojai.lab.errors import LabError
 from ojai.lab.image import ENGINES
 from tests.lab import backends, drift, guests, interruptions, pages, results, upgrades
@@ -109,6 +110,9 @@ def choose(options: argparse.Namespace, records: pages.Records) -> list[Any]:
     unknown = hosts - {case.guest.name for case in cases if hosts}
     if unknown:
         raise ValueError(f"there is no guest {', '.join(sorted(unknown))}")
+    # Ubuntu's own where it is named, or on an Ubuntu.
+    if options.kind == "guests" and not hosts and not options.only and suites.chosen(None).name != suites.REAL:
+        hosts = {case.guest.name for case in cases if case.guest.system != suites.REAL}
     return [
         case
         for case in cases
@@ -124,10 +128,10 @@ def run(options: argparse.Namespace, cases: Sequence[Any], on: str) -> Found:
     own = "" if options.engine == results.DEFAULT else f"-{options.engine}"
     folder = Path(os.environ.get("OJAI_LAB_DIR") or ROOT / f".lab-{options.kind}{own}").resolve()
     if options.kind == "guests":
-        made = backends.container if on == "container" else backends.virtual_machine
+        made = serving if on == "container" else backends.virtual_machine
         for guest in dict.fromkeys(case.guest for case in cases):
             mine = [case for case in cases if case.guest == guest]
-            yield from guests.run(made(folder.with_name(f"{folder.name}-{on}")), mine, options.keep)
+            yield from guests.run(made(folder.with_name(f"{folder.name}-{on}"), guest.engine), mine, options.keep)
         return
     if on == "container":
         place = folder.with_name(f"{folder.name}-container")

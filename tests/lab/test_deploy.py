@@ -71,6 +71,16 @@ def test_a_second_run_changes_nothing(guest):
     assert (done.status, done.changed, done.errors, done.failed_hosts) == (0, [], 0, [])
 
 
+def test_a_converged_run_is_two_commands_at_most(guest, tmp_path):
+    """By the guest's own sshd: without a list of what the last run read, and with it."""
+    cold, first = guest.counted(lambda: deploy(env={"XDG_CACHE_HOME": str(tmp_path)}))
+    (kept,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    warm, second = guest.counted(lambda: deploy(env={"XDG_CACHE_HOME": str(tmp_path)}))
+    assert [(done.status, done.changed) for done in (first, second)] == [(0, [])] * 2
+    assert cold <= 1 + len(json.loads(kept.read_text())["reads"])
+    assert warm <= 2
+
+
 def test_every_check_passes_also_after_kills_and_a_reboot(guest, tmp_path):
     report = tmp_path / "junit.xml"
     done = ojai("verify", INVENTORY, "--disruptive", "--junit", str(report))

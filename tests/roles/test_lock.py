@@ -253,8 +253,8 @@ def test_the_report_names_the_run_that_holds_the_lock(tmp_path):
 )
 def test_passwords_on_the_command_line_are_not_written_down(monkeypatch, words, command):
     monkeypatch.setattr(sys, "argv", ["pyinfra", *words.split()])
-    lock._invocation.cache_clear()
+    lock.invocation.cache_clear()
     try:
         assert lock._who().partition("\t")[2] == command
     finally:
-        lock._invocation.cache_clear()
+        lock.invocation.cache_clear()

@@ -230,6 +230,34 @@ for number in range(4):
         (place / "seen").unlink()
 
 
+def test_a_run_that_writes_all_the_time_does_not_read_everything_each_time(box):
+    place = box.host("mini")
+    (box.sshd.home / "bin/seen").write_text(f"#!/bin/sh\necho $1 >>'{place}/asked'\n")
+    (box.sshd.home / "bin/seen").chmod(0o755)
+    box.deploy("""
+from pyinfra import host
+from pyinfra.api import operation
+from pyinfra.facts.server import Command
+from ojai.connection import configure_connection
+
+configure_connection(host)
+
+@operation()
+def write(number):
+    for part in range(3):
+        host.get_fact(Command, f"seen {number}.{part}")
+    yield "true"
+
+for number in range(30):
+    write(name=f"Write {number}", number=number)
+""")
+    for at_most in (90, 3 * 90, 3 * 90):  # what follows in a first run, nobody knows
+        (place / "asked").unlink(missing_ok=True)
+        box.run()
+        assert box.status == 0
+        assert 90 <= len((place / "asked").read_text().splitlines()) <= at_most
+
+
 def random_outputs(dice: random.Random, folder: Path) -> list[str]:
     """Commands that print random bytes, lines and sizes on both streams, and end in any way."""
     found = []
@@ -459,6 +487,49 @@ assert host.get_fact(Hidden) == "se-cret"
         box.run()
         assert box.status == 0
     assert all("cret" not in path.read_text() for path in box.lists)
+
+
+CHECKS = """
+import pytest
+
+@pytest.mark.parametrize("number", range(9))
+def test_a_number(mini, number):
+    done = mini.run(f"echo {number}; echo b >&2; exit {number}")
+    assert (done.rc, done.stdout, done.stderr) == (number, f"{number}\\n", "b\\n")
+
+def test_waiting(mini):
+    path = mini.entry.data["_place"] + "/log"
+    found = [mini.text(f"echo x >>'{path}'; wc -l <'{path}'") for _ in range(3)]
+    assert found == ["1", "2", "3"]
+"""
+
+
+def test_the_checks_ask_ahead_too_and_who_waits_asks_again(box):
+    checks = box.folder / "checks"
+    checks.mkdir()
+    (checks / "test_host.py").write_text(CHECKS)
+    place = box.host("mini") / "log"
+
+    def check(*words: str) -> int:
+        place.unlink(missing_ok=True)
+        box.count()
+        (box.folder / "hosts.py").write_text(f"hosts = {list(box.hosts.items())!r}\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "ojai.checks", "-q", checks, "--inventory=hosts.py", *words],
+            cwd=box.folder, env={**os.environ, "XDG_CACHE_HOME": str(box.cache)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return box.count()
+
+    assert check() == 13  # the first asks whether it is root
+    assert [check(), check()] == [4, 4]  # and twice the log is looked at again
+    assert check("--disruptive") == 13
+    (path,) = box.lists
+    path.chmod(0o644)
+    assert check() == 13
+    place.unlink()
+    box.host("mini", connector="ssh")
+    assert check() == 13
 
 
 def drift(dice: random.Random, places: list[Path]) -> None:

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,12 +143,10 @@ def of(name: str, text: str) -> Seen:
     return Seen("\n".join(line for line in text.splitlines() if re.search(rf"@fake/{name}\b(?!-)", line)), text)
 
 
-@pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Case]]:
-    """One dry run over all made-up hosts."""
-    folder = tmp_path_factory.mktemp("boxes")
+def dry_run(folder: Path, makers: Mapping[str, Callable[[Path], Case]]) -> tuple[str, dict[str, Case]]:
+    """One dry run over all made-up hosts, each made in a folder of its own."""
     made = {}
-    for name, make in CASES.items():
+    for name, make in makers.items():
         (folder / name).mkdir()
         try:
             made[name] = make(folder / name)
@@ -156,6 +154,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Case
             continue
     write_inventory(folder, made)
     return dry(folder), made
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Case]]:
+    return dry_run(tmp_path_factory.mktemp("boxes"), CASES)
 
 
 @pytest.fixture

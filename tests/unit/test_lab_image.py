@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ojai import systems
-from ojai.lab import image, suites
+from ojai.lab import image, packages, suites
 from ojai.lab.errors import LabError
 from ojai.lab.suites import SUITES
 from ojai.settings import parse
@@ -113,8 +113,12 @@ def test_a_suite_of_debian_says_what_differs_and_boots_the_kernel_that_is_instal
     assert suite.stock != suite.name
 
 
-def test_ubuntus_own_is_chosen_where_its_archive_answers(monkeypatch):
+def test_ubuntus_own_is_chosen_on_an_ubuntu_whose_archive_answers(monkeypatch, tmp_path):
     monkeypatch.setattr(suites, "reachable", lambda: True)
+    keys = tmp_path / "keys"
+    monkeypatch.setitem(packages.KEYRINGS, "ubuntu", (keys, "ubuntu-keyring"))
+    assert suites.chosen(None).name == "trixie"
+    keys.touch()
     assert (suites.chosen(None).name, suites.chosen("forky").name) == ("noble", "forky")
     monkeypatch.setattr(suites, "reachable", lambda: False)
     assert suites.chosen(None).name == "trixie"

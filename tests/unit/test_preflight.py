@@ -419,7 +419,8 @@ def test_an_engine_that_ojai_installed_or_will_install_is_ours(engine):
         ("https://mirror.lan/hub", "{}"),
         ("http://127.0.0.1:5000", "{}"),
         ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan:5000"]}'),
-        ("http://mirror.lan:5000", '{"insecure-registries": ["mirror.lan"]}'),
+        ("http://mirror.lan", '{"insecure-registries": ["mirror.lan"]}'),
+        ("http://192.0.2.7:5000", '{"insecure-registries": [7, "mirror.lan:5000", "192.0.2.0/24"]}'),
     ],
 )
 def test_a_mirror_that_containerd_s_store_takes(url, text):

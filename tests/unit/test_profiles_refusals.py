@@ -57,6 +57,8 @@ CASES = [
     ("int8-kv-recall", "gemma-4-e4b", {"kv_cache_dtype": "int8_per_token_head"}, image("v0.24.0")),
     ("fp8-kv", "gemma-4-e4b", {"kv_cache_dtype": "fp8"}, image("v0.32.0")),
     ("unknown-flag", "gemma-4-e4b", {"engine_args": ["--calculate-kv-scales"]}, image("v0.33.0")),
+    ("cuda-image", "gemma-4-e4b", {}, {"image": "vllm/vllm-openai:v0.20.1"}),
+    ("abbreviated-flag", "gemma-4-e4b", {"engine_args": ["--max-model-le", "4096"]}, {}),
     ("unknown-flag", "gemma-4-e4b", {"engine_args": ["--max-num-partial-prefills", "2"]}, image("v0.33.0")),
     ("quantization-not-on-rocm", "gemma-4-e4b", {"quantization": "moe_wna16"}, image("v0.33.0")),
     ("diffusion-max-seqs", "diffusiongemma-26b-a4b", {"max_num_seqs": 5}, {}),

@@ -30,7 +30,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "kv_cache_dtype": ("--kv-cache-dtype",),
     "images": ("--limit-mm-per-prompt",),
     "vision_tokens": ("--mm-processor-kwargs",),
-    "speculative": ("--speculative-config",),
+    "speculative": ("--speculative-config", "--spec-method", "--spec-model", "--spec-tokens"),
     "async_scheduling": ("--async-scheduling", "--no-async-scheduling"),
     "safetensors_load_strategy": ("--safetensors-load-strategy",),
 }

@@ -20,6 +20,7 @@ from ojai.engines.vllm import releases
 from ojai.engines.vllm.argv import human_int
 from ojai.engines.vllm.flags import FLAGS
 from ojai.memory import KV_CACHE_DTYPES
+from ojai.profiles import ProfileError
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,19 @@ def _secrets(service: ResolvedService) -> Iterator[Refusal]:
 
 
 def _quantization(service: ResolvedService) -> Iterator[Refusal]:
-    for dtype in _values(service.command.engine_argv, "--kv-cache-dtype"):
-        if dtype not in KV_CACHE_DTYPES:  # no code of `CODES`: what nobody can count cannot be allowed either
-            yield Refusal(
-                "kv-cache-uncounted",
-                f"kv_cache_dtype {dtype}: the memory budget cannot count it; expected one of "
-                f"{', '.join(KV_CACHE_DTYPES)}",
-                "decision: unknown is never 'fits'",
-            )
+    # No code of `CODES`: what nobody can count cannot be allowed either.
+    dtypes = _values(service.command.engine_argv, "--kv-cache-dtype")
+    wrong = [
+        f"kv_cache_dtype {dtype}: the memory budget cannot count it; expected one of {', '.join(KV_CACHE_DTYPES)}"
+        for dtype in dtypes
+        if dtype not in KV_CACHE_DTYPES
+    ]
+    if not wrong:
+        try:
+            service.demand  # noqa: B018
+        except ProfileError as error:
+            wrong = [str(error)]
+    yield from (Refusal("kv-cache-uncounted", text, "decision: unknown is never 'fits'") for text in wrong)
     release = releases.of(service.image)
     if release.exact:
         yield from _not_on_rocm(service, release)
@@ -199,6 +205,13 @@ _FOUR_BIT = re.compile(r"w4a16|int4|4[-_]?bit|awq|gptq|nf4|nvfp4|mxfp4", re.IGNO
 
 def _model(service: ResolvedService) -> Iterator[Refusal]:
     argv, features, profile = service.command.engine_argv, service.features, service.profile
+    if re.fullmatch(r"vllm-openai(:[^/]*)?", service.image.rpartition("/")[2]):
+        yield Refusal(
+            "cuda-image",
+            f"image {service.image} is built for NVIDIA's GPUs and finds no GPU here; the one for AMD's is "
+            f"{service.image.replace('vllm-openai', 'vllm-openai-rocm')}",
+            "vLLM, Docker images",
+        )
     if profile.limits.blocked and service.model == profile.model:
         yield Refusal("no-kernel", f"{profile.model}: {profile.limits.blocked}", profile.source_of("limits"))
     four_bit = [kind for kind in (service.model, *_values(argv, "--quantization", "-q")) if _FOUR_BIT.search(kind)]
@@ -253,17 +266,28 @@ def _model(service: ResolvedService) -> Iterator[Refusal]:
 
 
 def _flags(service: ResolvedService) -> Iterator[Refusal]:
+    release = releases.of(service.image)
+    spellings = {flag: set(argument.flags) for argument in release.contract.arguments for flag in argument.flags}
     extra = {_flag(argument) for argument in service.features.engine_args or () if argument.startswith("-")}
     places = {**FLAGS, "model": ("--model",), "host": ("--host",), "port": ("--port",)}
     for choice, flags in places.items():
-        for flag in sorted(extra & set(flags)):
+        for flag in sorted(extra):
+            if spellings.get(flag, {flag}) & set(flags):
+                yield Refusal(
+                    "named-choice",
+                    f"engine_args: {flag} has a setting of its own, {choice}; use that, so that budget and checks "
+                    "know of it",
+                    "decision: one place for each choice",
+                )
+    for flag in sorted(extra - spellings.keys()):
+        whole = sorted(known for known in spellings if flag.startswith("--") and known.startswith(flag))
+        if whole:
             yield Refusal(
-                "named-choice",
-                f"engine_args: {flag} has a setting of its own, {choice}; use that, so that budget and checks "
-                "know of it",
+                "abbreviated-flag",
+                f"engine_args: {flag} is short for {' or '.join(whole)}; write it out, so that budget and checks know "
+                "of it",
                 "decision: one place for each choice",
             )
-    release = releases.of(service.image)
     for error in vllm_cli.check(service.command.engine_argv, release.contract) if release.exact else ():
         yield Refusal("unknown-flag", error, f"vllm-{release.version}, the flags of its own parser")
 

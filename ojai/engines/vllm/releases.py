@@ -21,8 +21,11 @@ from ojai.engines.vllm import cli
 from ojai.memory import Planner
 
 #: `…/vllm-openai-rocm:v0.20.1`, with what a rebuild adds (`-next`, `.post1`) and a digest. A release candidate is none,
-#: and the tags of another repository are its own.
-_TAG = re.compile(r"[^/]*vllm[^/:]*:v?(\d+\.\d+\.\d+)(\.post\d+)?([-_][\w.-]*)?(@.*)?")
+#: nor is a date, and the tags of another repository are its own.
+_TAG = re.compile(
+    r"[^/]*vllm-openai[^/:]*:v?(\d{1,3}\.\d+\.\d+)(\.post\d+)?"
+    r"(?!\S*[-_.](?:rc|alpha|beta|pre|dev)(?![a-z]))([-_][\w.-]*)?(@.*)?"
+)
 
 _Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
 _Pattern = re.Pattern[str]
