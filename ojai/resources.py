@@ -25,3 +25,8 @@ SETTINGS = _SHARE / "settings.md"
 def data(name: str) -> Any:
     """The content of ``ojai/data/NAME.yaml``."""
     return yaml.safe_load((_PACKAGE / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def text(name: str) -> str:
+    """The content of the file ``ojai/data/NAME``."""
+    return (_PACKAGE / "data" / name).read_text(encoding="utf-8")

@@ -71,6 +71,16 @@ class Reading:
     reasons: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Workload:
+    """Requests that an engine's own program of measurement sends: their number, and tokens of each."""
+
+    input_tokens: int
+    output_tokens: int
+    prompts: int
+    seed: int = 0
+
+
 class Engine(Protocol):
     """What the project asks of an engine."""
 
@@ -118,6 +128,12 @@ class Engine(Protocol):
 
     def parts(self, container: Container) -> Mapping[str, str]:
         """The engine's arguments in a container for a comparison: flag to value, without secrets."""
+
+    def benchmark(self, service: ResolvedService, load: Workload) -> tuple[str, ...]:
+        """How its own program of measurement is run against the service, in the service's image."""
+
+    def read_benchmark(self, text: str) -> Mapping[str, float]:
+        """The figures that it prints (``completed`` and ``failed`` among them); empty where it printed none."""
 
 
 def get(name: str) -> Engine:

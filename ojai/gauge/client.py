@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import httpx
+import httpx2
 
 #: Plain words of one or two tokens, so that a prompt's length can be aimed at.
 _WORDS = (
@@ -26,18 +26,22 @@ _TEXT = ("content", "reasoning", "reasoning_content")
 
 @dataclass(frozen=True)
 class Target:
-    """A server to ask: ``url`` ends before ``/v1``; ``key`` is a secret."""
+    """A server to ask. ``url`` ends before ``/v1``; ``direct``: no proxy of this computer is between."""
 
     url: str
     model: str
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
+    direct: bool = True
     timeout: float = 300
 
-    def client(self) -> httpx.Client:
-        """A connection of its own. No proxy of the environment: what is in between would be measured too."""
+    def client(self) -> httpx2.Client:
+        """A connection of its own, which tries nothing twice."""
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        return httpx.Client(
-            base_url=self.url, headers=headers, timeout=httpx.Timeout(self.timeout, connect=10), trust_env=False
+        return httpx2.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=httpx2.Timeout(self.timeout, connect=10),
+            trust_env=not self.direct,
         )
 
 
@@ -62,7 +66,7 @@ def prompt(seed: int, words: int, mark: str) -> str:
     return f"{mark}: continue this list of words for as long as you can. {' '.join(chosen)}"
 
 
-def ask(target: Target, client: httpx.Client, text: str, tokens: int, exact: bool = True) -> Answer:
+def ask(target: Target, client: httpx2.Client, text: str, tokens: int, exact: bool = True) -> Answer:
     """Ask once. ``exact``: an answer of just so many tokens, which servers that know only OpenAI's fields refuse."""
     body: dict[str, Any] = {
         "model": target.model,
@@ -85,11 +89,11 @@ def ask(target: Target, client: httpx.Client, text: str, tokens: int, exact: boo
                 return Answer(failure=failure, error=f"status {response.status_code}: {_message(response.text)}")
             for line in response.iter_lines():
                 stream.take(line)
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+    except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
         return Answer(failure="unreachable", error=str(error))
-    except httpx.TimeoutException:
+    except httpx2.TimeoutException:
         return stream.answer("no-answer", f"nothing came for {target.timeout:.0f} s")
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         return stream.answer("truncated" if stream.chunks else "no-answer", str(error) or type(error).__name__)
     return stream.answer()
 

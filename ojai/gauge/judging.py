@@ -158,7 +158,7 @@ def _sense(cells: list[Cell]) -> Iterator[Finding]:
     yield from _delayed(alone)
     for cell in alone:
         prompt, decode = cell.prompt_rate, cell.decode_rate
-        server = cell.server_rate("prompt_tokens", "prefill_seconds")
+        server = cell.server_rate("computed_tokens", "prefill_seconds")
         rate = server or (prompt.median if prompt else None)
         if cell is alone[-1] and rate and decode and rate < bounds["unbatched_ratio"] * decode.median:
             yield finding(
@@ -190,7 +190,7 @@ def _delayed(alone: list[Cell]) -> Iterator[Finding]:
         return
     (short, soon), (long, late) = min(points), max(points)
     a_token = max(0.0, (late - soon) / (long - short)) if long > short else 0.0
-    server = alone[0].server_rate("prompt_tokens", "prefill_seconds")
+    server = alone[0].server_rate("computed_tokens", "prefill_seconds")
     if len(points) == 1 and server:
         a_token = 1 / server
     fixed = soon - short * a_token

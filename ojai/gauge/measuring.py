@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Barrier
 
-import httpx
+import httpx2
 
 from ojai.gauge import counters
 from ojai.gauge.client import Answer, Failure, Target, ask, prompt
@@ -89,7 +89,7 @@ class _Gauge:
         try:
             with self.target.client() as client:
                 response = client.get("/metrics", timeout=10)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             self.metrics = f"/metrics: {error or type(error).__name__}"
             return None
         if response.status_code != 200:

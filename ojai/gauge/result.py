@@ -126,8 +126,6 @@ class Cell(_Frozen):
         counted = self.counted or {}
         time = counted.get(seconds, 0.0)
         amount = counted.get(tokens, 0.0)
-        if tokens == "prompt_tokens":
-            amount -= counted.get("cached_tokens", 0.0)
         return amount / time if time > 0 and amount > 0 else None
 
 

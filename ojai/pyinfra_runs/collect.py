@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ojai.engines import Workload
 from ojai.facts.condition import Answered
 from ojai.facts.report import Report
+
+#: The environment variable by which workloads come to ``collect_benchmarks.py``.
+WORKLOADS = "OJAI_WORKLOADS"
 
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 
 _REPORT = TypeAdapter(Report)
 _ANSWERED = TypeAdapter(Answered)
+_WORKLOADS = TypeAdapter(dict[str, Workload])
 
 #: pyinfra's progress messages of a host, and the call of the fact, which is longer than its answer.
 _PROGRESS = ("Connected", "Ready: ", "Error: could not load fact")
@@ -80,13 +87,30 @@ def collect_conditions(
     return {name: _ANSWERED.validate_json(document) for name, document in documents.items()}, failures
 
 
+def collect_benchmarks(
+    inventory: str, names: list[str], workloads: Mapping[str, Workload], limit: tuple[str, ...] = ()
+) -> tuple[dict[str, dict[str, tuple[str, str]]], dict[str, str]]:
+    """What each engine's own program of measurement printed, by host and ``SERVICE WORKLOAD``; and failures, as above.
+
+    Beside each text is the end of what the program complained of.
+    """
+    environment = {WORKLOADS: _WORKLOADS.dump_json(dict(workloads)).decode()}
+    documents, failures = _collect("collect_benchmarks.py", inventory, names, limit, environment=environment)
+    return {name: json.loads(document) for name, document in documents.items()}, failures
+
+
 def condition_line(name: str, answered: Answered) -> str:
     """A host's answer to ``ojai doctor`` in one line."""
     return marked(name, _ANSWERED.dump_json(answered).decode())
 
 
 def _collect(
-    deploy: str, inventory: str, names: list[str], limit: tuple[str, ...], data: tuple[str, ...] = ()
+    deploy: str,
+    inventory: str,
+    names: list[str],
+    limit: tuple[str, ...],
+    data: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The documents that a deploy beside this file prints by :func:`marked`, and the failures of the other hosts."""
     argv = [sys.executable, "-P", "-m", "pyinfra", "--dry", "--yes", inventory, str(Path(__file__).with_name(deploy))]
@@ -94,7 +118,8 @@ def _collect(
         argv += ["--limit", pattern]
     for pair in data:
         argv += ["--data", pair]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    surroundings = {**os.environ, **(environment or {})}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=surroundings)
     documents: dict[str, str] = {}
     for text in done.stdout.splitlines():
         mark, _, rest = text.partition("\t")
