@@ -11,10 +11,10 @@ from typing import Any, Literal
 import httpx2
 
 #: Plain words of one or two tokens, so that a prompt's length can be aimed at.
-_WORDS = (
-    "river stone light paper green house music table water cloud bread winter garden silver letter window mountain "
-    "summer coffee bridge forest doctor market island planet engine circle animal number school street morning"
-).split()
+_WORDS = tuple(
+    "river stone light paper green house music table water cloud bread winter garden silver letter window mountain "  # noqa: SIM905
+    "summer coffee bridge forest doctor market island planet engine circle animal number school street morning".split()
+)
 
 #: What went wrong: no connection, an answer that is no answer (status, error event, none in time), a stream that ends
 #: in the middle, or a request that the server does not take.

@@ -71,7 +71,7 @@ def differences(first: Run, second: Run) -> Iterator[Difference]:
 
 def subjects(first: Run, second: Run) -> list[tuple[str, str, str]]:
     """In what the runs differ besides their figures: name, of the first, of the second."""
-    pairs = [("ojai", first.ojai, second.ojai)]
+    pairs: list[tuple[str, Any, Any]] = [("ojai", first.ojai, second.ojai)]
     for name in type(first.subject).model_fields:
         if name not in _OWN:
             pairs.append((name.replace("_", " "), getattr(first.subject, name), getattr(second.subject, name)))

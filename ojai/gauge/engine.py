@@ -78,7 +78,9 @@ def by_log(lines: Iterable[str]) -> tuple[tuple[str, ...], tuple[Memory, ...]]:
                 amount = (amount or 0) + round(float(groups["amount"]) * _UNITS[groups["unit"]])
             parts[about] = (amount, {**texts, text: None})
     memory = tuple(
-        Memory.model_validate({"part": part, "bytes": amount, "text": _shown(list(texts)), "source": "the engine's log"})
+        Memory.model_validate(
+            {"part": part, "bytes": amount, "text": _shown(list(texts)), "source": "the engine's log"}
+        )
         for part, (amount, texts) in parts.items()
     )
     return tuple(backends), memory

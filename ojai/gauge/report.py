@@ -109,7 +109,7 @@ def _sections(run: Run) -> Iterator[Section]:
             ),
         )
     measured = [cell for cell in run.cells if cell.rounds]
-    for figure, name, unit, _ in FIGURES:
+    for figure, _, unit, _ in FIGURES:
         bars = [
             Bar(
                 label=f"{cell.users} user{'s' if cell.users > 1 else ''}, {cell.prompt_tokens} tokens",
@@ -123,11 +123,13 @@ def _sections(run: Run) -> Iterator[Section]:
         ]
         zones = _zones(run) if figure == "decode_rate" else ()
         if bars:
-            yield Section(_TITLES[figure], (Bars(title=f"{_EXPLAINED[figure]}, {unit}", bars=tuple(bars), zones=zones),))
+            yield Section(
+                _TITLES[figure], (Bars(title=f"{_EXPLAINED[figure]}, {unit}", bars=tuple(bars), zones=zones),)
+            )
     if measured:
         yield Section("Against the server's own counters", (_counters(run),))
     if run.subject.memory:
-        rows = tuple(
+        rows: tuple[tuple[Value | str, ...], ...] = tuple(
             (one.part, format_gib(one.bytes) if one.bytes is not None else "", one.text, one.source)
             for one in run.subject.memory
         )
@@ -167,7 +169,7 @@ def _zones(run: Run) -> tuple[Zone, ...]:
 
 
 def _counters(run: Run) -> Table:
-    rows = []
+    rows: list[tuple[Value | str, ...]] = []
     for cell in run.cells:
         if not cell.rounds:
             continue
@@ -193,7 +195,7 @@ def _counters(run: Run) -> Table:
 
 
 def _sweeps(run: Run) -> Table:
-    rows = []
+    rows: list[tuple[Value | str, ...]] = []
     for one in run.sweeps:
         figures = one.figures
         rows.append(
@@ -258,8 +260,7 @@ def comparison(first: Run, second: Run) -> Page:
     return Page(
         title=f"{names[0]} and {names[1]}",
         verdict=Value(
-            f"B against A: {outcomes['better']} figures better, {outcomes['worse']} worse, {same} not different by more "
-            "than the spread.",
+            f"B against A: {outcomes['better']} figures better, {outcomes['worse']} worse, {same} within the spread.",
             state,
         ),
         about=(("A", f"{first.title}, {first.when}"), ("B", f"{second.title}, {second.when}")),

@@ -88,13 +88,13 @@ def collect_conditions(
 
 
 def collect_benchmarks(
-    inventory: str, names: list[str], workloads: Mapping[str, Workload], limit: tuple[str, ...] = ()
+    inventory: str, names: list[str], service: str, workloads: Mapping[str, Workload], limit: tuple[str, ...] = ()
 ) -> tuple[dict[str, dict[str, tuple[str, str]]], dict[str, str]]:
-    """What each engine's own program of measurement printed, by host and ``SERVICE WORKLOAD``; and failures, as above.
+    """What the engine's own program of measurement printed beside a service, by host and workload; and failures.
 
     Beside each text is the end of what the program complained of.
     """
-    environment = {WORKLOADS: _WORKLOADS.dump_json(dict(workloads)).decode()}
+    environment = {WORKLOADS: json.dumps([service, _WORKLOADS.dump_python(dict(workloads), mode="json")])}
     documents, failures = _collect("collect_benchmarks.py", inventory, names, limit, environment=environment)
     return {name: json.loads(document) for name, document in documents.items()}, failures
 

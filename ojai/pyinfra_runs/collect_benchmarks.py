@@ -1,11 +1,11 @@
-"""A deploy that only measures: runs the engine's own program beside each service of each host (see collect.py)."""
+"""A deploy that only measures: runs the engine's own program beside a service of a host (see collect.py)."""
 
 import json
 import os
 import sys
 
-from pyinfra import config, host
 from pydantic import TypeAdapter
+from pyinfra import config, host
 
 from ojai.engines import Workload
 from ojai.facts.benchmark import Benchmark
@@ -13,10 +13,11 @@ from ojai.pyinfra_runs.collect import WORKLOADS, marked
 from ojai.settings.inventory import settings_of
 
 config.SUDO = True  # the login is an ordinary user
-workloads = TypeAdapter(dict[str, Workload]).validate_json(os.environ[WORKLOADS])
+wanted, workloads = TypeAdapter(tuple[str, dict[str, Workload]]).validate_json(os.environ[WORKLOADS])
 found = {}
 for service in settings_of(host).resolved:
-    for name, load in workloads.items():
-        output = host.get_fact(Benchmark, argv=service.engine.benchmark(service, load))
-        found[f"{service.name} {name}"] = [output.text, output.errors]
+    if service.name == wanted:
+        for name, load in workloads.items():
+            output = host.get_fact(Benchmark, argv=service.engine.benchmark(service, load))
+            found[name] = [output.text, output.errors]
 sys.stdout.write(marked(host.name, json.dumps(found)) + "\n")
