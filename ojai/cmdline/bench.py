@@ -323,11 +323,11 @@ def _show(console: Console, run: Run, path: Path) -> None:
         console.print(f"  {name}: {text}", markup=False, style="dim")
     measured = [cell for cell in run.cells if cell.rounds]
     if measured:
-        table = Table(box=None, pad_edge=False)
-        for head in ("users", "prompt", *(f"{name}, {unit}" for _, name, unit, _ in comparing.FIGURES)):
-            table.add_column(head, justify="left" if head in ("users", "prompt") else "right")
+        table = Table("users", "prompt", box=None, pad_edge=False)
+        for _, name, unit, _ in comparing.FIGURES:
+            table.add_column(f"{name}\n{unit}", justify="right")
         for cell in measured:
-            figures = (report.shown(comparing.stat(cell, name)) for name, _, _, _ in comparing.FIGURES)
+            figures = (report.shown(comparing.stat(cell, name), "\n") for name, _, _, _ in comparing.FIGURES)
             table.add_row(str(cell.users), str(cell.prompt_tokens), *figures)
         console.print(table)
     for cell in run.cells:

@@ -33,10 +33,14 @@ class Benchmark(FactBase[Output]):
     def command(self, argv: tuple[str, ...]) -> str:
         """The exit status tells nothing: it is 0 when every request failed."""
         gone = f"docker rm --force {shlex.quote(argv[argv.index('--name') + 1])} >/dev/null 2>&1"
-        return (
-            f'errors=$(mktemp); {gone}; timeout {PATIENCE} {shlex.join(argv)} 2>"$errors"; {gone}; '
-            f"""echo; tail -n 3 "$errors" | sed 's/^/{_ERROR}/'; rm -f "$errors" """
-        )
+        return f"""errors=$(mktemp)
+{gone}
+timeout {PATIENCE} {shlex.join(argv)} 2>"$errors"
+{gone}
+echo
+{{ grep -m 1 '^Error 0: ' "$errors" || tail -n 3 "$errors"; }} | sed 's/^/{_ERROR}/'
+rm -f "$errors"
+"""
 
     def process(self, output: Sequence[str]) -> Output:
         """Tell the two apart."""

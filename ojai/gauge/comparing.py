@@ -10,10 +10,10 @@ from ojai.gauge.result import Cell, Run, Stat
 
 #: What a reader wants first comes first: time to the first token, prompts, then decoding (seed 003's checklist).
 FIGURES = (
-    ("first", "time to first token", "s", False),
+    ("first", "first token", "s", False),
     ("prompt_rate", "prompt", "tokens/s", True),
-    ("decode_rate", "decode, one user", "tokens/s", True),
-    ("total_rate", "all users together", "tokens/s", True),
+    ("decode_rate", "decode, each user", "tokens/s", True),
+    ("total_rate", "all users", "tokens/s", True),
 )
 
 #: Measurements of each run below which ranges that do not overlap are chance.

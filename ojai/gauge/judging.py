@@ -116,7 +116,7 @@ def _counted(run: Run, cells: list[Cell]) -> Iterator[Finding]:
         yield finding("prompts-cached", f"{cached:.0f} of {prompts:.0f} tokens of prompts came from the cache")
     for cell in known:
         client, server = _pooled(cell), cell.server_rate("decode_steps", "decode_seconds")
-        if cell.users == 1 and client and server and abs(off) <= bounds["tokens_differ"]:
+        if cell.users == 1 and client and server and abs(off) <= bounds["tokens_differ"] and not _at_once(cell):
             differs = client / server - 1
             if abs(differs) > bounds["rates_differ"]:
                 yield finding(
@@ -131,6 +131,21 @@ def _pooled(cell: Cell) -> float | None:
     """The mean rate of decoding, as counters that only add up give it."""
     seconds = sum(one.decode for one in cell.samples)
     return sum(one.answer_tokens - 1 for one in cell.samples) / seconds if seconds > 0 else None
+
+
+def _at_once(cell: Cell) -> bool:
+    """Whether answers came in one piece: in one part, or in parts that the server had computed long before."""
+    bounds = _data()[0]
+    samples = [one for one in cell.samples if one.answer_tokens >= bounds["one_piece_tokens"]]
+    server = cell.server_rate("decode_steps", "decode_seconds")
+
+    def one_piece(one: Sample) -> bool:
+        if one.chunks == 1 or one.decode <= 0:
+            return True
+        own = (one.answer_tokens - 1) / server if server else one.first * bounds["one_piece_share_of_first"]
+        return one.decode * bounds["one_piece_faster"] < own
+
+    return bool(samples) and sum(map(one_piece, samples)) * 2 > len(samples)
 
 
 def _repeated(repeat: Repeat) -> Iterator[Finding]:
@@ -156,11 +171,11 @@ def _sense(cells: list[Cell]) -> Iterator[Finding]:
     """What cannot be so on a server that is well, whatever its machine."""
     bounds = _data()[0]
     alone = [cell for cell in cells if cell.users == 1 and any(True for _ in cell.samples)]
-    whole = [one for cell in alone for one in cell.samples if one.answer_tokens >= bounds["one_piece_tokens"]]
-    pieces = [one for one in whole if one.chunks == 1 or one.decode <= 0]
-    if pieces and len(pieces) * 2 > len(whole):
+    if alone and all(_at_once(cell) for cell in alone):
+        one = next(alone[0].samples)
         yield finding(
-            "not-streamed", f"{len(pieces)} of {len(whole)} answers, such as {pieces[0].answer_tokens} tokens"
+            "not-streamed",
+            f"{one.answer_tokens} tokens within {one.decode:.4f} s, {one.first:.2f} s after the question",
         )
         return
     yield from _delayed(alone)

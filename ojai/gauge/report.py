@@ -25,11 +25,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def shown(found: Stat | None) -> str:
+def shown(found: Stat | None, between: str = " ") -> str:
     """A figure's median and range."""
     if found is None:
         return "not known"
-    return f"{number(found.median)} ({number(found.low)} to {number(found.high)})"
+    return f"{number(found.median)}{between}({number(found.low)}-{number(found.high)})"
 
 
 def about(run: Run) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ojai.gauge.client import Failure
 
 #: The form of a file; a reader refuses a newer one.
-FORMAT, VERSION = "ojai-bench", 1
+VERSION = 1
 
 
 class ResultError(ValueError):
@@ -214,7 +214,7 @@ class Finding(_Frozen):
 class Run(_Frozen):
     """A whole run of one service."""
 
-    format: Literal["ojai-bench"] = FORMAT
+    format: Literal["ojai-bench"] = "ojai-bench"
     version: int = VERSION
     ojai: str
     when: str

@@ -40,6 +40,7 @@ def read(name: str, load: Workload, engine: Engine, text: str, errors: str) -> S
     """What the program printed. Its exit status is 0 when every request failed: what it counted is what counts."""
     figures = dict(engine.read_benchmark(text))
     completed, failed = int(figures.get("completed", 0)), int(figures.get("failed", 0))
+    lost = errors.strip()[-300:] if completed < load.prompts else ""
     return Sweep(
         name=name,
         input_tokens=load.input_tokens,
@@ -49,5 +50,5 @@ def read(name: str, load: Workload, engine: Engine, text: str, errors: str) -> S
         # What it lost without a word has failed too.
         failed=max(failed, load.prompts - completed),
         figures=figures,
-        error="" if "completed" in figures else f"it printed no result: {errors.strip()[-300:] or 'nothing'}",
+        error=lost if "completed" in figures else f"it printed no result: {lost or 'nothing'}",
     )
