@@ -5,6 +5,7 @@ It knows nothing of what it shows. `ojai bench` and `ojai verify` make their pag
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
@@ -119,10 +120,9 @@ def _template() -> Template:
 
 def _code(text: str) -> Markup:
     """Text whose parts between backquotes are code."""
-    parts = text.split("`")
+    parts = re.split(r"`([^`]+)`", text)  # every other one was between backquotes
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 and place < len(parts) - 1 else Markup("{}").format(part)
-        for place, part in enumerate(parts)
+        Markup("<code>{}</code>" if place % 2 else "{}").format(part) for place, part in enumerate(parts)
     )
 
 

@@ -191,7 +191,7 @@ def _sense(cells: list[Cell]) -> Iterator[Finding]:
             )
     spreads = [
         (stat.spread, name, cell, stat)
-        for cell in cells
+        for cell in alone  # several users may well wait for each other
         for name, stat in (("time to the first token", cell.first), ("decoding", cell.decode_rate))
         if stat and stat.count > 2
     ]

@@ -215,7 +215,7 @@ class Run(_Frozen):
     """A whole run of one service."""
 
     format: Literal["ojai-bench"] = "ojai-bench"
-    version: int = VERSION
+    version: int = Field(VERSION, le=VERSION)
     ojai: str
     when: str
     subject: Subject
