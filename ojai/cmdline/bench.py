@@ -186,9 +186,12 @@ def _conditions(
     path, _ = resolved(inventory, limit)
     click.echo(f"Looking at {', '.join(place.name for place in chosen)} …", err=True)
     try:
-        return collect_conditions(path, [place.name for place in chosen], limit)
+        answers, failures = collect_conditions(path, [place.name for place in chosen], limit)
     except CollectError as error:
         raise click.ClickException(str(error)) from None
+    for name, failure in failures.items():
+        click.echo(f"{name}: its log and hardware will not be in the result: {failure}", err=True)
+    return answers, failures
 
 
 def _runs(

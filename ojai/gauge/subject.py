@@ -19,7 +19,7 @@ from ojai.settings.inventory import Entry
 _PROCESS = re.compile(r"\S*\[(\d+)\]:")
 
 #: Facts of the host (see ojai/facts/condition.py) that a comparison of two boxes wants.
-_FACTS = ("uptime", "load", "memory", "gpu", "docker", "boot")
+_FACTS = ("load", "gpu", "docker", "boot")
 
 
 def of(entry: Entry, service: ResolvedService, url: str, answered: Answered | None) -> Subject:

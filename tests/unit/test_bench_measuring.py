@@ -16,7 +16,7 @@ from ojai.gauge.result import Run, Settings, Subject, load
 from tests.unit.spoiled import Spoiled
 
 #: The stand-in's pace: seconds a token.
-PACE = 0.02
+PACE = 0.03
 SMALL = Settings(prompt_tokens=(128, 512), users=(1, 2), answer_tokens=24, repeats=3, seed=7)
 TINY = SMALL.model_copy(update={"prompt_tokens": (128,), "users": (1,), "answer_tokens": 16, "repeats": 2})
 
