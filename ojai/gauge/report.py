@@ -101,7 +101,8 @@ def _sections(run: Run) -> Iterator[Section]:
             tuple(
                 Note(
                     title=one.code,
-                    text=f"{one.meaning[:1].upper()}{one.meaning[1:]}: {one.found}.{' Look at:' if one.look_at else ''}",
+                    text=f"{one.meaning[:1].upper()}{one.meaning[1:]}: {one.found}."
+                    + (" Look at:" if one.look_at else ""),
                     points=one.look_at,
                     state="bad" if one.rank == "failure" else _STATES.get(one.code.removeprefix("decode-"), "note"),
                 )

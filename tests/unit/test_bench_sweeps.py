@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_the_container_is_the_services_image_without_gpu_or_secret():
     assert "type=bind,src=/srv/ojai/huggingface,dst=/root/.cache/huggingface,readonly" in argv
     assert argv[argv.index("-c") - 1] == service().image
     words = argv[argv.index("bench") + 1 :]
-    pairs = dict(zip(words, words[1:], strict=False))
+    pairs = dict(pairwise(words))
     assert pairs["--base-url"] == "http://127.0.0.1:8001" and pairs["--num-prompts"] == "4"
     assert (pairs["--random-input-len"], pairs["--random-output-len"]) == ("100", "20")
 
