@@ -18,8 +18,9 @@ from ojai import resources
 class Finding(BaseModel):
     """One known failure. ``pattern`` is a regular expression that is searched for in each line.
 
-    ``rank``: a cause, which stops the service; unknown, an error that does so; a flaw, with which it serves; a
-    consequence, which has a deeper cause as a rule; a note, of what could be better; harmless, and never listed.
+    ``rank``: a cause, which stops the service; a general one, beside which a more exact one stands as a rule; unknown,
+    an error that does so; a flaw, with which it serves; a consequence, which has a deeper cause as a rule; a note, of
+    what could be better; harmless, and never listed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,7 +30,7 @@ class Finding(BaseModel):
     cause: str
     fix: str
     source: str
-    rank: Literal["cause", "unknown", "flaw", "consequence", "note", "harmless"] = "cause"
+    rank: Literal["cause", "general", "unknown", "flaw", "consequence", "note", "harmless"] = "cause"
 
 
 #: ``failures``: of a server that starts, from the guides. ``failures-installing``: of downloads and installations.
@@ -84,8 +85,15 @@ _SERVES = re.compile(r"Application startup complete|server is listening on http|
 #: The engine is told to end: its complaints of that are no symptoms.
 _STOPS = re.compile(r"trigger received signal=SIG(TERM|INT)|systemd\[1\]: Stopping |Received SIGTERM")
 
-#: A person's command or request may contain any word.
-_QUOTED = re.compile(r"COMMAND=|CMD \(|Received request |Added request ")
+#: A person's command or request may contain any word, and programs beside the service have troubles of their own.
+_QUOTED = re.compile(
+    r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request "
+    r"| (sshd(-session)?|snapd|NetworkManager|wpa_supplicant|gnome-[\w-]+|cron|CRON|fwupd|avahi-daemon|bluetoothd|cupsd|"
+    r"polkitd|tailscaled|dhclient)\[\d+\]: "
+)
+
+#: A program tells what it does, or warns and goes on: whatever words are in it, nothing has failed.
+_TELLS = re.compile(r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d ")
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -124,9 +132,11 @@ _VARYING = re.compile(r"\d+(?:[.:]\d+)+|\d{5,}|0x[0-9a-f]+")
 
 @cache
 def _known() -> tuple[tuple[Finding, re.Pattern[str]], ...]:
-    """Every finding with its pattern, the most specific first."""
+    """Every finding with its pattern: what is harmless, then the most specific first."""
     names: tuple[Catalogue, ...] = ("failures", "symptoms", "failures-installing")
-    return tuple((finding, re.compile(finding.pattern)) for name in names for finding in catalogue(name))
+    findings = [finding for name in names for finding in catalogue(name)]
+    findings.sort(key=lambda finding: finding.rank != "harmless")
+    return tuple((finding, re.compile(finding.pattern)) for finding in findings)
 
 
 def match(text: str) -> Finding | None:
@@ -138,7 +148,8 @@ def match(text: str) -> Finding | None:
 def _match(text: str) -> Finding | None:
     if _QUOTED.search(text):
         return None
-    return next((finding for finding, pattern in _known() if pattern.search(text)), None)
+    failed = () if _TELLS.search(text) is None else ("cause", "general", "unknown")
+    return next((one for one, pattern in _known() if one.rank not in failed and pattern.search(text)), None)
 
 
 def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
@@ -174,15 +185,20 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
     def likely(code: str) -> tuple[int, bool, int]:
         rank = findings[code].rank
         fact = first[code] == sys.maxsize
-        order = {"cause": 3 if past(code) else 0, "unknown": 1, "flaw": 2, "consequence": 4, "note": 5}[rank]
-        return order, not fact and first[code] < started, -1 if fact else first[code]
+        order = {"cause": 0, "general": 1, "unknown": 2, "flaw": 3, "consequence": 5, "note": 6}[rank]
+        return 4 if past(code) and order < 3 else order, not fact and first[code] < started, -1 if fact else first[code]
 
     def past(code: str) -> bool:
         return findings[code].rank != "flaw" and last[code] < serves
 
     # A server that serves tells of its clients' mistakes, too.
     ended = serves < 0 or any(findings[code].rank == "consequence" and last[code] > serves for code in findings)
-    codes = [code for code in findings if findings[code].rank != "unknown" or (ended and not past(code))]
+    codes = [
+        code
+        for code in findings
+        if not (findings[code].rank == "consequence" and past(code))  # what it was of is over, too
+        and (findings[code].rank != "unknown" or (ended and not past(code)))
+    ]
     return [
         Diagnosis(findings[code], (*evidence[code][: _SHOWN - 1], *evidence[code][_SHOWN - 1 :][-1:]), past(code))
         for code in sorted(codes, key=likely)

@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from ojai.cli import main
 from ojai.diagnosis import Diagnosis, catalogue, diagnose, match, read_log
 from ojai.doctor import FORMAT, VERSION, case, examine, pack, unreachable, without_secrets
-from ojai.facts.condition import MASK, Answered, Asked, Condition, read
+from ojai.facts.condition import MASK, Answered, Condition, read
+from ojai.facts.readings import Asked
 from ojai.facts.report import Report
 from ojai.preflight.host import fact_arguments
 from ojai.settings import parse
@@ -189,7 +190,7 @@ LINES = {
     'fact probe vllm-gemma4 {"content": "<pad><pad>"} status=200': "wrong-text",
     'fact probe vllm-gemma4 {"content": "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"} status=200': "wrong-text",
     "fact unit-failed srv-models.mount": "mount-failed",
-    "fact metrics vllm-gemma4 num_preemptions_total=1200": "preempted",
+    "fact metrics vllm-gemma4 preemptions=1200": "preempted",
 }
 WELL = (
     "fact health vllm-gemma4 200",
@@ -200,7 +201,7 @@ WELL = (
     "fact container vllm-gemma4 Status=running ExitCode=0 OOMKilled=false",
     "fact unit vllm-gemma4.service LoadState=loaded ActiveState=active SubState=running Result=success NRestarts=0",
     'fact probe vllm-gemma4 {"content": "The Rhine, the Nile and the Amazon."} status=200 seconds=3.1',
-    "fact metrics vllm-gemma4 num_preemptions_total=0 num_requests_running=1",
+    "fact metrics vllm-gemma4 preemptions=0 running=1",
     "fact decode vllm-gemma4 6.9 tokens/s a request verdict=healthy",
 )
 
@@ -342,10 +343,7 @@ def test_preflights_own_judgement_and_what_the_inventory_allows_are_among_it() -
 
 @pytest.mark.parametrize(("seconds", "code"), [(1000, "slow"), (30, None)])
 def test_the_servers_own_clock_says_whether_it_is_slow(seconds: int, code: str | None) -> None:
-    fact = (
-        f"fact metrics vllm-gemma4 inter_token_latency_seconds_sum={seconds} inter_token_latency_seconds_count=300 "
-        "num_requests_running=0"
-    )
+    fact = f"fact metrics vllm-gemma4 token_seconds={seconds} token_intervals=300 running=0"
     data = {"services": [{"profile": "gemma-4-e4b", "name": "vllm-gemma4"}]}
     found = ranks(examine(case("mini", data, 0.0, Answered(facts=(fact,)), "")))
     assert found == ([code] if code else [])
@@ -395,7 +393,9 @@ def ill_host(tmp_path: Path) -> Iterator[tuple[Answered, str]]:
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(0o755)
     settings = parse("mini", {"services": [{"profile": "gemma-4-e4b"}]})
-    asked = Asked("vllm", "vllm.service", "http://127.0.0.1:9", "/health", "/metrics", "gemma", str(env_file))
+    asked = Asked(
+        "vllm", "vllm.service", "http://127.0.0.1:9", "/health", "/metrics", "/v1/models", "gemma", str(env_file), ()
+    )
     command = Condition().command(services=(asked,), report=fact_arguments(settings))
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
