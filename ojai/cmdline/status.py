@@ -166,9 +166,9 @@ def _show(rows: list[_Row]) -> None:
         table.add_column(title, no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
-    console = Console(highlight=False)
     # A line a service, also where the terminal is narrower: it breaks lines by itself.
-    console.print(table, width=max(console.width, console.measure(table).maximum), crop=False, soft_wrap=True)
+    console = Console(highlight=False, width=500)
+    console.print(table)
     for name, failure in {row.entry.name: row.failure for row in rows if row.failure}.items():
         console.print(f"{name}: {failure}", style="red", markup=False, soft_wrap=True)
 

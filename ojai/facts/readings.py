@@ -24,7 +24,10 @@ metrics() {
   url=$1
   shift
   %CURL% -s -m 5 "$url" | awk -v wanted="$*" '
-    BEGIN {many = split(wanted, pair, " "); for (i = 1; i <= many; i++) {split(pair[i], one, "="); name[one[2]] = one[1]}}
+    BEGIN {
+      many = split(wanted, pair, " ")
+      for (i = 1; i <= many; i++) {split(pair[i], one, "="); name[one[2]] = one[1]}
+    }
     /^#/ {next}
     {key = $1; sub(/[{].*/, "", key)}
     key in name {
