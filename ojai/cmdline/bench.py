@@ -172,9 +172,10 @@ def command(
             runs.append(done)
             _show(console, done, save(done, folder))
     _write_pages(runs, html)
+    ok = bool(runs) and all(run.ok for run in runs)
     if as_json:
-        click.echo(json.dumps({"ok": all(run.ok for run in runs), "runs": [_document(run) for run in runs]}, indent=2))
-    sys.exit(0 if all(run.ok for run in runs) else 1)
+        click.echo(json.dumps({"ok": ok, "runs": [_document(run) for run in runs]}, indent=2))
+    sys.exit(0 if ok else 1)
 
 
 def _conditions(
@@ -208,6 +209,7 @@ def _runs(
             for server in servers:
                 yield _measured(place, server, answered, settings, timeout, log)
     except NotReachedError as error:
+        click.echo(str(error), err=True)
         for service in place.entry.settings.resolved if place.entry else ():
             about = subject.of(place.entry, service, f"port {service.port}", answered) if place.entry else None
             if about is not None:

@@ -156,9 +156,9 @@ def _repeated(repeat: Repeat) -> Iterator[Finding]:
     bounds = _data()[0]
     counted = (repeat.counted or {}).get("generated_tokens")
     whole = (first.first + first.decode, second.first + second.decode)
-    quicker = second.decode * bounds["repeat_faster"] < first.decode and whole[1] * bounds["repeat_faster"] < whole[0]
+    faster = bounds["repeat_faster"]
     uncounted = counted is not None and 0 <= counted < second.answer_tokens * bounds["repeat_counted"]
-    if quicker:
+    if whole[1] * faster < whole[0] and (uncounted or second.decode * faster < first.decode):
         said = f"; the server counted {counted:.0f} tokens for it" if uncounted else ""
         yield finding(
             "cached-answers",
@@ -219,7 +219,9 @@ def _delayed(alone: list[Cell]) -> Iterator[Finding]:
     (short, soon), (long, late) = min(points), max(points)
     a_token = max(0.0, (late - soon) / (long - short)) if long > short else 0.0
     server = alone[0].server_rate("computed_tokens", "prefill_seconds")
-    if len(points) == 1 and server:
+    if len(points) == 1:
+        if server is None:
+            return  # a long prompt and a delay look the same
         a_token = 1 / server
     fixed = soon - short * a_token
     if fixed > bounds["fixed_delay_seconds"] and fixed > bounds["fixed_delay_tokens"] / decode:

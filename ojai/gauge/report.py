@@ -56,7 +56,7 @@ def about(run: Run) -> list[tuple[str, str]]:
 
 def verdict(run: Run) -> Value:
     """The line that a reader wants first."""
-    cell = run.cell(1)
+    cell = next((one for one in run.cells if one.rounds), None)
     failures = [finding for finding in run.findings if finding.rank == "failure"]
     if cell is None:
         return Value(f"Nothing was measured: {failures[0].found if failures else run.error}", "bad")
@@ -67,7 +67,8 @@ def verdict(run: Run) -> Value:
         parts.append(f"{number(cell.prompt_rate.median)} prompt tokens/s")
     if cell.decode_rate:
         parts.append(f"{number(cell.decode_rate.median)} tokens/s decoded")
-    text = f"One user: {', '.join(parts) or 'no answer'}."
+    users = "One user" if cell.users == 1 else f"{cell.users} users, each"
+    text = f"{users}: {', '.join(parts) or 'no answer'}."
     if run.verdict:
         text += f" By the guides' bands: {run.verdict}."
     if failures:

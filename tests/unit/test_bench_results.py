@@ -17,6 +17,7 @@ from ojai.gauge.judging import finding, judge
 from ojai.gauge.result import (
     Cell,
     Memory,
+    Repeat,
     ResultError,
     Round,
     Run,
@@ -124,6 +125,37 @@ def test_each_fault_is_named_alone(cells, code):
 
 def test_a_long_prompt_is_no_delay():
     assert codes(run(cell(sample(1.0)), cell(sample(8.0, prompt=1024), prompt=1024))) == []
+
+
+def test_one_long_prompt_without_counters_is_no_delay():
+    one = cell(sample(13.0, prompt=4096), prompt=4096).model_copy(update={"counted": None})
+    assert "slow-first-token" not in codes(run(one).model_copy(update={"metrics": "none"}))
+    assert codes(run(cell(sample(4.0), counted={"prefill_seconds": 0.5}))) == ["slow-first-token"]
+
+
+def test_the_same_question_again():
+    def again(second, generated):
+        return codes(run(GOOD).model_copy(update={"repeat": Repeat(first=long, second=second, counted=generated)}))
+
+    long, answer = sample(8.0, prompt=4096), 33
+    assert again(sample(0.1, prompt=4096), {"generated_tokens": answer}) == [], "a prefix cache"
+    assert again(sample(0.1, rate=800, prompt=4096), {"generated_tokens": 0}) == ["cached-answers"]
+    assert again(sample(0.1, rate=800, prompt=4096), None) == ["cached-answers"]
+
+
+def test_without_one_user_alone_there_is_no_verdict_but_a_line():
+    done = judge(run(cell(sample(), sample(), users=4), ceiling=9.0))
+    assert done.verdict is None and done.ok
+    assert report.verdict(done).text.startswith("4 users, each: first token after 0.5 s")
+
+
+def test_an_inventory_without_a_service_is_no_success(tmp_path, monkeypatch):
+    inventory = tmp_path / "inventory.py"
+    inventory.write_text('hosts = [("@local", {"services": []})]\n')
+    monkeypatch.setattr("ojai.cmdline.bench.collect_conditions", lambda *asked: ({}, {"@local": "no sudo"}))
+    done = CliRunner().invoke(command, [str(inventory)])
+    assert done.exit_code == 1
+    assert "the inventory names no service here" in done.output and "no sudo" in done.output
 
 
 def test_a_sweep_that_lost_requests_is_a_failure_though_its_program_ended_well():
