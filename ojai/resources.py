@@ -31,3 +31,8 @@ def parse(text: str) -> Any:
 def data(name: str) -> Any:
     """The content of ``ojai/data/NAME.yaml``."""
     return parse((_PACKAGE / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def text(name: str) -> str:
+    """The content of the file ``ojai/data/NAME``."""
+    return (_PACKAGE / "data" / name).read_text(encoding="utf-8")

@@ -7,7 +7,8 @@
 - `planning`: how the image's release plans its cache;
 - `explanations`: what each option is for;
 - `cli` and `argv`: the flags of its parser, by release, and how it reads them;
-- `reading`: a command of somebody else's, back into choices.
+- `reading`: a command of somebody else's, back into choices;
+- `benchmark`: `vllm bench serve`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
-from ojai.engines import Command, Reading, Refusal, ResolvedService
-from ojai.engines.vllm import command, explanations, planning, reading, refusals
+from ojai.engines import Command, Metrics, Reading, Refusal, ResolvedService, Workload
+from ojai.engines.vllm import benchmark, command, explanations, planning, reading, refusals
 from ojai.memory import Planner
 from ojai.paths import ApiPaths
 from ojai.profiles import Features
@@ -25,6 +26,15 @@ from ojai.profiles import Features
 class _Vllm:
     name = "vllm"
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
+    metrics = Metrics(
+        running="vllm:num_requests_running",
+        waiting="vllm:num_requests_waiting",
+        generated="vllm:generation_tokens_total",
+        kv_cache="vllm:kv_cache_usage_perc",
+        preemptions="vllm:num_preemptions_total",
+        token_seconds="vllm:inter_token_latency_seconds_sum",
+        token_intervals="vllm:inter_token_latency_seconds_count",
+    )
     mounts = command.MOUNTS
 
     def command(self, service: ResolvedService) -> Command:
@@ -62,6 +72,12 @@ class _Vllm:
 
     def parts(self, container: Container) -> Mapping[str, str]:
         return reading.parts(container)
+
+    def benchmark(self, service: ResolvedService, load: Workload) -> tuple[str, ...]:
+        return benchmark.argv(service, load)
+
+    def read_benchmark(self, text: str) -> Mapping[str, float]:
+        return benchmark.read(text)
 
 
 ENGINE = _Vllm()

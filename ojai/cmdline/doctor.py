@@ -1,0 +1,147 @@
+"""``ojai doctor``: what is wrong, and what to do?"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import click
+from rich.console import Console
+
+from ojai.diagnosis import Diagnosis, diagnose, read_log
+from ojai.doctor import BundleError, case, document, examine, pack, unpack
+from ojai.parameters import InventoryFile, limit_option, resolved
+from ojai.pyinfra_runs.collect import CollectError, collect_conditions
+
+_EPILOG = """\b
+Examples:
+  ojai doctor inventory/ojai.py
+  ojai doctor inventory/fleet.py --limit mini-03 --json
+  ojai doctor inventory/ojai.py --bundle mini.json
+  ojai doctor --from mini.json
+  journalctl -u vllm-gemma4 -o json | ojai doctor --log -
+
+Exit status: 0 nothing is wrong, 1 something is, or a host gave no answer, 2 usage error or faulty inventory. What could
+merely be better (a note) is nothing wrong.
+"""
+
+_MARKS = {
+    "cause": "cause",
+    "general": "cause",
+    "unknown": "cause",
+    "flaw": "flaw",
+    "consequence": "seen too",
+    "note": "note",
+}
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("inventory", type=InventoryFile(), required=False)
+@limit_option
+@click.option(
+    "--log",
+    type=click.File("r", encoding="utf-8", errors="replace"),
+    help="Read this log instead: a journal (also as JSON), a container's, or the kernel's. `-`: standard input.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read this bundle instead; no host is connected to.",
+)
+@click.option(
+    "--bundle",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write what the hosts answered to this file, without secrets, for whoever is to help.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    inventory: str | None,
+    limit: tuple[str, ...],
+    log: IO[str] | None,
+    source: Path | None,
+    bundle: Path | None,
+    as_json: bool,
+) -> None:
+    """Find out why a host of INVENTORY does not serve, or not well: causes, most likely first, each with what to do.
+
+    Logs, units, containers, the server and the hardware are looked at in one command a host, which also works where
+    Docker, the driver or the disk does not. Nothing is changed. A server that is well is asked one short question.
+    """
+    given = [
+        name for name, value in (("INVENTORY", inventory), ("--log", log), ("--from", source)) if value is not None
+    ]
+    if len(given) != 1:
+        raise click.UsageError(f"found {' and '.join(given) or 'nothing to look at'}; give INVENTORY, --log or --from")
+    if bundle and not inventory:
+        raise click.UsageError("--bundle: give INVENTORY; a bundle is made of what hosts answer")
+    if log is not None:
+        found = {str(getattr(log, "name", "-")): diagnose(read_log(log))}
+    elif source is not None:
+        try:
+            found = {one.name: examine(one) for one in unpack(source)}
+        except BundleError as error:
+            raise click.UsageError(str(error)) from None
+    else:
+        found = _asked(str(inventory), limit, bundle)
+    if as_json:
+        click.echo(json.dumps(_documents(found, "log" if log is not None else "host"), indent=2))
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        for number, (name, diagnoses) in enumerate(found.items()):
+            if number:
+                console.print()
+            _show(console, name, diagnoses)
+    sys.exit(1 if any(_ill(diagnoses) for diagnoses in found.values()) else 0)
+
+
+def _asked(inventory: str, limit: tuple[str, ...], bundle: Path | None) -> dict[str, list[Diagnosis]]:
+    inventory, entries = resolved(inventory, limit)
+    try:
+        answers, failures = collect_conditions(inventory, [entry.name for entry in entries], limit)
+    except CollectError as error:
+        raise click.ClickException(str(error)) from None
+    now = time.time()
+    cases = [
+        case(entry.name, entry.data, now, answers.get(entry.name), failures.get(entry.name, "")) for entry in entries
+    ]
+    if bundle:
+        text = pack(cases, datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"))
+        bundle.write_text(f"{text}\n", encoding="utf-8")
+        click.echo(f"{bundle}: {len(cases)} hosts; read it before you send it", err=True)
+    return {one.name: examine(one, entry.data) for one, entry in zip(cases, entries, strict=True)}
+
+
+def _ill(diagnoses: list[Diagnosis]) -> bool:
+    return any(one.finding.rank != "note" and not one.past for one in diagnoses)
+
+
+def _documents(found: dict[str, list[Diagnosis]], kind: str) -> dict[str, Any]:
+    documents = [
+        {
+            kind: name,
+            "ok": not _ill(diagnoses),
+            "findings": [document(one) for one in diagnoses if one.finding.rank != "note"],
+            "notes": [document(one) for one in diagnoses if one.finding.rank == "note"],
+        }
+        for name, diagnoses in found.items()
+    ]
+    return documents[0] if kind == "log" else {"hosts": documents}
+
+
+def _show(console: Console, name: str, diagnoses: list[Diagnosis]) -> None:
+    state = "[red]something is wrong[/red]" if _ill(diagnoses) else "[green]nothing is wrong[/green]"
+    console.print(f"[bold]{name}[/bold]: ", end="")
+    console.print(state)
+    for one in diagnoses:
+        past = ", before it last came up" if one.past else ""
+        console.print(f"\n[bold]{_MARKS[one.finding.rank]}{past}[/bold] ", end="")
+        console.print(f"{one.finding.code}: {one.finding.cause}", markup=False)
+        console.print(f"  What to do: {one.finding.fix}", markup=False)
+        for line in one.evidence:
+            place = f"line {line.number}" if line.number else "found"
+            console.print(f"  {place}: {line.text.strip()[:400]}", markup=False)
