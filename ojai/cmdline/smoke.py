@@ -104,10 +104,10 @@ def command(
     rules = Rules(form_only=form_only, timeout=timeout, first_token=first_token)
     console = Console(quiet=as_json, highlight=False)
     reports: list[Report] = []
-    if not as_json:
-        click.echo(f"Asking {', '.join(place.name for place in found)} …", err=True)
-    with ThreadPoolExecutor(max_workers=_MAX_WORKERS) as pool:
-        for several in pool.map(lambda place: _ask(place, rules, only), found):
+    progress = Console(stderr=True, quiet=as_json, highlight=False)
+    progress.print(f"Asking {', '.join(escape(place.name) for place in found)} …", soft_wrap=True)
+    with ThreadPoolExecutor(max_workers=_MAX_WORKERS) as pool, progress.status("…") as status:
+        for several in pool.map(lambda place: _ask(place, rules, only, status.update), found):
             for report in several:
                 reports.append(report)
                 _show(console, report)
@@ -121,13 +121,20 @@ def command(
     sys.exit(0 if ok else 1)
 
 
-def _ask(place: Place, rules: Rules, only: tuple[str, ...]) -> list[Report]:
+def _ask(place: Place, rules: Rules, only: tuple[str, ...], tell: Callable[[str], None]) -> list[Report]:
     from ojai.smoke import Report
-    from ojai.smoke.checks import report
+    from ojai.smoke.checks import run
 
+    reports = []
     try:
         with place.reach() as servers:
-            return [report(server, rules, only) for server in servers]
+            for server in servers:
+                results = []
+                for result in run(server, rules, only):
+                    results.append(result)
+                    tell(f"{escape(server.name)}: {len(results)} checks done, the last one: {result.name}")
+                reports.append(Report(server.name, server.model, tuple(results)))
+        return reports
     except NotReachedError as error:
         return [Report(place.name, "", error=str(error))]
 

@@ -158,6 +158,8 @@ class Asker:
         elif think is False:
             extra = {**self.without_thinking, **extra}
         arguments = {"model": self.server.model, "temperature": 0, "max_tokens": 64, **more}
+        if think and self.rules.form_only:
+            arguments["max_tokens"] = 64  # random words do not end their thoughts
         self.asked = _described(messages, describe, {**more, "thinking": True} if think else more)
         return {**arguments, "messages": messages, "extra_body": extra}
 
@@ -187,7 +189,8 @@ class Asker:
             context=shown.get("max_model_len") or settings.get("n_ctx") or meta.get("n_ctx"),
             images=modalities.get("vision"),
             audio=modalities.get("audio"),
-            video=modalities.get("video", False if modalities else None),
+            # What it says of video is of the model, not of the formats that it can read.
+            video=None if modalities.get("video") or not modalities else False,
             named=False if self.owner == "llamacpp" else None,
             users=properties.get("total_slots"),
         )
@@ -279,7 +282,8 @@ def _part(part: Mapping[str, Any]) -> str:
 def told(error: openai.OpenAIError | httpx2.HTTPError, timeout: float) -> str:
     """A failed request in words."""
     if isinstance(error, openai.APIStatusError):
-        return f"HTTP {error.status_code}: {_short(error.message)}"
+        said = error.body.get("message") if isinstance(error.body, dict) else None
+        return f"HTTP {error.status_code}: {_short(said or error.message)}"
     if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
         return f"no answer within {timeout:.0f} s"
     return f"{_short(str(error.__cause__ or error))}"
