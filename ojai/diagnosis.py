@@ -18,8 +18,10 @@ from ojai import resources
 class Finding(BaseModel):
     """One known failure. ``pattern`` is a regular expression that is searched for in each line.
 
-    ``rank``: a cause, which stops the service; unknown, an error that does so; a flaw, with which it serves; a
-    consequence, which has a deeper cause as a rule; a note, of what could be better; harmless, and never listed.
+    ``raised_in``: one of Python's files in which an error that no pattern fits is of this kind, as a general one.
+    ``rank``: a cause, which stops the service; a general one, beside which a more exact one stands as a rule; unknown,
+    an error that does so; a flaw, with which it serves; a consequence, which has a deeper cause as a rule; a note, of
+    what could be better; harmless, and never listed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,7 +31,8 @@ class Finding(BaseModel):
     cause: str
     fix: str
     source: str
-    rank: Literal["cause", "unknown", "flaw", "consequence", "note", "harmless"] = "cause"
+    raised_in: str | None = None
+    rank: Literal["cause", "general", "unknown", "flaw", "consequence", "note", "harmless"] = "cause"
 
 
 #: ``failures``: of a server that starts, from the guides. ``failures-installing``: of downloads and installations.
@@ -84,8 +87,15 @@ _SERVES = re.compile(r"Application startup complete|server is listening on http|
 #: The engine is told to end: its complaints of that are no symptoms.
 _STOPS = re.compile(r"trigger received signal=SIG(TERM|INT)|systemd\[1\]: Stopping |Received SIGTERM")
 
-#: A person's command or request may contain any word.
-_QUOTED = re.compile(r"COMMAND=|CMD \(|Received request |Added request ")
+#: A person's command or request may contain any word, and programs beside the service have troubles of their own.
+_QUOTED = re.compile(
+    r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request "
+    r"| (sshd(-session)?|snapd|NetworkManager|wpa_supplicant|gnome-[\w-]+|cron|CRON|fwupd|avahi-daemon|bluetoothd|"
+    r"cupsd|polkitd|tailscaled|dhclient)\[\d+\]: "
+)
+
+#: A program tells what it does, or warns and goes on: whatever words are in it, nothing has failed.
+_TELLS = re.compile(r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d ")
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -124,9 +134,24 @@ _VARYING = re.compile(r"\d+(?:[.:]\d+)+|\d{5,}|0x[0-9a-f]+")
 
 @cache
 def _known() -> tuple[tuple[Finding, re.Pattern[str]], ...]:
-    """Every finding with its pattern, the most specific first."""
+    """Every finding with its pattern: what is harmless, then the most specific first."""
     names: tuple[Catalogue, ...] = ("failures", "symptoms", "failures-installing")
-    return tuple((finding, re.compile(finding.pattern)) for name in names for finding in catalogue(name))
+    findings = [finding for name in names for finding in catalogue(name)]
+    findings.sort(key=lambda finding: finding.rank != "harmless")
+    return tuple((finding, re.compile(finding.pattern)) for finding in findings)
+
+
+@cache
+def _places() -> tuple[tuple[Finding, re.Pattern[str]], ...]:
+    return tuple(
+        (finding.model_copy(update={"rank": "general"}), re.compile(finding.raised_in))
+        for finding, _ in _known()
+        if finding.raised_in
+    )
+
+
+#: A step of a traceback; the last one is where the error was raised.
+_FRAME = re.compile(r'File "([^"]+)", line \d+')
 
 
 def match(text: str) -> Finding | None:
@@ -138,51 +163,66 @@ def match(text: str) -> Finding | None:
 def _match(text: str) -> Finding | None:
     if _QUOTED.search(text):
         return None
-    return next((finding for finding, pattern in _known() if pattern.search(text)), None)
+    failed = () if _TELLS.search(text) is None else ("cause", "general", "unknown")
+    return next((one for one, pattern in _known() if one.rank not in failed and pattern.search(text)), None)
 
 
 def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
     """What is wrong by these lines, most likely first.
 
-    Causes come before consequences and notes. Of several causes, those of the engine's last start come first, in the
-    order in which they appear: the first error is the reason for the next. What it came up after comes later.
+    Causes come before consequences and notes. Of several causes, those of the engine's last start come first, then those
+    of the start before it; of one start in the order in which they appear: the first error is the reason for the next.
+    What the engine came up after comes later.
     """
     findings: dict[str, Finding] = {}
     evidence: dict[str, list[Line]] = {}
     first: dict[str, int] = {}
     last: dict[str, int] = {}
-    started = serves = -1
+    turn: dict[str, int] = {}  # in which start it was seen last
+    starts, serves = 0, -1
     stopping = False
+    place: Finding | None = None
     for position, line in enumerate(lines):
+        if frame := _FRAME.search(line.text):
+            place = next((one for one, where in _places() if where.search(frame[1])), place)
+        elif "Traceback (most recent call last)" in line.text:
+            place = None
         if line.number and _STARTS.search(line.text):
-            started, stopping = position, False
+            starts, stopping = starts + 1, False
         if line.number and _STOPS.search(line.text):
             stopping = True
         if line.number and _SERVES.search(line.text):
             serves = position
         finding = match(line.text)
+        if finding is not None and finding.rank == "unknown" and place is not None:
+            finding, place = place, None
         if finding is None or finding.rank == "harmless" or (stopping and finding.rank in ("consequence", "unknown")):
             continue
         code = finding.code
-        findings.setdefault(code, finding)
+        if code not in findings or findings[code].rank == "general":
+            findings[code] = finding
         evidence.setdefault(code, []).append(line)
         # A fact is true now, whatever the log says later.
-        last[code] = position if line.number else sys.maxsize
-        if first.get(code, -1) < started or code not in first:
-            first[code] = position if line.number else sys.maxsize
+        last[code], now = (position, starts) if line.number else (sys.maxsize, sys.maxsize)
+        if turn.get(code) != now and turn.get(code) != sys.maxsize:
+            first[code], turn[code] = position, now
 
-    def likely(code: str) -> tuple[int, bool, int]:
+    def likely(code: str) -> tuple[int, int, int]:
         rank = findings[code].rank
-        fact = first[code] == sys.maxsize
-        order = {"cause": 3 if past(code) else 0, "unknown": 1, "flaw": 2, "consequence": 4, "note": 5}[rank]
-        return order, not fact and first[code] < started, -1 if fact else first[code]
+        order = {"cause": 0, "general": 1, "unknown": 2, "flaw": 3, "consequence": 5, "note": 6}[rank]
+        return 4 if past(code) and order < 3 else order, -turn[code], first[code]
 
     def past(code: str) -> bool:
         return findings[code].rank != "flaw" and last[code] < serves
 
     # A server that serves tells of its clients' mistakes, too.
     ended = serves < 0 or any(findings[code].rank == "consequence" and last[code] > serves for code in findings)
-    codes = [code for code in findings if findings[code].rank != "unknown" or (ended and not past(code))]
+    codes = [
+        code
+        for code in findings
+        if not (findings[code].rank == "consequence" and past(code))  # what it was of is over, too
+        and (findings[code].rank != "unknown" or (ended and not past(code)))
+    ]
     return [
         Diagnosis(findings[code], (*evidence[code][: _SHOWN - 1], *evidence[code][_SHOWN - 1 :][-1:]), past(code))
         for code in sorted(codes, key=likely)

@@ -112,7 +112,7 @@ def _speeds(settings: HostSettings, facts: Sequence[str]) -> list[str]:
     for service in settings.resolved:
         line = next((text for text in facts if text.startswith(f"fact metrics {service.name} ")), "")
         values = dict(re.findall(r"(\w+)=([\d.e+-]+)", line))
-        seconds, tokens = (float(values.get(f"inter_token_latency_seconds_{kind}", 0)) for kind in ("sum", "count"))
+        seconds, tokens = (float(values.get(name, 0)) for name in ("token_seconds", "token_intervals"))
         expected = budgets.decoding(service.profile, settings.accelerator)
         if seconds and tokens >= _MEASURED and expected:
             rate = tokens / seconds

@@ -29,7 +29,14 @@ Exit status: 0 nothing is wrong, 1 something is, or a host gave no answer, 2 usa
 merely be better (a note) is nothing wrong.
 """
 
-_MARKS = {"cause": "cause", "unknown": "cause", "flaw": "flaw", "consequence": "seen too", "note": "note"}
+_MARKS = {
+    "cause": "cause",
+    "general": "cause",
+    "unknown": "cause",
+    "flaw": "flaw",
+    "consequence": "seen too",
+    "note": "note",
+}
 
 
 @click.command(epilog=_EPILOG)
@@ -110,7 +117,7 @@ def _asked(inventory: str, limit: tuple[str, ...], bundle: Path | None) -> dict[
 
 
 def _ill(diagnoses: list[Diagnosis]) -> bool:
-    return any(one.finding.rank != "note" for one in diagnoses)
+    return any(one.finding.rank != "note" and not one.past for one in diagnoses)
 
 
 def _documents(found: dict[str, list[Diagnosis]], kind: str) -> dict[str, Any]:

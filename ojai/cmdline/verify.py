@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ojai.parameters import InventoryFile, find_deploy, limit_option, resolved, sudo_password
+from ojai.pyinfra_runs import kept
 from ojai.pyinfra_runs.verification import DRIFT, TIMEOUT, ChecksError, Plan, Verdict, areas, merge_junit, verify
 from ojai.schema.nearest import nearest
 
@@ -151,6 +152,7 @@ def command(
     try:
         for verdict in verify(entries, plan):
             verdicts.append(verdict)
+            kept.keep(inventory, verdict)
             _show(console, verdict, len(hosts) > 1 if failed_only is None else failed_only, name, deploy)
     except ChecksError as error:
         raise click.UsageError(f"--checks: found files that cannot be imported: {error}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -56,6 +56,31 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Metrics:
+    """What an engine calls its metrics in Prometheus' text; None for what it does not count.
+
+    + running, waiting: requests
+    + generated: tokens since the start
+    + kv_cache: the share of the KV cache that is in use, 0 to 1
+    + preemptions: requests that were put back since the start
+    + token_seconds, token_intervals: sum and number of the times between two tokens of a request
+    """
+
+    running: str | None = None
+    waiting: str | None = None
+    generated: str | None = None
+    kv_cache: str | None = None
+    preemptions: str | None = None
+    token_seconds: str | None = None
+    token_intervals: str | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """``ours=the engine's`` for each, as a script on the host takes them."""
+        return tuple(f"{name}={metric}" for name, metric in asdict(self).items() if metric)
+
+
+@dataclass(frozen=True)
 class Reading:
     """What somebody else's command says, as settings of a service of one profile.
 
@@ -81,6 +106,10 @@ class Engine(Protocol):
     @property
     def api(self) -> ApiPaths:
         """Where its server answers."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What its server counts."""
 
     @property
     def mounts(self) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 from pyinfra.api import FactBase
 
 from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
+from ojai.facts.readings import READINGS, Asked
 from ojai.facts.report import HostReport, Report
 from ojai.facts.service import CURL
 
@@ -26,6 +27,7 @@ _SCRIPT = r"""
 export LC_ALL=C
 unset DOCKER_HOST DOCKER_CONTEXT
 fact() { printf 'fact %s\n' "$*"; }
+%READINGS%
 facts() {
   fact system "$(timeout 10 systemctl is-system-running 2>/dev/null)"
   fact boot "$(cat /proc/cmdline)"
@@ -38,56 +40,53 @@ facts() {
     print "fact disk " $6 " " ($4 < 200 ? "full" : $4 " MiB free")}'
   df -P -i -x tmpfs -x devtmpfs -x overlay -x squashfs 2>/dev/null |
     awk 'NR > 1 && $2 > 0 && $4 < 1000 {print "fact inodes " $6 " full"}'
-  awk '$3 ~ /^(ext4|xfs|btrfs)$/ && $4 ~ /(^|,)ro(,|$)/ {print "fact readonly " $2}' /proc/mounts
+  # The file system's own options: a mount of a part of it may be read-only, and it is not.
+  awk '{for (i = 7; $i != "-"; i++); if ($(i + 1) ~ /^(ext4|xfs|btrfs)$/ && $(i + 3) ~ /(^|,)ro(,|$)/)
+    print "fact readonly " $5}' /proc/self/mountinfo
   [ -e /dev/kfd ] || fact device /dev/kfd missing
   set -- /dev/dri/renderD*
   [ -e "$1" ] || fact device /dev/dri/renderD128 missing
   for file in /sys/fs/pstore/dmesg* /var/lib/systemd/pstore/*; do [ ! -e "$file" ] || fact pstore "$file"; done
   last=$(timeout 10 journalctl --no-pager -b -1 -n 3 -o cat 2>/dev/null)
   case $last in '' | *'Journal stopped'*) ;; *) fact previous-boot unclean;; esac
-  for card in /sys/class/drm/card*/device; do
-    [ -r "$card/mem_info_vram_used" ] || continue
-    fact gpu "busy=$(cat "$card/gpu_busy_percent" 2>/dev/null)" "vram_used=$(cat "$card/mem_info_vram_used")" \
-      "gtt_used=$(cat "$card/mem_info_gtt_used" 2>/dev/null)" \
-      "temperature=$(cat "$card"/hwmon/hwmon*/temp1_input 2>/dev/null | head -n 1)"
-  done
+  gpu
   if ! command -v docker >/dev/null; then fact docker missing
   elif version=$(%DOCKER% version --format '{{.Server.Version}}' 2>/dev/null) && [ -n "$version" ]; then
     fact docker "$version"
   else fact docker down
   fi
 }
-# name unit url health metrics model env_file
+# name unit url health metrics models model env_file, and the metrics' names
 service() {
-  timeout 10 systemctl show "$2" \
+  name=$1 unit=$2 url=$3 health_path=$4 metrics_path=$5 model=$7 env_file=$8
+  shift 8
+  timeout 10 systemctl show "$unit" \
     -p LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts,ActiveEnterTimestamp 2>/dev/null |
-    awk -F= -v unit="$2" '{found[$1] = substr($0, length($1) + 2)} END {if (NR) printf "fact unit %s LoadState=%s " \
+    awk -F= -v unit="$unit" '{found[$1] = substr($0, length($1) + 2)} END {if (NR) printf "fact unit %s LoadState=%s " \
       "ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s NRestarts=%s since=%s\n", unit, found["LoadState"],
       found["ActiveState"], found["SubState"], found["Result"], found["ExecMainStatus"], found["NRestarts"],
       found["ActiveEnterTimestamp"]}'
   state=$(%DOCKER% container inspect --format 'Status={{.State.Status}} ExitCode={{.State.ExitCode}} '\
-'OOMKilled={{.State.OOMKilled}} Image={{.Config.Image}} StartedAt={{.State.StartedAt}}' "$1" 2>/dev/null) &&
-    fact container "$1" "$state"
-  health=$(%CURL% -s -o /dev/null -m 5 -w '%{http_code}' "$3$4" 2>/dev/null)
-  [ -z "$health" ] || fact health "$1" "$health"
+'OOMKilled={{.State.OOMKilled}} Image={{.Config.Image}} StartedAt={{.State.StartedAt}}' "$name" 2>/dev/null) &&
+    fact container "$name" "$state"
+  health=$(%CURL% -s -o /dev/null -m 5 -w '%{http_code}' "$url$health_path" 2>/dev/null)
+  [ -z "$health" ] || fact health "$name" "$health"
   [ "$health" = 200 ] || return
-  %CURL% -s -m 5 "$3$5" | awk -v name="$1" '/^#/ {next} {
-      key = $1; sub(/^vllm:/, "", key); sub(/[{].*/, "", key)
-      if (key ~ /^(num_(requests_(running|waiting)|preemptions_total)|kv_cache_usage_perc)$/ ||
-        key ~ /^inter_token_latency_seconds_(sum|count)$/) sum[key] += $NF
-    } END {line = ""; for (key in sum) line = line " " key "=" sum[key]; if (line) print "fact metrics " name line}'
-  key=$(sed -n 's/^VLLM_API_KEY=//p' "$7" 2>/dev/null | head -n 1)
-  answer=$(printf 'header = "Authorization: Bearer %s"\n' "${key%% *}" |
-    %CURL% -K - -s -m 60 -w ' status=%{http_code} seconds=%{time_total}' -H 'Content-Type: application/json' \
-      -d "{\"model\": \"$6\", \"max_tokens\": 24, \"temperature\": 0, \"messages\": [{\"role\": \"user\", \"content\": \
-\"Name three rivers.\"}]}" "$3/v1/chat/completions" | tr '\n\t' '  ' | cut -c 1-1200)
-  fact probe "$1" "$answer"
+  counted=$(metrics "$url$metrics_path" "$@")
+  [ -z "$counted" ] || fact metrics "$name$counted"
+  fact probe "$name" "$(with_key "$env_file" -m 60 -w ' status=%{http_code} seconds=%{time_total}' \
+    -H 'Content-Type: application/json' -d "{\"model\": \"$model\", \"max_tokens\": 24, \"temperature\": 0, \
+\"messages\": [{\"role\": \"user\", \"content\": \"Name three rivers.\"}]}" "$url/v1/chat/completions" |
+    tr '\n\t' '  ' | cut -c 1-1200)"
 }
 logs() {
   {
-    kernel=$(timeout 30 journalctl --no-pager -q -k -b -n %KERNEL% -o short-iso-precise --utc 2>/dev/null)
-    [ -n "$kernel" ] || kernel=$(dmesg 2>/dev/null | tail -n %KERNEL%)
-    printf '%s\n' "$kernel"
+    # The kernel of a container tells of all that the machine around it does.
+    systemd-detect-virt -cq 2>/dev/null || {
+      kernel=$(timeout 30 journalctl --no-pager -q -k -b -n %KERNEL% -o short-iso-precise --utc 2>/dev/null)
+      [ -n "$kernel" ] || kernel=$({ dmesg --time-format iso || dmesg; } 2>/dev/null | tail -n %KERNEL%)
+      printf '%s\n' "$kernel"
+    }
     set -- _SYSTEMD_UNIT=docker.service + UNIT=docker.service + _SYSTEMD_UNIT=containerd.service
     for unit in %UNITS%; do set -- "$@" + "_SYSTEMD_UNIT=$unit" + "UNIT=$unit"; done
     timeout 30 journalctl --no-pager -q -b -n %LINES% -o short-iso-precise --utc "$@" 2>/dev/null
@@ -127,19 +126,6 @@ _MASK_FORMS = (
 
 #: Removes secrets from the lines of its input.
 MASK = f"{MASK_JSON} | {_MASK_FORMS}"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A service to ask about: its name, unit and environment file, its server's address and paths, and its model."""
-
-    name: str
-    unit: str
-    url: str
-    health: str
-    metrics: str
-    model: str
-    env_file: str
 
 
 @dataclass(frozen=True)
@@ -191,12 +177,9 @@ class Condition(FactBase[Answered]):
 
     def command(self, services: tuple[Asked, ...], report: dict[str, Any]) -> str:
         """Both scripts; the exit status tells nothing."""
-        calls = "".join(
-            shlex.join(["service", one.name, one.unit, one.url, one.health, one.metrics, one.model, one.env_file])
-            + "\n"
-            for one in services
-        )
+        calls = "".join(f"{shlex.join(['service', *one.words])}\n" for one in services)
         words = {
+            "%READINGS%": READINGS,
             "%DOCKER%": DOCKER,
             "%CURL%": CURL,
             "%SECRET%": SECRET_NAME,

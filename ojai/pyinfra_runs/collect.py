@@ -13,12 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from ojai.facts.condition import Answered
 from ojai.facts.report import Report
+from ojai.facts.status import HostStatus
 
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 
 _REPORT = TypeAdapter(Report)
 _ANSWERED = TypeAdapter(Answered)
+_STATUS = TypeAdapter(HostStatus)
 
 #: pyinfra's progress messages of a host, and the call of the fact, which is longer than its answer.
 _PROGRESS = ("Connected", "Ready: ", "Error: could not load fact")
@@ -83,6 +85,19 @@ def collect_conditions(
 def condition_line(name: str, answered: Answered) -> str:
     """A host's answer to ``ojai doctor`` in one line."""
     return marked(name, _ANSWERED.dump_json(answered).decode())
+
+
+def collect_statuses(
+    inventory: str, names: list[str], limit: tuple[str, ...] = ()
+) -> tuple[dict[str, HostStatus], dict[str, str]]:
+    """How the hosts are at this moment, by host; and failures, as above."""
+    documents, failures = _collect("collect_statuses.py", inventory, names, limit)
+    return {name: _STATUS.validate_json(document) for name, document in documents.items()}, failures
+
+
+def status_line(name: str, status: HostStatus) -> str:
+    """A host's status in one line."""
+    return marked(name, _STATUS.dump_json(status).decode())
 
 
 def _collect(

@@ -4,24 +4,13 @@ import sys
 
 from pyinfra import config, host
 
-from ojai.facts.condition import Asked, Condition
+from ojai.facts.condition import Condition
+from ojai.facts.readings import services
 from ojai.preflight.host import fact_arguments
 from ojai.pyinfra_runs.collect import condition_line
 from ojai.settings.inventory import settings_of
 
 config.SUDO = True  # the login is an ordinary user
 settings = settings_of(host)
-services = tuple(
-    Asked(
-        name=service.name,
-        unit=service.unit,
-        url=f"http://{service.address}:{service.port}",
-        health=service.engine.api.health,
-        metrics=service.engine.api.metrics,
-        model=service.command.served_model_name,
-        env_file=service.env_file,
-    )
-    for service in settings.resolved
-)
-answered = host.get_fact(Condition, services=services, report=fact_arguments(settings))
+answered = host.get_fact(Condition, services=services(settings), report=fact_arguments(settings))
 sys.stdout.write(condition_line(host.name, answered) + "\n")

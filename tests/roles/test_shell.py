@@ -14,7 +14,7 @@ from sample import SERVING
 from test_facts import facts
 from test_operations import FOLDERS
 
-from ojai.facts.condition import Asked
+from ojai.facts.readings import Asked
 from ojai.facts.report import HostReport
 from ojai.operations.release import restoring
 from ojai.releases import Contents, Release, Released
@@ -26,7 +26,7 @@ EXCLUDED = "SC1091,SC2016,SC2043"
 #: Arguments of facts that are shell themselves.
 SHELL = {"sound": "true"}
 SAMPLES = {str: "/etc/it's a b.sources", int: 8000}
-SAMPLES[Asked] = Asked(*[SAMPLES[str]] * 7)
+SAMPLES[Asked] = Asked(*[SAMPLES[str]] * 8, counts=(SAMPLES[str],))
 
 
 def sample(kind):

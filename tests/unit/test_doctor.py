@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from ojai.cli import main
 from ojai.diagnosis import Diagnosis, catalogue, diagnose, match, read_log
 from ojai.doctor import FORMAT, VERSION, case, examine, pack, unreachable, without_secrets
-from ojai.facts.condition import MASK, Answered, Asked, Condition, read
+from ojai.facts.condition import MASK, Answered, Condition, read
+from ojai.facts.readings import Asked
 from ojai.facts.report import Report
 from ojai.preflight.host import fact_arguments
 from ojai.settings import parse
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(__file__).parent / "data" / "doctor"
 EXCERPTS: list[dict[str, str]] = [
     one
-    for name in ("first", "second", "third")
+    for name in ("first", "second", "third", "fourth")
     for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
@@ -70,7 +71,7 @@ def test_the_cause_is_named_first_in_every_form(excerpt: dict[str, str], wrap: A
 
 
 def test_there_are_enough_excerpts_and_each_says_where_its_words_are_from() -> None:
-    assert len(EXCERPTS) >= 60
+    assert len(EXCERPTS) >= 60 and len(HEALTHY) >= 15
     assert all(one["source"] for one in EXCERPTS)
     assert len({one["name"] for one in EXCERPTS}) == len(EXCERPTS)
 
@@ -99,6 +100,50 @@ def test_a_cause_that_the_engine_came_up_after_is_past_and_comes_later() -> None
     found = diagnose(read_log(lines))
     assert [(one.finding.code, one.past) for one in found] == [("gpu-memory-weights", False), ("port-taken", True)]
     assert diagnose(read_log(lines[:2]))[0].past
+
+
+def test_a_host_that_came_up_after_a_cause_is_well() -> None:
+    done = run(
+        "--log",
+        "-",
+        "--json",
+        stdin="OSError: [Errno 98] Address already in use\nINFO:     Application startup complete.",
+    )
+    found = json.loads(done.stdout)
+    assert done.exit_code == 0 and found["ok"] and [one["past"] for one in found["findings"]] == [True]
+
+
+def test_the_last_start_s_cause_comes_first_then_that_of_the_start_before() -> None:
+    start = "systemd[1]: Started vllm.service - Gemma 4 by vLLM: google/gemma-4-E4B-it on port 8000."
+    flag = "vllm: error: unrecognized arguments: --disable-log-requests"
+    lines = [start, flag, start, flag, start, "KeyError: 'invalid tool call parser: gemma (chose from", start]
+    assert codes(lines) == ["tool-parser-unknown", "flag-disable-log-requests"]
+
+
+def test_an_error_that_no_pattern_fits_is_of_the_kind_of_the_place_where_it_was_raised() -> None:
+    frame = '(EngineCore pid=1) ERROR 11-26 20:00:20 [core.py:1136]   File "/usr/lib/python3/{}.py", line 7, in x'
+    error = "(EngineCore pid=1) ERROR 11-26 20:00:20 [core.py:1136] ValueError: frobnication failed"
+    begin = "(EngineCore pid=1) ERROR 11-26 20:00:20 [core.py:1136] Traceback (most recent call last):"
+    quantising, unknown = frame.format("vllm/model_executor/layers/quantization/x"), frame.format("other")
+    (found,) = diagnose(read_log([begin, quantising, unknown, error]))
+    assert (found.finding.code, found.finding.rank) == ("quantization-unsupported", "general")
+    assert [line.text for line in found.evidence] == [error]
+    assert codes([begin, quantising, begin, unknown, error]) == ["error-unknown"]
+    exact = "torch.OutOfMemoryError: HIP out of memory."
+    assert codes([begin, quantising, error, exact]) == ["gpu-memory-weights", "quantization-unsupported"]
+
+
+@pytest.mark.parametrize("teller", ["level=info msg=", "level=warning msg=", "INFO 11-26 ", "WARNING 11-26 "])
+def test_what_a_program_tells_or_warns_of_is_no_cause(teller: str) -> None:
+    said = "permission denied while trying to connect to the docker API"
+    assert match(said) is not None and match(f"{teller}{said}") is None
+
+
+def test_what_persons_and_other_programs_do_is_no_symptom() -> None:
+    said = "Out of memory: Killed process 7 (x)"
+    assert match(f"mini kernel: {said}") is not None
+    for teller in ("sudo[7]: ada : (command continued)", "sudo[7]: ada : COMMAND=", "snapd[900]:", "sshd-session[1]:"):
+        assert match(f"2026-11-26T20:00:20 mini {teller} {said}") is None
 
 
 def test_an_unknown_error_is_shown_where_the_engine_ended_and_nowhere_else() -> None:
@@ -189,7 +234,7 @@ LINES = {
     'fact probe vllm-gemma4 {"content": "<pad><pad>"} status=200': "wrong-text",
     'fact probe vllm-gemma4 {"content": "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"} status=200': "wrong-text",
     "fact unit-failed srv-models.mount": "mount-failed",
-    "fact metrics vllm-gemma4 num_preemptions_total=1200": "preempted",
+    "fact metrics vllm-gemma4 preemptions=1200": "preempted",
 }
 WELL = (
     "fact health vllm-gemma4 200",
@@ -200,7 +245,7 @@ WELL = (
     "fact container vllm-gemma4 Status=running ExitCode=0 OOMKilled=false",
     "fact unit vllm-gemma4.service LoadState=loaded ActiveState=active SubState=running Result=success NRestarts=0",
     'fact probe vllm-gemma4 {"content": "The Rhine, the Nile and the Amazon."} status=200 seconds=3.1',
-    "fact metrics vllm-gemma4 num_preemptions_total=0 num_requests_running=1",
+    "fact metrics vllm-gemma4 preemptions=0 running=1",
     "fact decode vllm-gemma4 6.9 tokens/s a request verdict=healthy",
 )
 
@@ -342,10 +387,7 @@ def test_preflights_own_judgement_and_what_the_inventory_allows_are_among_it() -
 
 @pytest.mark.parametrize(("seconds", "code"), [(1000, "slow"), (30, None)])
 def test_the_servers_own_clock_says_whether_it_is_slow(seconds: int, code: str | None) -> None:
-    fact = (
-        f"fact metrics vllm-gemma4 inter_token_latency_seconds_sum={seconds} inter_token_latency_seconds_count=300 "
-        "num_requests_running=0"
-    )
+    fact = f"fact metrics vllm-gemma4 token_seconds={seconds} token_intervals=300 running=0"
     data = {"services": [{"profile": "gemma-4-e4b", "name": "vllm-gemma4"}]}
     found = ranks(examine(case("mini", data, 0.0, Answered(facts=(fact,)), "")))
     assert found == ([code] if code else [])
@@ -395,7 +437,9 @@ def ill_host(tmp_path: Path) -> Iterator[tuple[Answered, str]]:
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(0o755)
     settings = parse("mini", {"services": [{"profile": "gemma-4-e4b"}]})
-    asked = Asked("vllm", "vllm.service", "http://127.0.0.1:9", "/health", "/metrics", "gemma", str(env_file))
+    asked = Asked(
+        "vllm", "vllm.service", "http://127.0.0.1:9", "/health", "/metrics", "/v1/models", "gemma", str(env_file), ()
+    )
     command = Condition().command(services=(asked,), report=fact_arguments(settings))
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, env=environment)

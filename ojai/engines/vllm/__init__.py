@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
-from ojai.engines import Command, Reading, Refusal, ResolvedService
+from ojai.engines import Command, Metrics, Reading, Refusal, ResolvedService
 from ojai.engines.vllm import command, explanations, planning, reading, refusals
 from ojai.memory import Planner
 from ojai.paths import ApiPaths
@@ -25,6 +25,15 @@ from ojai.profiles import Features
 class _Vllm:
     name = "vllm"
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
+    metrics = Metrics(
+        running="vllm:num_requests_running",
+        waiting="vllm:num_requests_waiting",
+        generated="vllm:generation_tokens_total",
+        kv_cache="vllm:kv_cache_usage_perc",
+        preemptions="vllm:num_preemptions_total",
+        token_seconds="vllm:inter_token_latency_seconds_sum",
+        token_intervals="vllm:inter_token_latency_seconds_count",
+    )
     mounts = command.MOUNTS
 
     def command(self, service: ResolvedService) -> Command:
