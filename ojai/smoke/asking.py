@@ -23,6 +23,9 @@ _RAW = re.compile(
     re.DOTALL,
 )
 
+#: The longest answer whose form alone is judged, where nothing holds it to an end.
+_FORM_TOKENS = 24
+
 #: Prompt tokens a second that even a slow server reads: a long prompt is given this much more time.
 _SLOWEST_READING = 50
 
@@ -158,8 +161,8 @@ class Asker:
         elif think is False:
             extra = {**self.without_thinking, **extra}
         arguments = {"model": self.server.model, "temperature": 0, "max_tokens": 64, **more}
-        if think and self.rules.form_only:
-            arguments["max_tokens"] = 64  # random words do not end their thoughts
+        if self.rules.form_only and (think or not {"tools", "response_format"} & more.keys()):
+            arguments["max_tokens"] = min(arguments["max_tokens"], _FORM_TOKENS)
         self.asked = _described(messages, describe, {**more, "thinking": True} if think else more)
         return {**arguments, "messages": messages, "extra_body": extra}
 

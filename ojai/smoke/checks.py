@@ -180,7 +180,8 @@ def metrics(ask: Asker) -> str:
 @_check("prefix cache", "prefix_cache")
 def prefix_cache(ask: Asker) -> str:
     """A second question on the same text costs less, by the server's own counters."""
-    text = f"Report {_number()}. " + "".join(f"Room {at} has {at % 7 + 2} windows. " for at in range(200))
+    rooms = min(200, (ask.abilities.context or 8192) // 32)
+    text = f"Report {_number()}. " + "".join(f"Room {at} has {at % 7 + 2} windows. " for at in range(rooms))
     ask.chat(f"{text}\nHow many windows has room 5?", max_tokens=4)
     time.sleep(1)
     before = ask.metrics()
