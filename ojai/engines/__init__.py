@@ -11,8 +11,9 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+from ojai import counters
 from ojai.containers import Container
 from ojai.memory import Budget, Demand, HostMemory, Planner
 from ojai.paths import ApiPaths, ServicePaths
@@ -73,6 +74,20 @@ class Metrics:
     preemptions: str | None = None
     token_seconds: str | None = None
     token_intervals: str | None = None
+
+    @classmethod
+    def of(cls, engine: str) -> Self:
+        """Those of the engine of this name, by `ojai/data/server-counters.yaml`."""
+        known = counters.names(engine).get
+        return cls(
+            running=known("running"),
+            waiting=known("waiting"),
+            generated=known("generated_tokens"),
+            kv_cache=known("kv_cache"),
+            preemptions=known("preemptions"),
+            token_seconds=known("decode_seconds"),
+            token_intervals=known("decode_steps"),
+        )
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from threading import Barrier
 
 import httpx2
 
-from ojai.gauge import counters
+from ojai import counters
 from ojai.gauge.client import Answer, Failure, Target, ask, prompt
 from ojai.gauge.result import Cell, Repeat, Round, Sample, Settings
 

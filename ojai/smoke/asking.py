@@ -13,7 +13,7 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletion
 
-from ojai import resources
+from ojai import counters
 from ojai.serving import Server
 from ojai.smoke import Abilities, configured
 
@@ -223,19 +223,15 @@ class Asker:
 
     def metrics(self) -> Mapping[str, float]:
         """The server's counters by what they mean. Raises :class:`NotApplicable` where it has none."""
-        names = resources.data("server-metrics").get(self.owner or "")
+        names = counters.names(self.owner)
         if not names:
             raise NotApplicable(f"it is not known how {self.owner or 'this server'} counts")
         status, text = self.get(self.server.service.engine.api.metrics if self.server.service else "/metrics")
         if status != 200 and not self.abilities.metrics:
             raise NotApplicable(f"/metrics answers {status}")
         self.expect(status == 200, f"/metrics answers {status}", "200, and counters")
-        found = {
-            meaning: sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
-            for meaning, name in names.items()
-            if meaning != "source" and re.search(rf"^{name}[ {{]", text, re.MULTILINE)
-        }
-        for meaning in ("prompt", "generated"):
+        _, found = counters.read(text) or ("", {})
+        for meaning in (counters.prompts(names), "generated_tokens"):
             self.expect(meaning in found, f"no {names[meaning]} in /metrics", "the counters of its engine")
         return found
 
@@ -245,7 +241,9 @@ class Asker:
         while True:
             now = self.metrics()
             moved = {name: value - before.get(name, 0) for name, value in now.items()}
-            if (moved["prompt"] >= prompt and moved["generated"] >= generated) or time.monotonic() > until:
+            if (
+                moved[counters.prompts(moved)] >= prompt and moved["generated_tokens"] >= generated
+            ) or time.monotonic() > until:
                 return moved
             time.sleep(0.5)
 

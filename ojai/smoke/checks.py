@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import openai
 
+from ojai import counters
 from ojai.serving import Server
 from ojai.smoke import Result, media
 from ojai.smoke.asking import Asker, NotApplicable, Rules, Stream, Unexpected, reasoning_of, told
@@ -170,10 +171,11 @@ def metrics(ask: Asker) -> str:
     usage = answer.usage
     prompt, generated = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
     # A prompt may come from a cache in part, and a counter of what was computed then moves by the rest.
-    least = 1 if "processed" in before else prompt
+    least = prompt if "prompt_tokens" in before else 1
     moved = ask.moved(before, least, generated)
-    came = f"{moved['prompt']:g} prompt and {moved['generated']:g} generated tokens more"
-    ask.expect(moved["prompt"] >= least and moved["generated"] >= generated, came, f"{prompt} and {generated} at least")
+    counted = moved[counters.prompts(moved)], moved["generated_tokens"]
+    came = f"{counted[0]:g} prompt and {counted[1]:g} generated tokens more"
+    ask.expect(counted[0] >= least and counted[1] >= generated, came, f"{prompt} and {generated} at least")
     return came
 
 
@@ -187,12 +189,8 @@ def prefix_cache(ask: Asker) -> str:
     before = ask.metrics()
     answer = ask.chat(f"{text}\nHow many windows has room 9?", max_tokens=4, describe="the same text before")
     prompt = _prompt(answer)
-    if "cached" in before:
-        moved = ask.moved(before, prompt, 1)
-        cached = moved["cached"]
-    else:
-        moved = ask.moved(before, 1, 1)
-        cached = prompt - moved["processed"]
+    moved = ask.moved(before, prompt if "prompt_tokens" in before else 1, 1)
+    cached = moved["cached_tokens"] if "cached_tokens" in before else prompt - moved["computed_tokens"]
     if ask.abilities.prefix_cache is None and cached <= 0:
         raise NotApplicable("nothing came from a cache, and it is not known that there should be one")
     came = f"{cached:g} of {prompt} prompt tokens from the cache"

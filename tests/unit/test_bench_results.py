@@ -9,9 +9,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from ojai import report_html, resources
+from ojai import counters, report_html, resources
 from ojai.cmdline.bench import command
-from ojai.gauge import counters, engine, report
+from ojai.gauge import engine, report
 from ojai.gauge.comparing import differences, subjects
 from ojai.gauge.judging import finding, judge
 from ojai.gauge.result import (

@@ -26,15 +26,7 @@ from ojai.profiles import Features
 class _Vllm:
     name = "vllm"
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
-    metrics = Metrics(
-        running="vllm:num_requests_running",
-        waiting="vllm:num_requests_waiting",
-        generated="vllm:generation_tokens_total",
-        kv_cache="vllm:kv_cache_usage_perc",
-        preemptions="vllm:num_preemptions_total",
-        token_seconds="vllm:inter_token_latency_seconds_sum",
-        token_intervals="vllm:inter_token_latency_seconds_count",
-    )
+    metrics = Metrics.of(name)
     mounts = command.MOUNTS
 
     def command(self, service: ResolvedService) -> Command:

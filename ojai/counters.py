@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from ojai import resources
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{.*\})?\s+(\S+)(?:\s+\d+)?$")
 
 #: What is no quantity in an engine's entry.
-_ABOUT = ("name", "known_by", "source")
+_ABOUT = ("name", "engine", "known_by", "source")
 
 
 @cache
@@ -21,6 +21,17 @@ def engines() -> tuple[Mapping[str, str], ...]:
     """The entries of `ojai/data/server-counters.yaml`."""
     found: list[dict[str, Any]] = resources.data("server-counters")["engines"]
     return tuple(found)
+
+
+def names(engine: str | None) -> Mapping[str, str]:
+    """What an engine of this name calls its quantities; nothing where that is not known."""
+    entry = next((one for one in engines() if one["engine"] == engine), {})
+    return {key: name for key, name in entry.items() if key not in _ABOUT}
+
+
+def prompts(found: Collection[str]) -> str:
+    """The counter of prompts among these: of all their tokens, or of those that were computed."""
+    return "prompt_tokens" if "prompt_tokens" in found else "computed_tokens"
 
 
 def samples(text: str) -> dict[str, float]:
@@ -41,8 +52,8 @@ def read(text: str) -> tuple[str, dict[str, float]] | None:
     found = samples(text)
     for engine in engines():
         if any(name.startswith(engine["known_by"]) for name in found):
-            quantities = {key: name for key, name in engine.items() if key not in _ABOUT}
-            return engine["name"], {key: found[name] for key, name in quantities.items() if name in found}
+            quantities = names(engine["engine"]).items()
+            return engine["name"], {key: found[name] for key, name in quantities if name in found}
     return None
 
 
