@@ -68,7 +68,7 @@ def test_the_figures_are_those_of_the_servers_own_counters(url):
         assert cell.decode_rate.median <= 1.05 / PACE
         seconds = sum(one.decode for one in samples)
         assert cell.counted["decode_seconds"] == pytest.approx(seconds, rel=0.25)
-        assert PACE <= cell.first.median
+        assert cell.first.median >= PACE
         assert cell.counted["first_seconds"] <= sum(one.first for one in samples)
         rates = sorted(one.prompt_tokens / one.first for one in samples)
         assert rates[0] <= cell.prompt_rate.median <= rates[-1]
