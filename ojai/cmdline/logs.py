@@ -126,7 +126,7 @@ def command(inventory: str, which: str | None, since: str | None, lines: int | N
         since = f"{short[1]} {_UNITS[short[2]]} ago"
     if lines is None and since is None:
         lines = LINES
-    asked = {"services": services, "lines": lines, "since": since, "follow": not no_follow}
+    asked: dict[str, object] = {"services": services, "lines": lines, "since": since, "follow": not no_follow}
     several = sum(map(len, services.values())) > 1
     streams = {
         (host, name): Stream(_printer(f"{host}/{name} | " if several else ""), lines)

@@ -6,6 +6,7 @@
 import json
 import os
 import sys
+from typing import Any
 
 from pyinfra import config, host
 from pyinfra.api import QuoteString, StringCommand
@@ -19,7 +20,7 @@ config.SUDO = True  # the login is an ordinary user
 asked = json.loads(os.environ["OJAI_LOGS"])
 script = logs.command(asked["services"][host.name], asked["lines"], asked["since"], asked["follow"])
 here = host.state.inventory.get_host(host.name)
-arguments = privileges(here)
+arguments: Any = privileges(here)
 extract_control_arguments(arguments)
 command = make_unix_command_for_host(
     here.state, here, StringCommand("sh", "-c", QuoteString(script)), **arguments
