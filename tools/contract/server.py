@@ -75,13 +75,15 @@ def main() -> int:
         )
         try:
             if not _wait(server, url):
-                log.seek(0)
-                print(f"{log.read().decode(errors='replace')[-6000:]}\nvLLM did not start", file=sys.stderr)
+                print("vLLM did not start", file=sys.stderr)
                 return 1
             # A random model is judged by its form; the first answers after a start are slow.
             smoke = [str(Path(sys.executable).with_name("ojai")), "smoke", "--url", url, "--model", MODEL]
             return subprocess.call([*smoke, "--form-only", "--first-token", "120", *sys.argv[2:]])
         finally:
+            if server.poll() is not None:
+                log.seek(0)
+                print(log.read().decode(errors="replace")[-6000:], file=sys.stderr)
             server.terminate()
             try:
                 server.wait(60)
