@@ -18,7 +18,8 @@ from ojai import resources
 class Finding(BaseModel):
     """One known failure. ``pattern`` is a regular expression that is searched for in each line.
 
-    ``raised_in``: one of Python's files in which an error that no pattern fits is of this kind, as a general one.
+    ``deploy_mends``: running the deploy again puts it right. ``raised_in``: which of Python's files raise errors of
+    this kind; what no pattern fits is taken for one, as a general cause.
     ``rank``: a cause, which stops the service; a general one, beside which a more exact one stands as a rule; unknown,
     an error that does so; a flaw, with which it serves; a consequence, which has a deeper cause as a rule; a note, of
     what could be better; harmless, and never listed.
@@ -32,6 +33,7 @@ class Finding(BaseModel):
     fix: str
     source: str
     raised_in: str | None = None
+    deploy_mends: bool = False
     rank: Literal["cause", "general", "unknown", "flaw", "consequence", "note", "harmless"] = "cause"
 
 
@@ -170,9 +172,9 @@ def _match(text: str) -> Finding | None:
 def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
     """What is wrong by these lines, most likely first.
 
-    Causes come before consequences and notes. Of several causes, those of the engine's last start come first, then those
-    of the start before it; of one start in the order in which they appear: the first error is the reason for the next.
-    What the engine came up after comes later.
+    Causes come before consequences and notes. Of several causes, those of the engine's last start come first, then
+    those of the start before it; of one start in the order in which they appear: the first error is the reason for the
+    next. What the engine came up after comes later.
     """
     findings: dict[str, Finding] = {}
     evidence: dict[str, list[Line]] = {}

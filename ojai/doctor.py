@@ -18,8 +18,10 @@ from ojai.diagnosis import Diagnosis, Finding, Line, diagnose
 from ojai.facts.condition import Answered
 from ojai.memory import bands
 from ojai.preflight.host import failed_checks
+from ojai.preflight.memory import memory_of
 from ojai.profiles import budgets
 from ojai.settings import HostSettings, SettingsError, parse
+from ojai.sizes import GIB
 
 #: The form of bundles; docs/guide/troubleshooting.md describes it.
 FORMAT, VERSION = "ojai-bundle", 1
@@ -98,12 +100,18 @@ def examine(case: Case, data: Mapping[str, Any] | None = None) -> list[Diagnosis
 
 
 def facts(case: Case) -> list[str]:
-    """A host's facts, and what its server's own clock says of its speed."""
+    """A host's facts, and what follows of them: its server's speed, and whether the memory budget is what it found."""
     try:
         settings = parse(case.name, case.data)
     except SettingsError:
         return list(case.answered.facts) if case.answered else []
-    return [*case.answered.facts, *_speeds(settings, case.answered.facts)] if case.answered else []
+    if case.answered is None:
+        return []
+    return [
+        *case.answered.facts,
+        *_speeds(settings, case.answered.facts),
+        *_budget(settings, case.answered),
+    ]
 
 
 def _speeds(settings: HostSettings, facts: Sequence[str]) -> list[str]:
@@ -122,6 +130,22 @@ def _speeds(settings: HostSettings, facts: Sequence[str]) -> list[str]:
                 f"{expected.ceiling_tok_per_s:.1f} verdict={verdict}"
             )
     return said
+
+
+#: By how much what the engine finds for its cache may be off the budget.
+_AGREES = 0.1
+
+
+def _budget(settings: HostSettings, answered: Answered) -> list[str]:
+    """A fact for a host with one service: the KV cache that the budget computes, and what the engine found last."""
+    found = re.findall(r"Available KV cache memory: (-?[\d.]+) GiB", "\n".join(answered.log))
+    memory = memory_of(settings, answered.report) if answered.report else None
+    if len(settings.resolved) != 1 or not found or memory is None:
+        return []
+    (service,) = settings.resolved
+    computed, measured = service.budget(memory).kv_available_bytes / GIB, float(found[-1])
+    agrees = "yes" if abs(computed - measured) <= _AGREES * abs(measured) else "no"
+    return [f"fact budget {service.name} found={measured:.2f} GiB computed={computed:.2f} GiB agrees={agrees}"]
 
 
 _REMOVED = "(removed)"
@@ -221,6 +245,7 @@ def document(found: Diagnosis) -> dict[str, Any]:
         "past": found.past,
         "cause": finding.cause,
         "fix": finding.fix,
+        "deploy_mends": finding.deploy_mends,
         "source": finding.source,
         "evidence": [{"line": one.number or None, "text": one.text} for one in found.evidence],
     }

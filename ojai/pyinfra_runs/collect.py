@@ -116,13 +116,13 @@ def _collect(
         name, _, document = rest.partition("\t")
         if mark == MARK and name:
             documents[name] = document
-    failures = {name: _failure(name, done.stderr) for name in names if name not in documents}
+    failures = {name: failure_of(name, done.stderr) for name in names if name not in documents}
     if not documents and not any(failures.values()):
         raise CollectError(done.stderr.strip() or f"pyinfra ended with status {done.returncode} and no message")
     return documents, {name: failure or "gave no answer that can be read" for name, failure in failures.items()}
 
 
-def _failure(name: str, output: str) -> str:
+def failure_of(name: str, output: str) -> str:
     """pyinfra's messages about one host: the lines that begin with its name in brackets."""
     mark = f"[{name}]"
     lines = [line.strip().removeprefix(mark).strip() for line in output.splitlines() if line.strip().startswith(mark)]

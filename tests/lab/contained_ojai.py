@@ -1,4 +1,4 @@
-"""`ojai` for a container of the lab, which has no GPU: what preflight asks of that is left out (contained_deploy.py)."""
+"""`ojai` for a container of the lab, without what preflight asks of a GPU (contained_deploy.py)."""
 
 from ojai.cli import run
 from ojai.preflight import gpu

@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from ojai.cli import main
+from ojai.cmdline import doctor
 from ojai.diagnosis import Diagnosis, catalogue, diagnose, match, read_log
 from ojai.doctor import FORMAT, VERSION, case, examine, pack, unreachable, without_secrets
 from ojai.facts.condition import MASK, Answered, Condition, read
@@ -484,3 +485,77 @@ def test_what_is_no_secret_stays() -> None:
     done = subprocess.run(["/bin/sh", "-c", MASK], input=f"{said}\n", capture_output=True, text=True, check=True)
     assert done.stdout.strip() == said
     assert without_secrets({"a": [said, 7, None], "tokens": "8"}) == {"a": [said, 7, None], "tokens": "8"}
+
+
+# --- --fix
+
+
+@pytest.fixture
+def deploys(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The runs of pyinfra, which are not made."""
+    called: list[list[str]] = []
+
+    def run(argv: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        called.append(argv[4:])
+        return subprocess.CompletedProcess(argv, 0)
+
+    monkeypatch.setattr(doctor.subprocess, "run", run)
+    return called
+
+
+def ill(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, list[str]]) -> Path:
+    """Two hosts that say these facts, one dictionary after the other."""
+    said = iter(answers)
+
+    def asked(inventory: str, limit: object, bundle: object) -> dict[str, list[Diagnosis]]:
+        return {
+            name: examine(case(name, {}, 0.0, Answered(facts=tuple(facts)), "")) for name, facts in next(said).items()
+        }
+
+    monkeypatch.setattr(doctor, "_asked", asked)
+    return ROOT / "inventory" / "fake.py"
+
+
+MISSING, PORT = "fact unit vllm.service LoadState=not-found", "fact x OSError: [Errno 98] Address already in use"
+
+
+def test_fix_shows_first_and_deploys_to_the_hosts_that_it_mends_something_of(
+    monkeypatch: pytest.MonkeyPatch, deploys: list[list[str]]
+) -> None:
+    inventory = ill(monkeypatch, {"a": [MISSING], "b": [PORT], "c": []}, {"a": [], "b": [], "c": []})
+    done = run(str(inventory), "--fix", "--yes", "--deploy", str(ROOT / "deploy.py"))
+    common = [str(inventory), str(ROOT / "deploy.py"), "--limit", "a"]
+    assert deploys == [[*common, "--dry", "--diff", "--yes"], [*common, "--yes"]]
+    assert done.exit_code == 0 and "b: only its owner can mend port-taken: stop it" in done.output
+    assert "What the deploy will change on a:" in done.output and done.output.endswith("c: nothing is wrong\n")
+
+
+def test_fix_asks_and_no_is_no(monkeypatch: pytest.MonkeyPatch, deploys: list[list[str]]) -> None:
+    inventory = ill(monkeypatch, {"a": [MISSING]})
+    done = CliRunner().invoke(main, ["doctor", str(inventory), "--fix"], input="n\n")
+    assert done.exit_code == 1 and "Run the deploy on a? [y/N]" in done.output
+    assert len(deploys) == 1 and "--dry" in deploys[0]
+
+
+def test_fix_deploys_nothing_where_only_the_owner_can_mend(
+    monkeypatch: pytest.MonkeyPatch, deploys: list[list[str]]
+) -> None:
+    inventory = ill(monkeypatch, {"b": [PORT]})
+    done = run(str(inventory), "--fix", "--yes")
+    assert (done.exit_code, deploys) == (1, []) and done.output.endswith("The deploy would mend nothing.\n")
+
+
+def test_fix_starts_what_is_down_for_no_reason_that_is_seen(
+    monkeypatch: pytest.MonkeyPatch, deploys: list[list[str]]
+) -> None:
+    inventory = ill(monkeypatch, {"a": ["fact unit vllm.service LoadState=loaded ActiveState=inactive"]}, {"a": []})
+    assert run(str(inventory), "--fix", "--yes").exit_code == 0 and len(deploys) == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("--log", "-", "--fix"), ("inventory/fake.py", "--yes"), ("inventory/fake.py", "--fix", "--json")]
+)
+def test_fix_is_for_hosts_that_are_asked(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = run(*words, stdin="")
+    assert done.exit_code == 2 and "--fix: give INVENTORY" in done.output
