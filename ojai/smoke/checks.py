@@ -662,7 +662,7 @@ def _run(check: Check, ask: Asker) -> tuple[Result, str]:
     if able is False:
         return result("skipped", _WHY_NOT[check.ability or ""]), ""
     try:
-        return result("passed", check.run(ask)), ""
+        return result("passed", " ".join(check.run(ask).split())), ""
     except Unexpected as found:
         return result("failed", found.came, found.expected), ""
     except NotApplicable as reason:

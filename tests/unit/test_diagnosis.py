@@ -10,6 +10,8 @@ from ojai.diagnosis import catalogue, explain
 
 #: a line of the journal -> words of the cause that it must be explained by
 LINES = {
+    "OSError: [Errno 99] error while attempting to bind on address ('192.0.2.7', 8000): cannot assign": "no network address",
+    "huggingface_hub.errors.HfHubHTTPError: 504 Server Error: Gateway Time-out for url": "itself answers with an error",
     "RuntimeError: unable to mmap 46450000000 bytes from file </root/.cache/…/model-00001.safetensors>: Cannot "
     "allocate memory (12)": "refused the private mapping",
     "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 1.27 GiB. GPU 0 has a total capacity of 16.00 GiB": (
@@ -84,6 +86,14 @@ LINES = {
 }
 #: a line of apt, dpkg or Docker -> words of the cause that it must be explained by
 INSTALLING = {
+    "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a' to correct the problem.": "was cut off",
+    "dpkg: error processing package linux-image-6.17.0-1028-oem (--configure):": "its own script failed",
+    "E: Malformed entry 1 in list file /etc/apt/sources.list.d/a.list (Component)": "one of its own files",
+    "E: Failed to fetch http://a.example/pool/a.deb  404  Not Found [IP: 192.0.2.1 80]": "no longer where",
+    "E: Failed to fetch http://a.example/pool/a.deb  403  Forbidden [IP: 192.0.2.1 80]": "in place of the archive",
+    "E: Repository 'http://a.example noble InRelease' changed its 'Label' value from 'a' to 'b'": "calls itself otherwise",
+    "http: server gave HTTP response to HTTPS client": "speaks http where Docker asks by https",
+    "E: Could not open lock file /var/lib/dpkg/lock-frontend - open (13: Permission denied)": "needs root",
     "E: Release file for http://a.example/debian/dists/trixie-updates/InRelease is not valid yet (invalid for another "
     "2d 3h 1min 2s). Updates for this repository will not be applied.": "clock is behind",
     "E: Release file for http://a.example/dists/noble/InRelease is expired (invalid since 1d 2h 3min 4s).": (

@@ -69,24 +69,28 @@ def main() -> int:
     words = [str(place / "bin/vllm"), "serve", str(place / "model"), "--served-model-name", MODEL]
     words += ["--host", "127.0.0.1", "--port", str(port), *FLAGS]
     path = f"{place / 'bin'}:{os.environ['PATH']}"
+    status = 1
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
             words, env={**os.environ, **ENVIRONMENT, "PATH": path}, stdout=log, stderr=subprocess.STDOUT
         )
         try:
             if not _wait(server, url):
-                log.seek(0)
-                print(f"{log.read().decode(errors='replace')[-6000:]}\nvLLM did not start", file=sys.stderr)
+                print("vLLM did not start", file=sys.stderr)
                 return 1
             # A random model is judged by its form; the first answers after a start are slow.
             smoke = [str(Path(sys.executable).with_name("ojai")), "smoke", "--url", url, "--model", MODEL]
-            return subprocess.call([*smoke, "--form-only", "--first-token", "120", *sys.argv[2:]])
+            status = subprocess.call([*smoke, "--form-only", "--first-token", "120", *sys.argv[2:]])
+            return status
         finally:
             server.terminate()
             try:
                 server.wait(60)
             except subprocess.TimeoutExpired:
                 server.kill()
+            if status:
+                log.seek(0)
+                print(log.read().decode(errors="replace")[-6000:], file=sys.stderr)
 
 
 if __name__ == "__main__":

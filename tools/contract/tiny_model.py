@@ -51,7 +51,8 @@ TEMPLATE = """\
 {% if enable_thinking %}<|think|>{% endif %}{% if instructed %}{{ messages[0].content }}{% endif %}
 {%- for tool in tools or [] %}<|tool>declaration:{{ tool.function | tojson }}<tool|>{% endfor %}<turn|>
 {% endif -%}
-{%- for message in messages[1:] if instructed else messages -%}
+{%- set turns = messages[1:] if instructed else messages -%}
+{%- for message in turns -%}
 {%- if message.role == 'tool' -%}
 <|turn>user
 <|tool_response>{{ message.content }}<tool_response|><turn|>
