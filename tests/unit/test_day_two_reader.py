@@ -408,6 +408,57 @@ EXCERPTS = {
 }
 
 
+#: A second helping, with the finding that is right by the sources.
+MORE = {
+    "no-cache-blocks.log": "kv-cache-none",
+    "infer-device.log": "device-type-unknown",
+    "kfd-permission.log": "gpu-not-visible",
+    "triton-shared.log": "kernel-too-large",
+    "unit-restart-limit.log": "context-beyond-model",
+    "port-docker.log": "port-taken",
+    "name-conflict.log": "container-name-taken",
+    "daemon-down.log": "docker-down",
+    "docker29-daemon-down.log": "docker-down",
+    "iptables.log": "docker-network",
+    "containerd-down.log": "containerd-down",
+    "readonly-fs.dmesg": "nvme-dropped",
+    "ring-timeout.dmesg": "gpu-hang",
+    "enospc-hub.log": "disk-full",
+    "xet-nospace.log": "disk-full",
+    "hub-notfound.log": "model-not-found",
+    "hub-429.log": "hub-rate-limit",
+    "proxy.log": "hub-unreachable",
+    "hsa-resources.log": "gpu-memory-weights",
+    "illegal-insn.log": "gpu-hang",
+    "memlock.log": "limit-reached",
+    "group.log": "group-missing",
+    "manifest.log": "image-missing",
+    "arch.log": "entrypoint-missing",
+    "env-file.log": "env-file-unreadable",
+    "kernel-panic.log": "kernel-panic",
+    "watchdog.log": "gpu-overheated",
+    "quant.log": "quantization-unsupported",
+    "timeout-systemd.log": "too-slow-to-start",
+    "warmup.log": "gpu-memory-weights",
+    "gtt.dmesg": "gtt-exhausted",
+    "smu.dmesg": "gpu-hang",
+    "dkms.log": "driver-dkms",
+    "module-sig.log": "driver-dkms",
+    "hub-ssl.log": "tls-intercepted",
+    "hub-timeout.log": "download-slow",
+    "offline.log": "weights-missing",
+    "mm-limit.log": "setting-refused",
+    "spec.log": "speculative-too-early",
+    "bus-error.log": "shared-memory-small",
+    "mem-reclaim.log": "oom-killer",
+    "cgroup-oom.dmesg": "oom-killer",
+    "exit137.log": "killed",
+    "containerd-store.log": "docker-storage",
+    "pull-dns.log": "registry-unreachable",
+    "hw.dmesg": "hardware-error",
+}
+
+
 def doctor(log: Path | str, *more: object, stdin: bytes | None = None) -> Said:
     return ojai("doctor", "--log", log, "--json", *more, stdin=stdin)
 
@@ -429,6 +480,12 @@ def test_the_right_cause_comes_first(name: str) -> None:
         (f["rank"], f["code"], f["cause"]) for f in found
     ]
     assert found[0]["fix"] and found[0]["evidence"] and found[0]["rank"] == "cause"
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_the_right_finding_comes_first(name: str) -> None:
+    said = doctor(DATA / name)
+    assert said.status == 1 and findings(said)[0]["code"] == MORE[name]
 
 
 @pytest.mark.parametrize("name", [*sorted(file.name for file in DATA.glob("healthy*")), "quoted-prompt.log"])
