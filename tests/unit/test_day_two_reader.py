@@ -430,7 +430,7 @@ MORE = {
     "proxy.log": "hub-unreachable",
     "hsa-resources.log": "gpu-memory-weights",
     "illegal-insn.log": "gpu-hang",
-    "memlock.log": "limit-reached",
+    "memlock.log": "runtime-failed",
     "group.log": "group-missing",
     "manifest.log": "image-missing",
     "arch.log": "entrypoint-missing",
