@@ -20,7 +20,7 @@ import gevent
 from pyinfra import logger
 from pyinfra.api import Host, QuoteString, State, StringCommand
 
-from ojai.connection.answers import marked
+from ojai.connection.answers import MARK, marked
 from ojai.connection.channel import Channel, NotConnectedError, start
 from ojai.pyinfra_internals import (
     BaseStateCallback,
@@ -178,7 +178,8 @@ def take(host: Host, arguments: Mapping[str, Any]) -> Taken:
         hold.channel.close()
         if answer == "held":
             return Taken(busy=read(record) or _UNKNOWN)
-        raise LockError("; ".join(filter(None, map(str.strip, marked(before.splitlines())))) or "no answer")
+        said = map(str.strip, marked(before.splitlines()))
+        raise LockError("; ".join(line for line in said if line not in ("", MARK)) or "no answer")  # of both outputs
     _HOLDS[host.name] = hold
     hold.beats = gevent.spawn(_beat, host, hold, given)
     host.state.add_callback_handler(_AT_THE_END)

@@ -181,7 +181,9 @@ def test_logs_have_a_container_s_line_once_and_the_unit_s_too(host: Serving) -> 
 
 @pytest.mark.whole
 def test_logs_follow_and_leave_nothing_on_the_host(host: Serving) -> None:
-    argv = [sys.executable, "-m", "tests.lab.contained_ojai", "logs", host.lab.inventory, "--lines", "1"]
+    # What a shell starts in the background ignores SIGINT, and so do its children.
+    argv = ["env", "--default-signal=INT", sys.executable, "-m", "tests.lab.contained_ojai"]
+    argv += ["logs", host.lab.inventory, "--lines", "1"]
     with subprocess.Popen(argv, cwd=ROOT, env=host.lab.environment(), stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         first = run.stdout.readline()

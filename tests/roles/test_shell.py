@@ -23,9 +23,9 @@ SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 #: Rules that are wrong here. SC1091: a file to be sourced is the host's, not this machine's. SC2043: a loop's words are
 #: put in from a list, which may hold one. SC2016: apt's formats have $(…) of their own.
 EXCLUDED = "SC1091,SC2016,SC2043"
-#: Arguments of facts that are shell themselves.
-SHELL = {"sound": "true"}
 SAMPLES = {str: "/etc/it's a b.sources", int: 8000}
+#: Arguments of facts that are shell themselves, or a command line.
+GIVEN = {"sound": "true", "argv": ("docker", "run", "--name", SAMPLES[str], SAMPLES[str])}
 SAMPLES[Asked] = Asked(*[SAMPLES[str]] * 8, counts=(SAMPLES[str],))
 
 
@@ -42,7 +42,7 @@ def arguments(kind):
     hints = typing.get_type_hints(kind().command)
     return {
         # A fact that asks for the report in the same command is given the report's own arguments.
-        name: SHELL.get(name) or (arguments(HostReport) if name == "report" else sample(hints[name]))
+        name: GIVEN.get(name) or (arguments(HostReport) if name == "report" else sample(hints[name]))
         for name in inspect.signature(kind().command).parameters
     }
 
