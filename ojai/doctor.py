@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ojai.connection.likely import likely
 from ojai.containers import is_secret
 from ojai.diagnosis import Diagnosis, Finding, Line, diagnose
 from ojai.facts.condition import Answered
+from ojai.heard import heard
 from ojai.memory import bands
 from ojai.preflight.host import failed_checks
 from ojai.preflight.memory import memory_of
@@ -56,6 +57,9 @@ def _found(code: str, rank: str, cause: str, fix: str, source: str, *evidence: s
         {"code": code, "pattern": "", "rank": rank, "cause": cause, "fix": fix, "source": source}
     )
     return Diagnosis(finding, tuple(Line(0, text) for text in evidence))
+
+
+_CASE = TypeAdapter(Case)
 
 
 def unreachable(name: str, data: Mapping[str, Any], failure: str) -> Diagnosis:
@@ -217,23 +221,39 @@ def unpack(file: Path) -> list[Case]:
         bundle = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(bundle, dict) or bundle.get("format") != FORMAT:
             raise BundleError(f"{file}: found no bundle; expected a file that `ojai doctor --bundle` wrote")
-        if bundle["version"] > VERSION:
+        if type(bundle["version"]) is not int or not 1 <= bundle["version"] <= VERSION:
             raise BundleError(
                 f"{file}: found version {bundle['version']}; expected {VERSION} or older. What to do: use ojai "
                 f"{bundle.get('ojai')} or a newer one"
             )
         return [
-            Case(
-                name=one["host"],
-                data=one["data"],
-                asked=one["asked"],
-                answered=_ANSWERED.validate_python(one["answer"]) if one["answer"] else None,
-                failure=one["failure"],
+            _CASE.validate_python(
+                {
+                    "name": one["host"],
+                    "data": one["data"],
+                    "asked": one["asked"],
+                    "answered": one["answer"] or None,
+                    "failure": one["failure"],
+                }
             )
             for one in bundle["hosts"]
         ]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+    except (
+        OSError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        RecursionError,
+        KeyError,
+        TypeError,
+        ValidationError,
+    ) as error:
         raise BundleError(f"{file}: cannot be read as a bundle: {type(error).__name__}: {error}") from None
+
+
+def shown(found: Diagnosis) -> Diagnosis:
+    """A diagnosis whose evidence may be shown: what somebody's log says has secrets and control characters in it."""
+    evidence = (replace(line, text=heard(without_secrets(line.text))) for line in found.evidence)
+    return replace(found, evidence=tuple(evidence))
 
 
 def document(found: Diagnosis) -> dict[str, Any]:

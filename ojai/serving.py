@@ -78,7 +78,9 @@ class Server:
         def only_this_key(request: Any) -> None:
             for name in ("openai-organization", "openai-project"):
                 request.headers.pop(name, None)
-            request.headers["authorization"] = f"Bearer {self.key or 'none'}"
+            # Where a redirect leads to somebody else, the client has taken it away.
+            if "authorization" in request.headers:
+                request.headers["authorization"] = f"Bearer {self.key or 'none'}"
 
         sender = DefaultHttpx2Client(trust_env=not self.direct, event_hooks={"request": [only_this_key]})
         return OpenAI(
@@ -160,8 +162,12 @@ def places(
 
 
 def _root(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none, half an IPv6 address
+        known = None
+    if not known or parts.query or parts.fragment:
         raise click.UsageError(f"--url: found {url}; expected an address such as http://127.0.0.1:8000")
     if "@" in parts.netloc:
         raise click.UsageError("--url: found a user or password in it; give the server's key by --key-env")

@@ -22,7 +22,7 @@ from ojai.gauge.client import Target
 from ojai.gauge.judging import judge
 from ojai.gauge.measuring import measure
 from ojai.gauge.result import ResultError, Run, Settings, Subject, Sweep, load, save
-from ojai.parameters import resolved
+from ojai.parameters import FileToWrite, resolved
 from ojai.pyinfra_runs.collect import CollectError, collect_benchmarks, collect_conditions
 from ojai.serving import NotReachedError, Place, Server, places, server_options
 
@@ -114,7 +114,7 @@ _MARKS = {"failure": "[red]failure[/red]", "note": "[yellow]note[/yellow]"}
 )
 @click.option(
     "--html",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FileToWrite(),
     help="Also write a page to this file. With several services, `-HOST-SERVICE` is put into its name.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -163,6 +163,10 @@ def command(
     )
     wanted = sweep.names() if "all" in sweeps else tuple(dict.fromkeys(sweeps))
     folder = results or (Path(inventory).parent if inventory and Path(inventory).is_file() else Path.cwd()) / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--results: {folder} cannot be made: {error.strerror}") from None
     answers, failures = _conditions(inventory, limit, chosen)
     console = Console(highlight=False, soft_wrap=True, quiet=as_json)
     runs: list[Run] = []

@@ -14,8 +14,8 @@ import click
 from rich.console import Console
 
 from ojai.diagnosis import Diagnosis, diagnose, read_log
-from ojai.doctor import BundleError, case, document, examine, pack, unpack
-from ojai.parameters import InventoryFile, find_deploy, limit_option, resolved
+from ojai.doctor import BundleError, case, document, examine, pack, shown, unpack
+from ojai.parameters import FileToWrite, InventoryFile, find_deploy, limit_option, resolved
 from ojai.pyinfra_runs.collect import CollectError, collect_conditions
 
 _EPILOG = """\b
@@ -57,7 +57,7 @@ _MARKS = {
 )
 @click.option(
     "--bundle",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FileToWrite(),
     help="Also write what the hosts answered to this file, without secrets, for whoever is to help.",
 )
 @click.option(
@@ -97,10 +97,10 @@ def command(
     if (fix or yes or deploy) and (not fix or not inventory or as_json):
         raise click.UsageError("--fix: give INVENTORY, and no --json; --deploy and --yes are for --fix")
     if log is not None:
-        found = {str(getattr(log, "name", "-")): diagnose(read_log(log))}
+        found = {str(getattr(log, "name", "-")): [shown(one) for one in diagnose(read_log(log))]}
     elif source is not None:
         try:
-            found = {one.name: examine(one) for one in unpack(source)}
+            found = {one.name: [shown(each) for each in examine(one)] for one in unpack(source)}
         except BundleError as error:
             raise click.UsageError(str(error)) from None
     else:
@@ -135,7 +135,9 @@ def _asked(inventory: str, limit: tuple[str, ...], bundle: Path | None) -> dict[
         text = pack(cases, datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"))
         bundle.write_text(f"{text}\n", encoding="utf-8")
         click.echo(f"{bundle}: {len(cases)} hosts; read it before you send it", err=True)
-    return {one.name: examine(one, entry.data) for one, entry in zip(cases, entries, strict=True)}
+    return {
+        one.name: [shown(each) for each in examine(one, entry.data)] for one, entry in zip(cases, entries, strict=True)
+    }
 
 
 def _fixed(inventory: str, found: dict[str, list[Diagnosis]], deploy: Path | None, yes: bool) -> bool:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import ojai
-from ojai.parameters import InventoryFile, find_deploy, limit_option, resolved, sudo_password
+from ojai.parameters import FileToWrite, InventoryFile, find_deploy, limit_option, resolved, sudo_password
 from ojai.pyinfra_runs import kept
 from ojai.pyinfra_runs.verification import DRIFT, TIMEOUT, ChecksError, Plan, Verdict, areas, merge_junit, verify
 from ojai.report_html import Note, Page, Section, Table, Value, render
@@ -104,7 +104,7 @@ def _complete_areas(ctx: click.Context, param: click.Parameter, incomplete: str)
 @click.option("--junit", type=click.File("w", encoding="utf-8", lazy=False), help="Write JUnit XML to this file.")
 @click.option(
     "--html",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=FileToWrite(),
     help="Also write a page with every check to this file.",
 )
 @click.option("--nagios", is_flag=True, help="One line for a monitoring system; exit status 0, 2 or 3.")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import httpx2
+
+from ojai.heard import heard
 
 #: Plain words of one or two tokens, so that a prompt's length can be aimed at.
 _WORDS = tuple(
@@ -68,6 +70,11 @@ def prompt(seed: int, words: int, mark: str) -> str:
 
 def ask(target: Target, client: httpx2.Client, text: str, tokens: int, exact: bool = True) -> Answer:
     """Ask once. ``exact``: an answer of just so many tokens, which servers that know only OpenAI's fields refuse."""
+    answer = _ask(target, client, text, tokens, exact)
+    return replace(answer, error=heard(answer.error, target.key))
+
+
+def _ask(target: Target, client: httpx2.Client, text: str, tokens: int, exact: bool) -> Answer:
     body: dict[str, Any] = {
         "model": target.model,
         "messages": [{"role": "user", "content": text}],

@@ -215,7 +215,7 @@ class Run(_Frozen):
     """A whole run of one service."""
 
     format: Literal["ojai-bench"] = "ojai-bench"
-    version: int = Field(VERSION, le=VERSION)
+    version: int = Field(VERSION, ge=1, le=VERSION)
     ojai: str
     when: str
     subject: Subject
@@ -269,7 +269,7 @@ def load(path: Path) -> Run:
         path = found[-1]
     try:
         text = path.read_text(encoding="utf-8")
-        return Run.model_validate_json(text)
+        run = Run.model_validate_json(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ResultError(f"{path}: cannot be read: {error}") from None
     except ValidationError as error:
@@ -279,3 +279,6 @@ def load(path: Path) -> Run:
             f"{path}: found no result of `ojai bench` ({place or 'the file'}: {first['msg']}); expected a file that it "
             f"wrote, of version {VERSION}"
         ) from None
+    if not {"format", "version"} <= run.model_fields_set:
+        raise ResultError(f"{path}: found no format and version; expected a file that `ojai bench` wrote")
+    return run

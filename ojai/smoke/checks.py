@@ -15,6 +15,7 @@ import httpx2
 import openai
 
 from ojai import counters
+from ojai.heard import heard
 from ojai.serving import Server
 from ojai.smoke import Result, media
 from ojai.smoke.asking import Asker, NotApplicable, Rules, Stream, Unexpected, reasoning_of, told
@@ -143,7 +144,8 @@ def streaming(ask: Asker) -> str:
     pieces = tokens < 8 or found.chunks > 3 or "diffusion" in ask.server.model.lower()
     ask.expect(pieces, f"{found.chunks} chunks for {tokens} tokens", "a chunk every few tokens")
     last = ask.last_line("Say hello.", max_tokens=4)
-    ask.expect(last == "data: [DONE]", last, "data: [DONE] in the last line")
+    # The space behind the colon is optional.
+    ask.expect(re.fullmatch(r"data: ?\[DONE\]", last), last, "data: [DONE] in the last line")
     return f"first content after {first:.2f} s, {tokens} tokens in {found.end:.1f} s"
 
 
@@ -656,7 +658,8 @@ def _run(check: Check, ask: Asker) -> tuple[Result, str]:
     ask.asked, started = "", time.monotonic()
 
     def result(outcome: Any, came: str, expected: str = check.expected) -> Result:
-        return Result(check.name, outcome, time.monotonic() - started, ask.asked, came, expected)
+        texts = (heard(text, ask.server.key) for text in (ask.asked, came, expected))
+        return Result(check.name, outcome, time.monotonic() - started, *texts)
 
     able = getattr(ask.abilities, check.ability) if check.ability else None
     if able is False:
@@ -672,7 +675,8 @@ def _run(check: Check, ask: Asker) -> tuple[Result, str]:
         refused = isinstance(error, openai.APIStatusError) and error.status_code in (400, 404, 415, 422, 501)
         if refused and able is None and check.ability:
             return result("skipped", f"the server refuses: {words}"), ""
-        return result("failed", words), f"the server does not answer ({words})"
+        failed = result("failed", words)
+        return failed, f"the server does not answer ({failed.came})"
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         return result("failed", f"an answer of another form: {type(error).__name__}: {error}"), ""
 

@@ -119,6 +119,7 @@ INSTALLING = {
     "because the public key is not available: NO_PUBKEY 32EE5355A6BC6E42": "not signed by a key that apt trusts",
     "E: Held packages were changed and -y was used without --allow-change-held-packages.": "is on hold",
     "E: Failed to fetch http://a.example/P.gz  Hash Sum mismatch": "being refreshed",
+    "Unable to find image 'vllm/vllm-openai-rocm:v0.20.1' locally": "get to the end of pulling it",
     "Error response from daemon: toomanyrequests: You have reached your pull rate limit.": "limit of pulls",
     "Error response from daemon: manifest for vllm/vllm-openai-rocm:v9 not found: manifest unknown: x": "no image of",
     "Error response from daemon: pull access denied for a/b, repository does not exist or may require 'docker login'": (
