@@ -133,8 +133,10 @@ def _asked(inventory: str, limit: tuple[str, ...], bundle: Path | None) -> dict[
     ]
     if bundle:
         text = pack(cases, datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"))
-        bundle.write_text(f"{text}\n", encoding="utf-8")
-        click.echo(f"{bundle}: {len(cases)} hosts; read it before you send it", err=True)
+        # It has what only root may read on the host.
+        with open(bundle, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(f"{text}\n")
+        click.echo(f"{bundle}: {len(cases)} host{'s' * (len(cases) > 1)}; read it before you send it", err=True)
     return {
         one.name: [shown(each) for each in examine(one, entry.data)] for one, entry in zip(cases, entries, strict=True)
     }
