@@ -331,6 +331,7 @@ def test_an_inventory_a_bundle_and_back(tmp_path: Path, monkeypatch: pytest.Monk
     found = [finding["code"] for finding in host["findings"]]
     assert found[:2] == ["docker-down", "oom-killer"] and found[-1] == "not-healthy"
     assert "preflight" in found, "16 GiB are too little for this model"
+    assert (tmp_path / "b.json").stat().st_mode & 0o777 == 0o600, "it has what only root may read on the host"
     bundle = json.loads((tmp_path / "b.json").read_text())
     assert (bundle["format"], bundle["version"]) == (FORMAT, VERSION)
     assert bundle["hosts"][0]["answer"]["files"] == {"uname": "Linux mini"}
