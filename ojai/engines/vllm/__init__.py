@@ -26,8 +26,11 @@ from ojai.profiles import Features
 class _Vllm:
     name = "vllm"
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
-    metrics = Metrics.of(name)
     mounts = command.MOUNTS
+
+    @property
+    def metrics(self) -> Metrics:
+        return Metrics.of(self.name)
 
     def command(self, service: ResolvedService) -> Command:
         return command.build(service)
