@@ -141,7 +141,7 @@ def up(
         systems = {name: _suite(records.hosts.get(name), suite) for name in expected}
         packages.ensure(keyrings={system.vendor for system in systems.values()})
         vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
-        records = upstreams.start_registry(upstreams.start_archive(records))
+        records = upstreams.start(records)
         booting = []
         for name in expected:
             if name in records.containers:
@@ -195,7 +195,7 @@ def containers(names: tuple[str, ...], suite: str | None, engine: str | None) ->
         for name in expected:
             if name in records.hosts:
                 raise LabError(f"{name} is a virtual machine of this lab; give the container another name")
-        records = upstreams.start_registry(upstreams.start_archive(records))
+        records = upstreams.start(records)
         for name in expected:
             guest = records.containers.get(name)
             if guest is None:

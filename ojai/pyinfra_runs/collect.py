@@ -44,6 +44,17 @@ def marked(name: str, document: str) -> str:
     return f"{MARK}\t{name}\t{document}"
 
 
+def read_marked(output: str) -> dict[str, str]:
+    """The documents in what a run printed, by host."""
+    documents: dict[str, str] = {}
+    for text in output.splitlines():
+        mark, _, rest = text.partition("\t")
+        name, _, document = rest.partition("\t")
+        if mark == MARK and name:
+            documents[name] = document
+    return documents
+
+
 def collect_facts(
     inventory: str, names: list[str], limit: tuple[str, ...] = (), data: tuple[str, ...] = ()
 ) -> dict[str, Answer]:
@@ -80,12 +91,7 @@ def _collect(
     for pair in data:
         argv += ["--data", pair]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    documents: dict[str, str] = {}
-    for text in done.stdout.splitlines():
-        mark, _, rest = text.partition("\t")
-        name, _, document = rest.partition("\t")
-        if mark == MARK and name:
-            documents[name] = document
+    documents = read_marked(done.stdout)
     failures = {name: _failure(name, done.stderr) for name in names if name not in documents}
     if not documents and not any(failures.values()):
         raise CollectError(done.stderr.strip() or f"pyinfra ended with status {done.returncode} and no message")

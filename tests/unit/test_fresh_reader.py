@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 CLONE = Path(__file__).resolve().parents[2]
-COMMANDS = ["adopt", "budget", "init", "lab", "plan", "profiles", "rollback", "settings", "verify"]
+COMMANDS = ["adopt", "budget", "fetch", "init", "lab", "plan", "profiles", "rollback", "settings", "verify"]
 LAB = ["container", "down", "network-cut", "network-mend", "power-cut", "restore", "snapshot", "ssh", "status", "up"]
 
 

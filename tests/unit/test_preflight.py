@@ -154,6 +154,8 @@ GOOD_ONES = {
         {"services": [{"profile": "gemma-4-e4b", "host": "127.0.0.1"}]},
     ),
     "before the driver is up": (replace(GOOD, gfx_versions=(), vram_total=None, gtt_total=None), LARGE),
+    "a Python that will do": (replace(GOOD, python="3.12"), {}),
+    "no Python where no model is fetched": (replace(GOOD, python="none"), {"services": []}),
     "before ROCm": (replace(GOOD, apt=AptReport()), {}),
     "a tree that ojai installed, before it is replaced": (
         replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",), apt=AptReport(ours=frozenset({"rocm-core"}))),
@@ -492,6 +494,8 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "another distribution": ("operating system", {"os_id": "debian"}, {}),
     "no os-release": ("operating system", {"os_id": "", "os_version": "", "os_name": ""}, {}),
+    "no Python": ("Python", {"python": "none"}, {}),
+    "an old Python": ("Python", {"python": "3.10"}, {}),
     "a clock that stood still": ("clock", {"clock": 1_500_000_000}, {}),
     "a clock of the future": ("clock", {"clock": 4_000_000_000}, {}),
     "ARM": ("architecture", {"machine": "aarch64"}, {}),

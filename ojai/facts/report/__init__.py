@@ -70,6 +70,8 @@ say hostname "$(uname -n)"
 say machine "$(uname -m)"
 say kernel "$(uname -r)"
 say clock "$(date +%s)"
+# ssl and hashlib: a minimal Python lacks them.
+say python "$(python3 -IBc 'import hashlib, ssl, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)"
 ( . /etc/os-release; say os_id "$ID"; say os_version "$VERSION_ID"; say os_name "$PRETTY_NAME"
   say os_like "$ID_LIKE"; say os_base "$UBUNTU_CODENAME" )
 for device in /sys/bus/pci/devices/*; do
@@ -132,6 +134,8 @@ class Report:
     #: the systems that it is made from, nearest first, and the release of Ubuntu
     os_like: str = ""
     os_base: str = ""
+    #: version of python3, ``none`` where it does not run or is not whole; None: the host did not say
+    python: str | None = None
     #: the host's clock, in seconds since 1970
     clock: int | None = None
     #: display-class PCI functions: address -> "vendor:device" as sysfs has them, e.g. "0x1002:0x150e"
@@ -211,6 +215,7 @@ def parse(lines: list[str]) -> Report | None:
         os_name=one("os_name"),
         os_like=one("os_like"),
         os_base=one("os_base"),
+        python=one("python") or None,
         clock=number("clock"),
         gpus=dict(entry.split(" ", 1) for entry in every.get("pci", [])),
         gfx_versions=tuple(v for v in map(int, every.get("gfx", [])) if v),
