@@ -22,7 +22,7 @@ from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
 from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
-from ojai.preflight import environment
+from ojai.preflight import environment, weights
 from ojai.preflight.docker import engine_source, remarks
 from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
@@ -994,6 +994,20 @@ def test_a_gpu_that_no_image_has_code_for_is_told_the_truth(pci, name):
     (failed,) = failed_checks(settings(), replace(GOOD, gpus={"0000:c5:00.0": pci}))
     assert failed.check == "GPU" and name in failed.found
     assert "no image of vLLM has code for it" in failed.found and "llama.cpp's images have" in failed.found
+
+
+def test_what_is_to_be_fetched_and_what_restarts_is_said_beforehand():
+    wanted = settings()
+    (service,) = wanted.resolved
+    bare = replace(GOOD, models=(), space=Space())
+    assert list(weights.remarks(wanted, bare)) == ["vllm-gemma4: about 15.2 GB of google/gemma-4-E4B-it to fetch"]
+    begun = replace(bare, space=Space(weights={service.model_directory: 5_000_000_000}))
+    assert next(weights.remarks(wanted, begun)).endswith(" 10.2 GB of google/gemma-4-E4B-it to fetch, 5.0 GB are there")
+    there = replace(bare, models=(service.model_directory,))
+    assert "is restarted once" in next(weights.remarks(wanted, there))
+    recorded = replace(there, fetched=("models--google--gemma-4-E4B-it@main",))
+    assert list(weights.remarks(wanted, recorded)) == []
+    assert list(weights.remarks(settings(services=[]), bare)) == []
 
 
 def test_every_check_is_in_the_table():

@@ -115,6 +115,7 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*
 for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
   say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
 done
+for record in /var/lib/ojai/weights/*@*; do [ ! -e "$record" ] || say fetched "${record##*/}"; done
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 """
 )
@@ -164,6 +165,8 @@ class Report:
     firmware: dict[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    #: records of models that were fetched (see ojai.weights.program)
+    fetched: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
     gpu: Gpu = field(default_factory=Gpu)
@@ -237,6 +240,7 @@ def parse(lines: list[str]) -> Report | None:
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
+        fetched=tuple(every.get("fetched", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
         gpu=gpu.read(every),
         space=space.read(every),
