@@ -8,7 +8,8 @@
 - `weights`: what it reads of which models, and how it starts from that;
 - `explanations`: what each option is for;
 - `cli` and `argv`: the flags of its parser, by release, and how it reads them;
-- `reading`: a command of somebody else's, back into choices.
+- `reading`: a command of somebody else's, back into choices;
+- `benchmark`: `vllm bench serve`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
-from ojai.engines import Command, Files, Reading, Refusal, ResolvedService, Wanted
-from ojai.engines.vllm import command, explanations, planning, reading, refusals, weights
+from ojai.engines import Command, Files, Metrics, Reading, Refusal, ResolvedService, Wanted, Workload
+from ojai.engines.vllm import benchmark, command, explanations, planning, reading, refusals, weights
 from ojai.memory import Planner
 from ojai.paths import ApiPaths
 from ojai.profiles import Features
@@ -34,6 +35,10 @@ class _Vllm:
 
     def wanted(self, service: ResolvedService) -> Iterator[Wanted]:
         return weights.wanted(service)
+
+    @property
+    def metrics(self) -> Metrics:
+        return Metrics.of(self.name)
 
     def command(self, service: ResolvedService) -> Command:
         return command.build(service)
@@ -70,6 +75,12 @@ class _Vllm:
 
     def parts(self, container: Container) -> Mapping[str, str]:
         return reading.parts(container)
+
+    def benchmark(self, service: ResolvedService, load: Workload) -> tuple[str, ...]:
+        return benchmark.argv(service, load)
+
+    def read_benchmark(self, text: str) -> Mapping[str, float]:
+        return benchmark.read(text)
 
 
 ENGINE = _Vllm()
