@@ -7,7 +7,21 @@ from pyinfra import config, host
 from pyinfra.api import Host
 
 from ojai.connection import configure_connection
-from ojai.roles import adoption, caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm, weights
+from ojai.roles import (
+    adoption,
+    caches,
+    docker,
+    groups,
+    kernel,
+    ledger,
+    network,
+    power,
+    preflight,
+    rocm,
+    sysctl,
+    vllm,
+    weights,
+)
 from ojai.settings.inventory import settings_of
 
 
@@ -30,6 +44,7 @@ def provision(host: Host) -> bool:
             groups.remove(settings=settings)
             kernel.remove(settings=settings)
             power.remove(settings=settings)
+            network.remove(settings=settings)
             ledger.remove()  # what the others read, so last; gives back what was the owner's
         return False
     fit = preflight.passes(settings=settings)  # refuses before anything is changed
@@ -37,6 +52,7 @@ def provision(host: Host) -> bool:
         return False
     settings = fit
     ledger.apply()  # records what is added, so that it can be removed again
+    network.apply(settings=settings)  # proxies of apt, authorities of the owner's own
     adoption.apply(settings=settings)  # records the owner's server and caches, with `adopt: true`
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
     power.apply(settings=settings)  # with `headless`: awake, and without a desktop

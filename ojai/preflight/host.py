@@ -17,6 +17,7 @@ from ojai.preflight import (
     environment,
     folders,
     gpu,
+    local,
     memory,
     owner,
     packages,
@@ -43,6 +44,7 @@ AREAS = (
     ports,
     space,
     weights,
+    local,
     memory,
 )
 
