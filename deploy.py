@@ -7,7 +7,21 @@ from pyinfra import config, host
 from pyinfra.api import Host
 
 from ojai.connection import configure_connection
-from ojai.roles import adoption, caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm
+from ojai.roles import (
+    adoption,
+    caches,
+    docker,
+    groups,
+    kernel,
+    ledger,
+    network,
+    power,
+    preflight,
+    rocm,
+    sysctl,
+    vllm,
+    weights,
+)
 from ojai.settings.inventory import settings_of
 
 
@@ -22,6 +36,7 @@ def provision(host: Host) -> bool:
         if preflight.can_read_ledger():  # refuses a host last deployed by a newer ojai
             settings = preflight.with_adopted_caches(settings=settings)
             vllm.remove(settings=settings)
+            weights.remove(settings=settings)
             caches.remove(settings=settings)
             docker.remove(settings=settings)
             rocm.remove(settings=settings)
@@ -29,6 +44,7 @@ def provision(host: Host) -> bool:
             groups.remove(settings=settings)
             kernel.remove(settings=settings)
             power.remove(settings=settings)
+            network.remove(settings=settings)
             ledger.remove()  # what the others read, so last; gives back what was the owner's
         return False
     fit = preflight.passes(settings=settings)  # refuses before anything is changed
@@ -36,6 +52,7 @@ def provision(host: Host) -> bool:
         return False
     settings = fit
     ledger.apply()  # records what is added, so that it can be removed again
+    network.apply(settings=settings)  # proxies of apt, authorities of the owner's own
     adoption.apply(settings=settings)  # records the owner's server and caches, with `adopt: true`
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
     power.apply(settings=settings)  # with `headless`: awake, and without a desktop
@@ -47,6 +64,7 @@ def provision(host: Host) -> bool:
     docker.apply(settings=settings)  # the engine, log rotation, mirrors
     adoption.resume(settings=settings)  # the owner's server, if a reboot or Docker's restart has ended it
     caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
+    weights.apply(settings=settings)  # models, fetched and verified at a commit that is recorded
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy
     return True
 

@@ -6,6 +6,7 @@ import re
 
 from ojai import accelerators
 from ojai.engines import Command, ResolvedService
+from ojai.engines.vllm import weights
 from ojai.engines.vllm.flags import arguments, tunableop_environment
 from ojai.profiles import ProfileError
 
@@ -17,6 +18,11 @@ MOUNTS: dict[str, str] = {
     "workspace": "/app/workspace",
 }
 """Cache directories by name, in the guides' order, and where the container has them."""
+
+
+def from_folder(model: str) -> bool:
+    """Whether the model is a folder of the host outside of the caches, which the container sees under its own path."""
+    return model.startswith("/") and not model.startswith(f"{MOUNTS['models']}/")
 
 
 def image_key(image: str) -> str:
@@ -42,16 +48,21 @@ def directories(service: ResolvedService) -> dict[str, str]:
 def build(service: ResolvedService) -> Command:
     """The command as asked for, whether or not it can work.
 
-    A unit has ``group_ids``: docker resolves names in the *image*'s /etc/group. Without them the names stay. Raises
-    :class:`ProfileError` where one is missing.
+    A unit has ``group_ids``: docker resolves names in the *image*'s /etc/group. Without them the names stay. It has
+    ``revisions``: it starts from what was fetched, without the hub. Raises :class:`ProfileError` where a group is
+    missing.
     """
     profile, features, numbers = service.profile, service.features, service.group_ids
     places = directories(service)
     tunes = features.tunableop in ("tune", "use")
     mounted = [mount for mount in MOUNTS if mount in profile.mounts or (mount == "tunableop" and tunes)]
     mounts = {places[mount]: MOUNTS[mount] for mount in mounted}
-    environment = {**_environment(service), **(features.environment or {})}
-    engine = (service.model, *arguments(features), "--host", service.host, "--port", str(service.port))
+    given = {service.model: service.model} if from_folder(service.model) else {}
+    mounts |= given
+    offline = {"HF_HUB_OFFLINE": "1"} if weights.offline(service) else {}
+    environment = {**service.proxies, **_environment(service), **offline, **(features.environment or {})}
+    choices = (*arguments(features, service.revisions or {}), *weights.arguments(service))
+    engine = (service.model, *choices, "--host", service.host, "--port", str(service.port))
     docker = profile.docker
     missing = [group for group in docker.groups if numbers is not None and group not in numbers]
     if missing:
@@ -75,7 +86,7 @@ def build(service: ResolvedService) -> Command:
     argv.append(f"--env-file={service.env_file}")
     for source, target in mounts.items():
         # Not -v: Docker would create a folder that is missing, and a data disk that is late would hide it.
-        argv += ["--mount", f"type=bind,src={source},dst={target}"]
+        argv += ["--mount", f"type=bind,src={source},dst={target}{',readonly' if source in given else ''}"]
     argv += [service.image, *engine]
     return Command(
         docker_argv=tuple(argv),
