@@ -76,7 +76,7 @@ def test_the_cause_is_named_first_in_every_form(excerpt: dict[str, str], wrap: A
 
 
 def test_there_are_enough_excerpts_and_each_says_where_its_words_are_from() -> None:
-    assert len(EXCERPTS) >= 60 and len(HEALTHY) >= 15
+    assert len(EXCERPTS) >= 60 and len(HEALTHY) >= 55
     assert all(one["source"] for one in EXCERPTS)
     assert len({one["name"] for one in EXCERPTS}) == len(EXCERPTS)
 
@@ -90,6 +90,22 @@ def test_what_a_real_engine_wrote_when_it_was_started_wrongly(file: Path) -> Non
 @pytest.mark.parametrize("file", HEALTHY, ids=[file.stem for file in HEALTHY])
 def test_nothing_is_found_where_nothing_is_wrong(file: Path, wrap: Any) -> None:
     assert codes(wrap(file.read_text(encoding="utf-8").splitlines())) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("Nov 27 08:00:00 mini systemd[1]: codegemma.service: Failed with result 'oom-kill'.", "oom-killer"),
+        ("Nov 27 08:00:00 mini systemd[1]: nginx-gemma.service: Failed with result 'oom-kill'.", None),
+        ("Nov 27 08:00:00 mini systemd[1]: Dependency failed for vllm-gemma4.service - Gemma 4.", "dependency-failed"),
+        ("Nov 27 08:00:00 mini gemma-nginx[7]: OSError: [Errno 98] Address already in use", "port-taken"),
+        ("Nov 27 08:00:00 mini nginx[7]: bind() to 0.0.0.0:80 failed (98: Address already in use)", None),
+        ("torch/x.py:3: UserWarning: No module named 'numpy'", None),
+        ("ModuleNotFoundError: No module named 'numpy'", "library-missing"),
+    ],
+)
+def test_what_runs_beside_the_service_is_passed_over_and_nothing_else_is(line: str, code: str | None) -> None:
+    assert codes([line]) == ([code] if code else [])
 
 
 def test_the_evidence_is_the_line_and_its_number() -> None:
