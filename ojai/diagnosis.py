@@ -96,7 +96,9 @@ _STOPS = re.compile(
 _QUOTED = re.compile(r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request ")
 
 #: A program tells what it does, or warns and goes on: whatever words are in it, nothing has failed.
-_TELLS = re.compile(r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d |: \w+Warning: |\.py\[WARNING\]")
+_TELLS = re.compile(
+    r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d |: \w+Warning: |\.py\[WARNING\]"
+)
 
 
 @cache

@@ -529,6 +529,10 @@ def test_a_bundle_has_no_secret_that_a_check_or_a_server_repeated(tmp_path: Path
     assert text.count("(removed)") >= 3 * len(said) and text.count("--port 8000") >= 3, "the rest of it is there"
     (tmp_path / "b.json").write_text(text)
     assert len(unpack(tmp_path / "b.json")[0].results.checks) == 2 * len(said)
+    short = case(
+        "mini-01", {"ssh_password": "fail", "_sudo_password": ""}, 10.0, Answered(), "", Results(tuple(checks))
+    )
+    assert [one.outcome for one in short.results.checks] == ["failed"] * 2 * len(said)
 
 
 @pytest.mark.parametrize("words", [("--bundle", "b.json"), ()])
