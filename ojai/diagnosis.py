@@ -87,17 +87,28 @@ _STARTS = re.compile(
 _SERVES = re.compile(r"Application startup complete|server is listening on http|msg=\"Listening on ")
 
 #: The engine is told to end: its complaints of that are no symptoms.
-_STOPS = re.compile(r"trigger received signal=SIG(TERM|INT)|systemd\[1\]: Stopping |Received SIGTERM")
-
-#: A person's command or request may contain any word, and programs beside the service have troubles of their own.
-_QUOTED = re.compile(
-    r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request "
-    r"| (sshd(-session)?|snapd|NetworkManager|wpa_supplicant|gnome-[\w-]+|cron|CRON|fwupd|avahi-daemon|bluetoothd|"
-    r"cupsd|polkitd|tailscaled|dhclient)\[\d+\]: "
+_STOPS = re.compile(
+    r"trigger received signal=SIG(TERM|INT)|systemd\[1\]: Stopping |Received SIGTERM"
+    r"|\[shutdown\] Process manager: send sigterm"
 )
 
+#: A person's command or request may contain any word.
+_QUOTED = re.compile(r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request ")
+
 #: A program tells what it does, or warns and goes on: whatever words are in it, nothing has failed.
-_TELLS = re.compile(r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d ")
+_TELLS = re.compile(
+    r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d |: \w+Warning: |\.py\[WARNING\]"
+)
+
+
+@cache
+def _beside() -> re.Pattern[str]:
+    """What programs beside the service say, and systemd of their units (`ojai/data/programs-beside.yaml`)."""
+    names = "|".join(name for several in resources.data("programs-beside").values() for name in several)
+    return re.compile(
+        rf" ({names})\[\d+\]: |systemd\[\d+\]: (?:[^\n]{{0,60}} )?({names})([@-][^ ]*)?\.(service|socket|timer)\b"
+    )
+
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -163,7 +174,7 @@ def match(text: str) -> Finding | None:
 
 @lru_cache(maxsize=20_000)
 def _match(text: str) -> Finding | None:
-    if _QUOTED.search(text):
+    if _QUOTED.search(text) or _beside().search(text):
         return None
     failed = () if _TELLS.search(text) is None else ("cause", "general", "unknown")
     return next((one for one, pattern in _known() if one.rank not in failed and pattern.search(text)), None)

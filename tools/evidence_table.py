@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from ojai.doctor import Case, facts, unpack
+from ojai.doctor import Case, current, facts, unpack
 from tools.profile_table import table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,8 @@ HEAD = """\
 
 ojai is tested on virtual machines, containers and a vLLM without a GPU. What only the hardware can prove is listed,
 with the [bundle](guide/troubleshooting.md#ask-somebody-else) that proves it. The first who runs ojai on such a machine
-has what nobody here has: `ojai doctor INVENTORY --bundle FILE` packs it, without secrets. Read the file, then send it.
+has what nobody here has: run `ojai verify`, `ojai smoke` and `ojai bench`, then `ojai doctor INVENTORY --bundle FILE`,
+which packs their results with what the machine says, without secrets. Read the file, then send it.
 """
 
 
@@ -38,6 +39,7 @@ def lines(case: Case) -> Iterator[str]:
     if case.answered is None:
         return
     yield from facts(case)
+    yield from current(case)
     yield from case.answered.log
     if case.answered.report:
         for key, value in asdict(case.answered.report).items():

@@ -12,6 +12,7 @@ from ojai.profiles import Features
 from ojai.settings import HostSettings, ServiceSettings, parse
 from ojai.settings import connection_data as connection_data
 from ojai.settings.fleet import FleetError, load
+from tools.contract import real_engines
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -146,3 +147,15 @@ def test_the_schema_and_the_settings_agree(fleet: dict[str, Any], validator: Any
         assert not validator.is_valid(fleet)
         with pytest.raises(FleetError):
             load(path)
+
+
+def test_real_engines_were_green_and_their_page_is_fresh() -> None:
+    assert real_engines.main(["--check"]) == 0, "run make reference"
+    kept = {file.stem: json.loads(file.read_text()) for file in real_engines.KEPT.glob("*.json")}
+    assert {"vllm-cpu", "llamacpp-vulkan"} <= kept.keys()
+    for name, one in kept.items():
+        assert [one[command]["status"] for command in ("smoke", "bench", "status")] == [0, 0, 0], name
+        assert not one["commit"].endswith("-dirty"), name
+        outcomes = {outcome for _, outcome, _ in one["smoke"]["checks"]}
+        assert outcomes <= {"passed", "skipped"} and "passed" in outcomes
+        assert all(came for _, outcome, came in one["smoke"]["checks"] if outcome == "skipped"), "each says why"
