@@ -79,8 +79,8 @@ _LONGEST = 3000
 
 #: The engine, or the machine, starts: what was before is an earlier try.
 _STARTS = re.compile(
-    r"vLLM API server version|systemd\[1\]: Started .*(vllm|llama|Gemma)|(kernel: |\] )Linux version \d"
-    r"|msg=\"server config\""
+    r"vLLM API server version|▀▄▀ █\s+version \d|systemd\[1\]: Started .*(vllm|llama|Gemma)"
+    r"|(kernel: |\] )Linux version \d|msg=\"server config\"|(^|: )build: \d+ \("
 )
 
 #: The engine serves: what was before no longer keeps it from that.
@@ -92,12 +92,15 @@ _STOPS = re.compile(r"trigger received signal=SIG(TERM|INT)|systemd\[1\]: Stoppi
 #: A person's command or request may contain any word, and programs beside the service have troubles of their own.
 _QUOTED = re.compile(
     r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request "
-    r"| (sshd(-session)?|snapd|NetworkManager|wpa_supplicant|gnome-[\w-]+|cron|CRON|fwupd|avahi-daemon|bluetoothd|"
-    r"cupsd|polkitd|tailscaled|dhclient)\[\d+\]: "
+    r"| (sshd(-session)?|dbus-daemon|dbus-broker\S*|snapd|NetworkManager|wpa_supplicant|gnome-[\w-]+|cron|CRON|fwupd|"
+    r"avahi-daemon|bluetoothd|cupsd|polkitd|tailscaled|dhclient)\[\d+\]: "
 )
 
 #: A program tells what it does, or warns and goes on: whatever words are in it, nothing has failed.
 _TELLS = re.compile(r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d ")
+
+#: A download did not go through, and the program goes on with it.
+_TRIES_AGAIN = re.compile(r"thrown while requesting|[Rr]etrying in \d|Error while downloading from|resume download")
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -174,7 +177,7 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
 
     Causes come before consequences and notes. Of several causes, those of the engine's last start come first, then
     those of the start before it; of one start in the order in which they appear: the first error is the reason for the
-    next. What the engine came up after comes later.
+    next. What the engine came up after comes later, unless the program had said that it tries again: then it is left out.
     """
     findings: dict[str, Finding] = {}
     evidence: dict[str, list[Line]] = {}
@@ -223,6 +226,7 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
         code
         for code in findings
         if not (findings[code].rank == "consequence" and past(code))  # what it was of is over, too
+        and not (past(code) and all(_TRIES_AGAIN.search(line.text) for line in evidence[code]))
         and (findings[code].rank != "unknown" or (ended and not past(code)))
     ]
     return [
