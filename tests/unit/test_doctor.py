@@ -31,8 +31,12 @@ EXCERPTS: list[dict[str, str]] = [
     for name in ("first", "second", "third", "fourth")
     for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
-#: As journals, Docker and dmesg write them, each in a form of its own; fifth-score.md has their first contact.
-AS_WRITTEN: list[dict[str, str]] = yaml.safe_load((DATA / "fifth.yaml").read_text(encoding="utf-8"))
+#: As journals, Docker and dmesg write them, each in a form of its own; *-score.md have their first contact.
+AS_WRITTEN: list[dict[str, str]] = [
+    one
+    for name in ("fifth", "sixth")
+    for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
 REAL = sorted((DATA / "real").glob("*.log"))
 HEALTHY = sorted((DATA / "healthy").glob("*.log"))
