@@ -177,7 +177,7 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
 
     Causes come before consequences and notes. Of several causes, those of the engine's last start come first, then
     those of the start before it; of one start in the order in which they appear: the first error is the reason for the
-    next. What the engine came up after comes later, unless the program had said that it tries again: then it is left out.
+    next. What the engine came up after comes later; a download that was tried again, and went well, is left out.
     """
     findings: dict[str, Finding] = {}
     evidence: dict[str, list[Line]] = {}
