@@ -35,6 +35,10 @@ EXCERPTS: list[dict[str, str]] = [
     for name in ("first", "second", "third", "fourth")
     for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
+#: As journals, Docker and dmesg write them, each in a form of its own; *-score.md have their first contact.
+AS_WRITTEN: list[dict[str, str]] = [
+    one for name in ("fifth", "sixth") for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
 REAL = sorted((DATA / "real").glob("*.log"))
 HEALTHY = sorted((DATA / "healthy").glob("*.log"))
@@ -75,10 +79,17 @@ def test_the_cause_is_named_first_in_every_form(excerpt: dict[str, str], wrap: A
     assert codes(wrap(excerpt["log"].splitlines()))[:1] == [excerpt["code"]]
 
 
+@pytest.mark.parametrize("excerpt", AS_WRITTEN, ids=[one["name"] for one in AS_WRITTEN])
+def test_the_cause_is_named_first_in_the_form_in_which_it_was_written(excerpt: dict[str, str]) -> None:
+    found = diagnose(read_log(excerpt["log"].splitlines(keepends=True)))
+    assert [one.finding.code for one in found][:1] == [excerpt["code"]]
+
+
 def test_there_are_enough_excerpts_and_each_says_where_its_words_are_from() -> None:
     assert len(EXCERPTS) >= 60 and len(HEALTHY) >= 55
-    assert all(one["source"] for one in EXCERPTS)
-    assert len({one["name"] for one in EXCERPTS}) == len(EXCERPTS)
+    for every in (EXCERPTS, AS_WRITTEN):
+        assert all(one["source"] for one in every)
+        assert len({one["name"] for one in every}) == len(every)
 
 
 @pytest.mark.parametrize("file", REAL, ids=[file.stem for file in REAL])
