@@ -7,7 +7,7 @@ from pyinfra import config, host
 from pyinfra.api import Host
 
 from ojai.connection import configure_connection
-from ojai.roles import adoption, caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm
+from ojai.roles import adoption, caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm, weights
 from ojai.settings.inventory import settings_of
 
 
@@ -22,6 +22,7 @@ def provision(host: Host) -> bool:
         if preflight.can_read_ledger():  # refuses a host last deployed by a newer ojai
             settings = preflight.with_adopted_caches(settings=settings)
             vllm.remove(settings=settings)
+            weights.remove(settings=settings)
             caches.remove(settings=settings)
             docker.remove(settings=settings)
             rocm.remove(settings=settings)
@@ -47,6 +48,7 @@ def provision(host: Host) -> bool:
     docker.apply(settings=settings)  # the engine, log rotation, mirrors
     adoption.resume(settings=settings)  # the owner's server, if a reboot or Docker's restart has ended it
     caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
+    weights.apply(settings=settings)  # models, fetched and verified at a commit that is recorded
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy
     return True
 

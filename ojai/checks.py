@@ -34,6 +34,7 @@ from ojai.profiles import Profile
 from ojai.pyinfra_runs.drift import UNREACHABLE
 from ojai.settings import HostSettings, openssh, parse
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
+from ojai.weights.program import STATE, record_name
 
 
 class ConnectionLostError(RuntimeError):
@@ -318,4 +319,15 @@ def services(mini: Mini) -> list[Served]:
     """What the host serves. A check that asks for it is skipped where that is nothing."""
     if not mini.settings.services:
         pytest.skip("the inventory names no service")
-    return [Served(mini, service, service.profile) for service in mini.settings.resolved]
+    return [Served(mini, _fetched(mini, service), service.profile) for service in mini.settings.resolved]
+
+
+def _fetched(mini: Mini, service: ResolvedService) -> ResolvedService:
+    """The service with the commits that the host has recorded of its models."""
+    found: dict[str, str] = {}
+    for wanted in service.wanted:
+        record = shlex.quote(f"{STATE}/{record_name(wanted.model, wanted.revision)}")
+        commit = mini.run(f"sed -n 's/^commit\\t//p' {record}").stdout.strip()
+        if commit:
+            found[wanted.model] = commit
+    return service.on_host(None, None, found)

@@ -1,18 +1,16 @@
 """The inference servers: a systemd unit each, wrapping the guides' canonical ``docker run``."""
 
-import os
-import re
 from functools import partial
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
 from pyinfra.api.deploy import deploy
-from pyinfra.api.exceptions import DeployError
 
 from ojai import resources, systemd
 from ojai.engines import ResolvedService
 from ojai.operations import adoption, docker, files, service, vllm
 from ojai.operations import release as releases
+from ojai.operations.weights import secrets
 from ojai.paths import SECRETS
 from ojai.releases import serving_of
 from ojai.settings import HostSettings
@@ -21,9 +19,6 @@ ENV_HEADER = """\
 # Secrets and local variables of this service: NAME=value lines, read by docker when it starts.
 # Yours to edit; the deploy keeps what is here and sees that only root can read it.
 """
-
-#: Where Hugging Face's own library looks for a token, in its order.
-TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 def render_unit(service: ResolvedService) -> str:
@@ -36,25 +31,6 @@ def render_unit(service: ResolvedService) -> str:
     )
     exec_start = systemd.command_line(["/usr/bin/docker", *service.command.docker_argv[1:]])
     return templates.get_template(f"{service.engine.name}.service.j2").render(service=service, exec_start=exec_start)
-
-
-def secrets() -> dict[str, str]:
-    """HF_TOKEN from the controller's environment, if it is set there: never from inventory data or an argument.
-
-    Raises ``DeployError``, without the value, for one that is not a token: Docker would hand quotes to the server, and
-    a second line would be a second variable in the file.
-    """
-    name = next((name for name in TOKENS if os.environ.get(name, "").strip()), None)
-    if name is None:
-        return {}
-    token = os.environ[name].strip()
-    if not re.fullmatch(r"[\w.~+/-]+", token, re.ASCII):
-        found = "a line break or blank" if token.split() != [token] else "a quote, an = or another character"
-        raise DeployError(
-            f"{name} in your environment: found {found} in it; expected a token, such as hf_ with letters and digits. "
-            "What to do: set it again (the value is not shown here)."
-        )
-    return {"HF_TOKEN": token}
 
 
 @deploy("vLLM")
@@ -90,7 +66,7 @@ def apply(*, settings: HostSettings) -> None:
             inputs=[server.unit_file, server.env_file],
             container=server.name,
             image=server.image,
-            argv=list(server.command.engine_argv),
+            argv=partial(vllm.argv, server),
             on_failure=back,
         )
         service.ready(

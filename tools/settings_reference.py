@@ -40,6 +40,7 @@ SECTIONS = (
     ("ROCm", "Role `rocm`.", ("rocm_",)),
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
     ("Data", "Role `caches`.", ("data_", "cache_folders")),
+    ("Weights", "Role `weights`; `model` and `revision` are a service's.", ("hf_",)),
     ("Your own data", "For roles of your own.", ("vars",)),
     ("Services", "Role `vllm`: what the host serves.", ("services",)),
 )

@@ -57,6 +57,29 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A model that a service reads. ``revision``: a commit, tag or branch; None: the commit of its branch that was
+    fetched first."""
+
+    model: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class Files:
+    """Which files of a model an engine reads, as fnmatch's patterns of their paths.
+
+    + allow: beside weights
+    + weights: forms of weights; only the first that there is
+    + ignore: never
+    """
+
+    allow: tuple[str, ...]
+    weights: tuple[str, ...]
+    ignore: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Metrics:
     """What an engine calls its metrics in Prometheus' text; None for what it does not count.
 
@@ -161,6 +184,13 @@ class Engine(Protocol):
     def model_directory(self, model: str) -> str:
         """Where the weights of a model are: the name of a cache, and the path in it."""
 
+    @property
+    def files(self) -> Files:
+        """The files of a model that it reads."""
+
+    def wanted(self, service: ResolvedService) -> Iterator[Wanted]:
+        """The models that are fetched for the service, its own first."""
+
     def explain(self, service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
         """The command in parts (``--ulimit memlock=-1``), each with what it is for; empty where that is plain."""
 
@@ -203,7 +233,8 @@ class ResolvedService(ServicePaths):
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
-    ``log_max_file`` rotate its log. ``group_ids`` and ``image_key`` are the host's own, filled in by :meth:`on_host`.
+    ``log_max_file`` rotate its log. ``revision`` is the model's as the service names it. ``group_ids``, ``image_key``
+    and ``revisions`` (the commit of each model that was fetched) are the host's own, filled in by :meth:`on_host`.
     """
 
     name: str
@@ -221,8 +252,10 @@ class ResolvedService(ServicePaths):
     stop_timeout: int
     log_max_size: str
     log_max_file: int
+    revision: str | None = None
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
+    revisions: Mapping[str, str] | None = None
     _on_host: dict[object, ResolvedService] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -296,6 +329,11 @@ class ResolvedService(ServicePaths):
             return "127.0.0.1"
         return f"[{address}]" if address.version == 6 else str(address)
 
+    @cached_property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The models that are fetched for it, its own first."""
+        return tuple(self.engine.wanted(self))
+
     @property
     def weights_folder(self) -> str:
         """The cache that its weights are in."""
@@ -306,11 +344,14 @@ class ResolvedService(ServicePaths):
         """Where the host has its weights."""
         return f"{self.weights_folder}/{self.engine.model_directory(self.model).partition('/')[2]}"
 
-    def on_host(self, group_ids: Mapping[str, int] | None, image_key: str | None) -> ResolvedService:
-        """The service with the host's group numbers, and its tuning results filed under the image's key."""
-        numbers = (tuple(sorted((group_ids or {}).items())), image_key)
+    def on_host(
+        self, group_ids: Mapping[str, int] | None, image_key: str | None, revisions: Mapping[str, str] | None = None
+    ) -> ResolvedService:
+        """The service with the host's group numbers, its tuning results filed under the image's key, and the commits of
+        its models."""
+        numbers = (tuple(sorted((group_ids or {}).items())), image_key, tuple(sorted((revisions or {}).items())))
         if numbers not in self._on_host:
-            placed = replace(self, group_ids=group_ids or None, image_key=image_key)
+            placed = replace(self, group_ids=group_ids or None, image_key=image_key, revisions=revisions or None)
             placed.__dict__["refusals"] = self.refusals  # they are of the choices, not of the host
             self._on_host[numbers] = placed
         return self._on_host[numbers]

@@ -17,17 +17,23 @@ from ojai.facts.service import SystemdUnit
 from ojai.operations import Steps
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, forget, note
+from ojai.operations.weights import revisions
 from ojai.paths import UNITS, env_file
 
 
 def on_this_host(service: ResolvedService) -> ResolvedService:
-    """The service with this host's group numbers and the key of its image: looked up here, never written down."""
+    """The service with this host's group numbers, its image's key and its models' commits, all looked up here."""
     groups = service.profile.docker.groups
     numbers = {name: group.gid for name, group in host.get_fact(Groups, names=groups).items()}
     found = host.get_fact(DockerImage, reference=service.image)
     if len(numbers) < len(set(groups)):
         numbers = {}  # a group was removed, and is created again before this operation's turn
-    return service.on_host(numbers, found.key if found else None)
+    return service.on_host(numbers, found.key if found else None, revisions(service))
+
+
+def argv(service: ResolvedService) -> tuple[str, ...]:
+    """What the service's container runs on this host, after its image."""
+    return service.on_host(None, None, revisions(service)).command.engine_argv
 
 
 @operation()

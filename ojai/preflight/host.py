@@ -11,7 +11,20 @@ from ojai import accelerators, kernels, systems
 from ojai.facts.report import HostReport, Report
 from ojai.facts.report.engine import Engine
 from ojai.paths import SCHEMA
-from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, owner, packages, ports, space, units
+from ojai.preflight import (
+    FailedCheck,
+    docker,
+    environment,
+    folders,
+    gpu,
+    memory,
+    owner,
+    packages,
+    ports,
+    space,
+    units,
+    weights,
+)
 from ojai.settings import HostSettings
 
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
@@ -29,6 +42,7 @@ AREAS = (
     units,
     ports,
     space,
+    weights,
     memory,
 )
 

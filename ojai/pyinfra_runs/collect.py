@@ -58,6 +58,17 @@ def marked(name: str, document: str) -> str:
     return f"{MARK}\t{name}\t{document}"
 
 
+def read_marked(output: str) -> dict[str, str]:
+    """The documents in what a run printed, by host."""
+    documents: dict[str, str] = {}
+    for text in output.splitlines():
+        mark, _, rest = text.partition("\t")
+        name, _, document = rest.partition("\t")
+        if mark == MARK and name:
+            documents[name] = document
+    return documents
+
+
 def collect_facts(
     inventory: str, names: list[str], limit: tuple[str, ...] = (), data: tuple[str, ...] = ()
 ) -> dict[str, Answer]:
@@ -148,12 +159,7 @@ def _collect(
         argv += ["--data", pair]
     surroundings = {**os.environ, **(environment or {})}
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=surroundings)
-    documents: dict[str, str] = {}
-    for text in done.stdout.splitlines():
-        mark, _, rest = text.partition("\t")
-        name, _, document = rest.partition("\t")
-        if mark == MARK and name:
-            documents[name] = document
+    documents = read_marked(done.stdout)
     failures = {name: failure_of(name, done.stderr) for name in names if name not in documents}
     if not documents and not any(failures.values()):
         raise CollectError(done.stderr.strip() or f"pyinfra ended with status {done.returncode} and no message")

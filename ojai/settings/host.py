@@ -264,6 +264,13 @@ class HostSettings(BaseModel):
         examples=[{"huggingface": "/home/ada/.cache/huggingface"}],
     )
 
+    hf_endpoint: Url | None = Field(
+        None,
+        description="Where models are fetched from, instead of huggingface.co: a mirror that speaks the hub's "
+        "protocol. It gets the token.",
+        examples=["https://hub.example.net"],
+    )
+
     image_bytes: Amount = Field(
         40 * GIB,
         description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet: where "

@@ -55,6 +55,13 @@ class ServiceSettings(ServicePaths, Features):
         "budget stay the profile's.",
         examples=["google/gemma-4-E4B-it"],
     )
+    revision: Annotated[str | None, Expected("a commit, tag or branch of the model")] = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        description="Commit (or tag, or branch) of the model to serve. Unset: `main`. What a tag or branch stood for "
+        "when it was first fetched is recorded on the host and served from then on.",
+        examples=["0123456789abcdef0123456789abcdef01234567"],
+    )
     image: Annotated[str | None, Expected("repository:tag; its digest goes into image_digest")] = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$",
@@ -134,5 +141,6 @@ class ServiceSettings(ServicePaths, Features):
             image=(self.image or profile.image) + (f"@{digest}" if digest else ""),
             model=self.model or profile.model,
             model_named=self.model is not None,
+            revision=self.revision,
             **{name: getattr(self, name) for name in ("name", "host", "port", "start_timeout", "stop_timeout")},
         )

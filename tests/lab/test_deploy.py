@@ -106,6 +106,7 @@ def test_switching_the_model_changes_what_it_must_and_nothing_else(guest):
     there = deploy(*services({"profile": MOE}))
     assert there.status == 0, there.output[-4000:]
     assert there.changed == [
+        NAMES["weights-fetch"],
         NAMES["vllm-unit"],
         NAMES["vllm-running"],
         NAMES["vllm-serves"],

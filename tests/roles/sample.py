@@ -4,11 +4,12 @@ from pyinfra.api import Host, State
 
 from ojai.engines import ResolvedService
 from ojai.facts.report import Report
-from ojai.operations import adoption, ledger
+from ojai.operations import adoption, ledger, weights
 from ojai.paths import ApiPaths
 from ojai.preflight import host as preflight
 from ojai.releases import Serving
 from ojai.settings import parse
+from ojai.weights.pack import PackError
 
 _SETTINGS = parse("mini", {"services": [{"tunableop": "tune"}]})
 
@@ -21,6 +22,12 @@ def render_unit(service: ResolvedService) -> str:
     """Of the unit only what a host's answers decide."""
     words = [word for word in service.command.docker_argv if "group-add" in word or "tunableop" in word]
     return "\n".join(words) + "\n"
+
+
+def render_revision(service: ResolvedService) -> str:
+    """Of the unit only what was fetched decides."""
+    words = service.command.docker_argv
+    return "\n".join([words[words.index("--revision") + 1], *(word for word in words if "HF_HUB" in word)]) + "\n"
 
 
 def check(report: Report) -> list[str]:
@@ -37,6 +44,28 @@ def check_driver(report: Report) -> list[str]:
 
 #: Where its server answers.
 API = ApiPaths("/health", "/v1/models", "/metrics")
+
+
+def argv() -> list[str]:
+    """What its container runs after the image."""
+    return ["google/gemma-4-E4B-it", "--port", "8000"]
+
+
+def packed() -> bytes:
+    """In place of the hub's client."""
+    return b"the client\n"
+
+
+def other_client() -> bytes:
+    """What is said where another client is installed than the pinned one."""
+    raise PackError("found another")
+
+
+#: A service that two models are fetched for.
+DRAFTED = parse(
+    "mini", {"services": [{"image": "vllm/vllm-openai-rocm:v0.28.0", "speculative": True, "revision": "main"}]}
+).resolved[0]
+REQUEST = weights.request([DRAFTED], "http://hub.example.net")
 
 #: A service as a release has it, and the same with the next image.
 SERVING = Serving("vllm-gemma4", "vllm/vllm-openai-rocm:v0.20.1", "google/gemma-4-E4B-it", 8000, "127.0.0.1", 1800)

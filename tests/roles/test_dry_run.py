@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "inventories"
 INVENTORIES = sorted(ROOT.glob("inventory/*.py"))
 #: Those that change a bare host whatever it is to be.
-ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "vLLM")
+ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "Weights", "vLLM")
 SENTINEL = "hf_SENTINEL_of_the_tests"
 
 
@@ -79,6 +79,7 @@ def lab(tmp_path_factory) -> dict[str, str]:
                 hosts={"lab": host},
                 rocm=state.ServiceRecord(port=2202, process=me),
                 registry=state.ServiceRecord(port=2203, process=me),
+                hub=state.ServiceRecord(port=2204, process=me),
                 rocm_fingerprint="0123456789ABCDEF0123456789ABCDEF01234567",
             )
         )

@@ -22,7 +22,7 @@ from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
 from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
-from ojai.preflight import environment
+from ojai.preflight import environment, weights
 from ojai.preflight.docker import engine_source, remarks
 from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
@@ -154,6 +154,8 @@ GOOD_ONES = {
         {"services": [{"profile": "gemma-4-e4b", "host": "127.0.0.1"}]},
     ),
     "before the driver is up": (replace(GOOD, gfx_versions=(), vram_total=None, gtt_total=None), LARGE),
+    "a Python that will do": (replace(GOOD, python="3.12"), {}),
+    "no Python where no model is fetched": (replace(GOOD, python="none"), {"services": []}),
     "before ROCm": (replace(GOOD, apt=AptReport()), {}),
     "a tree that ojai installed, before it is replaced": (
         replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",), apt=AptReport(ours=frozenset({"rocm-core"}))),
@@ -492,6 +494,8 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "another distribution": ("operating system", {"os_id": "debian"}, {}),
     "no os-release": ("operating system", {"os_id": "", "os_version": "", "os_name": ""}, {}),
+    "no Python": ("Python", {"python": "none"}, {}),
+    "an old Python": ("Python", {"python": "3.10"}, {}),
     "a clock that stood still": ("clock", {"clock": 1_500_000_000}, {}),
     "a clock of the future": ("clock", {"clock": 4_000_000_000}, {}),
     "ARM": ("architecture", {"machine": "aarch64"}, {}),
@@ -990,6 +994,20 @@ def test_a_gpu_that_no_image_has_code_for_is_told_the_truth(pci, name):
     (failed,) = failed_checks(settings(), replace(GOOD, gpus={"0000:c5:00.0": pci}))
     assert failed.check == "GPU" and name in failed.found
     assert "no image of vLLM has code for it" in failed.found and "llama.cpp's images have" in failed.found
+
+
+def test_what_is_to_be_fetched_and_what_restarts_is_said_beforehand():
+    wanted = settings()
+    (service,) = wanted.resolved
+    bare = replace(GOOD, models=(), space=Space())
+    assert list(weights.remarks(wanted, bare)) == ["vllm-gemma4: about 15.2 GB of google/gemma-4-E4B-it to fetch"]
+    begun = replace(bare, space=Space(weights={service.model_directory: 5_000_000_000}))
+    assert next(weights.remarks(wanted, begun)).endswith(" 10.2 GB of google/gemma-4-E4B-it to fetch, 5.0 GB are there")
+    there = replace(bare, models=(service.model_directory,))
+    assert "is restarted once" in next(weights.remarks(wanted, there))
+    recorded = replace(there, fetched=("models--google--gemma-4-E4B-it@main",))
+    assert list(weights.remarks(wanted, recorded)) == []
+    assert list(weights.remarks(settings(services=[]), bare)) == []
 
 
 def test_every_check_is_in_the_table():

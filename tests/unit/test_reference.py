@@ -34,6 +34,12 @@ def test_the_reference_is_fresh(path: Path) -> None:
     assert path.read_text() == tool.expected()[path], f"{path.name} is stale: run python tools/settings_reference.py"
 
 
+def test_the_page_of_failures_to_fetch_is_fresh() -> None:
+    from tools import fetch_errors_table
+
+    assert fetch_errors_table.PAGE.read_text() == fetch_errors_table.page(), "run make reference"
+
+
 def test_a_stale_reference_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     stale, fresh = tmp_path / "settings.md", tmp_path / "fleet.schema.json"
     stale.write_text("old")

@@ -5,6 +5,7 @@
 - `refusals`: what cannot work, with reason and source;
 - `releases`: what is known of each release;
 - `planning`: how the image's release plans its cache;
+- `weights`: what it reads of which models, and how it starts from that;
 - `explanations`: what each option is for;
 - `cli` and `argv`: the flags of its parser, by release, and how it reads them;
 - `reading`: a command of somebody else's, back into choices;
@@ -16,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
-from ojai.engines import Command, Metrics, Reading, Refusal, ResolvedService, Workload
-from ojai.engines.vllm import benchmark, command, explanations, planning, reading, refusals
+from ojai.engines import Command, Files, Metrics, Reading, Refusal, ResolvedService, Wanted, Workload
+from ojai.engines.vllm import benchmark, command, explanations, planning, reading, refusals, weights
 from ojai.memory import Planner
 from ojai.paths import ApiPaths
 from ojai.profiles import Features
@@ -27,6 +28,13 @@ class _Vllm:
     name = "vllm"
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
     mounts = command.MOUNTS
+
+    @property
+    def files(self) -> Files:
+        return weights.files()
+
+    def wanted(self, service: ResolvedService) -> Iterator[Wanted]:
+        return weights.wanted(service)
 
     @property
     def metrics(self) -> Metrics:

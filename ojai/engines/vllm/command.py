@@ -6,6 +6,7 @@ import re
 
 from ojai import accelerators
 from ojai.engines import Command, ResolvedService
+from ojai.engines.vllm import weights
 from ojai.engines.vllm.flags import arguments, tunableop_environment
 from ojai.profiles import ProfileError
 
@@ -42,16 +43,19 @@ def directories(service: ResolvedService) -> dict[str, str]:
 def build(service: ResolvedService) -> Command:
     """The command as asked for, whether or not it can work.
 
-    A unit has ``group_ids``: docker resolves names in the *image*'s /etc/group. Without them the names stay. Raises
-    :class:`ProfileError` where one is missing.
+    A unit has ``group_ids``: docker resolves names in the *image*'s /etc/group. Without them the names stay. It has
+    ``revisions``: it starts from what was fetched, without the hub. Raises :class:`ProfileError` where a group is
+    missing.
     """
     profile, features, numbers = service.profile, service.features, service.group_ids
     places = directories(service)
     tunes = features.tunableop in ("tune", "use")
     mounted = [mount for mount in MOUNTS if mount in profile.mounts or (mount == "tunableop" and tunes)]
     mounts = {places[mount]: MOUNTS[mount] for mount in mounted}
-    environment = {**_environment(service), **(features.environment or {})}
-    engine = (service.model, *arguments(features), "--host", service.host, "--port", str(service.port))
+    offline = {"HF_HUB_OFFLINE": "1"} if weights.offline(service) else {}
+    environment = {**_environment(service), **offline, **(features.environment or {})}
+    choices = (*arguments(features, service.revisions or {}), *weights.arguments(service))
+    engine = (service.model, *choices, "--host", service.host, "--port", str(service.port))
     docker = profile.docker
     missing = [group for group in docker.groups if numbers is not None and group not in numbers]
     if missing:

@@ -70,6 +70,8 @@ say hostname "$(uname -n)"
 say machine "$(uname -m)"
 say kernel "$(uname -r)"
 say clock "$(date +%s)"
+# ssl and hashlib: a minimal Python lacks them.
+say python "$(python3 -IBc 'import hashlib, ssl, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)"
 ( . /etc/os-release; say os_id "$ID"; say os_version "$VERSION_ID"; say os_name "$PRETTY_NAME"
   say os_like "$ID_LIKE"; say os_base "$UBUNTU_CODENAME" )
 for device in /sys/bus/pci/devices/*; do
@@ -113,6 +115,7 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*
 for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
   say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
 done
+for record in /var/lib/ojai/weights/*@*; do [ ! -e "$record" ] || say fetched "${record##*/}"; done
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 """
 )
@@ -132,6 +135,8 @@ class Report:
     #: the systems that it is made from, nearest first, and the release of Ubuntu
     os_like: str = ""
     os_base: str = ""
+    #: version of python3, ``none`` where it does not run or is not whole; None: the host did not say
+    python: str | None = None
     #: the host's clock, in seconds since 1970
     clock: int | None = None
     #: display-class PCI functions: address -> "vendor:device" as sysfs has them, e.g. "0x1002:0x150e"
@@ -160,6 +165,8 @@ class Report:
     firmware: dict[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    #: records of models that were fetched (see ojai.weights.program)
+    fetched: tuple[str, ...] = ()
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
     gpu: Gpu = field(default_factory=Gpu)
@@ -211,6 +218,7 @@ def parse(lines: list[str]) -> Report | None:
         os_name=one("os_name"),
         os_like=one("os_like"),
         os_base=one("os_base"),
+        python=one("python") or None,
         clock=number("clock"),
         gpus=dict(entry.split(" ", 1) for entry in every.get("pci", [])),
         gfx_versions=tuple(v for v in map(int, every.get("gfx", [])) if v),
@@ -232,6 +240,7 @@ def parse(lines: list[str]) -> Report | None:
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
+        fetched=tuple(every.get("fetched", [])),
         schema=max(map(int, every.get("schema", [])), default=0),
         gpu=gpu.read(every),
         space=space.read(every),
