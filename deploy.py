@@ -7,7 +7,21 @@ from pyinfra import config, host
 from pyinfra.api import Host
 
 from ojai.connection import configure_connection
-from ojai.roles import adoption, caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm, weights
+from ojai.roles import (
+    adoption,
+    caches,
+    docker,
+    groups,
+    kernel,
+    ledger,
+    power,
+    preflight,
+    rocm,
+    sysctl,
+    versions,
+    vllm,
+    weights,
+)
 from ojai.settings.inventory import settings_of
 
 
@@ -29,6 +43,7 @@ def provision(host: Host) -> bool:
             sysctl.remove(settings=settings)
             groups.remove(settings=settings)
             kernel.remove(settings=settings)
+            versions.remove(settings=settings)
             power.remove(settings=settings)
             ledger.remove()  # what the others read, so last; gives back what was the owner's
         return False
@@ -39,6 +54,7 @@ def provision(host: Host) -> bool:
     ledger.apply()  # records what is added, so that it can be removed again
     adoption.apply(settings=settings)  # records the owner's server and caches, with `adopt: true`
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
+    versions.apply(settings=settings)  # what a lock pins, and what unattended-upgrades leaves alone
     power.apply(settings=settings)  # with `headless`: awake, and without a desktop
     kernel.apply(settings=settings)  # the OEM kernel, booted
     preflight.recheck(settings=settings)  # the GPU, once that kernel runs

@@ -17,6 +17,7 @@ from ojai.preflight import (
     environment,
     folders,
     gpu,
+    lock,
     memory,
     owner,
     packages,
@@ -35,6 +36,7 @@ CLOCK_TOLERANCE = 300
 AREAS = (
     gpu,
     packages,
+    lock,
     docker,
     environment,
     folders,
@@ -65,6 +67,7 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "rocm_packages": packages.rocm_packages(settings),
         "engine_packages": tuple(docker.package_names(settings, Engine())),
         "rocm_archive": f"{settings.channel.mirror}/{settings.channel.rocm_path}",
+        **lock.fact_arguments(settings),
     }
 
 

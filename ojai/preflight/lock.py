@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 from ojai.facts.report import Report
 from ojai.facts.report.engine import Engine
@@ -32,6 +33,27 @@ def release_mark(settings: HostSettings) -> str:
 def versions(settings: HostSettings, engine: Engine) -> dict[str, str]:
     """The versions that the lock gives this host, by package."""
     return settings.lock.versions(tuple(roots(settings, engine))) if settings.lock else {}
+
+
+def arguments(settings: HostSettings, family: str) -> dict[str, Any]:
+    """What the lock says of a family, as arguments of the operation ``apt.packages``."""
+    found = settings.lock.packages.get(family) if settings.lock else None
+    return {"versions": found.versions, "snapshot": found.taken} if found else {}
+
+
+def fact_arguments(settings: HostSettings) -> dict[str, tuple[str, ...]]:
+    """What is asked of a host for the lock, as arguments of the fact ``HostReport``."""
+    if not settings.lock:
+        return {}
+    families = {name: settings.lock.packages[name] for name in settings.families if name in settings.lock.packages}
+    words = {name: [f"{one}={version}" for one, version in found.versions.items()] for name, found in families.items()}
+    return {
+        "locked": tuple(word for name in families for word in words[name]),
+        # Only Ubuntu's archive has snapshots.
+        "snapshots": tuple(
+            " ".join([found.taken, *words[name]]) for name, found in families.items() if not name.startswith("rocm")
+        ),
+    }
 
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:

@@ -154,12 +154,13 @@ def within(name: str, groups: Iterable[str], limit: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Entry:
-    """A host of an inventory as pyinfra sees it: ``data`` is all of it, ``settings`` our part."""
+    """A host of an inventory as pyinfra sees it: ``data`` is all of it, ``settings`` our part, with the ``lock``'s."""
 
     name: str
     groups: tuple[str, ...]
     data: Mapping[str, Any]
     settings: HostSettings
+    lock: Path | None = None
 
 
 class InventoryUnreadableError(Exception):
@@ -189,7 +190,7 @@ def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
         except (SettingsError, lock.LockError) as error:
             errors.append(str(error))
             continue
-        entries.append(Entry(found["name"], tuple(found["groups"]), found["data"], settings))
+        entries.append(Entry(found["name"], tuple(found["groups"]), found["data"], settings, lock.place(inventory)))
     if errors:
         raise InventoryUnreadableError("\n".join(dict.fromkeys(errors)))
     if not entries:

@@ -148,7 +148,7 @@ def place(inventory: str) -> Path | None:
     if given is not None:
         return Path(given) if given else None
     path = Path(inventory)
-    return path.with_suffix(".lock") if path.suffix == ".py" and path.is_file() else None
+    return path.resolve().with_suffix(".lock") if path.suffix == ".py" and path.is_file() else None
 
 
 def read(file: Path | None) -> Lock | None:
