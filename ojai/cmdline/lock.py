@@ -72,35 +72,30 @@ def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
         raise click.UsageError("WHAT says what --upgrade moves; without --upgrade all that is missing is added.")
     os.environ[VARIABLE] = ""  # the inventory is read as if there were none
     try:
-        old = read(file)
+        found = read(file)
     except LockError as error:
         raise click.ClickException(str(error)) from None
     inventory, entries = resolved(inventory, ())
     entries = [entry for entry in entries if not entry.settings.removed]
-    moved = set(_named(what, old or Lock(ojai=__version__))) if what else None
-    fresh = [
-        name
-        for section in ("images", "models")
-        for name in getattr(old, section, {})
-        if upgrade and (moved is None or name in moved)
-    ]
+    old = found or Lock(ojai=__version__)
+    moved = set(_named(what or (SECTIONS if upgrade else ()), old))
     try:
-        answers, failures = collect_locks(inventory, [entry.name for entry in entries], fresh)
+        answers, failures = collect_locks(inventory, [entry.name for entry in entries], sorted(moved))
     except CollectError as error:
         raise click.ClickException(str(error)) from None
     console, problems = Console(highlight=False), [f"{name}: {why}" for name, why in failures.items()]
-    made = _Making(entries, answers, old if not upgrade or moved is not None else None, moved or set())
+    made = _Making(entries, answers, old, moved)
     new = made.lock()
     problems += made.problems
     if problems:
         for problem in problems:
             click.echo(problem, err=True)
-        click.echo(f"{file.name} was not {'changed' if old else 'written'}.", err=True)
+        click.echo(f"{file.name} was not {'changed' if file.exists() else 'written'}.", err=True)
         sys.exit(1)
     for note in made.notes:
         click.echo(note, err=True)
-    changes = list(_changes(old or Lock(ojai=__version__), new))
-    if old and not changes:
+    changes = list(_changes(old, new))
+    if file.exists() and not changes:
         console.print(f"{file}: nothing to change")
         sys.exit(0)
     written = file.with_name(f"{file.name}.new")
@@ -135,11 +130,10 @@ class _Making:
     """A lock in the making. ``kept``: what stays as it is, but for the names in ``moved``."""
 
     def __init__(
-        self, entries: list[Entry], answers: dict[str, dict[str, Any]], kept: Lock | None, moved: set[str]
+        self, entries: list[Entry], answers: dict[str, dict[str, Any]], kept: Lock, moved: set[str]
     ) -> None:
-        self.entries, self.answers, self.moved = entries, answers, moved
-        self.kept = kept or Lock(ojai=__version__)
-        self.upgrading = kept is None or bool(moved)
+        self.entries, self.kept, self.moved = entries, kept, moved
+        self.answers = {entry.name: answers[entry.name] for entry in entries if entry.name in answers}
         self.problems: list[str] = []
         self.notes: list[str] = []
 
@@ -242,8 +236,7 @@ class _Making:
         )
         asked = _roots(self.answers[entry.name], family)
         there, offered = packages.closure(asked), packages.candidates.get(family, {})
-        fresh = family in self.moved or (self.upgrading and not self.moved)
-        chosen = (offered or there) if fresh else (there or offered)
+        chosen = (offered or there) if family in self.moved else (there or offered)
         return {
             name: version
             for name, version in chosen.items()

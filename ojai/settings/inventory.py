@@ -16,7 +16,7 @@ import click
 from pyinfra.api import Host
 from pyinfra.api.exceptions import InventoryError
 
-from ojai.pyinfra_internals import inventory_groups, make_inventory, parse_cli_arg
+from ojai.pyinfra_internals import given_inventory, inventory_groups, make_inventory, parse_cli_arg
 from ojai.schema.errors import shown
 from ojai.settings import HostSettings, SettingsError, lock, parse
 
@@ -24,17 +24,11 @@ from ojai.settings import HostSettings, SettingsError, lock, parse
 def settings_of(host: Host) -> HostSettings:
     """The settings of a pyinfra host. Raises ``InventoryError`` with all their errors."""
     try:
-        return locked(_parse_once(host.name, host.data.dict()), lock.place(_of_this_run()))
+        return locked(_parse_once(host.name, host.data.dict()), lock.place(given_inventory()))
     except SettingsError as error:
         raise InventoryError(f"\n{error}") from None
     except lock.LockError as error:
         raise InventoryError(f"\n{host.name}: {error}") from None
-
-
-def _of_this_run() -> str:
-    """The inventory that pyinfra was called with; empty outside of its command line."""
-    context = click.get_current_context(silent=True)
-    return str(context.find_root().params.get("inventory") or "") if context else ""
 
 
 def locked(settings: HostSettings, file: Path | None) -> HostSettings:
