@@ -399,9 +399,8 @@ def _install(
     if found.unmet:
         steps.append(f"{simulate} >/dev/null || {_FIX}")
     # apt also configures what others left half done. If that fails, and ours are installed, ours have not failed.
-    steps.append(f"{_INSTALLED}; {install} || installed {shlex.join(wanted)}")
-    if versions:
-        steps.append(f"{{ {_as_locked(versions)}; }}")
+    done = f"{install} || installed {shlex.join(wanted)}"
+    steps.append(f"{_INSTALLED}; {{ {done}; }} && {{ {_as_locked(versions)}; }}" if versions else f"{_INSTALLED}; {done}")
     yield from locked("; ".join(steps), f"installing {' '.join(wanted)}")
 
 
