@@ -16,7 +16,7 @@ def newer(one: str, other: str) -> bool:
 
 
 def _key(version: str) -> tuple[object, ...]:
-    epoch, colon, rest = version.rpartition(":")
+    epoch, _colon, rest = version.rpartition(":")
     upstream, dash, revision = rest.rpartition("-")
     if not dash:
         upstream, revision = rest, "0"

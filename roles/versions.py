@@ -29,7 +29,9 @@ def drop_in_text(families: list[str]) -> str:
 
 def pins_text(found: dict[str, str]) -> str:
     """A pin for each locked package. 999: preferred to all others, and never a reason to downgrade."""
-    stanzas = [f"Package: {name}\nPin: version {version}\nPin-Priority: 999\n" for name, version in sorted(found.items())]
+    stanzas = [
+        f"Package: {name}\nPin: version {version}\nPin-Priority: 999\n" for name, version in sorted(found.items())
+    ]
     return "# Made by ojai: the versions of the lock.\n" + "\n".join(stanzas)
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
@@ -129,9 +127,7 @@ def _named(what: Iterable[str], lock: Lock) -> Iterator[str]:
 class _Making:
     """A lock in the making. ``kept``: what stays as it is, but for the names in ``moved``."""
 
-    def __init__(
-        self, entries: list[Entry], answers: dict[str, dict[str, Any]], kept: Lock, moved: set[str]
-    ) -> None:
+    def __init__(self, entries: list[Entry], answers: dict[str, dict[str, Any]], kept: Lock, moved: set[str]) -> None:
         self.entries, self.kept, self.moved = entries, kept, moved
         self.answers = {entry.name: answers[entry.name] for entry in entries if entry.name in answers}
         self.problems: list[str] = []

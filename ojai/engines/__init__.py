@@ -236,9 +236,9 @@ class ResolvedService(ServicePaths):
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
-    ``log_max_file`` rotate its log. ``revision`` is the model's as the service names it, ``pins`` are the commits that a
-    lock gives its models. ``group_ids``, ``image_key`` and ``revisions`` (the commit of each model that was fetched) are
-    the host's own, filled in by :meth:`on_host`.
+    ``log_max_file`` rotate its log. ``revision`` is the model's as the service names it, ``pins`` are the commits that
+    a lock gives its models. ``group_ids``, ``image_key`` and ``revisions`` (the commit of each model that was fetched)
+    are the host's own, filled in by :meth:`on_host`.
     """
 
     name: str

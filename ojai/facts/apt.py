@@ -172,7 +172,8 @@ class Versions(FactBase[dict[str, str]]):
 
     def command(self, names: tuple[str, ...]) -> str:
         """A line for each that dpkg knows."""
-        return f"dpkg-query -W -f '${{db:Status-Status}}\\t${{Package}}\\t${{Version}}\\n' {shlex.join(names)} 2>/dev/null || true"
+        form = r"${db:Status-Status}\t${Package}\t${Version}\n"
+        return f"dpkg-query -W -f '{form}' {shlex.join(names)} 2>/dev/null || true"
 
     def process(self, output: list[str]) -> dict[str, str]:
         """Read the lines."""

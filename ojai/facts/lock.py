@@ -15,10 +15,11 @@ from ojai.facts import script
 
 _PROGRAM = Path(__file__).with_name("upstream_program.py")
 
-#: apt on a machine with nothing installed: the packages of a family and all that they need. Its caches stay as they are.
+#: apt on a machine with nothing installed: the packages of a family and all that they need. Its caches stay.
 _PACKAGES = r"""
 dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Version}\t${Pre-Depends}, ${Depends}\n' |
-  sed -nE 's/^(installed|triggers-[a-z]*)\t/installed\t/p' | awk -F '\t' -v names="$names" -v mark="$mark" -v asked=" $asked " '
+  sed -nE 's/^(installed|triggers-[a-z]*)\t/installed\t/p' |
+  awk -F '\t' -v names="$names" -v mark="$mark" -v asked=" $asked " '
     $2 ~ names || index($3, mark) || index(asked, " " $2 " ")'
 for family; do
   LC_ALL=C apt-get -q --simulate --no-install-recommends -o Dir::State::status=/dev/null \
@@ -123,7 +124,8 @@ class Records(FactBase[dict[str, list[str]]]):
 
     def command(self, state: str) -> str:
         """All of them."""
-        return f"cd {shlex.quote(state)} 2>/dev/null || exit 0; for file in models--*@*; do [ ! -f \"$file\" ] || sed \"s,^,$file\t,\" \"$file\"; done"
+        each = '[ ! -f "$file" ] || sed "s,^,$file\t," "$file"'
+        return f"cd {shlex.quote(state)} 2>/dev/null || exit 0; for file in models--*@*; do {each}; done"
 
     def process(self, output: list[str]) -> dict[str, list[str]]:
         """Read the lines."""

@@ -78,7 +78,7 @@ def opened() -> set[str]:
         with suppress(OSError):
             for link in (process / "fd").iterdir():
                 with suppress(OSError):
-                    found.add(os.readlink(link))
+                    found.add(str(link.readlink()))
         found |= {line.rpartition(" ")[2] for line in lines(process / "maps") if "/blobs/" in line}
     return {Path(path.removesuffix(" (deleted)")).name for path in found if "/blobs/" in path}
 
@@ -118,7 +118,7 @@ def linked(snapshot: Path) -> tuple[set[str], set[str]]:
     for path in snapshot.rglob("*"):
         if path.is_dir() and not path.is_symlink():
             continue
-        target = Path(os.path.normpath(path.parent / os.readlink(path))) if path.is_symlink() else path
+        target = Path(os.path.normpath(path.parent / path.readlink())) if path.is_symlink() else path
         if target.parent == store:
             blobs.add(target.name)
         else:

@@ -31,7 +31,11 @@ def place_of(reference: str, mirrors: list[str]) -> tuple[list[str], str, str]:
     first, slash, rest = name.partition("/")
     if slash and (first == "localhost" or "." in first or ":" in first):
         if first not in ("docker.io", "index.docker.io"):
-            return [f"{'http' if first.partition(':')[0] in ('localhost', '127.0.0.1') else 'https'}://{first}"], rest, tag
+            return (
+                [f"{'http' if first.partition(':')[0] in ('localhost', '127.0.0.1') else 'https'}://{first}"],
+                rest,
+                tag,
+            )
         name = rest
     return [*(mirror.rstrip("/") for mirror in mirrors), HUB], name if "/" in name else f"library/{name}", tag
 
@@ -105,9 +109,7 @@ def main(argument: str) -> None:
         json.dumps(
             {
                 "images": {one: digest(one, asked["mirrors"]) for one in asked["images"]},
-                "models": {
-                    "@".join(one): model(asked["endpoint"], *one) for one in map(tuple, asked["models"])
-                },
+                "models": {"@".join(one): model(asked["endpoint"], *one) for one in map(tuple, asked["models"])},
             }
         )
     )

@@ -346,9 +346,10 @@ def _record(missing: list[str], state: Sequence[str], groups: Sequence[str]) -> 
             yield record_residue(state, groups)
 
 
-#: Shell that finds the version of a lock: in the archive, in its lists read anew, or in a snapshot of it (whose lists are
-#: kept apart, in ``$lists``). ``$use`` is then what apt is given to take it from there.
-_FIND_LOCKED = """use=; gone() {{ LC_ALL=C {install} --simulate 2>&1 | grep "^E: Version '.*' for '.*' was not found"; }}
+#: Shell that finds the version of a lock: in the archive, in its lists read anew, or in a snapshot of it (whose lists
+#: are kept apart, in ``$lists``). ``$use`` is then what apt is given to take it from there.
+_FIND_LOCKED = """use=
+gone() {{ LC_ALL=C {install} --simulate 2>&1 | grep "^E: Version '.*' for '.*' was not found"; }}
 if gone >/dev/null; then
   {update}
   if gone; then
@@ -400,7 +401,9 @@ def _install(
         steps.append(f"{simulate} >/dev/null || {_FIX}")
     # apt also configures what others left half done. If that fails, and ours are installed, ours have not failed.
     done = f"{install} || installed {shlex.join(wanted)}"
-    steps.append(f"{_INSTALLED}; {{ {done}; }} && {{ {_as_locked(versions)}; }}" if versions else f"{_INSTALLED}; {done}")
+    steps.append(
+        f"{_INSTALLED}; {{ {done}; }} && {{ {_as_locked(versions)}; }}" if versions else f"{_INSTALLED}; {done}"
+    )
     yield from locked("; ".join(steps), f"installing {' '.join(wanted)}")
 
 
@@ -410,7 +413,7 @@ def _as_locked(versions: Mapping[str, str]) -> str:
         f"wrong=; for each in {shlex.join(map('='.join, versions.items()))}; do "
         "found=$(dpkg-query -W -f '${db:Status-Status} ${Version}' \"${each%%=*}\" 2>/dev/null); case $found in "
         '"installed ${each#*=}") ;; installed\\ *) wrong=yes; echo "${each%%=*}: found ${found#* } installed; expected '
-        '${each#*=}, as the lock has it. What to do: apt-cache policy ${each%%=*} on the host says which pin or '
+        "${each#*=}, as the lock has it. What to do: apt-cache policy ${each%%=*} on the host says which pin or "
         'archive is in the way" >&2;; esac; done; [ -z "$wrong" ]'
     )
 

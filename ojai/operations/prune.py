@@ -49,7 +49,9 @@ def _images(settings: HostSettings, found: Kept) -> Iterator[Unused]:
         if any(image.name.partition("@")[0] in text and not _other_digest(image, text) for text in found.texts):
             continue
         line = shlex.quote(f"{image.name} ")
-        forgotten = f"{forget('images', [image.name])}; grep -vF -- {line} {IMAGES} > {IMAGES}.new; mv {IMAGES}.new {IMAGES}"
+        forgotten = (
+            f"{forget('images', [image.name])}; grep -vF -- {line} {IMAGES} > {IMAGES}.new; mv {IMAGES}.new {IMAGES}"
+        )
         yield Unused("image", image.name, image.size, f"{delete_image(image.name, '')} && {{ {forgotten}; }}")
 
 
@@ -131,7 +133,9 @@ def _remove(one: Commit, records: list[str]) -> str:
     patterns = " ".join(f"-e {shlex.quote(note)}" for note in notes)
     lines += [f"{{ grep -vxF {patterns} {file} > {file}.new || true; }} && mv {file}.new {file}"]
     kept = f"{one.folder}/snapshots"
-    lines += [f"! rmdir {shlex.quote(kept)} 2>/dev/null || find {shlex.quote(one.folder)} -depth -type d -empty -delete"]
+    lines += [
+        f"! rmdir {shlex.quote(kept)} 2>/dev/null || find {shlex.quote(one.folder)} -depth -type d -empty -delete"
+    ]
     return " && ".join(lines)
 
 

@@ -96,8 +96,8 @@ def _downgrades(settings: HostSettings, report: Report, wanted: dict[str, str]) 
             "newer package",
             ", ".join(f"{name} {report.apt.installed[name]}" for name in found),
             ", ".join(f"{name} {version}" for name, version in found.items()) + ", as the lock has them",
-            f"`ojai lock --upgrade INVENTORY {' '.join(found)}` takes what there is now; or, on the host, `sudo apt-get "
-            f"install --allow-downgrades {words}`",
+            f"`ojai lock --upgrade INVENTORY {' '.join(found)}` takes what there is now; or, on the host, `sudo "
+            f"apt-get install --allow-downgrades {words}`",
         )
 
 

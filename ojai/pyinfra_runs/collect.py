@@ -132,9 +132,7 @@ def collect_locks(
     inventory: str, names: list[str], fresh: list[str], limit: tuple[str, ...] = ()
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """What a lock is made from, by host; and failures, as above. ``fresh``: what registry and hub are asked for."""
-    documents, failures = _collect(
-        "collect_locks.py", inventory, names, limit, environment={FRESH: json.dumps(fresh)}
-    )
+    documents, failures = _collect("collect_locks.py", inventory, names, limit, environment={FRESH: json.dumps(fresh)})
     return {name: json.loads(document) for name, document in documents.items()}, failures
 
 

@@ -10,8 +10,8 @@ from pyinfra import config, host
 from ojai.facts.docker import DockerImage
 from ojai.facts.lock import Records, ResolvedPackages, Upstream
 from ojai.facts.report.engine import EngineOwner
-from ojai.pyinfra_runs.collect import FRESH, marked
 from ojai.preflight.lock import release_mark, roots
+from ojai.pyinfra_runs.collect import FRESH, marked
 from ojai.releases import digest_of
 from ojai.settings.inventory import settings_of
 from ojai.settings.lock import models_of, protected

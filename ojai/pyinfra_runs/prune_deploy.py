@@ -1,4 +1,4 @@
-"""A deploy of one operation: what is unused is told, and removed unless this is a dry run (see ojai/cmdline/prune.py)."""
+"""A deploy of one operation: what is unused is told, and removed unless it is a dry run (see ojai/cmdline/prune.py)."""
 
 import json
 import sys

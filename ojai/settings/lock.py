@@ -73,8 +73,8 @@ class Packages(_Part):
 
 
 class Lock(_Part):
-    """All of it. Images by name and tag, models as ``MODEL@REVISION`` (what the inventory asks for), packages by family,
-    profiles by name with the hash of what they say."""
+    """All of it. Images by name and tag, models as ``MODEL@REVISION`` (what the inventory asks for), packages by
+    family, profiles by name with the hash of what they say."""
 
     format: int = FORMAT
     ojai: str = Field(min_length=1)
@@ -168,7 +168,8 @@ def _read(file: Path, changed: int) -> Lock:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise LockError(
-            f"{file}:{line}: found what is not YAML ({error.problem}); expected what `ojai lock` wrote. What to do: {again}"
+            f"{file}:{line}: found what is not YAML ({error.problem}); expected what `ojai lock` wrote. "
+            f"What to do: {again}"
         ) from None
     except yaml.YAMLError as error:
         raise LockError(f"{file}: found what is not YAML ({error}); expected a lock. What to do: {again}") from None
@@ -191,7 +192,8 @@ def _read(file: Path, changed: int) -> Lock:
         seen = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
         more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
         raise LockError(
-            f"{file}: {where}: found {seen}; expected {_expected(first['type'], first['msg'])}{more}. What to do: {again}"
+            f"{file}: {where}: found {seen}; expected {_expected(first['type'], first['msg'])}{more}. "
+            f"What to do: {again}"
         ) from None
 
 

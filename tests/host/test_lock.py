@@ -26,7 +26,11 @@ def test_packages_are_those_of_the_lock(mini):
     wanted = versions(mini.settings, _engine(mini))
     shown = mini.run(f"dpkg-query -W -f '${{Package}} ${{Version}}\\n' {shlex.join(wanted)}").stdout if wanted else ""
     found = dict(line.split(" ", 1) for line in shown.splitlines() if not line.endswith(" "))
-    other = [f"{name} {found[name]}, {wanted[name]} expected" for name in wanted if found.get(name, "") not in ("", wanted[name])]
+    other = [
+        f"{name} {found[name]}, {wanted[name]} expected"
+        for name in wanted
+        if found.get(name, "") not in ("", wanted[name])
+    ]
     assert not other, "; ".join(other)
 
 

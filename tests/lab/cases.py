@@ -22,7 +22,20 @@ from tests.operation_names import NAMES
 FOLDER = Path(__file__).with_name("cases")
 
 #: The files in ``cases/drift``, in the order in which the deploy applies the roles.
-ROLES = ("preflight", "versions", "power", "kernel", "groups", "sysctl", "rocm", "docker", "caches", "ledger", "weights", "vllm")
+ROLES = (
+    "preflight",
+    "versions",
+    "power",
+    "kernel",
+    "groups",
+    "sysctl",
+    "rocm",
+    "docker",
+    "caches",
+    "ledger",
+    "weights",
+    "vllm",
+)
 
 #: In place of a regular expression: the dry run that ``ojai verify`` does must name the first operation.
 DRY_RUN = "dry-run"

@@ -37,12 +37,14 @@ def publish(host: AptRoot, *versions: tuple[str, str, str, str]) -> None:
 
 FIRST = (
     ("ubuntu", "docker.io", "26.1-1", "containerd, libc"), ("ubuntu", "containerd", "1.7-1", ""),
-    ("ubuntu", "libc", "2.39-1", ""), (AMD, "rocminfo", OLD, "rocm-core"), (AMD, "rocm-core", "7.2.0.70200-43~24.04", ""),
+    ("ubuntu", "libc", "2.39-1", ""), (AMD, "rocminfo", OLD, "rocm-core"),
+    (AMD, "rocm-core", "7.2.0.70200-43~24.04", ""),
     ("ubuntu", "linux-oem-6.17", "6.17.0-1012.12", ""), ("ubuntu", "curl", "1", ""),
 )  # fmt: skip
 SECOND = (
     ("ubuntu", "docker.io", "28.5-1", "containerd, libc"), ("ubuntu", "containerd", "2.1-1", ""),
-    ("ubuntu", "libc", "2.40-1", ""), (AMD, "rocminfo", NEW, "rocm-core"), (AMD, "rocm-core", "7.2.0.70200-44~24.04", ""),
+    ("ubuntu", "libc", "2.40-1", ""), (AMD, "rocminfo", NEW, "rocm-core"),
+    (AMD, "rocm-core", "7.2.0.70200-44~24.04", ""),
     ("ubuntu", "linux-oem-6.17", "6.17.0-1018.18", ""), ("ubuntu", "curl", "1", ""),
 )  # fmt: skip
 
@@ -154,7 +156,9 @@ def test_an_archive_that_has_moved_on_is_refused_while_looking_by_name(box):
     assert report.apt.versions["docker.io"] == ("28.5-1",)
     said = "\n".join(failed)
     for name, found, wanted in (("docker.io", "28.5-1", "26.1-1"), ("rocminfo", NEW, OLD)):
-        assert f"locked package: found {name} {found} in the archive" in said and f"expected {name} {wanted}, as" in said
+        assert (
+            f"locked package: found {name} {found} in the archive" in said and f"expected {name} {wanted}, as" in said
+        )
         assert f"`ojai lock --upgrade INVENTORY {name}`" in said
 
 

@@ -115,7 +115,7 @@ def test_a_service_gets_digest_and_commit_and_what_is_missing_is_named():
     assert [(one.model, one.revision) for one in service.wanted] == [(MODEL, COMMIT)]
     with pytest.raises(LockError, match=r"found no google/gemma-4-26B-A4B-it@main, no profile gemma-4-26b-a4b in it"):
         parse("mini", {"services": [{"profile": "gemma-4-26b-a4b"}]}).locked(whole())
-    with pytest.raises(LockError, match="found a profile gemma-4-e4b that says something else.*ojai 0.9.0"):
+    with pytest.raises(LockError, match=r"found a profile gemma-4-e4b that says something else.*ojai 0.9.0"):
         parse("mini", {}).locked(whole(profiles={"gemma-4-e4b": "0" * 64}))
 
 
@@ -139,16 +139,16 @@ def test_caches_that_were_adopted_leave_the_lock_in_force():
 
 
 def answers(digest=OLD, record=RECORD, docker="26.1.5-1", candidate="26.1.5-1", upstream=None) -> dict[str, list[str]]:
-    found = {
+    return {
         INSPECT: [json.dumps({"Id": "sha256:1", "RepoDigests": [f"vllm/vllm-openai-rocm@{digest}"]})],
         "models--*@*": [f"models--google--gemma-4-E4B-it@main\t{line}" for line in record],
         "for family; do": [
             *([f"installed\tdocker.io\t{docker}\t, containerd", "installed\tcontainerd\t1.7-1\t"] if docker else []),
-            f"candidate\tdocker\tdocker.io\t{candidate}", "candidate\tdocker\tlibc6\t2.41", "candidate\tdocker\trunc\t1.1",
+            f"candidate\tdocker\tdocker.io\t{candidate}", "candidate\tdocker\tlibc6\t2.41",
+            "candidate\tdocker\trunc\t1.1",
         ],
         "Which digest a registry has": [json.dumps(upstream or {})],
     }  # fmt: skip
-    return found
 
 
 UPSTREAM = {"images": {IMAGE: {"digest": NEW}}, "models": {f"{MODEL}@main": {"commit": MOVED, "files": FILES}}}
@@ -210,7 +210,9 @@ def test_upgrade_moves_what_is_named_and_prints_old_and_new(folder):
     done = ojai("lock", "--upgrade", inventory, "docker.io")
     assert done.returncode == 0, done.stderr
     assert "26.1.5-1" in done.stdout and "28.5.2-1" in done.stdout and IMAGE not in done.stdout
-    assert read(folder).packages["docker"].versions["docker.io"] == "28.5.2-1" and read(folder).images[IMAGE].digest == OLD
+    assert (
+        read(folder).packages["docker"].versions["docker.io"] == "28.5.2-1" and read(folder).images[IMAGE].digest == OLD
+    )
     done = ojai("lock", "--upgrade", inventory)
     assert done.returncode == 0 and f"{OLD[:19]}" in done.stdout and f"{NEW[:19]}" in done.stdout
     assert read(folder).models[f"{MODEL}@main"].commit == MOVED
@@ -265,7 +267,7 @@ def test_a_deploy_with_a_lock_pins_and_names_the_digest_and_without_one_does_not
     done = dry()
     assert done.returncode == 0, done.stderr
     assert "Pin the locked package versions" in done.stderr and "+Pin: version 26.1.5-1" in done.stderr
-    assert f"+ExecStart=/usr/bin/docker" in done.stderr and f"{IMAGE}@{OLD}" in done.stderr
+    assert "+ExecStart=/usr/bin/docker" in done.stderr and f"{IMAGE}@{OLD}" in done.stderr
     assert "lock: it has no linux-oem-6.17" in done.stderr
     plan = ojai("plan", inventory)
     assert f"{IMAGE}@{OLD}" in plan.stdout

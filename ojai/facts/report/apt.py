@@ -365,7 +365,15 @@ def words(
     """What the script loops over: packages by what they are for, the address of AMD's archive, locked versions."""
     asked = tuple(dict.fromkeys((*system, *rocm, *engine)))
     pinned = {"%LOCKED_NAMES%": tuple(one.partition("=")[0] for one in locked), "%LOCKED%": locked}
-    return {**pinned, "%SNAPSHOTS%": snapshots, "%ASKED%": asked, "%SYSTEM%": system, "%ROCM%": rocm, "%ENGINE%": engine, "%ROCM_URI%": (archive,)}
+    return {
+        **pinned,
+        "%SNAPSHOTS%": snapshots,
+        "%ASKED%": asked,
+        "%SYSTEM%": system,
+        "%ROCM%": rocm,
+        "%ENGINE%": engine,
+        "%ROCM_URI%": (archive,),
+    }
 
 
 def read(every: Mapping[str, list[str]]) -> AptReport:
