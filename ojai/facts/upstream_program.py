@@ -73,7 +73,7 @@ def _manifest(url: str, token: str | None = None) -> str:
 
 def _token(asked: dict[str, str]) -> str:
     """What a registry lets anybody read with."""
-    words = urllib.parse.urlencode({name: asked[name] for name in ("service", "scope") if name in asked})
+    words = urllib.parse.urlencode({name: asked[name] for name in asked.keys() & {"service", "scope"}})
     with urllib.request.urlopen(f"{asked['realm']}?{words}", timeout=TIMEOUT) as answer:
         found = json.load(answer)
     return str(found.get("token") or found["access_token"])
