@@ -14,6 +14,7 @@ from ojai.roles import (
     groups,
     kernel,
     ledger,
+    network,
     power,
     preflight,
     rocm,
@@ -45,6 +46,7 @@ def provision(host: Host) -> bool:
             kernel.remove(settings=settings)
             versions.remove(settings=settings)
             power.remove(settings=settings)
+            network.remove(settings=settings)
             ledger.remove()  # what the others read, so last; gives back what was the owner's
         return False
     fit = preflight.passes(settings=settings)  # refuses before anything is changed
@@ -52,6 +54,7 @@ def provision(host: Host) -> bool:
         return False
     settings = fit
     ledger.apply()  # records what is added, so that it can be removed again
+    network.apply(settings=settings)  # proxies of apt, authorities of the owner's own
     adoption.apply(settings=settings)  # records the owner's server and caches, with `adopt: true`
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
     versions.apply(settings=settings)  # what a lock pins, and what unattended-upgrades leaves alone

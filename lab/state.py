@@ -167,11 +167,18 @@ class ServiceRecord(Frozen):
 
 
 class LineRecord(Frozen):
-    """The line from this machine to the lab's bridge: what it adds to a round trip, and the share that it loses."""
+    """The line from this machine to the lab's bridge: what it adds to a round trip, the share that it loses, and the
+    most bytes a second that it carries (0: as many as come)."""
 
     rtt_ms: int = 0
     loss_percent: float = 0
+    rate: int = 0
     process: Process | None = None
+
+    @property
+    def shaped(self) -> bool:
+        """Tell whether it is another line than a plain one."""
+        return bool(self.rtt_ms or self.loss_percent or self.rate)
 
 
 class Records(Frozen):

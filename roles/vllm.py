@@ -47,7 +47,14 @@ def apply(*, settings: HostSettings) -> None:
         partial(releases.roll_back, services=release),
     )
     for server in host.loop(settings.resolved):
-        docker.image(name=f"{server.name}: pull the image", reference=server.image, on_failure=unchanged)
+        docker.image(
+            name=f"{server.name}: pull the image",
+            reference=server.image,
+            login=settings.login(server.image),
+            environment=settings.proxies,
+            local_only=settings.local_only,
+            on_failure=unchanged,
+        )
     for server in host.loop(settings.resolved):
         files.secret_file(
             name=f"{server.name}: write the environment file",

@@ -9,6 +9,7 @@ from ojai.operations import release as releases
 from ojai.operations.weights import Report
 from ojai.releases import serving_of
 from ojai.settings import HostSettings
+from ojai.weights import CLIENT
 from ojai.weights.pack import packed
 from ojai.weights.program import STATE
 
@@ -19,16 +20,20 @@ def apply(*, settings: HostSettings, report: Report | None = None) -> None:
 
     ``report`` is called with what was there and what was fetched, of all services.
     """
-    services = [service for service in settings.resolved if service.wanted]
-    if not services:
+    if not settings.services:
         return
+    services = [service for service in settings.resolved if service.wanted]
     unchanged = partial(releases.report_unchanged, services=[serving_of(server) for server in settings.resolved])
     weights.secrets()  # refuses one that is no token while pyinfra only looks
-    weights.client(name="Install the hub client", pack=packed)
+    weights.client(name="Install the hub client", pack=packed)  # images are pulled with it too
+    if not services:
+        return
     weights.fetched(
         name="Fetch the weights",
         services=services,
         endpoint=settings.hf_endpoint,
+        environment=settings.proxies,
+        local_only=settings.local_only,
         on_failure=unchanged,
         report=report,
     )
@@ -37,4 +42,4 @@ def apply(*, settings: HostSettings, report: Report | None = None) -> None:
 @deploy("Weights: removal")
 def remove(*, settings: HostSettings) -> None:
     """Remove the client and its records; the weights themselves are a cache (see the role Caches)."""
-    files.absent(name="Remove the hub client and its records", paths=[weights.CLIENT, STATE], recursive=True)
+    files.absent(name="Remove the hub client and its records", paths=[CLIENT, STATE], recursive=True)

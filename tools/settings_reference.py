@@ -38,6 +38,11 @@ SECTIONS = (
     ("Kernel parameters", "Role `sysctl`.", ("sysctl",)),
     ("Memory of the GPU", "Role `kernel` applies it, preflight checks it.", ("memory_", "gtt_")),
     ("ROCm", "Role `rocm`.", ("rocm_",)),
+    (
+        "Network",
+        "Roles `network`, `docker`, `weights` and `vllm`.",
+        ("http_proxy", "https_proxy", "no_proxy", "ca_certificates", "registry_credentials", "local_only"),
+    ),
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
     ("Data", "Role `caches`.", ("data_", "cache_folders")),
     ("Weights", "Role `weights`; `model` and `revision` are a service's.", ("hf_",)),

@@ -182,7 +182,7 @@ class Engine(Protocol):
         """Why a variable may not be in the service's environment file, whatever its value."""
 
     def model_directory(self, model: str) -> str:
-        """Where the weights of a model are: the name of a cache, and the path in it."""
+        """Where the weights of a model are: the name of a cache, and the path in it; or a folder of the owner's."""
 
     @property
     def files(self) -> Files:
@@ -236,9 +236,9 @@ class ResolvedService(ServicePaths):
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
-    ``log_max_file`` rotate its log. ``revision`` is the model's as the service names it, ``pins`` are the commits that
-    a lock gives its models. ``group_ids``, ``image_key`` and ``revisions`` (the commit of each model that was fetched)
-    are the host's own, filled in by :meth:`on_host`.
+    ``log_max_file`` rotate its log; ``proxies`` are variables of its container. ``revision`` is the model's as the
+    service names it, ``pins`` are the commits that a lock gives its models. ``group_ids``, ``image_key`` and
+    ``revisions`` (the commit of each model that was fetched) are the host's own, filled in by :meth:`on_host`.
     """
 
     name: str
@@ -256,6 +256,7 @@ class ResolvedService(ServicePaths):
     stop_timeout: int
     log_max_size: str
     log_max_file: int
+    proxies: Mapping[str, str] = field(default_factory=dict)
     revision: str | None = None
     pins: Mapping[str, str] | None = None
     group_ids: Mapping[str, int] | None = None
@@ -341,12 +342,20 @@ class ResolvedService(ServicePaths):
 
     @property
     def weights_folder(self) -> str:
-        """The cache that its weights are in."""
-        return self.folders[self.engine.model_directory(self.model).partition("/")[0]]
+        """The cache that its weights are in, or the owner's folder of them."""
+        cache = self.engine.model_directory(self.model).partition("/")[0]
+        return self.folders[cache] if cache else self.model
+
+    @property
+    def brought(self) -> bool:
+        """Whether the owner brings the weights, in a folder of their own: nothing is fetched for it."""
+        return self.weights_folder == self.model
 
     @property
     def model_directory(self) -> str:
         """Where the host has its weights."""
+        if self.brought:
+            return self.model
         return f"{self.weights_folder}/{self.engine.model_directory(self.model).partition('/')[2]}"
 
     def on_host(

@@ -8,11 +8,9 @@ import json
 import os
 import re
 import shlex
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import click
 import gevent
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, FunctionCommand, Host, State, operation
@@ -23,14 +21,10 @@ from ojai.engines import ResolvedService
 from ojai.facts.weights import FetchedModels
 from ojai.operations import Steps
 from ojai.operations.files import beginning, ending
-from ojai.operations.ledger import STATE_DIR
-from ojai.operations.progress import HEARTBEAT, OnFailure, ask, complain, connector_arguments, refuse, say
-from ojai.weights import errors
+from ojai.operations.progress import OnFailure, ask, complain, connector_arguments, follow, refuse, say
+from ojai.weights import CLIENT, errors
 from ojai.weights.pack import PackError
 from ojai.weights.program import FAILURE, RESULT, STATE, record_name
-
-#: The program on the host, with the hub's client in it.
-CLIENT = f"{STATE_DIR}/hub-client.pyz"
 
 #: Where it says how far it is.
 STATUS = "/run/ojai-fetch"
@@ -47,9 +41,6 @@ WORKERS = 4
 
 #: Told what was there and what was fetched: an entry for each model of each service.
 Report = Callable[[list[dict[str, Any]]], None]
-
-#: Seconds between two states of a line that moves.
-MOVES = 2.0
 
 #: In the place of a commit while pyinfra only looks: it is known once it is fetched.
 TO_COME = "the-commit-that-is-fetched"
@@ -112,6 +103,8 @@ def client(pack: Callable[[], bytes]) -> Steps:
 def fetched(
     services: Sequence[ResolvedService],
     endpoint: str | None,
+    environment: Mapping[str, str] | None = None,
+    local_only: bool = False,
     on_failure: OnFailure | None = None,
     report: Report | None = None,
 ) -> Steps:
@@ -121,6 +114,8 @@ def fetched(
 
     + services: the services; a model that two of them have is fetched once
     + endpoint: the hub; None: huggingface.co
+    + environment: proxies
+    + local_only: ask no hub; what is in the cache is verified and recorded, and anything else is a failure
     + on_failure: called if one cannot be fetched
     + report: called at the end with what there is now; then the program is also run where all is there
     """
@@ -133,12 +128,12 @@ def fetched(
     if not missing:
         host.noop("all of them are there")
         return
-    words = [request(missing, endpoint)]
-    kwargs = {"on_failure": on_failure, "report": report}
+    words = [request(missing, endpoint, local_only)]
+    kwargs = {"environment": environment, "on_failure": on_failure, "report": report}
     yield FunctionCommand(fetch, words, {name: given for name, given in kwargs.items() if given})
 
 
-def request(services: Sequence[ResolvedService], endpoint: str | None) -> str:
+def request(services: Sequence[ResolvedService], endpoint: str | None, local_only: bool = False) -> str:
     """What the program is asked for. There is no secret in it."""
     files = services[0].engine.files
     return json.dumps(
@@ -155,6 +150,7 @@ def request(services: Sequence[ResolvedService], endpoint: str | None) -> str:
             "state": STATE,
             "status": STATUS,
             "endpoint": endpoint or "https://huggingface.co",
+            "local_only": local_only,
             "allow": files.allow,
             "fallback": files.weights,
             "ignore": files.ignore,
@@ -166,36 +162,21 @@ def request(services: Sequence[ResolvedService], endpoint: str | None) -> str:
     )
 
 
-def one_line(state: State) -> bool:
-    """Whether a line can move: on a terminal, with one host. Those of several hosts would write over each other."""
-    return sys.stderr.isatty() and len(state.inventory) == 1
-
-
 def fetch(
     state: State,
     host: Host,
     asked: str,
+    environment: Mapping[str, str] | None = None,
     on_failure: OnFailure | None = None,
     report: Report | None = None,
 ) -> bool:
-    """Run the program on the host, and tell how far it is, in a line that moves or every :data:`HEARTBEAT` seconds."""
+    """Run the program on the host, and tell how far it is."""
     arguments = connector_arguments(host)
-    hidden = json.dumps({"token": secrets().get("HF_TOKEN")})
+    hidden = json.dumps({"token": secrets().get("HF_TOKEN"), "environment": dict(environment or {})})
     # -I: no variable and no folder of the host's own changes which modules are loaded.
     command = f"python3 -I {CLIENT} {shlex.quote(asked)}"
     work = gevent.spawn(ask, host, command, **{**arguments, "_stdin": hidden})
-    moving = one_line(state)
-    while not work.ready():
-        work.join(timeout=MOVES if moving else HEARTBEAT)
-        if not work.ready():
-            _, said = ask(host, f"cat {STATUS} 2>/dev/null", **arguments)
-            for line in said.stdout_lines:
-                if moving:
-                    click.echo(f"\r\x1b[2K{host.print_prefix}{line}", nl=False, err=True)
-                else:
-                    say(host, line)
-    if moving:
-        click.echo(err=True)
+    follow(state, host, work, STATUS, **arguments)
     success, output = work.get()
     for line in output.stdout_lines:
         if line.startswith(RESULT):

@@ -17,6 +17,7 @@ from ojai.preflight import (
     environment,
     folders,
     gpu,
+    local,
     lock,
     memory,
     owner,
@@ -45,6 +46,7 @@ AREAS = (
     ports,
     space,
     weights,
+    local,
     memory,
 )
 

@@ -34,11 +34,16 @@ from ojai.settings.types import (
     Fingerprint,
     KernelParameter,
     Memory,
+    NoProxy,
     Package,
+    ProxyUrl,
+    Registry,
+    Secret,
     UnixName,
     Url,
 )
 from ojai.sizes import GIB
+from ojai.weights.pull import registry_of
 
 
 class Channel(BaseModel):
@@ -234,6 +239,13 @@ class HostSettings(BaseModel):
     docker_registry_mirrors: tuple[Url, ...] = Field(
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
+    registry_credentials: dict[Registry, Secret] = Field(
+        default_factory=dict,
+        description="Logins to registries, each `user:password`, by where they are read on this machine when an image "
+        "is pulled. They are handed to the daemon with the request and kept nowhere. A registry without one is pulled "
+        "from with root's own login on the host, if there is one.",
+        examples=[{"registry.example.net": "environment:REGISTRY_LOGIN"}],
+    )
     docker_log_max_size: Annotated[str, Expected("a number and k, m or g")] = Field(
         LOG_MAX_SIZE,
         pattern=r"^[1-9]\d*[kmg]$",
@@ -269,6 +281,32 @@ class HostSettings(BaseModel):
         description="Where models are fetched from, instead of huggingface.co: a mirror that speaks the hub's "
         "protocol. It gets the token.",
         examples=["https://hub.example.net"],
+    )
+
+    http_proxy: ProxyUrl | None = Field(
+        None,
+        description="Proxy for http:// of apt, the Docker daemon, the fetching of models and the containers.",
+        examples=["http://proxy.example.net:3128"],
+    )
+    https_proxy: ProxyUrl | None = Field(
+        None, description="The same for https://.", examples=["http://proxy.example.net:3128"]
+    )
+    no_proxy: tuple[NoProxy, ...] = Field(
+        (),
+        description="What is reached without the proxies, beside the host itself.",
+        examples=[["registry.example.net", ".example.net"]],
+    )
+    ca_certificates: tuple[OneLine, ...] = Field(
+        (),
+        description="Files on this machine with certificates of your own authorities (PEM), such as that of a proxy or "
+        "a private registry. The host trusts them too.",
+        examples=[["~/company-ca.pem"]],
+    )
+    local_only: bool = Field(
+        False,
+        description="Fetch nothing: packages, images and models have to be on the host already, and preflight names "
+        "what is not. For a machine that may not reach the internet.",
+        examples=[True],
     )
 
     image_bytes: Amount = Field(
@@ -406,6 +444,7 @@ class HostSettings(BaseModel):
             elsewhere=self.cache_folders,
             log_max_size=self.docker_log_max_size,
             log_max_file=self.docker_log_max_file,
+            proxies=self.proxies,
         )
         return tuple(map(self._lock.applied, found)) if self._lock else found, errors
 
@@ -456,6 +495,17 @@ class HostSettings(BaseModel):
                 "key_fingerprint": (self.rocm_key_fingerprint or found.key_fingerprint).replace(" ", "").upper(),
             }
         )
+
+    @property
+    def proxies(self) -> dict[str, str]:
+        """The variables that name the proxies; empty without one."""
+        found = {"http_proxy": self.http_proxy, "https_proxy": self.https_proxy}
+        named = {name: value for name, value in found.items() if value}
+        return {**named, "no_proxy": ",".join(("localhost", "127.0.0.1", *self.no_proxy))} if named else {}
+
+    def login(self, image: str) -> str | None:
+        """Where the login to an image's registry is read."""
+        return self.registry_credentials.get(registry_of(image))
 
     @property
     def bad_firmware(self) -> tuple[str, ...]:

@@ -48,3 +48,25 @@ KernelParameter = Annotated[
     Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$"),
     Expected("a kernel parameter with its dots, such as vm.swappiness"),
 ]
+#: Where a secret is read on this machine (see ojai.credentials).
+Secret = Annotated[
+    str,
+    Field(pattern=r"^(environment:[A-Za-z_][A-Za-z0-9_]*|file:\S.*|command:\S.*)$"),
+    Expected("where it is read on this machine: environment:NAME, file:/path or command:WORDS"),
+]
+Registry = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?$"),
+    Expected("a registry as images name it, such as registry.example.net:5000; docker.io for Docker Hub"),
+]
+#: Without a user: the address is on the host in files that everybody can read, and in the containers.
+ProxyUrl = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s\"'@/]+$"),
+    Expected("http:// or https://, a host and a port, without user and password (use a relay that adds them)"),
+]
+NoProxy = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9.*:/\[\]-]+$"),
+    Expected("a host, a domain with a dot before it, or an address"),
+]

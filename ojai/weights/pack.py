@@ -1,4 +1,4 @@
-"""The program and the hub's client as one file that any Python from 3.11 on runs, with nothing to install.
+"""The programs and the hub's client as one file that any Python from 3.11 on runs, with nothing to install.
 
 The client is what is installed beside ojai, without its compiled parts: each of them is an accelerator that the package
 does without. What goes in has to be the content that ``ojai/data/hub-client.yaml`` pins, whoever installed it.
@@ -19,7 +19,21 @@ from ojai import resources
 #: What of a package is its content; the rest is compiled, or for other programs.
 SUFFIXES = (".py", ".pem")
 
-_MAIN = '"""Made by ojai."""\n\nimport sys\n\nfrom ojai_fetch import main\n\nsys.exit(main())\n'
+_MAIN = '''\
+"""Made by ojai."""
+
+import sys
+
+if sys.argv[1] == "pull":
+    from ojai.weights.pull import main
+else:
+    from ojai.weights.program import main
+
+sys.exit(main())
+'''
+
+#: What of ojai itself goes in.
+_OURS = ("program", "pull")
 
 #: A zip file's dates begin in 1980; one for all, so that the same content is the same file.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -65,7 +79,9 @@ def _pinned() -> Iterator[tuple[str, dict[str, bytes]]]:
 @cache
 def packed() -> bytes:
     """The file: the same bytes from the same content. Raises :class:`PackError`."""
-    files = {"__main__.py": _MAIN.encode(), "ojai_fetch.py": Path(__file__).with_name("program.py").read_bytes()}
+    files = {"__main__.py": _MAIN.encode(), "ojai/__init__.py": b"", "ojai/weights/__init__.py": b""}
+    for name in _OURS:
+        files[f"ojai/weights/{name}.py"] = Path(__file__).with_name(f"{name}.py").read_bytes()
     for _, more in _pinned():
         files |= more
     target = io.BytesIO()

@@ -34,6 +34,12 @@ STATE = "/var/lib/ojai/weights"
 #: In that folder: commits, and names of branches, that were not there before we fetched them, a line each.
 OURS = "ours"
 
+#: What the line to the hub or the registry gave last: bytes a second, and when that was, in seconds since 1970.
+LINE = f"{STATE}/line"
+
+#: Bytes, below which nothing is learned of a line.
+ENOUGH = 10_000_000
+
 RESULT, FAILURE = "ojai-fetched\t", "ojai-fetch-failed\t"
 
 #: First line of a record, with the version of its format.
@@ -98,6 +104,7 @@ class Request:
     timeout: int
     workers: int
     token: str | None
+    local_only: bool = False
 
 
 def record_name(model: str, asked: str | None) -> str:
@@ -183,6 +190,22 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def trust() -> None:
+    """Have the client trust whom the host trusts."""
+    if AUTHORITIES.exists():
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", str(AUTHORITIES))
+
+
+def measured_line(fetched: int, seconds: float, place: Path = Path(LINE)) -> None:
+    """Keep what the line gave, if that was enough to tell."""
+    if fetched < ENOUGH or seconds <= 0:
+        return
+    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    fresh = place.with_name(f"{place.name}.new")
+    fresh.write_text(f"{fetched / seconds:.0f} {time.time():.0f}\n")
+    fresh.replace(place)
 
 
 class Record:
@@ -315,6 +338,7 @@ class Model:
             self.progress.begin(
                 f"fetching {self.name}", sum(f.size for f in files), lambda: sum(map(self.on_disk, files))
             )
+            began, before = time.monotonic(), self.fetched
             # The largest first: what comes last should not leave one connection alone with it.
             queue = sorted(missing, key=lambda file: file.size, reverse=True)
             with ThreadPoolExecutor(self.request.workers) as pool:
@@ -325,6 +349,7 @@ class Model:
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
                     raise
+            measured_line(self.fetched - before, time.monotonic() - began, self.request.state / "line")
         self._verify(files)
         self.record.files = {file.path: file for file in files}
         for folder in {self.place(file.path).parent for file in files} | {self.folder / "blobs"}:
@@ -369,6 +394,8 @@ class Model:
             if commit and (files := self._cached_files(commit)):
                 self.record.begin(commit)
                 return files
+        if self.request.local_only:
+            raise FetchError("local-only", place=str(self.folder))
         info = self._asked_of_hub(commit or self.asked)
         self.record.begin(info.sha)
         listed = {one.rfilename: one for one in info.siblings or ()}
@@ -434,6 +461,9 @@ class Model:
     def _fetch(self, file: File) -> None:
         """One file, from where it was cut off."""
         from huggingface_hub import hf_hub_download
+
+        if self.request.local_only:
+            raise FetchError("local-only", place=str(self.folder))
 
         def download() -> None:
             part = self.folder / "blobs" / f"{file.hash}.incomplete"
@@ -590,8 +620,7 @@ def run(request: Request) -> list[dict[str, Any]]:
     from huggingface_hub import constants
 
     constants.DOWNLOAD_CHUNK_SIZE = PIECE
-    if AUTHORITIES.exists():
-        os.environ.setdefault("REQUESTS_CA_BUNDLE", str(AUTHORITIES))
+    trust()
     found: list[dict[str, Any]] = []
     with Progress(request.status) as progress:
         for service in request.services:

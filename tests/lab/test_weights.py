@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from tests.lab.machine import ROOT, Deploy
 from tests.operation_names import NAMES
 
 MODEL, FILE = "google/gemma-4-E4B-it", "model.safetensors"
-SIZE = 200_000_000
+#: Bytes of the weight file; a release is tested with 200,000,000 and more.
+SIZE = int(os.environ.get("OJAI_TEST_WEIGHTS", "30000000"))
+CUT = SIZE * 3 // 10 >> 20 << 20  # at the end of a piece, since what is read of one is lost
 FETCH = NAMES["weights-fetch"]
 
 
@@ -72,18 +75,18 @@ def test_fetched_before_the_deploy_cut_off_by_the_hub_and_continued(host):
     hub(
         host,
         "/lab/faults",
-        [{"kind": "drop", "file": f"*{FILE}", "after": 60 << 20, "times": 1}, {"kind": "drop", "file": f"*{FILE}"}],
+        [{"kind": "drop", "file": f"*{FILE}", "after": CUT, "times": 1}, {"kind": "drop", "file": f"*{FILE}"}],
     )
     status, hosts, said = fetch(host)
     assert (status, hosts[0]["ok"], hosts[0]["models"]) == (1, False, []), said
     assert "cut off again and again" in said and "continues where it stopped" in said and "Traceback" not in said
     begun = sent(host)
-    assert 60 << 20 <= begun < SIZE
+    assert CUT <= begun < SIZE
     hub(host, "/lab/faults", [])
     status, hosts, said = fetch(host)
     (model,) = hosts[0]["models"]
     assert status == 0 and model["model"] == MODEL and re.fullmatch("[0-9a-f]{40}", model["revision"]), said
-    assert model["bytes_before"] >= 60 << 20 and model["bytes_before"] + model["bytes_fetched"] == model["bytes"]
+    assert model["bytes_before"] >= CUT and model["bytes_before"] + model["bytes_fetched"] == model["bytes"]
     assert sent(host) < SIZE + (2 << 20)  # the piece that was on its way, at most
     assert host.guest.run("test -e /usr/sbin/dockerd").returncode != 0
 

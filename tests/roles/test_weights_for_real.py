@@ -23,7 +23,7 @@ from ojai.facts.weights import Fetched, FetchedModels
 from ojai.lab.hub.faults import Counts, Fault
 from ojai.lab.hub.repository import Store
 from ojai.lab.hub.server import Hub, Running, start
-from ojai.operations import vllm, weights
+from ojai.operations import progress, vllm, weights
 from ojai.settings import parse
 from ojai.weights.pack import packed
 
@@ -70,11 +70,12 @@ def host(tmp_path, monkeypatch) -> Host:
     monkeypatch.setattr(weights, "RESERVE", 0)
     monkeypatch.setattr(weights, "PATIENCE", 0)
     monkeypatch.setattr(weights, "TIMEOUT", 5)
-    monkeypatch.setattr(weights, "HEARTBEAT", 0.5)
+    monkeypatch.setattr(progress, "HEARTBEAT", 0.5)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     clean = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "")
     found = Host({**clean, "HF_TOKEN": ""})
-    monkeypatch.setattr(weights, "say", lambda host, line: found.said.append(line))
+    for module in (weights, progress):
+        monkeypatch.setattr(module, "say", lambda host, line: found.said.append(line))
     monkeypatch.setattr(weights, "complain", lambda host, text: found.errors.append(text))
     assert found.apply(weights.client, pack=packed)
     return found
@@ -176,8 +177,8 @@ def test_a_run_that_is_killed_is_continued_and_progress_is_told(host, hub, tmp_p
 
 
 def test_on_a_terminal_one_line_moves(host, hub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(weights, "one_line", lambda state: True)
-    monkeypatch.setattr(weights, "MOVES", 0.3)
+    monkeypatch.setattr(progress, "one_line", lambda state: True)
+    monkeypatch.setattr(progress, "MOVES", 0.3)
     hub.hub.faults.put([Fault("slow", "*model.safetensors", rate=1_000_000)])
     host.apply(weights.fetched, services=services(tmp_path), endpoint=hub.url)
     shown = capsys.readouterr().err

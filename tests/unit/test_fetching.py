@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -124,6 +125,35 @@ def test_what_is_complete_is_never_asked_for_again_even_with_the_hub_away(world)
     (again,) = world.fetch()
     assert (again["bytes_fetched"], again["bytes_before"]) == (0, again["bytes"])
     world.open()
+
+
+def test_where_nothing_may_be_fetched_no_hub_is_asked(world):
+    """What the cache has is verified and recorded; what it lacks, or has damaged, is said."""
+    assert world.fails(local_only=True).code == "local-only"
+    assert world.hub.counts.requests == {}
+    world.fetch()
+    asked = world.hub.counts.shown()
+    shutil.rmtree(world.folder / "state")
+    assert world.fetch(local_only=True)[0]["bytes_fetched"] == 0
+    shutil.rmtree(world.folder / "state")
+    blob = (world.snapshot() / WEIGHTS).resolve()
+    content = bytearray(blob.read_bytes())
+    content[SIZE // 2] ^= 1
+    blob.write_bytes(content)
+    assert world.fails(local_only=True).code == "local-only"
+    (world.snapshot() / "tokenizer.json").unlink()
+    assert world.fails(local_only=True).code == "local-only"
+    assert world.hub.counts.shown() == asked
+
+
+def test_what_the_line_gave_is_kept_for_the_plan(world, monkeypatch):
+    world.fetch()
+    assert not (world.folder / "state" / "line").exists()  # a few bytes tell nothing
+    monkeypatch.setattr(program, "ENOUGH", 1000)
+    shutil.rmtree(world.cache)
+    world.fetch()
+    rate, moment = map(int, (world.folder / "state" / "line").read_text().split())
+    assert rate > 0 and abs(moment - time.time()) < 600
 
 
 def test_two_services_of_one_model_fetch_once(world):

@@ -103,6 +103,17 @@ LARGE = {"services": [{"profile": "gemma-4-26b-a4b"}]}
 ENV = "/etc/ojai/vllm-gemma4.env"
 
 
+#: What a host has that has all it is to serve.
+COMPLETE: dict[str, Any] = {
+    "engine": ENGINE,
+    "images": ("vllm/vllm-openai-rocm:v0.20.1",),
+    "models": ("/srv/ojai/huggingface/hub/models--google--gemma-4-E4B-it",),
+    "apt": AptReport(
+        sources=(OURS,), installed=dict.fromkeys(("rocminfo", "amd-smi-lib"), AMDS) | {"linux-oem-6.17": "6.17.0"}
+    ),
+}
+
+
 #: What a lock says of the host's packages: one of Ubuntu's, one of AMD's.
 LOCK = Lock(
     ojai="0.9.0",
@@ -202,6 +213,7 @@ GOOD_ONES = {
         replace(GOOD, ports=(PortHolder(8000, "unit", "nginx.service", 7, "nginx", "192.0.2.7", now=True),)),
         {"services": [{"profile": "gemma-4-e4b", "host": "127.0.0.1"}]},
     ),
+    "all is there, and nothing may be fetched": (replace(GOOD, **COMPLETE), {"local_only": True}),
     "before the driver is up": (replace(GOOD, gfx_versions=(), vram_total=None, gtt_total=None), LARGE),
     "a Python that will do": (replace(GOOD, python="3.12"), {}),
     "no Python where no model is fetched": (replace(GOOD, python="none"), {"services": []}),
@@ -543,6 +555,19 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "another distribution": ("operating system", {"os_id": "debian"}, {}),
     "no os-release": ("operating system", {"os_id": "", "os_version": "", "os_name": ""}, {}),
+    "no image, and nothing may be fetched": ("local_only: image", {**COMPLETE, "images": ()}, {"local_only": True}),
+    "no model, and nothing may be fetched": ("local_only: model", {**COMPLETE, "models": ()}, {"local_only": True}),
+    "packages are missing, and nothing may be fetched": (
+        "local_only: packages",
+        {**COMPLETE, "apt": AptReport(sources=(OURS,))},
+        {"local_only": True},
+    ),
+    "a model in a folder that has it not": ("model", {}, {"services": [{"model": "/mnt/usb/gemma-4-E4B-it"}]}),
+    "proxies for a Docker that reads none": (
+        "proxies",
+        {"engine": replace(ENGINE, server=Server("20.10.24", root="/var/lib/docker"))},
+        {"http_proxy": "http://proxy.example.net:3128"},
+    ),
     "no Python": ("Python", {"python": "none"}, {}),
     "an old Python": ("Python", {"python": "3.10"}, {}),
     "a clock that stood still": ("clock", {"clock": 1_500_000_000}, {}),
@@ -1063,7 +1088,12 @@ def test_a_gpu_that_no_image_has_code_for_is_told_the_truth(pci, name):
 def test_what_is_to_be_fetched_and_what_restarts_is_said_beforehand():
     wanted = settings()
     (service,) = wanted.resolved
-    bare = replace(GOOD, models=(), space=Space())
+    bare = replace(GOOD, images=(service.image,), models=(), space=Space())
+    assert f"{service.image}: to be pulled" in next(weights.remarks(wanted, replace(bare, images=())))
+    measured = replace(bare, line=(10_000_000, 1_795_000_000))
+    assert next(weights.remarks(wanted, measured)).endswith(
+        " to fetch; 25 min at 10.0 MB/s, which the line gave last (2026-11-18)"
+    )
     assert list(weights.remarks(wanted, bare)) == ["vllm-gemma4: about 15.2 GB of google/gemma-4-E4B-it to fetch"]
     begun = replace(bare, space=Space(weights={service.model_directory: 5_000_000_000}))
     assert next(weights.remarks(wanted, begun)).endswith(" 10.2 GB of google/gemma-4-E4B-it to fetch, 5.0 GB are there")

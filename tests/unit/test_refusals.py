@@ -13,6 +13,7 @@ import ojai.preflight
 #: Operation with refusals -> the check of preflight that says the same earlier, or why it can only be known later.
 REFUSALS: dict[str, tuple[str, ...] | str] = {
     "apt.packages": ("packages on hold", "apt pins"),
+    "docker.image": "it is about a login on this machine, not about the host: nothing was sent",
     "files.folders": ("data folder",),
     "files.json_merged": ("daemon.json",),
     "groups.devices": ("GPU driver",),

@@ -75,6 +75,8 @@ class _Vllm:
     def model_directory(self, model: str) -> str:
         if model.startswith(f"{self.mounts['models']}/"):
             return f"models{model.removeprefix(self.mounts['models'])}"
+        if command.from_folder(model):
+            return model
         # As huggingface_hub names it.
         return f"huggingface/hub/models--{model.replace('/', '--')}"
 

@@ -20,6 +20,11 @@ MOUNTS: dict[str, str] = {
 """Cache directories by name, in the guides' order, and where the container has them."""
 
 
+def from_folder(model: str) -> bool:
+    """Whether the model is a folder of the host outside of the caches, which the container sees under its own path."""
+    return model.startswith("/") and not model.startswith(f"{MOUNTS['models']}/")
+
+
 def image_key(image: str) -> str:
     """A directory name for what belongs to one image: twelve digits of its digest, else its tag.
 
@@ -52,8 +57,10 @@ def build(service: ResolvedService) -> Command:
     tunes = features.tunableop in ("tune", "use")
     mounted = [mount for mount in MOUNTS if mount in profile.mounts or (mount == "tunableop" and tunes)]
     mounts = {places[mount]: MOUNTS[mount] for mount in mounted}
+    given = {service.model: service.model} if from_folder(service.model) else {}
+    mounts |= given
     offline = {"HF_HUB_OFFLINE": "1"} if weights.offline(service) else {}
-    environment = {**_environment(service), **offline, **(features.environment or {})}
+    environment = {**service.proxies, **_environment(service), **offline, **(features.environment or {})}
     choices = (*arguments(features, service.revisions or {}), *weights.arguments(service))
     engine = (service.model, *choices, "--host", service.host, "--port", str(service.port))
     docker = profile.docker
@@ -79,7 +86,7 @@ def build(service: ResolvedService) -> Command:
     argv.append(f"--env-file={service.env_file}")
     for source, target in mounts.items():
         # Not -v: Docker would create a folder that is missing, and a data disk that is late would hide it.
-        argv += ["--mount", f"type=bind,src={source},dst={target}"]
+        argv += ["--mount", f"type=bind,src={source},dst={target}{',readonly' if source in given else ''}"]
     argv += [service.image, *engine]
     return Command(
         docker_argv=tuple(argv),

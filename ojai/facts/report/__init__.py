@@ -122,6 +122,7 @@ for record in /var/lib/ojai/weights/*@*; do
   record=${record##*/}
   say fetched "${record%@*}@$(sed -n 's/^commit\t//p' "/var/lib/ojai/weights/$record")"
 done
+say line "$(cat /var/lib/ojai/weights/line 2>/dev/null)"
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 """
 )
@@ -173,6 +174,8 @@ class Report:
     models: tuple[str, ...] = ()
     #: records of models that were fetched (see ojai.weights.program)
     fetched: tuple[str, ...] = ()
+    #: bytes a second that the last fetch came at, and when that was (seconds since 1970); None before the first
+    line: tuple[int, int] | None = None
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
     gpu: Gpu = field(default_factory=Gpu)
@@ -189,6 +192,11 @@ class Report:
     apt: AptReport = field(default_factory=AptReport)
     engine: Engine = field(default_factory=Engine)
     folders: Folders = field(default_factory=Folders)
+
+
+def _line(text: str) -> tuple[int, int] | None:
+    rate, _, moment = text.partition(" ")
+    return (int(rate), int(moment)) if rate.isdigit() and moment.isdigit() and int(rate) else None
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -247,6 +255,7 @@ def parse(lines: list[str]) -> Report | None:
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
         fetched=tuple(every.get("fetched", [])),
+        line=_line(one("line")),
         schema=max(map(int, every.get("schema", [])), default=0),
         gpu=gpu.read(every),
         space=space.read(every),

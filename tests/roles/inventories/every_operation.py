@@ -1,4 +1,4 @@
-"""The hosts of inventory/fake.py, one whose GPU memory cannot be read yet, and one that adopts: every operation."""
+"""The hosts of inventory/fake.py, one whose GPU memory cannot be read yet, one that adopts, one with a proxy: all."""
 
 import runpy
 from pathlib import Path
@@ -9,9 +9,11 @@ _fake = runpy.run_path(str(Path(__file__).resolve().parents[3] / "inventory" / "
 _name, _data = fake_host("no-driver", {})
 _answers = _data["fake_responses"]
 _report = [line for line in _answers["ojai-host-report"] if not line.startswith("mem_info_")]
+_authority = str(Path(__file__).with_name("authority.pem"))
 
 hosts = [
     *_fake["fake"],
     fake_host("adopted", {"adopt": True, "move_adopted_caches": True}),
+    fake_host("proxied", {"http_proxy": "http://proxy.lan:3128", "ca_certificates": [_authority]}),
     (_name, {**_data, "fake_responses": {**_answers, "ojai-host-report": _report}}),
 ]
