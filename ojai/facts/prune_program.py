@@ -38,10 +38,13 @@ def docker(*words: str) -> list[Any] | None:
 
 
 def images(state: Path) -> list[dict[str, Any]]:
-    """The images that ojai pulled and that are still there."""
+    """The images that ojai pulled and that are still there; not what somebody else has pulled by that name since."""
     found = []
+    ids = dict(line.rpartition(" ")[::2] for line in lines(state / "images"))
     for name in lines(state / "added" / "images"):
         for one in docker("image", "inspect", "--format", "{{json .}}", name) or ():
+            if one["Id"] != ids.get(name):
+                continue
             known = {key: one.get(key) or [] for key in ("RepoTags", "RepoDigests")}
             found.append({"name": name, "id": one["Id"], "size": one.get("Size", 0), **known})
     return found

@@ -355,8 +355,9 @@ if gone >/dev/null; then
   {update}
   if gone; then
     lists=$(mktemp -d) && chmod 755 "$lists" && trap 'rm -rf "$lists"' EXIT
-    use="-S {snapshot} -o Dir::State::lists=$lists"
-    apt-get -q $use update >/dev/null && ! gone >/dev/null || {{
+    use="-o APT::Snapshot={snapshot} -o Dir::State::lists=$lists"
+    apt-get -q $use update >/dev/null 2>&1
+    ! gone >/dev/null || {{
       echo "the archive has no such version any more, nor has its snapshot {snapshot}. What to do: ojai lock --upgrade \
 INVENTORY PACKAGE, or a mirror that keeps old versions." >&2; exit 1; }}
   fi

@@ -271,6 +271,7 @@ def report_unchanged(state: State, host: Host, services: Sequence[Serving]) -> N
     if healthy is None or not all(_serves(host, released.serving) for released in healthy.services):
         roll_back(state, host, services)
         return
+    _say_moved(host)
     complain(host, f"{healthy.summary()} still serves: nothing of it was touched. {_FIX}")
 
 

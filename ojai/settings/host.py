@@ -478,7 +478,7 @@ class HostSettings(BaseModel):
     @property
     def families(self) -> tuple[str, str, str]:
         """The families of packages that the host has, as a lock names them."""
-        return "kernel", "docker", f"rocm {self.rocm_channel}"
+        return f"kernel {self.kernel_package}", "docker", f"rocm {self.rocm_channel}"
 
     @property
     def resolved(self) -> tuple[ResolvedService, ...]:

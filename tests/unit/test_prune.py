@@ -191,6 +191,7 @@ def test_images_are_those_of_the_ledger_and_containers_all_of_them(host, monkeyp
     state = host / "state"
     (state / "added").mkdir()
     (state / "added" / "images").write_text("x/y:1\nx/gone:1\n")
+    (state / "images").write_text("x/y:1 sha256:1\nx/gone:1 sha256:2\n")
     has = {"Id": "sha256:1", "Size": 5, "RepoTags": ["x/y:1"], "RepoDigests": None}
 
     def docker(*words: str):
@@ -202,6 +203,8 @@ def test_images_are_those_of_the_ledger_and_containers_all_of_them(host, monkeyp
 
     monkeypatch.setattr(prune_program, "docker", docker)
     assert [one["name"] for one in prune_program.images(state)] == ["x/y:1"]
+    (state / "images").write_text("x/y:1 sha256:before\n")
+    assert prune_program.images(state) == [], "the owner has pulled that tag since"
     assert prune_program.containers() == [
         {"name": "ada", "image": "sha256:1", "mounts": ["/srv"]},
         {"name": "b", "image": "2", "mounts": []},

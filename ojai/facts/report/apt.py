@@ -220,13 +220,13 @@ apt_snapshot() {
   apt-get --version | grep -q '^apt \(2\.[7-9]\|[3-9]\)' || return 0
   lists=$(mktemp -d)
   chmod 755 "$lists"
-  if LC_ALL=C timeout 90 apt-get -q -S "$snapshot" -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
-    -o Dir::Cache::srcpkgcache= update >/dev/null 2>&1; then
-    # shellcheck disable=SC2086
-    LC_ALL=C apt-cache -S "$snapshot" -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
-      -o Dir::Cache::srcpkgcache= madison $known 2>/dev/null |
-      awk -F ' *[|] *' '{ sub(/^ +/, "", $1); print "apt_snapshot\t" $1 "\t" $2 }' | sort -u
-  fi
+  # A source without snapshots is left out by apt, whatever that does to the status.
+  LC_ALL=C timeout 90 apt-get -q -o APT::Snapshot="$snapshot" -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
+    -o Dir::Cache::srcpkgcache= update >/dev/null 2>&1
+  # shellcheck disable=SC2086
+  LC_ALL=C apt-cache -o APT::Snapshot="$snapshot" -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
+    -o Dir::Cache::srcpkgcache= madison $known 2>/dev/null |
+    awk -F ' *[|] *' '{ sub(/^ +/, "", $1); print "apt_snapshot\t" $1 "\t" $2 }' | sort -u
   rm -rf "$lists"
 }
 sort -u /var/lib/ojai/added/packages /var/lib/ojai/added/dependencies 2>/dev/null | sed 's/^/apt_ours\t/'
