@@ -24,6 +24,7 @@ from tests.lab.contained import KERNEL, Serving, serving
 from tests.lab.cutting import must, using
 from tests.lab.machine import ROOT, Deploy
 from tests.lab.manifest import EXPLAINED, Explanation, differences, take
+from tests.operation_names import NAMES
 
 IMAGE, MODEL = "vllm/vllm-openai-rocm:v0.20.1", "google/gemma-4-E4B-it"
 NEWER = "70200-44~24.04"
@@ -149,7 +150,8 @@ def test_two_hosts_from_one_lock_are_equal_though_everything_has_moved_on(host, 
     assert re.fullmatch("[0-9a-f]{40}", lock.models[f"{MODEL}@main"].commit)
 
     another(host)
-    ends_well(host.deploy())
+    ends_well(done := host.deploy())
+    assert NAMES["versions-pins"] in done.changed
     found = host.verify()
     assert found.ok, (found.error, found.failed)
     # A lock asks nothing more of a host that is as it should be: two commands, as without one.
