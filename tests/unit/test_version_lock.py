@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ from ojai.settings import lock as locks
 from ojai.settings import parse
 from ojai.settings.lock import Lock, LockError
 from ojai.versions import newer
+from ojai.weights import program
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE, MODEL = "vllm/vllm-openai-rocm:v0.20.1", "google/gemma-4-E4B-it"
@@ -328,3 +330,32 @@ def test_docker_hub_is_asked_by_its_mirrors_first():
     assert upstream_program.place_of("ubuntu:24.04", []) == ([hub], "library/ubuntu", "24.04")
     assert upstream_program.place_of("docker.io/x/y:v1", []) == ([hub], "x/y", "v1")
     assert upstream_program.place_of("r.test:5000/x:v1", ["http://m"]) == (["https://r.test:5000"], "x", "v1")
+
+
+def test_a_commit_that_was_fetched_as_a_branch_is_neither_asked_for_nor_read_again(tmp_path):
+    """A host that served `main` gets a lock with the commit that it was."""
+    state, hub = tmp_path / "state", tmp_path / "cache" / "hub"
+    place = hub / "models--x--y" / "snapshots" / COMMIT
+    place.mkdir(parents=True)
+    (place / "config.json").write_text("{}")
+    before = program.Record(state, "x/y", None)
+    before.begin(COMMIT)
+    before.add(program.File("config.json", 2, "3" * 40))
+    before.complete()
+    asked = SimpleNamespace(state=state)  # whatever else it would ask of the request, and so of the hub, is an error
+    model = program.Model(asked, program.Progress(tmp_path / "status"), tmp_path / "cache", "x/y", COMMIT)
+    model.ensure()
+    assert model.there == 2 and model.fetched == 0
+    assert program.Record(state, "x/y", COMMIT).file.exists() and program.Record(state, "x/y", COMMIT).whole
+    assert not program.Record(state, "x/y", MOVED).whole and program.Record(state, "x/y", None).commit == COMMIT
+
+
+def test_what_is_about_to_be_fetched_is_noted_once_and_not_what_was_there(tmp_path):
+    asked = SimpleNamespace(state=tmp_path / "state")
+    model = program.Model(asked, program.Progress(tmp_path / "status"), tmp_path / "cache", "x/y", None)
+    for _ in range(2):
+        model._note("snapshots", COMMIT)
+        model._note("refs", "main")
+    folder = tmp_path / "cache" / "hub" / "models--x--y"
+    noted = (tmp_path / "state" / program.OURS).read_text()
+    assert noted == f"{folder}\tsnapshots\t{COMMIT}\n{folder}\trefs\tmain\n"
