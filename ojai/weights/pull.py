@@ -88,10 +88,18 @@ class _Daemon(http.client.HTTPConnection):
         self.sock.connect(SOCKET)
 
 
+def version() -> str:
+    """The beginning of the API's paths. Only the daemon's own newest version is sure to be there."""
+    daemon = _Daemon()
+    daemon.request("GET", "/_ping")
+    known = daemon.getresponse().getheader("Api-Version")
+    return f"/v{known}" if known else ""
+
+
 def info() -> dict[str, Any]:
     """What the daemon says of itself."""
     daemon = _Daemon()
-    daemon.request("GET", "/info")
+    daemon.request("GET", f"{version()}/info")
     found: dict[str, Any] = json.load(daemon.getresponse())
     return found
 
@@ -220,7 +228,7 @@ def messages(reference: str, login: Mapping[str, str]) -> Iterator[dict[str, Any
     query = urlencode({"fromImage": name, "tag": Image.of(reference).version})
     headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(dict(login)).encode()).decode()}
     daemon = _Daemon()
-    daemon.request("POST", f"/images/create?{query}", headers=headers)
+    daemon.request("POST", f"{version()}/images/create?{query}", headers=headers)
     answer = daemon.getresponse()
     if answer.status != 200:
         raise PullError(json.loads(answer.read() or b"{}").get("message", answer.reason))

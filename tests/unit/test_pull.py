@@ -73,6 +73,7 @@ class Daemon(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None: ...
 
     def do_GET(self) -> None:
+        assert self.path in ("/_ping", "/v1.51/info")
         self._answer(json.dumps(self.about).encode())
 
     def do_POST(self) -> None:
@@ -83,6 +84,7 @@ class Daemon(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Api-Version", "1.51")
         self.end_headers()
         self.wfile.write(body)
 
@@ -157,7 +159,7 @@ def test_a_login_goes_to_the_daemon_and_the_registry_and_into_no_output(world, t
     Daemon.messages = PULLED
     said = pull.run(f"{world}/a/b:v1", {"username": "ada", "password": "secret"}, tmp_path / "status")
     path, login = Daemon.asked[0]
-    assert path == f"/images/create?fromImage={world.replace(':', '%3A')}%2Fa%2Fb&tag=v1"
+    assert path == f"/v1.51/images/create?fromImage={world.replace(':', '%3A')}%2Fa%2Fb&tag=v1"
     assert login == {"username": "ada", "password": "secret", "serveraddress": world}
     assert Registry.seen[-1].endswith("sha256:ours Bearer given")
     assert said.startswith(f"{world}/a/b:v1: 1.5 kB in 2 layers fetched in ") and "secret" not in said
