@@ -19,6 +19,7 @@ from ojai.roles import (
     preflight,
     rocm,
     sysctl,
+    versions,
     vllm,
     weights,
 )
@@ -43,6 +44,7 @@ def provision(host: Host) -> bool:
             sysctl.remove(settings=settings)
             groups.remove(settings=settings)
             kernel.remove(settings=settings)
+            versions.remove(settings=settings)
             power.remove(settings=settings)
             network.remove(settings=settings)
             ledger.remove()  # what the others read, so last; gives back what was the owner's
@@ -55,6 +57,7 @@ def provision(host: Host) -> bool:
     network.apply(settings=settings)  # proxies of apt, authorities of the owner's own
     adoption.apply(settings=settings)  # records the owner's server and caches, with `adopt: true`
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
+    versions.apply(settings=settings)  # what a lock pins, and what unattended-upgrades leaves alone
     power.apply(settings=settings)  # with `headless`: awake, and without a desktop
     kernel.apply(settings=settings)  # the OEM kernel, booted
     preflight.recheck(settings=settings)  # the GPU, once that kernel runs

@@ -33,7 +33,8 @@ from ojai.parameters import find_deploy
 from ojai.profiles import Profile
 from ojai.pyinfra_runs.drift import UNREACHABLE
 from ojai.settings import HostSettings, openssh, parse
-from ojai.settings.inventory import Entry, InventoryUnreadableError, read
+from ojai.settings.inventory import Entry, InventoryUnreadableError, locked, read
+from ojai.settings.lock import place
 from ojai.weights.program import STATE, record_name
 
 
@@ -235,7 +236,13 @@ def _entries(config: pytest.Config) -> list[Entry]:
         if inventory.endswith(".json"):
             listing = json.loads(Path(inventory).read_text(encoding="utf-8"))
             found = [
-                Entry(one["name"], tuple(one["groups"]), one["data"], parse(one["name"], one["data"]))
+                Entry(
+                    one["name"],
+                    tuple(one["groups"]),
+                    one["data"],
+                    locked(parse(one["name"], one["data"]), place(inventory)),
+                    place(inventory),
+                )
                 for one in listing
             ]
         else:

@@ -12,6 +12,7 @@ from ojai.facts.report.engine import DAEMON, EngineOwner
 from ojai.operations import apt, docker, files, service
 from ojai.preflight.docker import PACKAGES, engine_source, package_names
 from ojai.preflight.host import fact_arguments
+from ojai.preflight.lock import arguments
 from ojai.preflight.packages import DOCKER_KEYRING as KEYRING
 from ojai.preflight.packages import DOCKER_SOURCE as SOURCE
 from ojai.preflight.packages import TOOLS, usable_docker_source
@@ -98,6 +99,7 @@ def apply(*, settings: HostSettings) -> None:
             names=package_names(settings, engine),
             state=STATE,
             groups=GROUPS,
+            **arguments(settings, settings.families[1]),
         )
         service.unmasked(name="Unmask units that Docker needs", units=NEEDED)
     # Never restarted while it works: every container of the host would end.

@@ -10,6 +10,7 @@ from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
 from ojai.preflight import FailedCheck, owner, packages, power
+from ojai.preflight import lock as pins
 from ojai.preflight import weights as to_fetch
 from ojai.preflight.docker import remarks
 from ojai.preflight.host import ask, fact_arguments, failed_after_boot, failed_checks, newer
@@ -50,7 +51,7 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     of_host = (*power.warnings(settings, report), *packages.warnings(settings, report), *memory_warnings(settings))
     for warning in (*of_host, *of_services):
         logger.warning(f"{host.print_prefix}{warning}")
-    for remark in (*remarks(settings, report), *to_fetch.remarks(settings, report)):
+    for remark in (*remarks(settings, report), *to_fetch.remarks(settings, report), *pins.remarks(settings, report)):
         logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)
     if not results and settings.services:

@@ -7,6 +7,7 @@ from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
 
 from ojai.operations import adoption, apt, files, ledger
+from ojai.preflight.lock import arguments
 from ojai.preflight.packages import ROCM_SOURCE, TOOLS, rocm_packages
 from ojai.settings import HostSettings
 
@@ -64,6 +65,7 @@ def apply(*, settings: HostSettings) -> None:
         name="Install ROCm packages",
         names=list(rocm_packages(settings)),
         origin=f"{channel.mirror}/{channel.rocm_path}",
+        **arguments(settings, settings.families[2]),
     )
     apt.alternative(name="Point /opt/rocm to the release", group="rocm", link="/opt/rocm")
     files.text_file(

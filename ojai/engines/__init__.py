@@ -188,6 +188,9 @@ class Engine(Protocol):
     def files(self) -> Files:
         """The files of a model that it reads."""
 
+    def identity(self, image: str) -> tuple[str, str]:
+        """The engine and its release in an image, and the hash (SHA-256) of the contract that it is judged by."""
+
     def wanted(self, service: ResolvedService) -> Iterator[Wanted]:
         """The models that are fetched for the service, its own first."""
 
@@ -234,8 +237,8 @@ class ResolvedService(ServicePaths):
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
     ``log_max_file`` rotate its log; ``proxies`` are variables of its container. ``revision`` is the model's as the
-    service names it. ``group_ids``, ``image_key`` and ``revisions`` (the commit of each model that was fetched) are the
-    host's own, filled in by :meth:`on_host`.
+    service names it, ``pins`` are the commits that a lock gives its models. ``group_ids``, ``image_key`` and
+    ``revisions`` (the commit of each model that was fetched) are the host's own, filled in by :meth:`on_host`.
     """
 
     name: str
@@ -255,6 +258,7 @@ class ResolvedService(ServicePaths):
     log_max_file: int
     proxies: Mapping[str, str] = field(default_factory=dict)
     revision: str | None = None
+    pins: Mapping[str, str] | None = None
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
     revisions: Mapping[str, str] | None = None

@@ -18,6 +18,7 @@ from ojai.facts.release import Releases, ReleaseState
 from ojai.facts.service import ServerEndpoint
 from ojai.operations import Steps
 from ojai.operations.adoption import give_back
+from ojai.operations.apt import moved
 from ojai.operations.docker import delete_image
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, noted
 from ojai.operations.progress import ask, complain, connector_arguments, read, refuse, say
@@ -270,7 +271,19 @@ def report_unchanged(state: State, host: Host, services: Sequence[Serving]) -> N
     if healthy is None or not all(_serves(host, released.serving) for released in healthy.services):
         roll_back(state, host, services)
         return
+    _say_moved(host)
     complain(host, f"{healthy.summary()} still serves: nothing of it was touched. {_FIX}")
+
+
+def _say_moved(host: Host) -> None:
+    """Packages are no part of a release: how those that this run replaced would be put back."""
+    if before := moved.get(host.name):
+        words = shlex.join(f"{name}={version}" for name, version in sorted(before.items()))
+        complain(
+            host,
+            f"Packages that this run replaced stay as they are. They can be put back, on the host, by: sudo apt-get "
+            f"install --allow-downgrades {words}",
+        )
 
 
 def roll_back(state: State, host: Host, services: Sequence[Serving]) -> None:
@@ -285,6 +298,7 @@ def roll_back(state: State, host: Host, services: Sequence[Serving]) -> None:
             host, "The host does not answer, so nothing can be rolled back now. The next deploy completes this one."
         )
         return
+    _say_moved(host)
     found = _saved(host, services)
     healthy = found.kept.get("healthy")
     if healthy is None:

@@ -18,6 +18,7 @@ from ojai.preflight import (
     folders,
     gpu,
     local,
+    lock,
     memory,
     owner,
     packages,
@@ -36,6 +37,7 @@ CLOCK_TOLERANCE = 300
 AREAS = (
     gpu,
     packages,
+    lock,
     docker,
     environment,
     folders,
@@ -67,6 +69,7 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "rocm_packages": packages.rocm_packages(settings),
         "engine_packages": tuple(docker.package_names(settings, Engine())),
         "rocm_archive": f"{settings.channel.mirror}/{settings.channel.rocm_path}",
+        **lock.fact_arguments(settings),
     }
 
 

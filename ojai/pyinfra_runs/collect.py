@@ -21,6 +21,9 @@ from ojai.facts.status import HostStatus
 #: The environment variable by which workloads come to ``collect_benchmarks.py``.
 WORKLOADS = "OJAI_WORKLOADS"
 
+#: The environment variable by which ``collect_locks.py`` gets the names that are asked of registry and hub.
+FRESH = "OJAI_FRESH"
+
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 
@@ -123,6 +126,14 @@ def collect_statuses(
     """How the hosts are at this moment, by host; and failures, as above."""
     documents, failures = _collect("collect_statuses.py", inventory, names, limit)
     return {name: _STATUS.validate_json(document) for name, document in documents.items()}, failures
+
+
+def collect_locks(
+    inventory: str, names: list[str], fresh: list[str], limit: tuple[str, ...] = ()
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What a lock is made from, by host; and failures, as above. ``fresh``: what registry and hub are asked for."""
+    documents, failures = _collect("collect_locks.py", inventory, names, limit, environment={FRESH: json.dumps(fresh)})
+    return {name: json.loads(document) for name, document in documents.items()}, failures
 
 
 def status_line(name: str, status: HostStatus) -> str:

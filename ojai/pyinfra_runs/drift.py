@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from ojai.connection.likely import likely
 from ojai.connection.lock import RUNNING
 from ojai.settings.inventory import Entry
+from ojai.settings.lock import VARIABLE
 
 #: How the message of a host that gave no answer begins.
 UNREACHABLE = "cannot be reached"
@@ -30,6 +32,7 @@ def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None)
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pyinfra", "--json", f"{__package__}.given_host.inventory", str(deploy)],
         cwd=folder or deploy.parent,
+        env={**os.environ, VARIABLE: str(entry.lock or "")},
         input=json.dumps({"name": entry.name, "groups": entry.groups, "data": data}),
         capture_output=True,
         text=True,

@@ -25,6 +25,7 @@ from ojai.profiles.features import OneLine
 from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, refuse_flag_for_number, shown
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
+from ojai.settings.lock import Lock
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
 from ojai.settings.types import (
     AbsolutePath,
@@ -330,6 +331,7 @@ class HostSettings(BaseModel):
 
     _resolved: tuple[ResolvedService, ...] = PrivateAttr(())
     _adopted_caches: dict[str, str] = PrivateAttr(default_factory=dict)
+    _lock: Lock | None = PrivateAttr(None)
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
 
@@ -435,7 +437,7 @@ class HostSettings(BaseModel):
         return self
 
     def _services(self) -> tuple[tuple[ResolvedService, ...], list[FieldError]]:
-        return resolve_services(
+        found, errors = resolve_services(
             dict(enumerate(self.services)),
             accelerator=self.accelerator,
             data_directory=self.data_directory,
@@ -444,6 +446,14 @@ class HostSettings(BaseModel):
             log_max_file=self.docker_log_max_file,
             proxies=self.proxies,
         )
+        return tuple(map(self._lock.applied, found)) if self._lock else found, errors
+
+    def locked(self, lock: Lock) -> HostSettings:
+        """These settings with what a lock says. Raises ``LockError`` where it lacks something of a service."""
+        found = self.model_copy()
+        found._lock = lock
+        found._resolved, _ = found._services()
+        return found
 
     def using(self, folders: Mapping[str, str]) -> HostSettings:
         """These settings with caches that were adopted on the host (name -> folder); the inventory's own win."""
@@ -459,6 +469,16 @@ class HostSettings(BaseModel):
     def adopted_caches(self) -> dict[str, str]:
         """Those of ``cache_folders`` that are not the inventory's, but were adopted on the host."""
         return self._adopted_caches
+
+    @property
+    def lock(self) -> Lock | None:
+        """The lock beside the inventory."""
+        return self._lock
+
+    @property
+    def families(self) -> tuple[str, str, str]:
+        """The families of packages that the host has, as a lock names them."""
+        return f"kernel {self.kernel_package}", "docker", f"rocm {self.rocm_channel}"
 
     @property
     def resolved(self) -> tuple[ResolvedService, ...]:

@@ -31,6 +31,9 @@ from urllib.parse import quote
 #: Where the records are.
 STATE = "/var/lib/ojai/weights"
 
+#: In that folder: commits, and names of branches, that were not there before we fetched them, a line each.
+OURS = "ours"
+
 #: What the line to the hub or the registry gave last: bytes a second, and when that was, in seconds since 1970.
 LINE = f"{STATE}/line"
 
@@ -112,6 +115,21 @@ def record_name(model: str, asked: str | None) -> str:
 def folder_name(model: str) -> str:
     """As the client names a model's folder."""
     return f"models--{model.replace('/', '--')}"
+
+
+def _recorded(file: Path) -> tuple[str, dict[str, File], bool] | None:
+    """Commit and files of a record, and whether it is whole."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    if lines[:1] != [RECORD]:
+        return None
+    commit, files = "", {}
+    for line in lines:
+        key, *words = line.split("\t")
+        if key == "commit":
+            commit = words[0]
+        elif key == "file" and len(words) == 3:  # the last line of a part may be cut short
+            files[words[2]] = File(words[2], int(words[0]), words[1])
+    return commit, files, lines[-1] == "complete"
 
 
 @dataclass
@@ -198,20 +216,13 @@ class Record:
         self.file = state / record_name(model, asked)
         self.part = state / f"{record_name(model, asked)}.part"
         self.commit, self.files, self.whole = "", {}, False  # type: str, dict[str, File], bool
-        for file in (self.part, self.file):  # the whole one counts
-            self._read(file)
-
-    def _read(self, file: Path) -> None:
-        lines = file.read_text().splitlines() if file.exists() else []
-        if lines[:1] != [RECORD]:
-            return
-        self.files, self.whole = {}, lines[-1] == "complete"
-        for line in lines:
-            key, *words = line.split("\t")
-            if key == "commit":
-                self.commit = words[0]
-            elif key == "file" and len(words) == 3:  # the last line of a part may be cut short
-                self.files[words[2]] = File(words[2], int(words[0]), words[1])
+        found = [read for file in (self.part, self.file) if (read := _recorded(file))]  # the whole one counts
+        if not any(whole for *_, whole in found) and _COMMIT.fullmatch(self.asked):
+            # A commit may be recorded under the name of a branch that it was.
+            others = (_recorded(file) for file in sorted(state.glob(f"{folder_name(model)}@*")))
+            found += [one for one in others if one and one[0] == self.asked and one[2]][:1]
+        if found:
+            self.commit, self.files, self.whole = found[-1]
 
     def begin(self, commit: str) -> None:
         """The files of this commit are verified from now on; those that are already, stay."""
@@ -314,12 +325,16 @@ class Model:
         """Have it, verified."""
         if self.record.whole and all(self.has(file) for file in self.record.files.values()):
             self.there = sum(file.size for file in self.record.files.values())
+            if not self.record.file.exists():
+                self.record.complete()
             return
         files = self._listed()
         self.there = sum(map(self.on_disk, files))
         missing = [file for file in files if not self.has(file)]
         self._room(missing)
         if missing:
+            if not (self.folder / "snapshots" / self.record.commit).exists():
+                self._note("snapshots", self.record.commit)
             self.progress.begin(
                 f"fetching {self.name}", sum(f.size for f in files), lambda: sum(map(self.on_disk, files))
             )
@@ -343,11 +358,25 @@ class Model:
         self._name_branch()
         self.record.complete()
 
+    def _note(self, kind: str, name: str) -> None:
+        """Record what is about to be made: that, and nothing else, may be taken away again."""
+        file = self.request.state / OURS
+        line = f"{self.folder}\t{kind}\t{name}\n"
+        known = file.read_text() if file.exists() else ""
+        if line not in known:
+            file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with file.open("a") as sink:
+                sink.write(line)
+                sink.flush()
+                os.fsync(sink.fileno())
+            sync(file.parent)
+
     def _name_branch(self) -> None:
         """Have the cache know the commit by its branch's name too, as the client does, unless it knows another one."""
         branch = self.folder / "refs" / self.record.asked
         if not _COMMIT.fullmatch(self.record.asked) and not branch.exists():
             branch.parent.mkdir(parents=True, exist_ok=True)
+            self._note("refs", self.record.asked)
             branch.write_text(self.record.commit)
         # A listing of the whole repository that a newer client left: offline, it would miss files that nobody reads.
         listing = self.folder / "trees" / f"{self.record.commit}.json"

@@ -23,7 +23,20 @@ FOLDER = Path(__file__).with_name("cases")
 
 #: The files in ``cases/drift``, in the order in which the deploy applies the roles.
 ROLES = (
-    *("preflight", "power", "network", "kernel", "groups", "sysctl", "rocm", "docker", "caches", "ledger", "weights"),
+    *(
+        "preflight",
+        "network",
+        "versions",
+        "power",
+        "kernel",
+        "groups",
+        "sysctl",
+        "rocm",
+        "docker",
+        "caches",
+        "ledger",
+        "weights",
+    ),
     "vllm",
 )
 

@@ -29,6 +29,7 @@ from ojai.preflight.memory import budgets, memory_of
 from ojai.preflight.packages import ROCM_SOURCE
 from ojai.preflight.space import DISK_RESERVE
 from ojai.settings import HostSettings, parse
+from ojai.settings.lock import Lock, profile_hash
 from ojai.sizes import GIB
 
 IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
@@ -113,8 +114,24 @@ COMPLETE: dict[str, Any] = {
 }
 
 
-def settings(**data: Any) -> HostSettings:
-    return parse("mini", data)
+#: What a lock says of the host's packages: one of Ubuntu's, one of AMD's.
+LOCK = Lock(
+    ojai="0.9.0",
+    images={IMAGE: {"digest": f"sha256:{'0' * 64}", "engine": "vllm 0.20.1", "contract": "0" * 64}},
+    models={
+        "google/gemma-4-E4B-it@main": {"commit": "0" * 40, "files": {"config.json": {"size": 1, "hash": "0" * 40}}}
+    },
+    packages={
+        "docker": {"taken": "20261101T000000Z", "versions": {"docker.io": "29.1.3-1", "containerd": "2.1.9-1"}},
+        "rocm 7.2": {"taken": "20261101T000000Z", "versions": {"rocminfo": AMDS}},
+    },
+    profiles={"gemma-4-e4b": profile_hash("gemma-4-e4b")},
+)
+
+
+def settings(lock: Lock | None = None, **data: Any) -> HostSettings:
+    found = parse("mini", data)
+    return found.locked(lock) if lock else found
 
 
 def found(report: Report, **data: Any) -> list[str]:
@@ -124,6 +141,38 @@ def found(report: Report, **data: Any) -> list[str]:
 GOOD_ONES = {
     "the guides' box": (GOOD, {}),
     "the larger model": (GOOD, LARGE),
+    "a lock whose versions are there, in lists and on the host": (
+        replace(
+            GOOD,
+            apt=AptReport(
+                sources=(OURS,),
+                installed={"containerd": "2.1.9-1"},
+                versions={
+                    "docker.io": ("30.0.1-1", "29.1.3-1"),
+                    "containerd": ("3.0-1",),
+                    "rocminfo": (AMDS,),
+                },
+            ),
+        ),
+        {"lock": LOCK},
+    ),
+    "a lock that is newer than the lists": (
+        replace(GOOD, apt=AptReport(sources=(OURS,), versions={"docker.io": ("27.1-1",)})),
+        {"lock": LOCK},
+    ),
+    "a lock whose version only the snapshot has": (
+        replace(
+            GOOD,
+            apt=AptReport(
+                sources=(OURS,), versions={"docker.io": ("30.0.1-1",)}, snapshot={"docker.io": ("29.1.3-1",)}
+            ),
+        ),
+        {"lock": LOCK},
+    ),
+    "a ROCm that is newer than the lock's, and is replaced": (
+        replace(GOOD, apt=AptReport(sources=(OURS,), installed={"rocminfo": "1.0.0.70200-44~24.04"})),
+        {"lock": LOCK},
+    ),
     "Docker's packages, before its archive is added": (
         replace(
             GOOD,
@@ -543,6 +592,21 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             )
         },
         {},
+    ),
+    "an archive that has moved on, and so has its snapshot": (
+        "locked package",
+        {"apt": AptReport(sources=(OURS,), versions={"docker.io": ("30.0.1-1", "29.2.0-1")})},
+        {"lock": LOCK},
+    ),
+    "AMD's archive, which has no such version any more": (
+        "locked package",
+        {"apt": AptReport(sources=(OURS,), versions={"rocminfo": ("1.0.0.70200-44~24.04",)})},
+        {"lock": LOCK},
+    ),
+    "a newer engine than the lock's": (
+        "newer package",
+        {"apt": AptReport(sources=(OURS,), installed={"docker.io": "30.0.1-1"})},
+        {"lock": LOCK},
     ),
     "no such group": ("account", {"missing_groups": ("llm",)}, {"data_group": "llm"}),
     "GRUB is told to boot another kernel": (

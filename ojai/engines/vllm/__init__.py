@@ -18,7 +18,17 @@ from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
 from ojai.engines import Command, Files, Metrics, Reading, Refusal, ResolvedService, Wanted, Workload
-from ojai.engines.vllm import benchmark, command, explanations, planning, reading, refusals, weights
+from ojai.engines.vllm import (
+    benchmark,
+    cli,
+    command,
+    explanations,
+    planning,
+    reading,
+    refusals,
+    releases,
+    weights,
+)
 from ojai.memory import Planner
 from ojai.paths import ApiPaths
 from ojai.profiles import Features
@@ -32,6 +42,10 @@ class _Vllm:
     @property
     def files(self) -> Files:
         return weights.files()
+
+    def identity(self, image: str) -> tuple[str, str]:
+        found = releases.of(image)
+        return f"{self.name} {found.version or 'unknown'}", cli.digest(found.contract.vllm)
 
     def wanted(self, service: ResolvedService) -> Iterator[Wanted]:
         return weights.wanted(service)

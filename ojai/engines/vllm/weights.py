@@ -33,11 +33,12 @@ def files() -> Files:
 
 def wanted(service: ResolvedService) -> Iterator[Wanted]:
     """Its model and its assistant; not one that is served from a folder."""
+    pins = service.pins or {}
     if not service.model.startswith("/"):
-        yield Wanted(service.model, service.revision or _own(service).get("--revision"))
+        yield Wanted(service.model, pins.get(service.model) or service.revision or _own(service).get("--revision"))
     draft = service.features.speculative
     if isinstance(draft, Speculative) and not draft.model.startswith("/"):
-        yield Wanted(draft.model, None)
+        yield Wanted(draft.model, pins.get(draft.model))
 
 
 def offline(service: ResolvedService) -> bool:

@@ -106,7 +106,13 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*
 for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
   say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
 done
-for record in /var/lib/ojai/weights/*@*; do [ ! -e "$record" ] || say fetched "${record##*/}"; done
+for record in /var/lib/ojai/weights/*@*; do
+  [ -e "$record" ] || continue
+  say fetched "${record##*/}"
+  # By its commit too, as a lock names it.
+  record=${record##*/}
+  say fetched "${record%@*}@$(sed -n 's/^commit\t//p' "/var/lib/ojai/weights/$record")"
+done
 say line "$(cat /var/lib/ojai/weights/line 2>/dev/null)"
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 """
@@ -275,6 +281,9 @@ class HostReport(FactBase[Report | None]):
     + units: units of ours, of which drop-ins that change others too are named
     + system_packages, rocm_packages, engine_packages: what is to be installed from Ubuntu, AMD, and for Docker
     + rocm_archive: address of AMD's archive
+    + locked: ``package=version`` of the lock, whose versions in the archives are read
+    + snapshots: snapshots of Ubuntu's archive in which those that are gone from it are looked for: each a time, then
+      ``package=version``
     """
 
     def command(
@@ -294,6 +303,8 @@ class HostReport(FactBase[Report | None]):
         rocm_packages: tuple[str, ...] = (),
         engine_packages: tuple[str, ...] = (),
         rocm_archive: str = "",
+        locked: tuple[str, ...] = (),
+        snapshots: tuple[str, ...] = (),
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -308,7 +319,7 @@ class HostReport(FactBase[Report | None]):
             "%CACHES%": caches,
             "%UNITS%": units,
             **ports.words(service_ports),
-            **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),
+            **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive, locked, snapshots),
         }
         script = _BASICS
         for group in _SECTIONS:

@@ -1,4 +1,5 @@
-"""The hosts of inventory/fake.py, one whose GPU memory cannot be read yet, one that adopts, one with a proxy: all."""
+"""The hosts of inventory/fake.py, one whose GPU memory cannot be read yet, one that adopts, one with a proxy, one
+whose kernel is locked (by the lock that tests/operation_names.py writes): all."""
 
 import runpy
 from pathlib import Path
@@ -15,5 +16,6 @@ hosts = [
     *_fake["fake"],
     fake_host("adopted", {"adopt": True, "move_adopted_caches": True}),
     fake_host("proxied", {"http_proxy": "http://proxy.lan:3128", "ca_certificates": [_authority]}),
+    fake_host("locked", {"kernel_package": "linux-generic-hwe-24.04", "kernel_flavour": "generic"}),
     (_name, {**_data, "fake_responses": {**_answers, "ojai-host-report": _report}}),
 ]
