@@ -11,13 +11,16 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ojai.containers import Container
 from ojai.memory import Budget, Demand, HostMemory, Planner
-from ojai.paths import ApiPaths, ServicePaths
+from ojai.paths import ApiPaths, Offered, ServicePaths
 from ojai.profiles import Features, Profile, ProfileError, budgets
 from ojai.sizes import GIB
+
+#: Who reaches a service: others by the gateway, nobody but its own host, or everybody.
+Exposure = Literal["gateway", "loopback", "open"]
 
 #: The packages here.
 NAMES = ("vllm",)
@@ -81,6 +84,10 @@ class Engine(Protocol):
     @property
     def api(self) -> ApiPaths:
         """Where its server answers."""
+
+    @property
+    def offered(self) -> tuple[Offered, ...]:
+        """What of its HTTP API is offered to others; the gateway passes nothing else on."""
 
     @property
     def mounts(self) -> Mapping[str, str]:
@@ -161,6 +168,7 @@ class ResolvedService(ServicePaths):
     stop_timeout: int
     log_max_size: str
     log_max_file: int
+    exposure: Exposure = "open"
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
     _on_host: dict[object, ResolvedService] = field(default_factory=dict, init=False, repr=False, compare=False)

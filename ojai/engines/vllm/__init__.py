@@ -1,5 +1,6 @@
 """vLLM: its command line, the container that runs it, and what cannot work.
 
+- `endpoints`: what of its HTTP API is offered to others;
 - `flags`: the named choices as arguments and variables;
 - `command`: the `docker run` list;
 - `refusals`: what cannot work, with reason and source;
@@ -16,9 +17,9 @@ from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
 from ojai.engines import Command, Reading, Refusal, ResolvedService
-from ojai.engines.vllm import command, explanations, planning, reading, refusals
+from ojai.engines.vllm import command, endpoints, explanations, planning, reading, refusals
 from ojai.memory import Planner
-from ojai.paths import ApiPaths
+from ojai.paths import ApiPaths, Offered
 from ojai.profiles import Features
 
 
@@ -26,6 +27,10 @@ class _Vllm:
     name = "vllm"
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
     mounts = command.MOUNTS
+
+    @property
+    def offered(self) -> tuple[Offered, ...]:
+        return endpoints.offered()
 
     def command(self, service: ResolvedService) -> Command:
         return command.build(service)
