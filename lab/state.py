@@ -123,11 +123,12 @@ def _start_time(pid: int) -> int | None:
 
 
 class HostRecord(Frozen):
-    """One lab host as it is kept in state.json."""
+    """One lab host as it is kept in state.json. ``gateway``: the port here that leads to its gateway, 0 at first."""
 
     name: str
     suite: str = STAND_IN
     port: int
+    gateway: int = 0
     uuid: str
     image: Path
     engine: str = "overlay2"
@@ -143,6 +144,7 @@ class ContainerRecord(Frozen):
     name: str
     suite: str = STAND_IN
     port: int
+    gateway: int = 0
     engine: str = "overlay2"
     process: Process | None = None
     network: Process | None = None
@@ -184,6 +186,7 @@ class LabContainer(Frozen):
     suite: str
     address: str
     port: int
+    gateway: int
     user: str
     key: Path
     known_hosts: Path
@@ -294,6 +297,7 @@ def _reach(home: Path, guest: HostRecord | ContainerRecord) -> dict[str, Any]:
         "suite": guest.suite,
         "address": "127.0.0.1",
         "port": guest.port,
+        "gateway": guest.gateway,
         "user": USER,
         "key": home / "keys" / "login",
         "known_hosts": home / "known_hosts",
