@@ -7,7 +7,7 @@ from pyinfra import config, host
 from pyinfra.api import Host
 
 from ojai.connection import configure_connection
-from ojai.roles import adoption, caches, docker, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm
+from ojai.roles import adoption, caches, docker, gateway, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm
 from ojai.settings.inventory import settings_of
 
 
@@ -21,6 +21,7 @@ def provision(host: Host) -> bool:
     if settings.removed:
         if preflight.can_read_ledger():  # refuses a host last deployed by a newer ojai
             settings = preflight.with_adopted_caches(settings=settings)
+            gateway.remove(settings=settings)
             vllm.remove(settings=settings)
             caches.remove(settings=settings)
             docker.remove(settings=settings)
@@ -47,7 +48,9 @@ def provision(host: Host) -> bool:
     docker.apply(settings=settings)  # the engine, log rotation, mirrors
     adoption.resume(settings=settings)  # the owner's server, if a reboot or Docker's restart has ended it
     caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
+    gateway.apply(settings=settings)  # with `exposure: gateway`: nginx before the engines
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy
+    gateway.remove_unused(settings=settings)  # stops the gateway where exposure is another
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -71,6 +72,20 @@ class Location:
     offered: Offered
 
 
+def wanted(settings: HostSettings) -> bool:
+    """Whether the host is to have a gateway."""
+    return settings.exposure == "gateway" and bool(settings.services) and not settings.removed
+
+
+def open_meaning(settings: HostSettings) -> Iterator[str]:
+    """What it means that services are open: said by every deploy and by every ``ojai verify``."""
+    for service in settings.resolved if settings.exposure == "open" and not settings.removed else ():
+        yield (
+            f"exposure is open: whoever reaches {service.host}:{service.port} can use {service.name}, read its metrics "
+            "and keep the GPU busy, without a key and without TLS"
+        )
+
+
 def prefix(settings: HostSettings, service: ResolvedService) -> str:
     """What stands before a service's paths: nothing for the first one, the service's name for the others."""
     return "" if service.name == settings.resolved[0].name else f"/{service.name}"
@@ -82,6 +97,14 @@ def locations(settings: HostSettings) -> Iterator[Location]:
         for offered in service.engine.offered:
             address = f"http://{service.address}:{service.port}{offered.path}"
             yield Location(prefix(settings, service) + offered.path, address, offered)
+
+
+def local_address(settings: HostSettings) -> str:
+    """Where the host itself reaches the gateway, as a URL has it."""
+    address = ipaddress.ip_address(settings.gateway_address)
+    if address.is_unspecified:
+        return "127.0.0.1"
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def health_paths(settings: HostSettings) -> list[str]:

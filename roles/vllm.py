@@ -9,9 +9,10 @@ from pyinfra import host
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import DeployError
 
-from ojai import resources, systemd
+from ojai import gateway, resources, systemd
 from ojai.engines import ResolvedService
 from ojai.operations import adoption, docker, files, service, vllm
+from ojai.operations import gateway as gateway_operations
 from ojai.operations import release as releases
 from ojai.paths import SECRETS
 from ojai.releases import serving_of
@@ -101,6 +102,14 @@ def apply(*, settings: HostSettings) -> None:
             timeout=server.start_timeout,
             address=server.address,
             api=server.engine.api,
+            on_failure=back,
+        )
+    if gateway.wanted(settings):
+        gateway_operations.answers(
+            name="Wait until the gateway reaches it",
+            address=gateway.local_address(settings),
+            port=settings.gateway_port,
+            paths=gateway.health_paths(settings),
             on_failure=back,
         )
     releases.snapshot(name="Save the healthy release for rollback", services=release)

@@ -39,6 +39,7 @@ SECTIONS = (
     ("Memory of the GPU", "Role `kernel` applies it, preflight checks it.", ("memory_", "gtt_")),
     ("ROCm", "Role `rocm`.", ("rocm_",)),
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
+    ("Exposure", "Role `gateway`: who reaches the services, and how.", ("exposure", "gateway_")),
     ("Data", "Role `caches`.", ("data_", "cache_folders")),
     ("Your own data", "For roles of your own.", ("vars",)),
     ("Services", "Role `vllm`: what the host serves.", ("services",)),

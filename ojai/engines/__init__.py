@@ -86,6 +86,10 @@ class Engine(Protocol):
         """Where its server answers."""
 
     @property
+    def key_variable(self) -> str:
+        """The variable with a key of the engine's own, which clients of a gateway do not have."""
+
+    @property
     def offered(self) -> tuple[Offered, ...]:
         """What of its HTTP API is offered to others; the gateway passes nothing else on."""
 
@@ -150,7 +154,8 @@ class ResolvedService(ServicePaths):
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
-    ``log_max_file`` rotate its log. ``group_ids`` and ``image_key`` are the host's own, filled in by :meth:`on_host`.
+    ``log_max_file`` rotate its log; ``media_domains``: hosts to fetch from. ``group_ids`` and ``image_key`` are the
+    host's own, filled in by :meth:`on_host`.
     """
 
     name: str
@@ -169,6 +174,7 @@ class ResolvedService(ServicePaths):
     log_max_size: str
     log_max_file: int
     exposure: Exposure = "open"
+    media_domains: tuple[str, ...] = ()
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
     _on_host: dict[object, ResolvedService] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -11,7 +11,20 @@ from ojai import accelerators, kernels, systems
 from ojai.facts.report import HostReport, Report
 from ojai.facts.report.engine import Engine
 from ojai.paths import SCHEMA
-from ojai.preflight import FailedCheck, docker, environment, folders, gpu, memory, owner, packages, ports, space, units
+from ojai.preflight import (
+    FailedCheck,
+    docker,
+    environment,
+    folders,
+    gateway,
+    gpu,
+    memory,
+    owner,
+    packages,
+    ports,
+    space,
+    units,
+)
 from ojai.settings import HostSettings
 
 #: How far the host's clock may be from this machine's (seconds): apt and TLS allow less than most people think.
@@ -28,6 +41,7 @@ AREAS = (
     owner,
     units,
     ports,
+    gateway,
     space,
     memory,
 )
@@ -45,9 +59,10 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "data_folders": (settings.data_directory, *settings.own_caches),
         "caches": tuple(f"{name}={path}" for name, path in sorted(settings.cache_folders.items())),
         "units": tuple(service.unit for service in settings.resolved),
-        "service_ports": tuple(service.port for service in settings.resolved),
+        "service_ports": (*(service.port for service in settings.resolved), *gateway.ports(settings)),
+        "certificates": gateway.certificates(settings),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
-        "system_packages": (settings.kernel_package, *packages.TOOLS),
+        "system_packages": (settings.kernel_package, *packages.TOOLS, *gateway.wanted_packages(settings)),
         "rocm_packages": packages.rocm_packages(settings),
         "engine_packages": tuple(docker.package_names(settings, Engine())),
         "rocm_archive": f"{settings.channel.mirror}/{settings.channel.rocm_path}",

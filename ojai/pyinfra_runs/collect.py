@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ojai.facts.gateway import Access
 from ojai.facts.report import Report
 
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 
 _REPORT = TypeAdapter(Report)
+_ACCESS = TypeAdapter(Access)
+
+#: In the environment of a run that is to read keys.
+SHOW_KEY = "OJAI_SHOW_KEY"
 
 #: pyinfra's progress messages of a host, and the call of the fact, which is longer than its answer.
 _PROGRESS = ("Connected", "Ready: ", "Error: could not load fact")
@@ -70,8 +78,22 @@ def collect_containers(
     return {name: json.loads(document) for name, document in documents.items()}, failures
 
 
+def collect_access(
+    inventory: str, names: list[str], limit: tuple[str, ...], show: bool
+) -> tuple[dict[str, Access], dict[str, str]]:
+    """What a client of each host's gateway needs, by host, with the keys themselves if ``show``; and failures."""
+    variables = {SHOW_KEY: "yes"} if show else {}
+    documents, failures = _collect("open_deploy.py", inventory, names, limit, variables=variables)
+    return {name: _ACCESS.validate_json(document) for name, document in documents.items()}, failures
+
+
 def _collect(
-    deploy: str, inventory: str, names: list[str], limit: tuple[str, ...], data: tuple[str, ...] = ()
+    deploy: str,
+    inventory: str,
+    names: list[str],
+    limit: tuple[str, ...],
+    data: tuple[str, ...] = (),
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The documents that a deploy beside this file prints by :func:`marked`, and the failures of the other hosts."""
     argv = [sys.executable, "-P", "-m", "pyinfra", "--dry", "--yes", inventory, str(Path(__file__).with_name(deploy))]
@@ -79,7 +101,7 @@ def _collect(
         argv += ["--limit", pattern]
     for pair in data:
         argv += ["--data", pair]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, **variables})
     documents: dict[str, str] = {}
     for text in done.stdout.splitlines():
         mark, _, rest = text.partition("\t")

@@ -268,7 +268,7 @@ class HostSettings(BaseModel):
     )
 
     exposure: Exposure = Field(
-        "open",
+        "gateway",
         description="Who reaches the services. `gateway`: they listen on this host alone, and nginx in front of them "
         "asks for a key, over TLS. `loopback`: they listen on this host alone. `open`: they listen on every address, "
         "without a key and without TLS, as in the guides.",
@@ -278,6 +278,12 @@ class HostSettings(BaseModel):
         "0.0.0.0", description="Address that the gateway listens on.", examples=["192.0.2.10"]
     )
     gateway_port: int = Field(8443, ge=1, le=65535, description="TCP port of the gateway.", examples=[443])
+    gateway_url: Url | None = Field(
+        None,
+        description="Where clients reach the gateway, if it is not the host's own name and that port: behind a "
+        "forwarded port, say. `ojai open` prints it.",
+        examples=["https://ai.example.net"],
+    )
     gateway_keys: tuple[KeyName, ...] = Field(
         ("default",),
         description="Names of the keys. The host makes the key of a new name; the key of a name that is taken out is "
@@ -428,6 +434,8 @@ class HostSettings(BaseModel):
         if (self.gateway_certificate is None) != (self.gateway_certificate_key is None):
             absent = "gateway_certificate" if self.gateway_certificate is None else "gateway_certificate_key"
             wrong[absent] = "a certificate and its key go together: name both files, or neither"
+        if self.exposure == "gateway" and self.gateway_port in {service.port for service in self.services}:
+            wrong["gateway_port"] = f"found {self.gateway_port}, which a service has; expected its own"
         if self.removed_data and not self.removed:
             wrong["removed_data"] = "means nothing without `removed: true`"
         if self.move_adopted_caches and not self.adopt:
@@ -585,6 +593,7 @@ TOGETHER = (
     ("memory_regime", "gtt_limit"),
     ("removed", "removed_data"),
     ("gateway_certificate", "gateway_certificate_key"),
+    ("exposure", "gateway_port"),
 )
 
 

@@ -16,7 +16,7 @@ from ojai.profiles import Features, Profile, ProfileError
 from ojai.profiles.features import OneLine
 from ojai.schema.errors import complete, refuse_flag_for_number
 from ojai.schema.expected import Choice, Expected
-from ojai.settings.types import Digest, IpAddress
+from ojai.settings.types import Digest, IpAddress, ServerName
 
 #: Units that hosts have anyway, and that a service must not be named like.
 SYSTEM_UNITS = frozenset(
@@ -47,7 +47,13 @@ class ServiceSettings(ServicePaths, Features):
         None,
         description="Address to listen on. Unset: every address with `exposure: open`, as in the guides, else "
         "`127.0.0.1`. vLLM's own API key protects only part of its endpoints.",
-        examples=["192.0.2.10"],
+        examples=["127.0.0.1"],
+    )
+    media_domains: tuple[ServerName, ...] = Field(
+        (),
+        description="Hosts from which the engine may fetch pictures and recordings that a request names by address. "
+        "None: no host, and a request has to bring them itself; with `exposure: open` any host, as in the guides.",
+        examples=[["images.example.net"]],
     )
     model: OneLine | None = Field(
         None,
@@ -137,6 +143,7 @@ class ServiceSettings(ServicePaths, Features):
             model=self.model or profile.model,
             model_named=self.model is not None,
             exposure=exposure,
+            media_domains=self.media_domains,
             host=self.host or ("0.0.0.0" if exposure == "open" else "127.0.0.1"),
             **{name: getattr(self, name) for name in ("name", "port", "start_timeout", "stop_timeout")},
         )

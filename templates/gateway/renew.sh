@@ -15,7 +15,7 @@ shift
 day=86400
 
 names() {
-  printf '%s\n' "$@" localhost 127.0.0.1 "$(uname -n)" "$(uname -n | cut -d. -f1).local" "$(hostname -f 2>/dev/null || true)"
+  printf '%s\n' "$@" localhost 127.0.0.1 "$(uname -n)" "$(uname -n | cut -d. -f1).local" "$(timeout 2 hostname -f 2>/dev/null || true)"
   ip -4 -o addr show scope global 2>/dev/null | awk '$2 !~ /^(docker|br-|veth|virbr|podman|cni)/ { sub("/.*", "", $4); print $4 }'
 }
 

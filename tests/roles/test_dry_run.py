@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "inventories"
 INVENTORIES = sorted(ROOT.glob("inventory/*.py"))
 #: Those that change a bare host whatever it is to be.
-ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "vLLM")
+ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "Gateway", "vLLM")
 SENTINEL = "hf_SENTINEL_of_the_tests"
 
 

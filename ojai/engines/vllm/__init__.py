@@ -27,6 +27,7 @@ class _Vllm:
     name = "vllm"
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
     mounts = command.MOUNTS
+    key_variable = "VLLM_API_KEY"
 
     @property
     def offered(self) -> tuple[Offered, ...]:

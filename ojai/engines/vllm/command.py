@@ -19,6 +19,19 @@ MOUNTS: dict[str, str] = {
 """Cache directories by name, in the guides' order, and where the container has them."""
 
 
+CLOSED: dict[str, str] = {
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Variables of an engine that is not open to the network: its processes talk over loopback, and it tells nobody."""
+
+NOWHERE = "media.invalid"
+"""A host that there is not (RFC 2606): vLLM takes an empty list of hosts for all of them."""
+
+
 def image_key(image: str) -> str:
     """A directory name for what belongs to one image: twelve digits of its digest, else its tag.
 
@@ -50,8 +63,11 @@ def build(service: ResolvedService) -> Command:
     tunes = features.tunableop in ("tune", "use")
     mounted = [mount for mount in MOUNTS if mount in profile.mounts or (mount == "tunableop" and tunes)]
     mounts = {places[mount]: MOUNTS[mount] for mount in mounted}
-    environment = {**_environment(service), **(features.environment or {})}
-    engine = (service.model, *arguments(features), "--host", service.host, "--port", str(service.port))
+    guarded = CLOSED if service.exposure != "open" else {}
+    environment = {**_environment(service), **guarded, **(features.environment or {})}
+    chosen = tuple(arguments(features))
+    where = ("--host", service.host, "--port", str(service.port))
+    engine = (service.model, *chosen, *_media(service, chosen), *where)
     docker = profile.docker
     missing = [group for group in docker.groups if numbers is not None and group not in numbers]
     if missing:
@@ -85,6 +101,13 @@ def build(service: ResolvedService) -> Command:
         served_model_name=served_name(engine),
         image_directories=(places["tunableop"],) if "tunableop" in mounted else (),
     )
+
+
+def _media(service: ResolvedService, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Whence it may fetch media: the hosts of the settings, and no other unless it is open."""
+    flag = "--allowed-media-domains"
+    domains = service.media_domains or ((NOWHERE,) if service.exposure != "open" else ())
+    return (flag, *domains) if domains and flag not in chosen else ()
 
 
 def _environment(service: ResolvedService) -> dict[str, str]:

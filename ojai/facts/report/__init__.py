@@ -15,6 +15,7 @@ from ojai.facts.report import (
     engine,
     environment,
     folders,
+    gateway,
     gpu,
     owner,
     ports,
@@ -25,6 +26,7 @@ from ojai.facts.report.apt import AptReport
 from ojai.facts.report.engine import Engine
 from ojai.facts.report.environment import EnvironmentFiles
 from ojai.facts.report.folders import Folders
+from ojai.facts.report.gateway import GatewayReport
 from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.owner import Owner
 from ojai.facts.report.ports import PortHolder
@@ -39,6 +41,7 @@ _SECTIONS = (
     engine,
     environment,
     folders,
+    gateway,
     gpu,
     owner,
     ports,
@@ -176,6 +179,7 @@ class Report:
     apt: AptReport = field(default_factory=AptReport)
     engine: Engine = field(default_factory=Engine)
     folders: Folders = field(default_factory=Folders)
+    gateway: GatewayReport = field(default_factory=GatewayReport)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -244,6 +248,7 @@ def parse(lines: list[str]) -> Report | None:
         apt=apt.read(every),
         engine=engine.read(every),
         folders=folders.read(every),
+        gateway=gateway.read(every),
     )
 
 
@@ -259,6 +264,7 @@ class HostReport(FactBase[Report | None]):
     + data_folders: folders that a service mounts
     + caches: ``name=path`` of caches that are used where they are
     + service_ports: ports whose holders are named
+    + certificates: files of the owner's certificate, which must be there
     + units: units of ours, of which drop-ins that change others too are named
     + system_packages, rocm_packages, engine_packages: what is to be installed from Ubuntu, AMD, and for Docker
     + rocm_archive: address of AMD's archive
@@ -276,6 +282,7 @@ class HostReport(FactBase[Report | None]):
         data_folders: tuple[str, ...] = (),
         caches: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
+        certificates: tuple[str, ...] = (),
         units: tuple[str, ...] = (),
         system_packages: tuple[str, ...] = (),
         rocm_packages: tuple[str, ...] = (),
@@ -295,6 +302,7 @@ class HostReport(FactBase[Report | None]):
             "%CACHES%": caches,
             "%UNITS%": units,
             **ports.words(service_ports),
+            **gateway.words(certificates),
             **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),
         }
         script = "".join([_SCRIPT, *(section.SCRIPT for section in _SECTIONS), ":\n"])

@@ -1,4 +1,7 @@
-"""The hosts of inventory/fake.py, one whose GPU memory cannot be read yet, and one that adopts: every operation."""
+"""The hosts of inventory/fake.py, and more: GPU memory that cannot be read yet, adoption, another exposure.
+
+Together they lead to every operation.
+"""
 
 import runpy
 from pathlib import Path
@@ -12,6 +15,7 @@ _report = [line for line in _answers["ojai-host-report"] if not line.startswith(
 
 hosts = [
     *_fake["fake"],
+    fake_host("closed", {"exposure": "loopback"}),
     fake_host("adopted", {"adopt": True, "move_adopted_caches": True}),
     (_name, {**_data, "fake_responses": {**_answers, "ojai-host-report": _report}}),
 ]

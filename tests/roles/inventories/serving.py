@@ -11,6 +11,7 @@ _bare = fake_host("serving", {"gpu_users": ["ada"]})[1]
 _answers = {
     **_bare["fake_responses"],
     "/boot/vmlinuz-*": ["6.17.0-1012-oem", "6.17.0-1012-oem"],
+    "8443/health": ["yes"],
     "/v1/models": ["health=200", 'models={"data": [{"id": "google/gemma-4-E4B-it"}]} 200'],
 }
 

@@ -1,0 +1,229 @@
+"""The gateway on a host: from a box that is open today, by a failed upgrade, to one that is safe; and taken away again.
+
+In a container of the lab, which has no GPU; what is asked is asked from this machine, outside of it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from ojai.gateway import FOLDER, UNIT
+from ojai.lab import container, vm
+from tests.lab import manifest
+from tests.lab.contained import Serving, serving
+from tests.lab.cutting import using
+from tests.lab.machine import ROOT, Deploy, Guest
+from tests.operation_names import NAMES
+
+pytestmark = pytest.mark.whole
+
+SERVICE = {"profile": "gemma-4-e4b", "start_timeout": 120}
+OPEN = {"exposure": "open", "services": [SERVICE]}
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Serving]:
+    """A container to which nothing was deployed."""
+    found = serving(ROOT / ".lab-gateway", "overlay2")
+    found.renew()
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def bare(host: Serving) -> dict[str, str]:
+    """What is on its disk before anything was deployed."""
+    return manifest.take(host.guest)
+
+
+@pytest.fixture(scope="module")
+def opened(host: Serving, bare: dict[str, str]) -> Serving:
+    """It serves everybody, as the guides have it."""
+    ends_well(host.with_data(**OPEN).deploy())
+    return host
+
+
+@pytest.fixture(scope="module")
+def guarded(opened: Serving) -> Serving:
+    """It was open, and has a gateway now: an upgrade with the defaults."""
+    done = opened.with_data(services=[SERVICE]).deploy()
+    ends_well(done)
+    # Said beforehand, with what clients have to change.
+    assert "vllm-gemma4 answers on port 8000 of the network today" in done.output
+    assert "https://HOST:8443/v1 with a key" in done.output
+    return opened.with_data(services=[SERVICE])
+
+
+def ends_well(done: Deploy) -> None:
+    assert done.status == 0 and "Traceback" not in done.output, done.output[-6000:]
+
+
+def inside(guest: Guest, *words: str) -> str:
+    """The status of a request from the host itself."""
+    return guest.run(f"curl -q --noproxy '*' -s -o /dev/null -m 5 -w '%{{http_code}}' {' '.join(words)}").stdout
+
+
+def own(guest: Guest) -> str:
+    """The guest's address on its network, which is not loopback."""
+    return guest.text('ip -4 -o addr show scope global | awk \'$2 !~ /docker/ { sub("/.*", "", $4); print $4; exit }\'')
+
+
+def scan(guest: Guest) -> list[int]:
+    """Every port of that address that takes a connection."""
+    program = (
+        "import socket\n"
+        "found=[]\n"
+        "for port in range(1,65536):\n"
+        "  with socket.socket() as one:\n"
+        "    one.settimeout(1)\n"
+        f"    if one.connect_ex(({own(guest)!r},port))==0: found.append(port)\n"
+        "print(found)"
+    )
+    found: list[int] = json.loads(guest.run(f"python3 -c {shlex.quote(program)}").stdout)
+    return found
+
+
+def reaches(host: Serving, port: int) -> bool:
+    """Whether this machine gets an answer from a port of the container's, by a port of its own that leads there."""
+    with using(host.lab):
+        here = vm.free_port()
+        container.forward("lab", here, port)
+    request = f"{'https' if port == 8443 else 'http'}://127.0.0.1:{here}/health"
+    done = subprocess.run(["curl", "-q", "--noproxy", "*", "-k", "-s", "-m", "5", "-w", "%{http_code}", request],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    return done.stdout.endswith("200")
+
+
+def test_open_is_the_guides_exact_bind(opened: Serving) -> None:
+    unit = opened.guest.root("cat /etc/systemd/system/vllm-gemma4.service")
+    assert "--host 0.0.0.0 \\\n    --port 8000" in unit
+    assert "VLLM_HOST_IP" not in unit and "--allowed-media-domains" not in unit
+    assert opened.guest.run(f"test -e /etc/systemd/system/{UNIT}").returncode != 0
+    assert reaches(opened, 8000)
+    found = opened.with_data(**OPEN).verify()
+    assert found.ok, found.failed
+    again = opened.with_data(**OPEN).deploy()
+    assert (again.status, again.changed) == (0, []), again.output[-3000:]
+    assert "exposure is open: whoever reaches 0.0.0.0:8000" in again.output
+
+
+def test_a_certificate_that_is_none_is_refused_before_anything_is_changed(opened: Serving) -> None:
+    opened.guest.root("echo none > /root/own.crt; echo none > /root/own.key")
+    bad = {"gateway_certificate": "/root/own.crt", "gateway_certificate_key": "/root/own.key"}
+    done = opened.with_data(services=[SERVICE], **bad).deploy()
+    assert (done.status, done.changed) == (1, []) and "Traceback" not in done.output
+    assert "certificate: found no certificate in /root/own.crt" in done.output, done.output[-3000:]
+    opened.guest.root("rm /root/own.crt /root/own.key")
+
+
+def test_a_gateway_that_cannot_start_leaves_everything_as_it_was(opened: Serving) -> None:
+    """A drop-in keeps it down. What serves was not touched."""
+    folder = f"/etc/systemd/system/{UNIT}.d"
+    opened.guest.root(f"mkdir {folder}; printf '[Service]\\nExecStartPre=/bin/false\\n' > {folder}/x.conf")
+    before = opened.guest.root("docker container inspect --format '{{.Id}}' vllm-gemma4")
+    done = opened.with_data(services=[SERVICE]).deploy()
+    assert done.status != 0 and "Traceback" not in done.output
+    assert "still serves: nothing of it was touched" in done.output, done.output[-3000:]
+    assert opened.guest.root("docker container inspect --format '{{.Id}}' vllm-gemma4") == before
+    assert reaches(opened, 8000) and not reaches(opened, 8443)
+    assert opened.guest.run(f"systemctl is-enabled {UNIT}").stdout.strip() == "disabled"
+    opened.guest.root(f"rm -r {folder}; systemctl daemon-reload")
+
+
+def test_an_upgrade_that_fails_is_taken_back(opened: Serving) -> None:
+    """The engine does not come up behind the gateway: it is open again, and the gateway is gone."""
+    late = {**SERVICE, "environment": {"OJAI_LAB_CRASH_AT": "start"}}
+    done = opened.with_data(services=[late]).deploy()
+    assert done.status != 0 and "Traceback" not in done.output
+    assert "serves again, as before" in done.output, done.output[-3000:]
+    assert reaches(opened, 8000) and not reaches(opened, 8443)
+    assert opened.guest.run(f"systemctl is-enabled {UNIT}").stdout.strip() == "disabled"
+
+
+def test_after_the_upgrade_all_is_verified_and_nothing_is_left_to_do(guarded: Serving) -> None:
+    found = guarded.verify()
+    assert found.ok, found.failed
+    again = guarded.deploy()
+    assert (again.status, again.changed) == (0, []), again.output[-3000:]
+
+
+def test_from_outside_there_is_ssh_and_the_gateway(guarded: Serving) -> None:
+    """Every port of the container's address; and this machine gets no further."""
+    assert scan(guarded.guest) == [22, 8443]
+    assert reaches(guarded, 8443) and not reaches(guarded, 8000)
+
+
+def test_a_client_with_what_ojai_open_prints_is_served(guarded: Serving) -> None:
+    done = guarded.lab.ojai("open", guarded.lab.inventory, "--json", "--show-key")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = json.loads(done.stdout)["hosts"]
+    key = found["keys"]["default"]
+    context = ssl.create_default_context(cafile=found["authority"])
+    (service,) = found["services"]
+    url = urlsplit(service["base_url"])
+    host = str(url.hostname)
+    with (
+        socket.create_connection((host, url.port or 443), 20) as plain,
+        context.wrap_socket(plain, server_hostname=host) as connection,
+    ):
+        body = json.dumps({"model": service["model"], "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4})
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAuthorization: Bearer {key}"
+        head += f"\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body.encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    told = guarded.lab.ojai("open", guarded.lab.inventory)
+    assert key not in told.stdout + told.stderr and "--show-key prints it" in told.stdout
+
+
+def test_no_key_is_in_a_log_a_unit_or_a_command_line(guarded: Serving) -> None:
+    guest = guarded.guest
+    key = guest.root(f"cat {FOLDER}/keys/default.key")
+    quoted = '-- "$(cat /etc/ojai/gateway/keys/default.key)"'
+    assert key.startswith("ojai-") and len(key) > 40
+    assert guest.root(f"journalctl --no-pager -o cat | grep -cF {quoted} || true") == "0"
+    assert guest.root(f"grep -rlF {quoted} /etc /var/lib/ojai /var/log /run/systemd 2>/dev/null || true").split() == [
+        f"{FOLDER}/keys/default.key"
+    ]
+    assert key not in guarded.deploy("--diff").output
+
+
+def test_a_revoked_key_is_valid_no_more_and_a_new_one_is(guarded: Serving) -> None:
+    guest = guarded.guest
+    old = guest.root(f"cat {FOLDER}/keys/default.key")
+    done = guarded.with_data(services=[SERVICE], gateway_keys=["laptop"]).deploy()
+    ends_well(done)
+    assert done.changed == [NAMES["gateway-keys"], NAMES["gateway-running"]]
+    new = guest.root(f"cat {FOLDER}/keys/laptop.key")
+    models = "-k https://127.0.0.1:8443/v1/models"
+    assert inside(guest, "-H", f"'Authorization: Bearer {old}'", models) == "401"
+    assert inside(guest, "-H", f"'Authorization: Bearer {new}'", models) == "200"
+    ends_well(guarded.deploy())
+
+
+def test_back_to_open_the_gateway_is_stopped(guarded: Serving) -> None:
+    done = guarded.with_data(**OPEN).deploy()
+    ends_well(done)
+    assert NAMES["gateway-stop-unlisted"] in done.changed
+    assert reaches(guarded, 8000) and not reaches(guarded, 8443)
+    back = guarded.lab.ojai("rollback", guarded.lab.inventory, "--yes")
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert not reaches(guarded, 8000) and reaches(guarded, 8443), "the gateway came back with its release"
+    ends_well(guarded.deploy())
+
+
+def test_removal_leaves_nothing(guarded: Serving, bare: dict[str, str]) -> None:
+    ends_well(guarded.with_data(removed=True, removed_data=True).deploy())
+    left = guarded.guest.root(
+        "ls -d /etc/ojai /etc/nginx /var/cache/ojai-gateway /etc/systemd/system/*nginx* 2>/dev/null || true"
+    )
+    assert left == ""
+    assert manifest.unexplained(manifest.differences(bare, manifest.take(guarded.guest))) == []
