@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -11,10 +12,10 @@ import time
 import click
 from click.shell_completion import CompletionItem
 
-from ojai.lab import container, image, packages, state, suites, upstreams, vm
+from ojai.lab import bridge, container, image, packages, state, suites, upstreams, vm
 from ojai.lab.errors import LabError
 from ojai.lab.shell import step
-from ojai.lab.state import ContainerRecord, HostRecord, Records
+from ojai.lab.state import ContainerRecord, HostRecord, LineRecord, Records
 
 
 def _size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
@@ -176,37 +177,85 @@ def up(
     click.echo(f"lab: up after {time.monotonic() - began:.1f} s: {', '.join(expected)}", err=True)
 
 
+def _milliseconds(context: click.Context, option: click.Parameter, text: str) -> int:
+    match = re.fullmatch(r"(\d{1,4})\s*ms", text.strip())
+    if not match:
+        raise click.BadParameter(f"{text!r} is no time such as 20ms, up to 9999ms", context, option)
+    return int(match.group(1))
+
+
 @command.command("container")
 @click.argument("names", nargs=-1, shell_complete=_complete)
+@click.option(
+    "--hosts",
+    type=click.IntRange(1, 200),
+    metavar="N",
+    help="N containers, NAME-1 to NAME-N, with addresses of their own on a bridge, over one root file system.",
+)
+@click.option(
+    "--rtt",
+    metavar="TIME",
+    default="0ms",
+    callback=_milliseconds,
+    help="With --hosts: what the line to the bridge adds to a round trip, e.g. 20ms. Can be changed while they run.",
+)
+@click.option(
+    "--loss",
+    type=click.FloatRange(0, 50),
+    metavar="PERCENT",
+    default=0,
+    help="With --hosts: the share of packets that the line loses each way, e.g. 0.5.",
+)
 @_suite_option
 @_engine_option
-def containers(names: tuple[str, ...], suite: str | None, engine: str | None) -> None:
+def containers(
+    names: tuple[str, ...], hosts: int | None, rtt: int, loss: float, suite: str | None, engine: str | None
+) -> None:
     """Start containers (default: one called container) and the stand-ins: booted systemd guests in seconds.
 
     For what needs no kernel of its own. `ssh`, `status` and `down` are the same as for virtual machines.
     """
     expected = _checked(names) or ["container"]
+    if hosts is None and (rtt or loss):
+        raise click.UsageError("--rtt and --loss belong to --hosts: other containers are reached by loopback")
+    if hosts is not None:
+        if len(expected) > 1:
+            raise click.UsageError("--hosts takes one NAME, from which it makes NAME-1, NAME-2 and so on")
+        expected = _checked(tuple(f"{expected[0]}-{number}" for number in range(1, hosts + 1)))
     began = time.monotonic()
     with state.locked():
         records = state.read()
         systems = {name: _suite(records.containers.get(name), suite) for name in expected}
-        packages.ensure(packages.CONTAINER_PROGRAMS, {system.vendor for system in systems.values()})
+        line = packages.LINE_PROGRAMS if rtt or loss else {}
+        packages.ensure({**packages.CONTAINER_PROGRAMS, **line}, {system.vendor for system in systems.values()})
         vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
         for name in expected:
             if name in records.hosts:
                 raise LabError(f"{name} is a virtual machine of this lab; give the container another name")
         records = upstreams.start_registry(upstreams.start_archive(records))
+        if hosts is not None:
+            there = bridge.up(records.line or LineRecord(), LineRecord(rtt_ms=rtt, loss_percent=loss))
+            records = records.model_copy(update={"line": there})
+            state.write(records)
         for name in expected:
             guest = records.containers.get(name)
             if guest is None:
                 kind = {"suite": systems[name].name, "engine": engine or image.ENGINES[0]}
-                guest = ContainerRecord(name=name, port=vm.free_port(), **kind)
+                if hosts is None:
+                    guest = ContainerRecord(name=name, port=vm.free_port(), **kind)
+                else:
+                    free = bridge.free_address({one.address for one in records.containers.values()})
+                    guest = ContainerRecord(name=name, address=free, port=bridge.PORT, **kind)
+            if guest.on_bridge and hosts is None:
+                raise LabError(f"{name} is one of several on the lab's bridge: start them with --hosts")
             _engine(guest, engine)
             if not _running(guest):
                 records = _keep(records, guest)
                 if not container.ready(name):
-                    container.create(name, container.base(systems[name], guest.engine))
+                    container.create(name, container.base(systems[name], guest.engine), shared=guest.on_bridge)
                 records = _keep(records, container.start(guest))
+                if guest.on_bridge:
+                    bridge.join(guest)
         vm.write_ssh_files(records)
         for name in expected:
             container.wait_for_ssh(records.containers[name])
@@ -230,10 +279,15 @@ def down(names: tuple[str, ...], destroy: bool) -> None:
                 rest = {key: value for key, value in getattr(records, kind).items() if key != name}
                 records = records.model_copy(update={kind: rest})
                 state.write(records)
+        if records.line and not any(_running(one) for one in records.containers.values() if one.on_bridge):
+            bridge.down()
+            records = records.model_copy(update={"line": None})
+            state.write(records)
         if records.idle:
             records = upstreams.stop(records)
             state.write(records)
         if destroy and not names:
+            container.remove_shared_trees()
             for item in state.folder().iterdir():
                 if item.name != "lock":
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
@@ -264,8 +318,11 @@ def status(as_json: bool) -> None:
         for guest in lab.containers:
             running = "running" if guest.running else "down"
             click.echo(
-                f"{guest.name}: container, {guest.suite}, {running}, 127.0.0.1:{guest.port}, Docker with {guest.engine}"
+                f"{guest.name}: container, {guest.suite}, {running}, {guest.address}:{guest.port}, "
+                f"Docker with {guest.engine}"
             )
+        if records.line:
+            click.echo(f"bridge: {records.line.rtt_ms} ms added, {records.line.loss_percent:g} % lost each way")
         for what, record in (("apt archive", records.rocm), ("registry", records.registry)):
             if record:
                 alive = record.process and record.process.alive

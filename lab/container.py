@@ -37,6 +37,9 @@ HALT_SECONDS = 30
 DISK_NEEDED = 2 << 30
 """Free space expected for one container: 0.5 GiB of root file system, and what a deploy installs."""
 
+OWN = ("upper", "work")
+"""Folders of a container that shares its files: what is its own, and what the kernel needs for that."""
+
 NAMESERVER = "10.0.2.3"
 """slirp's own, which asks this machine's."""
 NSPAWN = "systemd-nspawn"
@@ -237,27 +240,74 @@ def ready(name: str) -> bool:
     return (vm.home(name) / "ready").exists()
 
 
-def create(name: str, base: Path) -> None:
-    """Make a new container's folder, host key and root file system."""
+def create(name: str, base: Path, shared: bool = False) -> None:
+    """Make a new container's folder, host key and root file system.
+
+    ``shared``: of its own it has only what it changes, over files that all such containers of the lab read.
+    """
     remove(name)
     place = vm.home(name)
     image.need_space(state.folder(), DISK_NEEDED)
     place.mkdir(mode=0o700, parents=True)
     vm.make_key(place / "ssh_host_ed25519_key", f"host key of lab container {name}")
     tree(name).mkdir(mode=0o755)
+    if shared:
+        (place / "lower").symlink_to(_shared_tree(base))
+        for part in OWN:
+            (place / part).mkdir(mode=0o755)
+    else:
+        _unpack(base, tree(name))
+    (place / "ready").touch()
+
+
+def _unpack(base: Path, into: Path) -> None:
     unpack = ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*"]
-    run(as_root([*unpack, f"--file={base}", f"--directory={tree(name)}"]), what=f"unpacking the files of {name}")
-    resolver = str(tree(name) / "etc" / "resolv.conf")
+    run(as_root([*unpack, f"--file={base}", f"--directory={into}"]), what=f"unpacking {base} into {into}")
+    resolver = str(into / "etc" / "resolv.conf")
     run(as_root(["rm", "-f", resolver]), what="removing the builder's resolv.conf")
     run(as_root(["tee", resolver]), what=f"writing {resolver}", stdin=f"nameserver {NAMESERVER}\n")
-    (place / "ready").touch()
+
+
+def shared_trees() -> Path:
+    """Return the folder of the files that containers share."""
+    return state.folder() / "trees"
+
+
+def _shared_tree(base: Path) -> Path:
+    """The root file system of every container of a kind that is unpacked once; nothing is ever written to it."""
+    place = shared_trees() / base.parent.name
+    if not place.exists():
+        fresh = place.with_suffix(".new")
+        _remove_trees(fresh)
+        fresh.mkdir(mode=0o755, parents=True)
+        _unpack(base, fresh)
+        fresh.rename(place)
+    return place
+
+
+def _remove_trees(*places: Path) -> None:
+    there = [str(place) for place in places if place.exists()]
+    if there:
+        run(as_root(["rm", "-rf", "--one-file-system", *there]), what=f"removing {' '.join(there)}")
+
+
+def remove_shared_trees() -> None:
+    """Remove what containers share; none may run."""
+    _remove_trees(shared_trees())
+
+
+def _mount(name: str) -> None:
+    """Put a shared tree, with what the container has of its own over it, in its place."""
+    if (vm.home(name) / "lower").exists() and not tree(name).is_mount():
+        options = "lowerdir=lower,upperdir=upper,workdir=work"  # short, whatever the lab's folder is called
+        mount = ["env", "-C", str(vm.home(name)), "mount", "-t", "overlay", "overlay", "-o", options, "root"]
+        run(as_root(mount), what=f"mounting the files of {name}")
 
 
 def remove(name: str) -> None:
     """Remove a container's folder, with its root file system; what still runs of it is stopped first."""
     stop(ContainerRecord(name=name, port=0))
-    if tree(name).exists():
-        run(as_root(["rm", "-rf", "--one-file-system", str(tree(name))]), what=f"removing the files of {name}")
+    _remove_trees(tree(name), *(vm.home(name) / part for part in OWN))
     shutil.rmtree(vm.home(name), ignore_errors=True)
 
 
@@ -265,15 +315,17 @@ def start(container: ContainerRecord) -> ContainerRecord:
     """Start a container and its network; return the record with both processes. It boots meanwhile."""
     name = container.name
     container = stop(container)  # also what an `up` left that was killed in the middle
-    if not vm.port_is_free(container.port):
-        container = container.model_copy(update={"port": vm.free_port()})
-    if not container.gateway or not vm.port_is_free(container.gateway):
-        container = container.model_copy(update={"gateway": vm.free_port()})
+    if not container.on_bridge:
+        if not vm.port_is_free(container.port):
+            container = container.model_copy(update={"port": vm.free_port()})
+        if not container.gateway or not vm.port_is_free(container.gateway):
+            container = container.model_copy(update={"gateway": vm.free_port()})
     secret = vm.home(name) / "credentials"
     secret.unlink(missing_ok=True)
     secret.touch(mode=0o600)
     secret.write_text(vm.credentials(name))
     try:
+        _mount(name)
         run(as_root(["ip", "netns", "add", _machine(name)]), what=f"making the network namespace of {name}")
         network = _launch(slirp_argv(name), vm.home(name) / "network.log", SLIRP, SLIRP, _slirp_word(name))
         if not _wait(_socket(name).exists, START_SECONDS):
@@ -281,8 +333,9 @@ def start(container: ContainerRecord) -> ContainerRecord:
             raise LabError(f"slirp4netns made no socket {_socket(name)}:\n{tail(log, 10)}")
         if os.geteuid() != 0:
             run(as_root(["chmod", "a+rw", str(_socket(name))]), what="opening slirp4netns's socket")
-        forward(name, container.port, 22)
-        forward(name, container.gateway, vm.GATEWAY)
+        if not container.on_bridge:
+            forward(name, container.port, 22)
+            forward(name, container.gateway, vm.GATEWAY)
         process = _launch(nspawn_argv(name), vm.home(name) / "console.log", NSPAWN, NSPAWN, _nspawn_word(name))
     except BaseException:
         stop(container)
@@ -326,4 +379,6 @@ def stop(container: ContainerRecord) -> ContainerRecord:
         subprocess.run(as_root(["umount", "--lazy", str(export)]), check=False, capture_output=True)
         run(as_root(["rmdir", str(export)]), what=f"removing {export}")
     _socket(name).unlink(missing_ok=True)
+    if tree(name).is_mount():
+        run(as_root(["umount", str(tree(name))]), what=f"unmounting the files of {name}")
     return container.model_copy(update={"process": None, "network": None})

@@ -48,6 +48,9 @@ CONTAINER_PROGRAMS: dict[str, str] = {
 }
 """The same for a lab of containers only, which needs no QEMU and no image of the model server."""
 
+LINE_PROGRAMS: dict[str, str] = {"wirefilter": "vde-wirefilter", "dpipe": "vdeplug", "vde_plug": "vdeplug"}
+"""The same for a line with a delay or loss between this machine and the lab's bridge."""
+
 TEST_PROGRAMS: dict[str, str] = {
     **CONTAINER_PROGRAMS,
     "qemu-img": PROGRAMS["qemu-img"],

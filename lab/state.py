@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -125,6 +125,8 @@ def _start_time(pid: int) -> int | None:
 class HostRecord(Frozen):
     """One lab host as it is kept in state.json. ``gateway``: the port here that leads to its gateway, 0 at first."""
 
+    address: ClassVar[str] = "127.0.0.1"
+
     name: str
     suite: str = STAND_IN
     port: int
@@ -139,15 +141,24 @@ class HostRecord(Frozen):
 
 
 class ContainerRecord(Frozen):
-    """One container as it is kept in state.json. ``process`` is systemd-nspawn, ``network`` is slirp4netns."""
+    """One container as it is kept in state.json. ``process`` is systemd-nspawn, ``network`` is slirp4netns.
+
+    ``address``: 127.0.0.1, whose ``port`` is passed on; or its own on the lab's bridge.
+    """
 
     name: str
     suite: str = STAND_IN
+    address: str = "127.0.0.1"
     port: int
     gateway: int = 0
     engine: str = "overlay2"
     process: Process | None = None
     network: Process | None = None
+
+    @property
+    def on_bridge(self) -> bool:
+        """Tell whether it has an address of its own."""
+        return self.address != HostRecord.address
 
 
 class ServiceRecord(Frozen):
@@ -157,12 +168,21 @@ class ServiceRecord(Frozen):
     process: Process | None = None
 
 
+class LineRecord(Frozen):
+    """The line from this machine to the lab's bridge: what it adds to a round trip, and the share that it loses."""
+
+    rtt_ms: int = 0
+    loss_percent: float = 0
+    process: Process | None = None
+
+
 class Records(Frozen):
     """All of state.json."""
 
     schema_version: int = 1
     hosts: dict[str, HostRecord] = Field(default_factory=dict)
     containers: dict[str, ContainerRecord] = Field(default_factory=dict)
+    line: LineRecord | None = None
     rocm: ServiceRecord | None = None
     registry: ServiceRecord | None = None
     rocm_fingerprint: str | None = None
@@ -295,7 +315,7 @@ def _reach(home: Path, guest: HostRecord | ContainerRecord) -> dict[str, Any]:
     return {
         "name": guest.name,
         "suite": guest.suite,
-        "address": "127.0.0.1",
+        "address": guest.address,
         "port": guest.port,
         "gateway": guest.gateway,
         "user": USER,

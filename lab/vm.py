@@ -201,8 +201,9 @@ def write_ssh_files(records: state.Records) -> None:
         if not key.exists():  # it was being made when its `up` was killed
             continue
         public = key.read_text().split()
-        lines.append(f"[127.0.0.1]:{host.port} {public[0]} {public[1]}\n")
-        blocks.append(f"Host {host.name}\n  HostName 127.0.0.1\n  Port {host.port}\n\n")
+        place = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
+        lines.append(f"{place} {public[0]} {public[1]}\n")
+        blocks.append(f"Host {host.name}\n  HostName {host.address}\n  Port {host.port}\n\n")
     common = (
         "Host *\n"
         f"  User {state.USER}\n"

@@ -32,11 +32,8 @@ from ojai.engines import ResolvedService
 from ojai.parameters import find_deploy
 from ojai.profiles import Profile
 from ojai.pyinfra_runs.drift import UNREACHABLE
-from ojai.settings import HostSettings, connection_data, parse
+from ojai.settings import HostSettings, openssh, parse
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
-
-#: Answers ssh's prompts from files that only this account can read.
-_ASKPASS = '#!/bin/sh\ncd "$(dirname "$0")" || exit 1\ncase $1 in *assphrase*) cat key ;; *) cat password ;; esac\n'
 
 
 class ConnectionLostError(RuntimeError):
@@ -188,22 +185,9 @@ class _Local(_Backend, LocalBackend):  # type: ignore[misc]
 
 
 def ssh_options(data: Mapping[str, Any], folder: Path) -> list[str]:
-    """OpenSSH's options for what pyinfra reads from a host's data, so that both reach it by the same rules."""
+    """OpenSSH's options for a host, whose socket is in ``folder``."""
     # One connection for all checks: 7 ms a command instead of 200 (testinfra sets no ControlPath of its own).
-    # A host that goes silent after the login ends the checks, by name, after a minute.
-    options = ["ServerAliveInterval=15", "ServerAliveCountMax=4", "ConnectTimeout=30"]
-    options += ["ControlMaster=auto", "ControlPersist=60s", f"ControlPath={folder}/%C"]
-    if not data.get("ssh_password") and not data.get("ssh_key_password"):
-        options.append("BatchMode=yes")
-    default = connection_data.ssh()["ssh_strict_host_key_checking"].default
-    options.append(f"StrictHostKeyChecking={data.get('ssh_strict_host_key_checking') or default}")
-    if data.get("ssh_known_hosts_file"):
-        options.append(f"UserKnownHostsFile={data['ssh_known_hosts_file']}")
-    if data.get("ssh_key"):
-        options.append("IdentitiesOnly=yes")
-    if data.get("ssh_port"):
-        options.append(f"Port={data['ssh_port']}")
-    return options
+    return [*openssh.options(data), "ControlMaster=auto", "ControlPersist=60s", f"ControlPath={folder}/%C"]
 
 
 def _connect(entry: Entry, folder: Path) -> Host:
@@ -213,22 +197,15 @@ def _connect(entry: Entry, folder: Path) -> Host:
         return Host(_Local(sudo=True, password=password))
     if entry.name.startswith("@") and not entry.name.startswith("@ssh/"):
         pytest.fail(f"{entry.name}: cannot be checked: the checks go over SSH, or run on @local", pytrace=False)
-    user = f"{data['ssh_user']}@" if data.get("ssh_user") else ""
     backend = _Ssh(
-        f"{user}{data.get('ssh_hostname') or entry.name}",
+        openssh.destination(entry.name, data),
         sudo=True,
         password=password,
         ssh_config=data.get("ssh_config_file"),
         ssh_identity_file=data.get("ssh_key"),
         ssh_extra_args=" ".join(f"-o {shlex.quote(option)}" for option in ssh_options(data, folder)),
     )
-    secrets = {"password": data.get("ssh_password"), "key": data.get("ssh_key_password")}
-    if any(secrets.values()):
-        own = Path(tempfile.mkdtemp(dir=folder))
-        for name, secret in {**secrets, "askpass": _ASKPASS}.items():
-            (own / name).write_text(f"{secret or ''}\n")
-        (own / "askpass").chmod(0o700)
-        backend.environment = {"SSH_ASKPASS": str(own / "askpass"), "SSH_ASKPASS_REQUIRE": "force"}
+    backend.environment = openssh.secrets(data, folder)
     return Host(backend)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import pkgutil
+from pathlib import Path
 
 import click
 
@@ -27,6 +29,20 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         command.name = cmd_name  # its function is called `command`, and so would it be in the documentation
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of subcommands in the help: their first sentences are read, and nothing is imported."""
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(map(len, names))  # as click's own
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._short_help(name, limit)) for name in names])
+
+    @staticmethod
+    def _short_help(name: str, limit: int) -> str:
+        file = Path(ojai.__file__).parent / ("lab/cli.py" if name == "lab" else f"cmdline/{name}.py")
+        functions = [node for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.FunctionDef)]
+        text = next(ast.get_docstring(node) for node in functions if node.name == "command")
+        return click.Command(name, help=text).get_short_help_str(limit)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

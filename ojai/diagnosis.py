@@ -1,10 +1,13 @@
-"""Known failures: what a line in a journal, or in the output of a failed command, means, and how to fix it."""
+"""Known failures: what a line of a log, or a fact of a host, means, and how to fix it."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
-from functools import cache
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -13,18 +16,30 @@ from ojai import resources
 
 
 class Finding(BaseModel):
-    """One known failure. ``pattern`` is a regular expression that is searched for in each line."""
+    """One known failure. ``pattern`` is a regular expression that is searched for in each line.
+
+    ``deploy_mends``: running the deploy again puts it right. ``raised_in``: which of Python's files raise errors of
+    this kind; what no pattern fits is taken for one, as a general cause.
+    ``rank``: a cause, which stops the service; a general one, beside which a more exact one stands as a rule; unknown,
+    an error that does so; a flaw, with which it serves; a consequence, which has a deeper cause as a rule; a note, of
+    what could be better; harmless, and never listed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    code: str
     pattern: str
     cause: str
     fix: str
     source: str
+    raised_in: str | None = None
+    deploy_mends: bool = False
+    rank: Literal["cause", "general", "unknown", "flaw", "consequence", "note", "harmless"] = "cause"
 
 
 #: ``failures``: of a server that starts, from the guides. ``failures-installing``: of downloads and installations.
-Catalogue = Literal["failures", "failures-installing"]
+#: ``symptoms``: all else that doctor knows.
+Catalogue = Literal["failures", "failures-installing", "symptoms"]
 
 
 @cache
@@ -37,3 +52,180 @@ def explain(lines: Iterable[str], name: Catalogue = "failures") -> list[Finding]
     """The findings whose pattern matches one of ``lines``, each once, in the order of the catalogue; at most three."""
     text = "\n".join(lines)
     return [finding for finding in catalogue(name) if re.search(finding.pattern, text)][:3]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a log, without what wraps it, and its number; 0 for a fact that was asked for just now."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A finding, and the lines that show it. ``past``: the engine has come up since."""
+
+    finding: Finding
+    evidence: tuple[Line, ...]
+    past: bool = False
+
+
+#: Lines that are shown of one finding: the first ones, and the last.
+_SHOWN = 3
+
+#: Characters of a line that are looked at: vLLM prints its whole configuration in one.
+_LONGEST = 3000
+
+#: The engine, or the machine, starts: what was before is an earlier try.
+_STARTS = re.compile(
+    r"vLLM API server version|systemd\[1\]: Started .*(vllm|llama|Gemma)|(kernel: |\] )Linux version \d"
+    r"|msg=\"server config\""
+)
+
+#: The engine serves: what was before no longer keeps it from that.
+_SERVES = re.compile(r"Application startup complete|server is listening on http|msg=\"Listening on ")
+
+#: The engine is told to end: its complaints of that are no symptoms.
+_STOPS = re.compile(r"trigger received signal=SIG(TERM|INT)|systemd\[1\]: Stopping |Received SIGTERM")
+
+#: A person's command or request may contain any word, and programs beside the service have troubles of their own.
+_QUOTED = re.compile(
+    r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request "
+    r"| (sshd(-session)?|snapd|NetworkManager|wpa_supplicant|gnome-[\w-]+|cron|CRON|fwupd|avahi-daemon|bluetoothd|"
+    r"cupsd|polkitd|tailscaled|dhclient)\[\d+\]: "
+)
+
+#: A program tells what it does, or warns and goes on: whatever words are in it, nothing has failed.
+_TELLS = re.compile(r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d ")
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def read_log(lines: Iterable[str]) -> Iterator[Line]:
+    """The lines of a log: plain, ``journalctl -o json``, or Docker's json-file, which breaks long lines in pieces."""
+    held, begun = "", 0
+    for number, raw in enumerate(lines, 1):
+        text, whole = _unwrapped(raw.rstrip("\r\n"))
+        held, begun = held + text, begun or number
+        if whole:
+            yield from (Line(begun, _ESCAPES.sub("", part)[:_LONGEST]) for part in held.splitlines())
+            held, begun = "", 0
+    yield from (Line(begun, part[:_LONGEST]) for part in held.splitlines())
+
+
+def _unwrapped(text: str) -> tuple[str, bool]:
+    """The message in a line of a journal's or Docker's JSON, else the line itself; and whether it ends with it."""
+    try:
+        entry = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict):
+        return text, True
+    if isinstance(entry.get("log"), str):
+        return entry["log"], entry["log"].endswith("\n")
+    message = entry.get("MESSAGE", text)
+    if isinstance(message, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in message):
+        return bytes(message).decode(errors="replace"), True  # systemd writes what cannot be printed as bytes
+    return message if isinstance(message, str) else "", True
+
+
+#: What differs between lines that mean the same: times, addresses, large numbers.
+_VARYING = re.compile(r"\d+(?:[.:]\d+)+|\d{5,}|0x[0-9a-f]+")
+
+
+@cache
+def _known() -> tuple[tuple[Finding, re.Pattern[str]], ...]:
+    """Every finding with its pattern: what is harmless, then the most specific first."""
+    names: tuple[Catalogue, ...] = ("failures", "symptoms", "failures-installing")
+    findings = [finding for name in names for finding in catalogue(name)]
+    findings.sort(key=lambda finding: finding.rank != "harmless")
+    return tuple((finding, re.compile(finding.pattern)) for finding in findings)
+
+
+@cache
+def _places() -> tuple[tuple[Finding, re.Pattern[str]], ...]:
+    return tuple(
+        (finding.model_copy(update={"rank": "general"}), re.compile(finding.raised_in))
+        for finding, _ in _known()
+        if finding.raised_in
+    )
+
+
+#: A step of a traceback; the last one is where the error was raised.
+_FRAME = re.compile(r'File "([^"]+)", line \d+')
+
+
+def match(text: str) -> Finding | None:
+    """What a line means: the first finding whose pattern it has."""
+    return _match(_VARYING.sub("0", text))
+
+
+@lru_cache(maxsize=20_000)
+def _match(text: str) -> Finding | None:
+    if _QUOTED.search(text):
+        return None
+    failed = () if _TELLS.search(text) is None else ("cause", "general", "unknown")
+    return next((one for one, pattern in _known() if one.rank not in failed and pattern.search(text)), None)
+
+
+def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
+    """What is wrong by these lines, most likely first.
+
+    Causes come before consequences and notes. Of several causes, those of the engine's last start come first, then
+    those of the start before it; of one start in the order in which they appear: the first error is the reason for the
+    next. What the engine came up after comes later.
+    """
+    findings: dict[str, Finding] = {}
+    evidence: dict[str, list[Line]] = {}
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    turn: dict[str, int] = {}  # in which start it was seen last
+    starts, serves = 0, -1
+    stopping = False
+    place: Finding | None = None
+    for position, line in enumerate(lines):
+        if frame := _FRAME.search(line.text):
+            place = next((one for one, where in _places() if where.search(frame[1])), place)
+        elif "Traceback (most recent call last)" in line.text:
+            place = None
+        if line.number and _STARTS.search(line.text):
+            starts, stopping = starts + 1, False
+        if line.number and _STOPS.search(line.text):
+            stopping = True
+        if line.number and _SERVES.search(line.text):
+            serves = position
+        finding = match(line.text)
+        if finding is not None and finding.rank == "unknown" and place is not None:
+            finding, place = place, None
+        if finding is None or finding.rank == "harmless" or (stopping and finding.rank in ("consequence", "unknown")):
+            continue
+        code = finding.code
+        if code not in findings or findings[code].rank == "general":
+            findings[code] = finding
+        evidence.setdefault(code, []).append(line)
+        # A fact is true now, whatever the log says later.
+        last[code], now = (position, starts) if line.number else (sys.maxsize, sys.maxsize)
+        if turn.get(code) != now and turn.get(code) != sys.maxsize:
+            first[code], turn[code] = position, now
+
+    def likely(code: str) -> tuple[int, int, int]:
+        rank = findings[code].rank
+        order = {"cause": 0, "general": 1, "unknown": 2, "flaw": 3, "consequence": 5, "note": 6}[rank]
+        return 4 if past(code) and order < 3 else order, -turn[code], first[code]
+
+    def past(code: str) -> bool:
+        return findings[code].rank != "flaw" and last[code] < serves
+
+    # A server that serves tells of its clients' mistakes, too.
+    ended = serves < 0 or any(findings[code].rank == "consequence" and last[code] > serves for code in findings)
+    codes = [
+        code
+        for code in findings
+        if not (findings[code].rank == "consequence" and past(code))  # what it was of is over, too
+        and (findings[code].rank != "unknown" or (ended and not past(code)))
+    ]
+    return [
+        Diagnosis(findings[code], (*evidence[code][: _SHOWN - 1], *evidence[code][_SHOWN - 1 :][-1:]), past(code))
+        for code in sorted(codes, key=likely)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from getpass import getpass
@@ -36,6 +37,20 @@ class InventoryFile(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Files."""
         return [CompletionItem(incomplete, type="file")]
+
+
+class FileToWrite(click.Path):
+    """A file that is written at the end: whether it can be is asked before the work is done."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or a usage error where there is no folder for it."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            self.fail(f"{path} cannot be written: its folder is not there, or is not yours", param, ctx)
+        return path
 
 
 def _hosts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -16,8 +16,9 @@ try:
     from pyinfra.api import facts, operations
     from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, all_global_arguments, pop_global_arguments
     from pyinfra.api.command import PyinfraCommand
+    from pyinfra.api.host import HostData
     from pyinfra.api.state import BaseStateCallback, StateStage
-    from pyinfra.api.util import get_file_io
+    from pyinfra.api.util import PYINFRA_INSTALL_DIR, get_file_io
     from pyinfra.connectors import ssh_util, util
     from pyinfra.connectors.fake import FakeConnector
     from pyinfra.connectors.local import LocalConnector
@@ -37,9 +38,11 @@ except ImportError as error:  # pragma: no cover
 
 __all__ = [
     "CONNECTOR_ARGUMENT_KEYS",
+    "PYINFRA_INSTALL_DIR",
     "BaseStateCallback",
     "CommandOutput",
     "FakeConnector",
+    "HostData",
     "LocalConnector",
     "OutputLine",
     "PyinfraCommand",
@@ -50,6 +53,7 @@ __all__ = [
     "StateStage",
     "Transport",
     "all_global_arguments",
+    "api_module",
     "clear_askpass_cache",
     "cli_module",
     "cli_prints",
@@ -71,6 +75,11 @@ __all__ = [
     "ssh_util",
     "util",
 ]
+
+
+def api_module(name: str) -> Any:
+    """A module of its API, of which functions are replaced; ``pyinfra.api.operation`` as a name is the decorator."""
+    return importlib.import_module(f"pyinfra.api.{name}")
 
 
 def make_inventory(*args: Any, **kwargs: Any) -> Any:

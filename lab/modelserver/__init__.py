@@ -11,7 +11,8 @@ Known differences from the real server, on purpose:
 - token counts follow a simple rule (`tokens.py`), not Gemma's tokenizer, and tokens come at a set pace
   (OJAI_LAB_TOKEN_SECONDS): no figure measured here says anything about a GPU;
 - weights are sparse files of the right size, made in the Hugging Face cache when they are absent;
-- `--config`, `--uds`, TLS and gRPC are refused with a clear message (status 1).
+- `--config`, `--uds`, TLS and gRPC are refused with a clear message (status 1);
+- of `vllm bench`, `serve` is here, with random prompts.
 
 Environment that only the stand-in reads (its own rehearsal switches):
 

@@ -6,12 +6,13 @@ import argparse
 import json
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
 
-from . import NOTICE, tokens
+from . import NOTICE, media, tokens
 
 MAX_N = 128
 
@@ -83,40 +84,52 @@ class Job:
         }
 
 
-def message_text(content: Any) -> tuple[str, int]:
-    """Return a message's text and how many tokens its media count for."""
+def message_text(content: Any, picture: int, seen: Counter[str]) -> tuple[str, int]:
+    """Return a message's text and how many tokens its media count for, `picture` each image; `seen` counts them."""
     if content is None:
         return "", 0
     if isinstance(content, str):
         return content, 0
     if not isinstance(content, list):
         raise RequestError("message content must be a string or a list of parts", kind="Bad Request")
-    texts, media = [], 0
+    texts, cost = [], 0
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text":
             texts.append(str(part.get("text", "")))
-        elif kind in ("image_url", "input_audio", "audio_url", "video_url"):
-            media += tokens.IMAGE_TOKENS
+        elif kind in media.KINDS:
+            seen[media.KINDS[kind]] += 1
+            try:
+                cost += media.cost(part, picture)
+            except ValueError as bad:
+                raise RequestError(str(bad)) from None
         else:
             raise RequestError(f"Unknown part type: {kind}")
-    return "\n".join(texts), media
+    return "\n".join(texts), cost
 
 
-def chat_prompt(messages: Any) -> tuple[list[int], str]:
-    """Return the prompt's token numbers and the last user message's text."""
+def chat_prompt(body: dict[str, Any], arguments: argparse.Namespace) -> tuple[list[int], str]:
+    """Return the prompt's token numbers and the last user message's text. Thoughts of earlier turns are left out."""
+    messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise RequestError("'messages' must be a list with at least one message", kind="Bad Request")
     numbers: list[int] = []
     asked = ""
+    seen: Counter[str] = Counter()
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise RequestError("each message must be an object with a 'role'", kind="Bad Request")
-        text, media = message_text(message.get("content"))
+        text, cost = message_text(message.get("content"), media.budget(arguments, body), seen)
         numbers += tokens.identifiers([message["role"]]) * tokens.MESSAGE_TOKENS
-        numbers += [0] * media + tokens.identifiers(tokens.pieces(text))
+        numbers += [0] * cost + tokens.identifiers(tokens.pieces(text))
+        for call in message.get("tool_calls") or ():
+            numbers += tokens.identifiers(tokens.pieces(json.dumps(call.get("function"))))
         if message["role"] == "user":
             asked = text
+    for kind, count in seen.items():
+        most = media.limit(arguments.limit_mm_per_prompt, kind)
+        if most is not None and count > most:
+            raise RequestError(f"At most {most} {kind}(s) may be provided in one prompt.")
     return numbers, asked
 
 
@@ -148,7 +161,7 @@ def choose_tool(body: dict[str, Any], asked: str, arguments: argparse.Namespace)
     name stands in the last user message, or the first of all where that message says "use a tool".
     """
     tools, choice = body.get("tools"), body.get("tool_choice")
-    if not tools or choice == "none":
+    if not tools or choice == "none" or body["messages"][-1]["role"] == "tool":
         return None
     names = []
     for tool in tools if isinstance(tools, list) else []:
@@ -202,6 +215,11 @@ def _wanted_json(body: dict[str, Any]) -> str | None:
     return None
 
 
+def reply(body: dict[str, Any], prompt_tokens: int, model: str) -> str:
+    """Return the answer in words."""
+    return f"{NOTICE} You sent {prompt_tokens} tokens to {model}."
+
+
 def _prompt_of(body: dict[str, Any]) -> tuple[list[int], str]:
     prompt = body.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
@@ -227,7 +245,7 @@ def prepare(body: Any, chat: bool, names: list[str], arguments: argparse.Namespa
     options = body.get("stream_options")
     if options and not body.get("stream"):
         raise RequestError("Stream options can only be defined when `stream=True`.", param="stream_options")
-    numbers, asked = chat_prompt(body.get("messages")) if chat else _prompt_of(body)
+    numbers, asked = chat_prompt(body, arguments) if chat else _prompt_of(body)
     limit_name = "max_completion_tokens" if chat and body.get("max_completion_tokens") is not None else "max_tokens"
     asked_max = _whole(body, limit_name, None if chat else 16, 1)
     if len(numbers) + (asked_max or 0) > max_model_len or len(numbers) >= max_model_len:
@@ -253,7 +271,7 @@ def prepare(body: Any, chat: bool, names: list[str], arguments: argparse.Namespa
     else:
         if chat and _thinks(body, arguments):
             parts += [Part("reasoning", piece) for piece in tokens.pieces("The stand-in does not think.")]
-        answer = (_wanted_json(body) if chat else None) or f"{NOTICE} You sent {len(numbers)} tokens to {model}."
+        answer = (_wanted_json(body) if chat else None) or reply(body, len(numbers), model)
         parts += [Part("content", piece) for piece in tokens.pieces(answer)]
     least = max_tokens if body.get("ignore_eos") else min(_whole(body, "min_tokens", 0, 0) or 0, max_tokens)
     if tool_call is None and len(parts) < least:

@@ -221,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
         if not isinstance(body, dict) or ("prompt" not in body and "messages" not in body):
             raise RequestError("expected an object with 'prompt' or 'messages'", kind="Bad Request")
         if "messages" in body:
-            numbers, _ = answers.chat_prompt(body["messages"])
+            numbers, _ = answers.chat_prompt(body, self.server.state.arguments)
             texts = None
         elif isinstance(body["prompt"], str):
             texts = tokens.pieces(body["prompt"])

@@ -368,19 +368,21 @@ def parse(words: Sequence[str], contract: dict[str, Any]) -> argparse.Namespace:
 
 
 def command(words: Sequence[str], contract: dict[str, Any]) -> argparse.Namespace:
-    """Parse `vllm`'s whole command line (without the program's name) for its one command, `serve`."""
+    """Parse `vllm`'s whole command line (without the program's name) for `serve`."""
     first = words[0] if words else ""
     if first in ("-v", "--version"):
         print(VERSION)
         raise SystemExit(0)
     if first in ("", "-h", "--help"):
-        print(f"{USAGE}\n\nvLLM CLI (the ojai lab's stand-in: only `serve` is here)")
+        print(f"{USAGE}\n\nvLLM CLI (the ojai lab's stand-in: only `serve` and `bench serve` are here)")
         raise SystemExit(0)
     if first not in COMMANDS:
         listed = ", ".join(map(repr, COMMANDS))
         fail(f"{USAGE}\nvllm: error: argument subparser: invalid choice: {first!r} (choose from {listed})", 2)
     if first != "serve":
-        fail(f"vllm {first}: not in the ojai lab's stand-in for vLLM {VERSION}, which has only `serve`")
+        fail(
+            f"vllm {first}: not in the ojai lab's stand-in for vLLM {VERSION}, which has only `serve` and `bench serve`"
+        )
     return parse(words[1:], contract)
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import NOTICE, VERSION, arguments, engine
+from . import NOTICE, VERSION, arguments, bench, engine
 from .api import Server
 from .environment import Environment, read
 from .logs import error, fail, info
@@ -133,7 +133,10 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
         fail(f"ojai lab's stand-in: {bad}")
     if environment.crash_at == "start":
         fail("RuntimeError: OJAI_LAB_CRASH_AT=start: the ojai lab's stand-in was told to die here")
-    parsed = arguments.command(sys.argv[1:] if words is None else words, arguments.load_contract())
+    words = sys.argv[1:] if words is None else words
+    if list(words[:2]) == ["bench", "serve"]:
+        raise SystemExit(bench.main(words[2:]))
+    parsed = arguments.command(words, arguments.load_contract())
     status = serve(parsed, environment)
     # Not through the interpreter's own end: threads still hold connections there, and it may stumble over them.
     sys.stdout.flush()

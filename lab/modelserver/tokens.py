@@ -16,8 +16,6 @@ from collections.abc import Sequence
 BYTES_PER_TOKEN = 4
 MESSAGE_TOKENS = 4
 VOCABULARY = 262_144
-IMAGE_TOKENS = 280
-"""Tokens counted for an image or another medium in a message (Gemma 4's default visual budget)."""
 _WORD = re.compile(r"\s*\S+|\s+$")
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,9 +16,13 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+import ojai
 from ojai.gateway import open_meaning
-from ojai.parameters import InventoryFile, find_deploy, limit_option, resolved, sudo_password
+from ojai.parameters import FileToWrite, InventoryFile, find_deploy, limit_option, resolved, sudo_password
+from ojai.pyinfra_runs import kept
 from ojai.pyinfra_runs.verification import DRIFT, TIMEOUT, ChecksError, Plan, Verdict, areas, merge_junit, verify
+from ojai.report_html import Note, Page, Section, Table, Value, render
+from ojai.report_html import State as HtmlState
 from ojai.schema.nearest import nearest
 
 #: What to do about failed checks of an area, beside running the deploy again.
@@ -37,7 +42,7 @@ _EPILOG = """\b
 Examples:
   ojai verify inventory/ojai.py
   ojai verify inventory/fleet.py --limit mini-03 --only docker --only drift
-  ojai verify inventory/fleet.py --checks my-checks --junit verify.xml
+  ojai verify inventory/fleet.py --checks my-checks --junit verify.xml --html verify.html
 
 Exit status: 0 every host is ok, 1 one is not, 2 usage error or faulty inventory. With --nagios: 0 OK, 2 CRITICAL
 (a check failed, or a host cannot be reached), 3 UNKNOWN (it could not be checked).
@@ -99,6 +104,11 @@ def _complete_areas(ctx: click.Context, param: click.Parameter, incomplete: str)
 )
 @click.option("--failed-only/--all", default=None, help="Show failed checks, or all. [default: all of a single host]")
 @click.option("--junit", type=click.File("w", encoding="utf-8", lazy=False), help="Write JUnit XML to this file.")
+@click.option(
+    "--html",
+    type=FileToWrite(),
+    help="Also write a page with every check to this file.",
+)
 @click.option("--nagios", is_flag=True, help="One line for a monitoring system; exit status 0, 2 or 3.")
 @click.option("--json", "as_json", is_flag=True, help="Every check of every host as JSON.")
 def command(
@@ -112,6 +122,7 @@ def command(
     timeout: int | None,
     failed_only: bool | None,
     junit: IO[str] | None,
+    html: Path | None,
     nagios: bool,
     as_json: bool,
 ) -> None:
@@ -153,6 +164,7 @@ def command(
     try:
         for verdict in verify(entries, plan):
             verdicts.append(verdict)
+            kept.keep(inventory, verdict)
             _show(console, verdict, len(hosts) > 1 if failed_only is None else failed_only, name, deploy)
     except ChecksError as error:
         raise click.UsageError(f"--checks: found files that cannot be imported: {error}") from None
@@ -163,6 +175,8 @@ def command(
     verdicts.sort(key=lambda verdict: hosts.index(verdict.host))
     if junit:
         junit.write(merge_junit(verdicts))
+    if html:
+        html.write_text(render(_page(verdicts, name, deploy)), encoding="utf-8")
     if nagios:
         line, status = _nagios(verdicts, time.monotonic() - started)
         click.echo(line)
@@ -196,6 +210,28 @@ def _show(console: Console, verdict: Verdict, failed_only: bool, inventory: str,
             console.print(text + (f": {escape(message)}" if message else ""), highlight=False, soft_wrap=True)
     for step in _next_steps(verdict, inventory, deploy):
         console.print(f"  Next: {escape(step)}", highlight=False, soft_wrap=True)
+
+
+def _page(verdicts: list[Verdict], inventory: str, deploy: Path | None) -> Page:
+    """The verdicts as a page: hosts that are not ok, and checks that failed, first."""
+    states: dict[str, HtmlState] = {"passed": "ok", "failed": "bad", "skipped": "note"}
+    sections = []
+    for verdict in sorted(verdicts, key=lambda one: one.ok):
+        checks = sorted(verdict.checks, key=lambda check: check.outcome != "failed")
+        rows = tuple((Value(one.outcome, states[one.outcome]), one.area, one.name, one.message) for one in checks)
+        notes = tuple(Note("Next", step, state="note") for step in _next_steps(verdict, inventory, deploy))
+        table = (Table(("outcome", "area", "check", "why"), rows),) if rows else ()
+        sections.append(
+            Section(f"{verdict.host}: {verdict.state}", (*notes, *table), (verdict.error,) if verdict.error else ())
+        )
+    good = sum(verdict.ok for verdict in verdicts)
+    return Page(
+        title=f"Hosts of {inventory}",
+        verdict=Value(f"{good} of {len(verdicts)} hosts are ok.", "ok" if good == len(verdicts) else "bad"),
+        sections=tuple(sections),
+        about=(("Checked", datetime.now(UTC).isoformat(timespec="seconds")), ("Against", str(deploy or "no deploy"))),
+        foot=f"Made by ojai {ojai.__version__}.",
+    )
 
 
 def _next_steps(verdict: Verdict, inventory: str, deploy: Path | None) -> list[str]:

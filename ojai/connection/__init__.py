@@ -24,6 +24,7 @@ from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 
+from ojai.connection import thrift
 from ojai.connection.alone import keep_hosts_apart
 from ojai.connection.answers import mark_answers
 from ojai.connection.reads import reading, remember
@@ -87,6 +88,7 @@ def prepare_run() -> None:
         SSHConfig.lookup = _without_a_jump_to_none(SSHConfig.lookup)  # type: ignore[method-assign]
         ssh_client.append_hostkey = _in_a_folder(ssh_client.append_hostkey)
         ssh_client.get_host_keys = _of_files_that_exist(ssh_client.get_host_keys)
+    thrift.install()
     keep_hosts_apart()
     mark_answers()
     recap()

@@ -38,17 +38,20 @@ def prelude(given: Iterable[str] = ()) -> str:
 
 
 def marked(lines: Iterable[AnyStr]) -> Iterator[AnyStr]:
-    """The lines after the mark; all of them if there is none, such as those of a sudo that refuses."""
+    """The lines after the mark; all of them if there is none, such as those of a sudo that refuses.
+
+    A terminal ends its lines with CR and LF, and has the mark of both outputs.
+    """
     held: list[AnyStr] = []
     found = False
     for line in lines:
-        if line.rstrip() in (MARK, MARK.encode()):
+        if not found and line.rstrip() in (MARK, MARK.encode()):
             found = True
             held.clear()
-        elif found:
-            yield line
-        else:
+        elif not found:
             held.append(line)
+        elif line not in (f"{MARK}\r\n", f"{MARK}\r\n".encode()):
+            yield line
     yield from held
 
 

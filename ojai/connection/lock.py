@@ -10,9 +10,8 @@ from __future__ import annotations
 import getpass
 import shlex
 import socket
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,7 +20,8 @@ import gevent
 from pyinfra import logger
 from pyinfra.api import Host, QuoteString, State, StringCommand
 
-from ojai.connection.answers import marked
+from ojai.connection.answers import MARK, marked
+from ojai.connection.channel import Channel, NotConnectedError, start
 from ojai.pyinfra_internals import (
     BaseStateCallback,
     LocalConnector,
@@ -99,17 +99,15 @@ class Taken:
 
 @dataclass
 class _Hold:
-    """The process on the host, at the end of a channel or a pipe."""
+    """The process on the host, at the end of a channel."""
 
-    send: Callable[[bytes], object]
-    receive: Callable[[int], bytes]
-    close: Callable[[], object]
+    channel: Channel
     beats: gevent.Greenlet[..., None] | None = None
 
     def answer(self) -> tuple[str, str]:
         """Its line, and what was printed before: a login may greet first, and sudo may refuse."""
         said = b""
-        while part := self.receive(4096):
+        while part := self.channel.receive(4096):
             said += part
             before, mark, line = said.decode(errors="replace").partition(f"{_MARK}\t")
             if mark and line.endswith("\n"):
@@ -171,43 +169,21 @@ def take(host: Host, arguments: Mapping[str, Any]) -> Taken:
         command = make_unix_command_for_host(
             host.state, host, StringCommand("bash", "-c", QuoteString(script)), **given
         ).get_raw_value()
-        hold = _started(host, command)
+        hold = _Hold(start(host, command, TIMEOUT))
         line, before = hold.answer()
-    except (OSError, EOFError, SSHException) as error:
+    except (OSError, EOFError, SSHException, NotConnectedError) as error:
         raise LockError(str(error) or type(error).__name__) from None
     answer, _, record = line.partition("\t")
     if answer != "taken":
-        hold.close()
+        hold.channel.close()
         if answer == "held":
             return Taken(busy=read(record) or _UNKNOWN)
-        raise LockError("; ".join(filter(None, map(str.strip, marked(before.splitlines())))) or "no answer")
+        said = map(str.strip, marked(before.splitlines()))
+        raise LockError("; ".join(line for line in said if line not in ("", MARK)) or "no answer")  # of both outputs
     _HOLDS[host.name] = hold
     hold.beats = gevent.spawn(_beat, host, hold, given)
     host.state.add_callback_handler(_AT_THE_END)
     return Taken(died=read(record))
-
-
-def _started(host: Host, command: str) -> _Hold:
-    if isinstance(host.connector, SSHConnector):
-        transport = host.connector.client and host.connector.client.get_transport()
-        if not transport:
-            raise LockError("no connection")
-        channel = transport.open_session(timeout=TIMEOUT)
-        channel.settimeout(TIMEOUT)
-        channel.set_combine_stderr(True)
-        channel.exec_command(command)
-        return _Hold(channel.sendall, channel.recv, channel.close)
-    # In a session of its own: Ctrl-C is for the run, which then ends it.
-    process: Any = subprocess.Popen(
-        command,
-        shell=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        bufsize=0,
-        start_new_session=True,
-    )
-    return _Hold(process.stdin.write, process.stdout.read, process.stdin.close)
 
 
 def _beat(host: Host, hold: _Hold, arguments: Mapping[str, Any]) -> None:
@@ -215,7 +191,7 @@ def _beat(host: Host, hold: _Hold, arguments: Mapping[str, Any]) -> None:
     while True:
         gevent.sleep(BEAT)
         try:
-            hold.send(b"\n")
+            hold.channel.send(b"\n")
         except (OSError, EOFError, SSHException, ValueError):
             break
     if _HOLDS.get(host.name) is not hold:
@@ -249,7 +225,7 @@ def release(host: Host, *, in_order: bool = True) -> None:
         return
     try:
         if in_order:
-            hold.send(b"done\n")
-        hold.close()
+            hold.channel.send(b"done\n")
+        hold.channel.close()
     except (OSError, EOFError, SSHException, ValueError):
         pass  # gone with its connection

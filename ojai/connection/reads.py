@@ -1,7 +1,7 @@
 """What a run only reads, in one round trip: a cache that every write empties, filled ahead by what the last run read.
 
 Nothing is changed while pyinfra looks, and an operation begins with facts too. So the answer of a fact holds until a
-command runs that is no fact, or until it is :data:`STALE` seconds old when the changes begin. docs/decisions/0012 has
+command runs that is no fact, or until it is :data:`STALE` seconds old while changes are made. docs/decisions/0012 has
 the reasons, and what is left to pyinfra's own connector.
 """
 
@@ -22,13 +22,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from pyinfra import logger
-from pyinfra.api import Host, State, StringCommand
+from pyinfra.api import FunctionCommand, Host, State, StringCommand
 
 from ojai.connection.answers import SHELLS
 from ojai.connection.lock import invocation
 from ojai.pyinfra_internals import BaseStateCallback, CommandOutput, OutputLine, SSHConnector, StateStage, facts
 
-#: Seconds after which an answer is asked for again when pyinfra goes from looking to changing.
+#: Seconds after which an answer is asked for again, once pyinfra has gone from looking to changing.
 STALE = 30.0
 
 #: Seconds for one command among those that are read ahead; a slower one is asked by itself, without a limit.
@@ -48,16 +48,22 @@ _OTHER = (
 
 _MARK = "ojai-read"
 
-#: Read whole before any of it is done: a connection that ends in the middle leaves nothing half said.
+#: Read whole before any of it is done: a connection that ends in the middle leaves nothing half said. Each output ends
+#: in a point, which is missing where there was no room for it. What left something running behind it is not done yet.
 _SCRIPT = """main() {
-for tool in base64 mktemp timeout; do command -v $tool >/dev/null || exit 1; done
-t=$(mktemp -d) || exit 1
+echo %(mark)s
+[ "$(timeout -k 2 9 %(shell)s -c 'echo x' | base64 -w 0)" = eAo= ] && t=$(mktemp -d) || exit 1
 trap 'rm -rf "$t"' EXIT
 one() {
-  timeout %d %s -c "$2" </dev/null >"$t/o" 2>"$t/e"
-  printf '%s %%s %%s :%%s:%%s\\n' "$1" $? "$(base64 -w 0 "$t/o")" "$(base64 -w 0 "$t/e")"
+  timeout -k 2 %(patience)d %(shell)s -c "$2" </dev/null >"$t/o" 2>"$t/e" &
+  wait $!
+  s=$?
+  kill -s 0 -- -$! 2>/dev/null && s=124
+  printf . >>"$t/o"
+  printf . >>"$t/e"
+  printf '%(mark)s %%s %%s :%%s:%%s\\n' "$1" $s "$(base64 -w 0 "$t/o")" "$(base64 -w 0 "$t/e")"
 }
-%s
+%(calls)s
 }
 main
 """
@@ -94,6 +100,7 @@ class _Reads:
     + needed: the one of these that asks for all that follow: the second, and twice as many each further time that a
       write threw most of the answers away. A run that writes all the time does not read the same again and again
     + got, used: how many were read ahead since the last write, and how many of them were asked for
+    + apart: a function of an operation runs, which may wait for what the host does, or change it some other way
     """
 
     host: Host
@@ -108,7 +115,7 @@ class _Reads:
     got: int = 0
     used: int = 0
     since: float = 0.0
-    changing: bool = False
+    apart: bool = False
 
     def forget(self) -> None:
         """Something may have been changed."""
@@ -121,7 +128,7 @@ class _Reads:
         self, command: str | StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
     ) -> Answer:
         """In place of the connector's ``run_shell_command``."""
-        if not _reading.get():
+        if self.apart or not _reading.get():
             self.forget()
             return self.stock(command, print_output=print_output, print_input=print_input, **arguments)
         with reading(False):  # pyinfra may upload its helper for sudo's password first
@@ -131,11 +138,10 @@ class _Reads:
             return self._answer(key, command, arguments)
 
     def _answer(self, key: Key, command: str | StringCommand, arguments: Mapping[str, Any]) -> Answer:
-        if self.host.state.current_stage == StateStage.Execute and not self.changing:
-            self.changing = True
-            if self.answers and time.monotonic() - self.since > STALE:
-                self.forget()
-                self.misses = self.needed - 1
+        old = self.answers and time.monotonic() - self.since > STALE
+        if old and self.host.state.current_stage == StateStage.Execute:
+            self.forget()
+            self.misses = self.needed - 1
         known = key in self.order
         self.order.setdefault(key)
         self.asked.setdefault(key)
@@ -165,14 +171,16 @@ class _Reads:
         if len(later) < 2 or PurePath(shell := arguments.get("_shell_executable") or "sh").name not in SHELLS:
             return
         asked = script([text for text, _ in later], shell)
-        _, output = self.stock(StringCommand(shlex.quote(shell)), **{**arguments, "_stdin": asked})
+        done, output = self.stock(StringCommand(shlex.quote(shell)), **{**arguments, "_stdin": asked})
         for number, status, out, err in framed(output.stdout_lines):
             if number < len(later):
                 lines = [OutputLine("stdout", text) for text in _lines(out)]
                 lines += [OutputLine("stderr", text) for text in _lines(err)]
                 self._keep(later[number], status == 0, lines)
                 self.got += 1
-        if not self.answers:
+        if arguments.get("_sudo") and _MARK not in output.stdout_lines:
+            self._keep(key, done, list(output))  # sudo's refusal: the password is not tried once more
+        elif not self.answers:
             self.ahead = False  # no such tools there, or no room for a file
             logger.debug(f"{self.host.print_prefix}nothing is read ahead: {output.output}")
 
@@ -202,8 +210,9 @@ def load(file: Path) -> list[Key]:
     """The commands that ``file`` has; none where others could have written it, or it cannot be read."""
     try:
         kept = json.loads(file.read_text())["reads"] if _is_private(file) else []
-        return [(text, tuple(place)) for text, place in kept if isinstance(text, str)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        # What cannot be hashed or sent raises.
+        return list({(text, tuple(place)): None for text, place in kept if text.encode() and "\0" not in text})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         logger.debug(f"no list of reads in {file}: {error}")
         return []
 
@@ -226,18 +235,20 @@ def save(file: Path, reads: Iterable[Key]) -> None:
 def script(commands: Iterable[str], shell: str) -> str:
     """A script for ``shell`` that runs each command by itself, and prints what :func:`framed` reads."""
     calls = "\n".join(f"one {number} {shlex.quote(text)}" for number, text in enumerate(commands))
-    return _SCRIPT % (PATIENCE, shlex.quote(shell), _MARK, calls)
+    return _SCRIPT % {"patience": PATIENCE, "shell": shlex.quote(shell), "mark": _MARK, "calls": calls}
 
 
 def framed(lines: Iterable[str]) -> Iterator[tuple[int, int, bytes, bytes]]:
-    """Of each command its number, exit status and both outputs; what was cut off, or took too long, is left out."""
+    """Of each command its number, exit status and both outputs; not of one cut off, too slow, or ended by a signal."""
     for line in lines:
         words = line.split(" ", 3)
-        if words[0] != _MARK or len(words) != 4 or words[2] == "124":
+        if words[0] != _MARK or len(words) != 4:
             continue
         with contextlib.suppress(ValueError):
             out, err = (base64.b64decode(text, validate=True) for text in words[3][1:].split(":"))
-            yield int(words[1]), int(words[2]), out, err
+            status = int(words[2])
+            if out[-1:] == err[-1:] == b"." and status != 124 and status < 128:  # 124 is `timeout`'s
+                yield int(words[1]), status, out[:-1], err[:-1]
 
 
 def _lines(output: bytes) -> list[str]:
@@ -266,8 +277,13 @@ def _list_file(host: Host) -> Path | None:
 def list_file(*words: Any) -> Path:
     """Where the list is kept of what ``words`` say: a host, how it is reached, and what is run from this folder."""
     name = hashlib.sha256(json.dumps([str(Path.cwd()), *words]).encode()).hexdigest()[:32]
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(folder if folder.startswith("/") else Path.home() / ".cache") / "ojai" / "reads" / f"{name}.json"
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not folder.is_absolute():
+        try:
+            folder = Path.home() / ".cache"
+        except RuntimeError:  # an account without a home, as in a container: nothing is kept
+            folder = Path(os.devnull)
+    return folder / "ojai" / "reads" / f"{name}.json"
 
 
 class _AtTheEnd(BaseStateCallback):
@@ -294,16 +310,32 @@ def remember(host: Host) -> None:
     reads = _READS[host.name] = _Reads(host.state.inventory.get_host(host.name), connector.stock, _list_file(host))
     reads.load()
     connector.run_shell_command = reads.run
-    connector.put_file = _forgetting(connector.put_file, reads)
+    for name in ("put_file", "rsync", "disconnect"):
+        setattr(connector, name, _forgetting(getattr(connector, name), reads))
     host.state.add_callback_handler(_AT_THE_END)
 
 
-def _forgetting(put: Callable[..., Any], reads: _Reads) -> Callable[..., Any]:
-    @functools.wraps(put)
+def _forgetting(method: Callable[..., Any], reads: _Reads) -> Callable[..., Any]:
+    @functools.wraps(method)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         reads.forget()
         with reading(False):
-            return put(*args, **kwargs)
+            return method(*args, **kwargs)
+
+    return wrapped
+
+
+def _apart(execute: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(execute)
+    def wrapped(self: FunctionCommand, state: State, host: Host, arguments: Any) -> Any:
+        if (reads := _READS.get(host.name)) is None:
+            return execute(self, state, host, arguments)
+        reads.forget()
+        reads.apart, before = True, reads.apart
+        try:
+            return execute(self, state, host, arguments)
+        finally:
+            reads.apart = before
 
     return wrapped
 
@@ -321,3 +353,4 @@ def _mark_facts() -> None:
         return wrapped
 
     facts._get_fact = marking(facts._get_fact)
+    FunctionCommand.execute = _apart(FunctionCommand.execute)  # type: ignore[method-assign]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
+from ojai import counters
 from ojai.containers import Container
 from ojai.memory import Budget, Demand, HostMemory, Planner
 from ojai.paths import ApiPaths, Offered, ServicePaths
@@ -59,6 +60,45 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Metrics:
+    """What an engine calls its metrics in Prometheus' text; None for what it does not count.
+
+    + running, waiting: requests
+    + generated: tokens since the start
+    + kv_cache: the share of the KV cache that is in use, 0 to 1
+    + preemptions: requests that were put back since the start
+    + token_seconds, token_intervals: sum and number of the times between two tokens of a request
+    """
+
+    running: str | None = None
+    waiting: str | None = None
+    generated: str | None = None
+    kv_cache: str | None = None
+    preemptions: str | None = None
+    token_seconds: str | None = None
+    token_intervals: str | None = None
+
+    @classmethod
+    def of(cls, engine: str) -> Self:
+        """Those of the engine of this name, by `ojai/data/server-counters.yaml`."""
+        known = counters.names(engine).get
+        return cls(
+            running=known("running"),
+            waiting=known("waiting"),
+            generated=known("generated_tokens"),
+            kv_cache=known("kv_cache"),
+            preemptions=known("preemptions"),
+            token_seconds=known("decode_seconds"),
+            token_intervals=known("decode_steps"),
+        )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """``ours=the engine's`` for each, as a script on the host takes them."""
+        return tuple(f"{name}={metric}" for name, metric in asdict(self).items() if metric)
+
+
+@dataclass(frozen=True)
 class Reading:
     """What somebody else's command says, as settings of a service of one profile.
 
@@ -72,6 +112,16 @@ class Reading:
     flags: Mapping[str, str]
     secrets: Mapping[str, str]
     reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Requests that an engine's own program of measurement sends: their number, and tokens of each."""
+
+    input_tokens: int
+    output_tokens: int
+    prompts: int
+    seed: int = 0
 
 
 class Engine(Protocol):
@@ -92,6 +142,10 @@ class Engine(Protocol):
     @property
     def offered(self) -> tuple[Offered, ...]:
         """What of its HTTP API is offered to others; the gateway passes nothing else on."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What its server counts."""
 
     @property
     def mounts(self) -> Mapping[str, str]:
@@ -129,6 +183,12 @@ class Engine(Protocol):
 
     def parts(self, container: Container) -> Mapping[str, str]:
         """The engine's arguments in a container for a comparison: flag to value, without secrets."""
+
+    def benchmark(self, service: ResolvedService, load: Workload) -> tuple[str, ...]:
+        """How its own program of measurement is run against the service, in the service's image."""
+
+    def read_benchmark(self, text: str) -> Mapping[str, float]:
+        """The figures that it prints (``completed`` and ``failed`` among them); empty where it printed none."""
 
 
 def get(name: str) -> Engine:

@@ -218,7 +218,6 @@ def packages(
     names: list[str],
     origin: str | None = None,
     state: Sequence[str] = (),
-    folders: Sequence[str] = (),
     groups: Sequence[str] = (),
 ) -> Steps:
     """Install packages, and complete what an interrupted run left half done.
@@ -230,7 +229,7 @@ def packages(
     + names: the packages
     + origin: URL of a repository. They must have the version that it offers: another version is replaced, and a pin
       that prefers another is refused
-    + state, folders, groups: what the packages create and leave behind (see :func:`ledger.record_residue`)
+    + state, groups: what the packages create and leave behind (see :func:`ledger.record_residue`)
     """
     found = host.get_fact(AptPackages, names=tuple(names))
     offers = host.get_fact(AptOffers, names=tuple(names), origin=origin) if origin else Offers()
@@ -266,7 +265,7 @@ def packages(
     steps = chain(
         _hold_again(found.unheld),
         _complete(found, names),
-        _record(missing, state, folders, groups),
+        _record(missing, state, groups),
         _install(names, wanted, bool(replaced), found),
         _reinstall(altered),
     )
@@ -322,12 +321,12 @@ def _complete(found: Packages, names: Sequence[str]) -> Steps:
         yield from locked(_FIX, f"installing what packages lack ({' '.join(unmet[:5])})")
 
 
-def _record(missing: list[str], state: Sequence[str], folders: Sequence[str], groups: Sequence[str]) -> Steps:
+def _record(missing: list[str], state: Sequence[str], groups: Sequence[str]) -> Steps:
     """Record for removal, before anything is installed."""
     if missing:
         yield note("packages", missing)
-        if state or folders or groups:
-            yield record_residue(state, folders, groups)
+        if state or groups:
+            yield record_residue(state, groups)
 
 
 def _install(names: Sequence[str], wanted: list[str], replaces: bool, found: Packages) -> Steps:

@@ -33,7 +33,7 @@ from ojai.facts.files import (
     setting,
 )
 from ojai.operations import Steps
-from ojai.operations.ledger import ADDED_DIR, STATE_DIR, keep
+from ojai.operations.ledger import ADDED_DIR, STATE_DIR, keep, note_lines
 from ojai.operations.progress import refuse, say
 
 
@@ -282,6 +282,9 @@ def json_merged(path: str, values: dict[str, Any], check: str | None = None, the
     kept = _as_it_was(found, before, stored, theirs)
     if kept is not None and (stored is None or stored.text != kept):
         yield from _upload(kept, f"{ledger}.theirs", "root", "root", "600")
+    if found is None and mine:
+        folder = shlex.quote(end.rpartition("/")[0])
+        yield note_lines("folders", f"test -e {folder} || echo {folder}")
     # If the run is interrupted between the two, the ledger must still have what earlier runs added.
     if not _same(noted, before):
         yield from _upload(_as_text(noted[0] if len(noted) == 1 else noted), ledger, "root", "root", "600")

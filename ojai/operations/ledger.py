@@ -93,22 +93,15 @@ def set_aside(path: str) -> str:
     return f"{_copy_aside(path)} && rm -f {shlex.quote(path)}"
 
 
-def record_residue(state: Iterable[str], folders: Iterable[str], groups: Iterable[str]) -> str:
+def record_residue(state: Iterable[str], groups: Iterable[str]) -> str:
     """Shell that records what packages will create and leave behind, unless it exists already.
 
     + state: ``program:path``, data of no use to anything but that program
-    + folders: removed later only if they are empty
     + groups: names
     """
     absent = 'for each in %s; do test -e "${each#*:}" || echo "$each"; done'
     unknown = f'for each in {shlex.join(groups)}; do getent group "$each" >/dev/null || echo "$each"; done'
-    return "; ".join(
-        [
-            note_lines("state", absent % shlex.join(state)),
-            note_lines("folders", absent % shlex.join(folders)),
-            note_lines("groups", unknown),
-        ]
-    )
+    return f"{note_lines('state', absent % shlex.join(state))}; {note_lines('groups', unknown)}"
 
 
 @operation()

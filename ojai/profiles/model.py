@@ -140,7 +140,7 @@ def _facts(written: dict[str, Any]) -> set[str]:
 def _read(path: Path) -> dict[str, Any]:
     """One file, its sources checked against the facts it states."""
     try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        written = resources.parse(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ProfileError(f"{path.name}: not YAML: {error}") from None
     if not isinstance(written, dict):

@@ -9,19 +9,27 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ojai.engines import Workload
+from ojai.facts.condition import Answered
 from ojai.facts.gateway import Access
 from ojai.facts.report import Report
+from ojai.facts.status import HostStatus
+
+#: The environment variable by which workloads come to ``collect_benchmarks.py``.
+WORKLOADS = "OJAI_WORKLOADS"
 
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 
 _REPORT = TypeAdapter(Report)
 _ACCESS = TypeAdapter(Access)
+_ANSWERED = TypeAdapter(Answered)
+_WORKLOADS = TypeAdapter(dict[str, Workload])
+_STATUS = TypeAdapter(HostStatus)
 
 #: In the environment of a run that is to read keys.
 SHOW_KEY = "OJAI_SHOW_KEY"
@@ -82,9 +90,47 @@ def collect_access(
     inventory: str, names: list[str], limit: tuple[str, ...], show: bool
 ) -> tuple[dict[str, Access], dict[str, str]]:
     """What a client of each host's gateway needs, by host, with the keys themselves if ``show``; and failures."""
-    variables = {SHOW_KEY: "yes"} if show else {}
-    documents, failures = _collect("open_deploy.py", inventory, names, limit, variables=variables)
+    environment = {SHOW_KEY: "yes"} if show else None
+    documents, failures = _collect("open_deploy.py", inventory, names, limit, environment=environment)
     return {name: _ACCESS.validate_json(document) for name, document in documents.items()}, failures
+
+
+def collect_conditions(
+    inventory: str, names: list[str], limit: tuple[str, ...] = ()
+) -> tuple[dict[str, Answered], dict[str, str]]:
+    """What the hosts answer to ``ojai doctor``, by host; and failures, as above."""
+    documents, failures = _collect("collect_conditions.py", inventory, names, limit)
+    return {name: _ANSWERED.validate_json(document) for name, document in documents.items()}, failures
+
+
+def collect_benchmarks(
+    inventory: str, names: list[str], service: str, workloads: Mapping[str, Workload], limit: tuple[str, ...] = ()
+) -> tuple[dict[str, dict[str, tuple[str, str]]], dict[str, str]]:
+    """What the engine's own program of measurement printed beside a service, by host and workload; and failures.
+
+    Beside each text is the end of what the program complained of.
+    """
+    environment = {WORKLOADS: json.dumps([service, _WORKLOADS.dump_python(dict(workloads), mode="json")])}
+    documents, failures = _collect("collect_benchmarks.py", inventory, names, limit, environment=environment)
+    return {name: json.loads(document) for name, document in documents.items()}, failures
+
+
+def condition_line(name: str, answered: Answered) -> str:
+    """A host's answer to ``ojai doctor`` in one line."""
+    return marked(name, _ANSWERED.dump_json(answered).decode())
+
+
+def collect_statuses(
+    inventory: str, names: list[str], limit: tuple[str, ...] = ()
+) -> tuple[dict[str, HostStatus], dict[str, str]]:
+    """How the hosts are at this moment, by host; and failures, as above."""
+    documents, failures = _collect("collect_statuses.py", inventory, names, limit)
+    return {name: _STATUS.validate_json(document) for name, document in documents.items()}, failures
+
+
+def status_line(name: str, status: HostStatus) -> str:
+    """A host's status in one line."""
+    return marked(name, _STATUS.dump_json(status).decode())
 
 
 def _collect(
@@ -93,7 +139,7 @@ def _collect(
     names: list[str],
     limit: tuple[str, ...],
     data: tuple[str, ...] = (),
-    variables: Mapping[str, str] = MappingProxyType({}),
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The documents that a deploy beside this file prints by :func:`marked`, and the failures of the other hosts."""
     argv = [sys.executable, "-P", "-m", "pyinfra", "--dry", "--yes", inventory, str(Path(__file__).with_name(deploy))]
@@ -101,20 +147,21 @@ def _collect(
         argv += ["--limit", pattern]
     for pair in data:
         argv += ["--data", pair]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, **variables})
+    surroundings = {**os.environ, **(environment or {})}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=surroundings)
     documents: dict[str, str] = {}
     for text in done.stdout.splitlines():
         mark, _, rest = text.partition("\t")
         name, _, document = rest.partition("\t")
         if mark == MARK and name:
             documents[name] = document
-    failures = {name: _failure(name, done.stderr) for name in names if name not in documents}
+    failures = {name: failure_of(name, done.stderr) for name in names if name not in documents}
     if not documents and not any(failures.values()):
         raise CollectError(done.stderr.strip() or f"pyinfra ended with status {done.returncode} and no message")
     return documents, {name: failure or "gave no answer that can be read" for name, failure in failures.items()}
 
 
-def _failure(name: str, output: str) -> str:
+def failure_of(name: str, output: str) -> str:
     """pyinfra's messages about one host: the lines that begin with its name in brackets."""
     mark = f"[{name}]"
     lines = [line.strip().removeprefix(mark).strip() for line in output.splitlines() if line.strip().startswith(mark)]

@@ -84,6 +84,9 @@ def refuse(hosts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
 
 def load(inventory: str, **options: Any) -> Iterable[Host]:
     """An inventory as pyinfra reads it. Raises ``InventoryError``, a sentence, for one that cannot be read."""
+    from ojai.connection import thrift  # with gevent, and so only where pyinfra is run
+
+    thrift.install()
     path = Path(inventory)
     if path.suffix in (".yaml", ".yml"):
         raise InventoryError(f"{inventory} is read by an inventory: name that, {path.with_suffix('.py')}.")

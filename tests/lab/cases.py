@@ -155,12 +155,15 @@ class Upgrade:
 class GuestCase:
     """A guest that the steps of ``tests.lab.guests`` are run on.
 
-    ``suite``: the system (default: the name); ``engine``: its Docker, as for ``ojai lab up --engine``.
+    ``suite``: the system (default: the name); ``engine``: its Docker, as for ``ojai lab up --engine``. ``unmet``:
+    checks (``area: name``) that its virtual machine cannot meet, and ``why``.
     """
 
     name: str
     suite: str = ""
     engine: str = ENGINES[0]
+    unmet: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def system(self) -> str:

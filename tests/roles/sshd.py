@@ -32,7 +32,7 @@ exec "$@"
 class Sshd:
     """``data`` is what an inventory says of it. ``home`` is that of its account; ``log`` what the daemon said."""
 
-    def __init__(self, folder: Path, *, bashrc: str = "", **environment: str) -> None:
+    def __init__(self, folder: Path, *, bashrc: str = "", settings: str = "", **environment: str) -> None:
         self.home = folder / "home"
         self.log = folder / "log"
         (self.home / "bin").mkdir(parents=True)
@@ -51,7 +51,7 @@ class Sshd:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {folder}/user.pub\nStrictModes no\nPasswordAuthentication no\n"
             "PermitRootLogin prohibit-password\nLogLevel VERBOSE\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
-            f"SetEnv {shown}\n"
+            f"SetEnv {shown}\n{settings}"
         )
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)

@@ -86,6 +86,7 @@ def of(daemon, name, place):
 
 def test_what_comes_before_the_mark_is_dropped():
     assert list(marked(["Welcome\n", "\n", f"{MARK}\n", "a\n", f"{MARK}\r\n", "b\n"])) == ["a\n", "b\n"]
+    assert list(marked([f"{MARK}\n", "a\n", f"{MARK}\n"])) == ["a\n", f"{MARK}\n"]
     assert list(marked(["sudo: a password is required\n"])) == ["sudo: a password is required\n"]
 
 

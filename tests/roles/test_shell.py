@@ -14,6 +14,8 @@ from sample import SERVING
 from test_facts import facts
 from test_operations import FOLDERS
 
+from ojai.facts.readings import Asked
+from ojai.facts.report import HostReport
 from ojai.operations.release import restoring
 from ojai.releases import Contents, Release, Released
 
@@ -21,9 +23,10 @@ SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 #: Rules that are wrong here. SC1091: a file to be sourced is the host's, not this machine's. SC2043: a loop's words are
 #: put in from a list, which may hold one. SC2016: apt's formats have $(…) of their own.
 EXCLUDED = "SC1091,SC2016,SC2043"
-#: Arguments of facts that are shell themselves.
-SHELL = {"sound": "true"}
 SAMPLES = {str: "/etc/it's a b.sources", int: 8000}
+#: Arguments of facts that are shell themselves, or a command line.
+GIVEN = {"sound": "true", "argv": ("docker", "run", "--name", SAMPLES[str], SAMPLES[str])}
+SAMPLES[Asked] = Asked(*[SAMPLES[str]] * 8, counts=(SAMPLES[str],))
 
 
 def sample(kind):
@@ -35,10 +38,17 @@ def sample(kind):
     return SAMPLES[kind]
 
 
+def arguments(kind):
+    hints = typing.get_type_hints(kind().command)
+    return {
+        # A fact that asks for the report in the same command is given the report's own arguments.
+        name: GIVEN.get(name) or (arguments(HostReport) if name == "report" else sample(hints[name]))
+        for name in inspect.signature(kind().command).parameters
+    }
+
+
 def of_fact(kind):
-    command = kind().command
-    hints = typing.get_type_hints(command)
-    return command(**{name: SHELL.get(name) or sample(hints[name]) for name in inspect.signature(command).parameters})
+    return kind().command(**arguments(kind))
 
 
 def of_fixture(file):

@@ -10,6 +10,8 @@ from ojai.diagnosis import catalogue, explain
 
 #: a line of the journal -> words of the cause that it must be explained by
 LINES = {
+    "OSError: [Errno 99] error while attempting to bind on address ('192.0.2.7', 8000)": "no network address",
+    "huggingface_hub.errors.HfHubHTTPError: 504 Server Error: Gateway Time-out for url": "itself answers with an error",
     "RuntimeError: unable to mmap 46450000000 bytes from file </root/.cache/…/model-00001.safetensors>: Cannot "
     "allocate memory (12)": "refused the private mapping",
     "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 1.27 GiB. GPU 0 has a total capacity of 16.00 GiB": (
@@ -35,6 +37,8 @@ LINES = {
         "--group-add names"
     ),
     "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1-6)": "refused the download",
+    "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-6)\n\nRepository Not Found "
+    "for url: https://huggingface.co/api/models/google/gemma-4-e4b-itt.": "no model of that name",
     "OSError: [Errno 28] No space left on device": "disk is full",
     # From public reports (first-contact, case 34); the source of each is in the catalogue.
     "(EngineCore_DP0 pid=17374) ERROR 09-28 15:47:24 [core.py:718] ValueError: Free memory on device (3.22/4.0 GiB) on "
@@ -68,6 +72,10 @@ LINES = {
     "docker: Error response from daemon: AppArmor enabled on system but the docker-default profile could not be loaded"
     ": running `/sbin/apparmor_parser apparmor_parser -Kr /var/lib/docker/tmp/docker-default570365455` failed with "
     "output: AppArmor parser error": "AppArmor profile",
+    # Docker 20.10 on a host without the parser (seen on the lab's guest of bookworm).
+    "docker: Error response from daemon: AppArmor enabled on system but the docker-default profile could not be "
+    "loaded: running `apparmor_parser apparmor_parser --version` failed with output: \nerror: exec: "
+    '"apparmor_parser": executable file not found in $PATH.': "AppArmor profile",
     "runc create failed: unable to start container process: error during container init: unable to apply apparmor "
     "profile: apparmor failed to apply profile: write /proc/self/attr/apparmor/exec: no such file or directory": (
         "AppArmor profile"
@@ -78,6 +86,14 @@ LINES = {
 }
 #: a line of apt, dpkg or Docker -> words of the cause that it must be explained by
 INSTALLING = {
+    "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a' to correct the problem.": "was cut off",
+    "dpkg: error processing package linux-image-6.17.0-1028-oem (--configure):": "its own script failed",
+    "E: Malformed entry 1 in list file /etc/apt/sources.list.d/a.list (Component)": "one of its own files",
+    "E: Failed to fetch http://a.example/pool/a.deb  404  Not Found [IP: 192.0.2.1 80]": "no longer where",
+    "E: Failed to fetch http://a.example/pool/a.deb  403  Forbidden [IP: 192.0.2.1 80]": "in place of the archive",
+    "E: Repository 'http://a.example noble InRelease' changed its 'Label' value": "calls itself otherwise",
+    "http: server gave HTTP response to HTTPS client": "speaks http where Docker asks by https",
+    "E: Could not open lock file /var/lib/dpkg/lock-frontend - open (13: Permission denied)": "needs root",
     "E: Release file for http://a.example/debian/dists/trixie-updates/InRelease is not valid yet (invalid for another "
     "2d 3h 1min 2s). Updates for this repository will not be applied.": "clock is behind",
     "E: Release file for http://a.example/dists/noble/InRelease is expired (invalid since 1d 2h 3min 4s).": (
@@ -103,6 +119,7 @@ INSTALLING = {
     "because the public key is not available: NO_PUBKEY 32EE5355A6BC6E42": "not signed by a key that apt trusts",
     "E: Held packages were changed and -y was used without --allow-change-held-packages.": "is on hold",
     "E: Failed to fetch http://a.example/P.gz  Hash Sum mismatch": "being refreshed",
+    "Unable to find image 'vllm/vllm-openai-rocm:v0.20.1' locally": "get to the end of pulling it",
     "Error response from daemon: toomanyrequests: You have reached your pull rate limit.": "limit of pulls",
     "Error response from daemon: manifest for vllm/vllm-openai-rocm:v9 not found: manifest unknown: x": "no image of",
     "Error response from daemon: pull access denied for a/b, repository does not exist or may require 'docker login'": (

@@ -22,7 +22,10 @@ import pytest
 import yaml
 
 CLONE = Path(__file__).resolve().parents[2]
-COMMANDS = ["adopt", "budget", "init", "lab", "plan", "profiles", "rollback", "settings", "verify"]
+COMMANDS = [
+    *("adopt", "bench", "budget", "doctor", "init", "lab", "logs", "plan", "profiles", "rollback", "settings", "smoke"),
+    *("status", "verify"),
+]
 LAB = ["container", "down", "network-cut", "network-mend", "power-cut", "restore", "snapshot", "ssh", "status", "up"]
 
 

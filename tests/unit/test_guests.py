@@ -11,7 +11,7 @@ from ojai.lab.suites import SUITES
 from tests.lab import guests, pages, results
 from tests.lab.backends import TestHost, Verified
 from tests.lab.cases import GUESTS
-from tests.lab.machine import Deploy, Lab
+from tests.lab.machine import ROOT, Deploy, Lab
 from tests.lab.run import KINDS, main
 
 
@@ -93,3 +93,19 @@ def test_a_step_that_failed_stands_out_on_the_page():
     record = {"passed": False, "failures": ["x"], "found": "", "about": [], "commit": "abc", "on": "vm", "seconds": 1}
     text = pages.guests({"forky, vm: first deploy": record}, {})
     assert "**FAILED** (`abc`)" in text and "; 1 FAILED;" in text
+
+
+def test_what_a_guest_cannot_meet_is_just_what_fails_on_it():
+    @dataclass(frozen=True)
+    class Failing(Scripted):
+        failed: tuple[str, ...] = ()
+
+        def verify(self) -> Verified:
+            return Verified(not self.failed, list(self.failed), passed=58)
+
+    lab = Lab(ROOT)
+    host = Failing(lab, failed=("rocm: rocminfo sees the gpu: `rocminfo` exited 1: /dev/kfd: no",))
+    assert guests.verify(host, ["rocm: rocminfo sees the gpu"], "no GPU") == "58 checks; not 1: no GPU"
+    for failed, unmet in ((host.failed, ()), ((), ["rocm: rocminfo sees the gpu"]), (host.failed, ["rocm: another"])):
+        with pytest.raises(guests.Failed):
+            guests.verify(replace(host, failed=failed), unmet, "no GPU")

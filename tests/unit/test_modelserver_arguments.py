@@ -134,7 +134,7 @@ def test_model_given_as_an_option_moves_to_the_front(capsys):
 
 def test_the_program_itself(capsys):
     assert refused(capsys, "nosuch")[0] == 2
-    status, error = refused(capsys, "bench", "serve")
+    status, error = refused(capsys, "bench", "throughput")
     assert (status, "only `serve`" in error) == (1, True)
     with pytest.raises(SystemExit) as stop:
         parse("--version")

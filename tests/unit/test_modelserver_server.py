@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from ojai.smoke import media
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODEL = "google/gemma-4-E4B-it"
 NOTICE = "This is the ojai lab's stand-in for vLLM 0.20.1; no model is loaded."
@@ -29,7 +31,7 @@ def free_port():
 class Process:
     """A running stand-in on a port of its own."""
 
-    def __init__(self, folder, *words, model=MODEL, port=None, **variables):
+    def __init__(self, folder, *words, model=MODEL, port=None, module=("ojai.lab.modelserver",), **variables):
         root = folder / "root"
         for name in ("dev/dri", "sys/class/dmi/id", "hf"):
             (root / name).mkdir(parents=True, exist_ok=True)
@@ -45,7 +47,7 @@ class Process:
         settings = {"OJAI_LAB_ROOT": str(root), "HF_HOME": str(root / "hf"), "OJAI_LAB_LOAD_SECONDS": "0"}
         settings |= {"OJAI_LAB_TOKEN_SECONDS": "0", **variables}
         # -S: the standard library is all it may need.
-        command = [sys.executable, "-S", "-m", "ojai.lab.modelserver", "serve", model, "--host", "127.0.0.1"]
+        command = [sys.executable, "-S", "-m", *module, "serve", model, "--host", "127.0.0.1"]
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
                 [*command, "--port", str(self.port), *words],
@@ -54,6 +56,13 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.child.kill()
+        self.child.wait()
 
     def request(self, method, path, body=None, **headers):
         """Return (status, headers, body)."""
@@ -270,9 +279,53 @@ def test_asked_for_json_it_gives_json(server):
 
 
 def test_media_are_counted_before_the_text(server):
-    parts = [{"type": "image_url", "image_url": {"url": "data:,"}}, {"type": "text", "text": "hi"}]
-    answer = server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": parts}]})[1]
-    assert answer["usage"]["prompt_tokens"] == 4 + 280 + 1
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{media.encoded(media.png('1'))}"}}
+    sound = {"type": "input_audio", "input_audio": {"data": media.encoded(media.wav(2)), "format": "wav"}}
+    film = {"type": "video_url", "video_url": {"url": f"data:video/avi;base64,{media.encoded(media.avi('1', 3))}"}}
+    for part, tokens, more in (
+        (picture, 280, {}),
+        (picture, 1120, {"mm_processor_kwargs": {"max_soft_tokens": 1120}}),
+        (sound, 50, {}),
+        (film, 210, {}),
+    ):
+        parts = [part, {"type": "text", "text": "hi"}]
+        answer = server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": parts}], **more})[1]
+        assert answer["usage"]["prompt_tokens"] == 4 + tokens + 1
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}, "cannot identify image file"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,A"}}, "Failed to decode base64"),
+        ({"type": "image_url", "image_url": "x"}, "expected an object"),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, "Failed to load audio"),
+    ],
+)
+def test_media_that_cannot_be_read_are_refused(server, part, said):
+    status, answer = server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": [part]}]})
+    assert status == 400 and said in answer["error"]["message"]
+
+
+def test_more_media_than_the_limit_are_refused(tmp_path):
+    with Process(tmp_path, "--limit-mm-per-prompt", '{"image": 1}').until(200) as server:
+        url = f"data:image/png;base64,{media.encoded(media.png('1'))}"
+        for count, expected in ((1, 200), (2, 400)):
+            parts = [{"type": "image_url", "image_url": {"url": url}}] * count
+            status, answer = server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": parts}]})
+            assert status == expected
+        assert answer["error"]["message"] == "At most 1 image(s) may be provided in one prompt."
+
+
+def test_a_tools_result_is_answered_in_words(tmp_path):
+    with Process(tmp_path, "--enable-auto-tool-choice", "--tool-call-parser", "gemma4").until(200) as server:
+        tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+        messages = [{"role": "user", "content": "look"}]
+        called = server.post("/v1/chat/completions", {"messages": messages, "tools": tools})[1]["choices"][0]["message"]
+        assert called["tool_calls"][0]["function"]["name"] == "look"
+        messages += [called, {"role": "tool", "tool_call_id": called["tool_calls"][0]["id"], "content": "7"}]
+        told = server.post("/v1/chat/completions", {"messages": messages, "tools": tools})[1]["choices"][0]
+        assert told["finish_reason"] == "stop" and not told["message"]["tool_calls"] and told["message"]["content"]
 
 
 @pytest.mark.parametrize(

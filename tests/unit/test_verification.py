@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -377,6 +378,20 @@ def test_junit_is_written_where_it_is_asked_for(hosts, tmp_path):
     report = tmp_path / "out.xml"
     CliRunner().invoke(command, [hosts, "--junit", str(report), *limited("ok", "gone")])
     assert [suite.get("name") for suite in ElementTree.parse(report).iter("testsuite")] == ["ok", "gone"]
+
+
+def test_a_page_has_every_host_and_check_those_that_are_wrong_first(hosts, tmp_path):
+    page = tmp_path / "out.html"
+    done = CliRunner().invoke(command, [hosts, "--html", str(page), *limited("ok", "gone", "broken")])
+    assert done.exit_code == 1
+    text = page.read_text()
+    assert "1 of 3 hosts are ok." in text
+    titles = re.findall("<h2>(.*?)</h2>", text)
+    assert titles == ["gone: unreachable", "broken: failed", "ok: ok"]
+    assert "cannot be reached: Connection refused" in text and "it is healthy" in text
+    broken = text[text.index("broken: failed") : text.index("ok: ok")]
+    assert broken.index('class="bad">failed') < broken.index('class="ok">passed')
+    assert f"pyinfra {hosts} {find_deploy(hosts)} --limit broken" in broken
 
 
 def test_without_ssh_it_is_asked_for_by_name(monkeypatch, tmp_path):

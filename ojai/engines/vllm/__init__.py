@@ -8,7 +8,8 @@
 - `planning`: how the image's release plans its cache;
 - `explanations`: what each option is for;
 - `cli` and `argv`: the flags of its parser, by release, and how it reads them;
-- `reading`: a command of somebody else's, back into choices.
+- `reading`: a command of somebody else's, back into choices;
+- `benchmark`: `vllm bench serve`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
-from ojai.engines import Command, Reading, Refusal, ResolvedService
-from ojai.engines.vllm import command, endpoints, explanations, planning, reading, refusals
+from ojai.engines import Command, Metrics, Reading, Refusal, ResolvedService, Workload
+from ojai.engines.vllm import benchmark, command, endpoints, explanations, planning, reading, refusals
 from ojai.memory import Planner
 from ojai.paths import ApiPaths, Offered
 from ojai.profiles import Features
@@ -32,6 +33,10 @@ class _Vllm:
     @property
     def offered(self) -> tuple[Offered, ...]:
         return endpoints.offered()
+
+    @property
+    def metrics(self) -> Metrics:
+        return Metrics.of(self.name)
 
     def command(self, service: ResolvedService) -> Command:
         return command.build(service)
@@ -68,6 +73,12 @@ class _Vllm:
 
     def parts(self, container: Container) -> Mapping[str, str]:
         return reading.parts(container)
+
+    def benchmark(self, service: ResolvedService, load: Workload) -> tuple[str, ...]:
+        return benchmark.argv(service, load)
+
+    def read_benchmark(self, text: str) -> Mapping[str, float]:
+        return benchmark.read(text)
 
 
 ENGINE = _Vllm()

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from ojai.engines.vllm.argv import CONVERT, fold_dashes, plain_tokens
 from ojai.schema.nearest import nearest
@@ -85,6 +85,9 @@ class Contract(BaseModel):
     """The command line of one vLLM release, from the data file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Command lines that were checked, and what was found: a fleet's hosts have few different ones.
+    _checked: dict[tuple[str, ...], list[str]] = PrivateAttr(default_factory=dict)
 
     vllm: str
     source: str
@@ -152,8 +155,13 @@ def check(engine_argv: Sequence[str], contract: Contract | None = None) -> list[
     must exist even where ``--enable-auto-tool-choice`` is not given; JSON has the shape its flag needs. Values
     inside a JSON object, and files, are not looked into.
     """
-    contract = contract or load()
-    tokens = list(engine_argv)
+    contract, argv = contract or load(), tuple(engine_argv)
+    if argv not in contract._checked:
+        contract._checked[argv] = _check(list(argv), contract)
+    return list(contract._checked[argv])
+
+
+def _check(tokens: list[str], contract: Contract) -> list[str]:
     errors: list[str] = []
     if not tokens or tokens[0].startswith("-"):
         errors.append("model: missing; it must be the first argument, without a flag")

@@ -1,0 +1,1 @@
+"""ojai beside Ansible, Ansible with Mitogen, stock pyinfra and the floor: the same work, in one run. `make bench`."""

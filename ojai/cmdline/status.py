@@ -1,0 +1,210 @@
+"""``ojai status``: how the services of an inventory are at this moment."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ojai.facts.status import HostStatus, ServiceStatus
+from ojai.parameters import InventoryFile, find_deploy, limit_option, resolved
+from ojai.pyinfra_runs import kept
+from ojai.pyinfra_runs.collect import CollectError, collect_statuses
+from ojai.pyinfra_runs.kept import Kept
+from ojai.pyinfra_runs.verification import DRIFT, Plan, areas, verify
+from ojai.settings.inventory import Entry
+from ojai.sizes import GB, GIB
+
+_EPILOG = """\b
+Examples:
+  ojai status inventory/ojai.py
+  ojai status inventory/fleet.py --limit mini-03 --watch 10
+  ojai status inventory/fleet.py --json | jq -r '.services[] | select(.serves | not) | .host'
+
+Exit status: 0 every service serves, 1 one does not, or a host gave no answer, 2 usage error or faulty inventory.
+"""
+
+#: What is not known.
+_NONE = "-"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A service of a host, or a host without one; ``service`` is what the host says of it."""
+
+    entry: Entry
+    name: str
+    host: HostStatus
+    service: ServiceStatus | None
+    failure: str
+    drift: Kept | None
+
+    @property
+    def serves(self) -> bool:
+        return bool(self.service and self.service.health == 200)
+
+    @property
+    def state(self) -> str:
+        """In a word or two."""
+        service = self.service
+        if self.failure:
+            return "unreachable"
+        if not self.name:
+            return "no service"
+        if service is None or (service.active is None and not self.serves):
+            return _NONE
+        if service.load in ("not-found", "masked"):
+            return {"not-found": "not deployed"}.get(service.load, service.load)
+        if self.serves:
+            return "serves"
+        if service.sub == "auto-restart":
+            return "restarts"
+        return {"active": "not ready", "activating": "not ready", "inactive": "stopped"}.get(
+            str(service.active), str(service.active)
+        )
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("inventory", type=InventoryFile())
+@limit_option
+@click.option(
+    "--drift", is_flag=True, help="Look for drift now, by a dry run of the deploy. Default: the last verify's."
+)
+@click.option(
+    "--watch",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    is_flag=False,
+    flag_value=5,
+    help="Ask again and again, with this pause between. [without SECONDS: 5]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, amounts in bytes; with --watch, a line a reading.")
+def command(inventory: str, limit: tuple[str, ...], drift: bool, watch: int | None, as_json: bool) -> None:
+    """Show how the services of INVENTORY are, a line each.
+
+    Each host is asked by one command, which takes two seconds, since speed is counted between two looks. What a host
+    does not say is shown as `-`. Speed is that of all requests together; `last deploy` is when the last one ended.
+    """
+    inventory, entries = resolved(inventory, limit)
+    if drift:
+        _look(inventory, entries)
+    while True:
+        try:
+            rows = list(_asked(inventory, limit, entries))
+        except CollectError as error:
+            raise click.ClickException(str(error)) from None
+        if as_json:
+            document = {"inventory": inventory, "services": [_document(row) for row in rows]}
+            click.echo(json.dumps(document, indent=None if watch else 2))
+        else:
+            if watch:
+                click.clear()
+            _show(rows)
+        if watch is None:
+            sys.exit(0 if all(row.serves or not (row.name or row.failure) for row in rows) else 1)
+        time.sleep(watch)
+
+
+def _look(inventory: str, entries: list[Entry]) -> None:
+    files = tuple(areas()[DRIFT])
+    for verdict in verify(entries, Plan(files, find_deploy(inventory))):
+        kept.keep(inventory, verdict)
+
+
+def _asked(inventory: str, limit: tuple[str, ...], entries: list[Entry]) -> Iterator[_Row]:
+    answers, failures = collect_statuses(inventory, [entry.name for entry in entries], limit)
+    for entry in entries:
+        host = answers.get(entry.name, HostStatus())
+        said = {service.name: service for service in host.services}
+        names = [service.name for service in entry.settings.resolved] or [""]
+        drift = kept.kept(inventory, entry.name)
+        for name in names:
+            yield _Row(entry, name, host, said.get(name), failures.get(entry.name, ""), drift)
+
+
+def _gpu_memory(row: _Row) -> tuple[int | None, int | None]:
+    """Used and all of the memory that the host's services live in."""
+    host = row.host
+    if row.entry.settings.memory_regime == "gtt":
+        return host.gtt_used, host.gtt_total
+    return host.vram_used, host.vram_total
+
+
+def _document(row: _Row) -> dict[str, Any]:
+    host = asdict(row.host)
+    del host["services"]
+    used, total = _gpu_memory(row)
+    service = asdict(row.service or ServiceStatus(row.name))
+    return {
+        "host": row.entry.name,
+        "service": row.name or None,
+        "state": row.state,
+        "serves": row.serves,
+        "failure": row.failure or None,
+        **{name: value for name, value in service.items() if name != "name"},
+        "gpu_memory_used": used,
+        "gpu_memory_total": total,
+        **host,
+        "drift": asdict(row.drift) if row.drift else None,
+    }
+
+
+def _show(rows: list[_Row]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("Service", "State", "Since", "Model"):
+        table.add_column(title, no_wrap=True)
+    for title in ("Running", "Waiting", "Tokens/s", "KV cache", "GPU memory", "Busy", "Temp.", "Disk"):
+        table.add_column(title, no_wrap=True, justify="right")
+    for title in ("Last deploy", "Drift"):
+        table.add_column(title, no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row))
+    # A line a service, also where the terminal is narrower: it breaks lines by itself.
+    console = Console(highlight=False, width=500)
+    console.print(table)
+    for name, failure in {row.entry.name: row.failure for row in rows if row.failure}.items():
+        console.print(f"{name}: {failure}", style="red", markup=False, soft_wrap=True)
+
+
+def _cells(row: _Row) -> Iterator[str]:
+    host, service = row.host, row.service or ServiceStatus(row.name)
+    now = host.now
+    yield f"{row.entry.name}{'/' if row.name else ''}{row.name}"
+    yield {"serves": "[green]serves[/]", "unreachable": "[red]unreachable[/]"}.get(row.state, row.state)
+    yield _ago(now, service.since) if service.active == "active" else _NONE
+    yield service.model or _NONE
+    yield _given(service.running, "{}")
+    yield _given(service.waiting, "{}")
+    yield _given(service.tokens_per_second, "{:.1f}")
+    yield _given(None if service.kv_cache is None else 100 * service.kv_cache, "{:.0f} %")
+    used, total = _gpu_memory(row)
+    yield _NONE if used is None else f"{used / GIB:.1f}{'' if total is None else f' of {total / GIB:.1f}'} GiB"
+    yield _given(host.gpu_busy, "{:.0f} %")
+    yield _given(host.gpu_celsius, "{:.0f} °C")
+    yield _given(None if host.disk_free is None else host.disk_free / GB, "{:.0f} GB free")
+    yield "running" if host.deploying else _ago(now, host.deployed, " ago")
+    if row.drift is None:
+        yield _NONE
+    else:
+        yield f"{'yes' if row.drift.drifted else 'none'}, {_ago(time.time(), row.drift.when, ' ago')}"
+
+
+def _given(value: float | None, form: str) -> str:
+    return _NONE if value is None else form.format(value)
+
+
+def _ago(now: float | None, when: float | None, after: str = "") -> str:
+    """How long ago, in its two largest units."""
+    if now is None or when is None:
+        return _NONE
+    seconds = max(0, int(now - when))
+    units = (("d", seconds // 86400), ("h", seconds // 3600 % 24), ("min", seconds // 60 % 60), ("s", seconds % 60))
+    first = next((place for place, (_, count) in enumerate(units) if count), len(units) - 1)
+    return " ".join(f"{count} {unit}" for unit, count in units[first : first + 2]) + after

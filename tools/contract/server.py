@@ -1,0 +1,97 @@
+"""Starts the vLLM of `make contract-server` on a free port of loopback, and runs `ojai smoke` against it.
+
+.venv/bin/python -m tools.contract.server .contract-server [options of ojai smoke]
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+MODEL = "google/gemma-4-E4B-it"
+
+#: What vLLM is told: the parsers of our profiles, and what a CPU needs.
+FLAGS = [
+    "--enable-auto-tool-choice",
+    "--tool-call-parser",
+    "gemma4",
+    "--reasoning-parser",
+    "gemma4",
+    "--enable-prefix-caching",
+    "--max-model-len",
+    "4096",
+    "--max-num-seqs",
+    "4",
+    "--dtype",
+    "bfloat16",
+    "--enforce-eager",
+]
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+}
+
+#: Seconds for its start, which is one minute on a machine that does nothing else.
+START = 1200
+
+
+def _wait(server: subprocess.Popen[bytes], url: str) -> bool:
+    until = time.monotonic() + START
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return True
+        except OSError:
+            time.sleep(2)
+    return False
+
+
+def main() -> int:
+    """The exit status of `ojai smoke`, or 1 where the server does not start."""
+    place = Path(sys.argv[1]).resolve()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    words = [str(place / "bin/vllm"), "serve", str(place / "model"), "--served-model-name", MODEL]
+    words += ["--host", "127.0.0.1", "--port", str(port), *FLAGS]
+    path = f"{place / 'bin'}:{os.environ['PATH']}"
+    status = 1
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            words, env={**os.environ, **ENVIRONMENT, "PATH": path}, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            if not _wait(server, url):
+                print("vLLM did not start", file=sys.stderr)
+                return 1
+            # A random model is judged by its form; the first answers after a start are slow.
+            smoke = [str(Path(sys.executable).with_name("ojai")), "smoke", "--url", url, "--model", MODEL]
+            status = subprocess.call([*smoke, "--form-only", "--first-token", "120", *sys.argv[2:]])
+            return status
+        finally:
+            server.terminate()
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+            if status:
+                log.seek(0)
+                print(log.read().decode(errors="replace")[-6000:], file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
