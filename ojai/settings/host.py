@@ -321,6 +321,13 @@ class HostSettings(BaseModel):
         64 * MIB, description="Largest request: pictures and recordings are in it.", examples=["20MiB"]
     )
 
+    firewall_networks: tuple[Network, ...] = Field(
+        (),
+        description="Networks that reach the ports of the services and of the gateway; everybody else is held off by a "
+        "table of nftables, in which nothing else is. None: no such table, and whoever reaches the host reaches them.",
+        examples=[["192.0.2.0/24", "2001:db8::/64"]],
+    )
+
     image_bytes: Amount = Field(
         40 * GIB,
         description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet: where "

@@ -209,6 +209,41 @@ def test_a_revoked_key_is_valid_no_more_and_a_new_one_is(guarded: Serving) -> No
     ends_well(guarded.deploy())
 
 
+def test_only_the_named_networks_reach_it(guarded: Serving) -> None:
+    """Beside rules of the owner's, which stay as they are; and theirs, which flush every table, bring ours back."""
+    guest = guarded.guest
+    guest.root("cp -p /etc/nftables.conf /root/")
+    guest.root("printf 'flush ruleset\ntable inet owner { set known { type ipv4_addr; }; }\n' > /etc/nftables.conf")
+    guest.root("systemctl start nftables.service")
+    others = "nft list ruleset | awk '/^table/ { ours = /inet ojai/ } !ours'"
+    before = guest.root(others)
+    assert "table inet owner" in before
+    elsewhere = guarded.with_data(services=[SERVICE], firewall_networks=["198.51.100.0/24"])
+    done = elsewhere.deploy()
+    ends_well(done)
+    assert done.changed == [NAMES["firewall-rules"], NAMES["firewall-loaded"]]
+    assert "is not in firewall_networks: SSH works as before" in done.output
+    again = elsewhere.deploy()  # by SSH, from an address that is in none
+    assert (again.status, again.changed) == (0, []), again.output[-3000:]
+    found = elsewhere.verify()
+    assert found.ok, found.failed
+    for way in ("restart", "reload"):
+        guest.root(f"systemctl {way} nftables.service")
+        assert not reaches(guarded, 8443) and inside(guest, "-k https://127.0.0.1:8443/health") == "200", way
+    assert guest.root(others) == before
+    broken = "echo broken >> /etc/ojai/firewall.nft; systemctl stop ojai-firewall; systemctl restart ojai-gateway"
+    assert guest.run(f"sudo sh -c {shlex.quote(broken)}").returncode != 0, "the gateway starts without its rules"
+    here = guarded.with_data(services=[SERVICE], firewall_networks=["10.0.2.0/24"])
+    done = here.deploy()
+    ends_well(done)
+    assert reaches(guarded, 8443) and "not in firewall_networks" not in done.output
+    ends_well(done := guarded.with_data(services=[SERVICE], firewall_networks=[]).deploy())
+    assert done.changed == [NAMES["firewall-unlisted"]]
+    assert guest.root(others) == before == guest.root("nft list ruleset")
+    guest.root("systemctl stop nftables.service; mv /root/nftables.conf /etc/")
+    ends_well(guarded.deploy())
+
+
 def test_back_to_open_the_gateway_is_stopped(guarded: Serving) -> None:
     done = guarded.with_data(**OPEN).deploy()
     ends_well(done)
