@@ -331,6 +331,29 @@ def test_a_revoked_key_is_valid_no_more_and_a_new_one_is(guarded: Serving) -> No
     ends_well(guarded.deploy())
 
 
+def test_the_timer_s_service_renews_the_certificate(guarded: Serving) -> None:
+    """One that ends in a month. The authority stays, and nginx reads the new one without a restart."""
+    guest = guarded.guest
+    due = f"""
+    cd {FOLDER}; work=$(mktemp -d); openssl req -new -key server.key -subj /CN=due -out $work/csr
+    openssl x509 -req -days 30 -set_serial 7 -in $work/csr -CA ca.crt -CAkey ca.key -out $work/crt 2>/dev/null
+    cat $work/crt > server.crt; rm -r $work; systemctl reload ojai-gateway
+    """
+    guest.root(due)
+    serial = "openssl s_client -connect 127.0.0.1:8443 </dev/null 2>/dev/null | openssl x509 -noout -serial"
+    pid, authority = (f"systemctl show {UNIT} -p MainPID", f"sha256sum {FOLDER}/ca.crt")
+    before = [guest.root(command) for command in (pid, authority)]
+    assert guest.text(serial) == "serial=07"
+    assert guest.text("systemctl show ojai-gateway-renew.timer -p NextElapseUSecRealtime --value")
+    guest.root("systemctl start ojai-gateway-renew.service")
+    assert guest.text(serial) != "serial=07"
+    trusted = f"curl -q --noproxy '*' -s -o /dev/null -m 5 --cacert {FOLDER}/ca.crt https://localhost:8443/health"
+    assert guest.root(f"{trusted} && echo yes") == "yes"
+    assert [guest.root(command) for command in (pid, authority)] == before
+    again = guarded.deploy()
+    assert (again.status, again.changed) == (0, []), again.output[-3000:]
+
+
 def test_only_the_named_networks_reach_it(guarded: Serving) -> None:
     """Beside rules of the owner's, which stay as they are; and theirs, which flush every table, bring ours back."""
     guest = guarded.guest
