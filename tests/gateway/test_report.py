@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ojai.facts.report import FUNCTIONS
-from ojai.facts.report import firewall
+from ojai.facts.report import FUNCTIONS, firewall
 from ojai.facts.report import gateway as section
 from ojai.facts.report.firewall import CameBy
 from ojai.facts.report.gateway import GatewayReport
