@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 
 from ojai import firewall
-from ojai.facts.firewall import RulesLoaded, TableThere
+from ojai.facts.firewall import RulesLoaded, RulesThere
 from ojai.lab.shell import as_root
 from ojai.settings import parse
 
@@ -202,9 +202,9 @@ def test_what_is_loaded_is_compared_as_the_kernel_has_it(cable):
         return host.shell(RulesLoaded().command(rules=text)) == "yes\n"
 
     rest(host)
-    assert not same(rules()) and host.shell(TableThere().command()) == ""
+    assert not same(rules()) and host.shell(RulesThere().command()) == ""
     host.load(rules())
-    assert same(rules()) and host.shell(TableThere().command()) == "yes\n"
+    assert same(rules()) and host.shell(RulesThere().command()) == "inet ojai\n"
     cable.reached(OUTSIDE, [8443])
     assert same(rules()), "a packet that was counted is no change"
     host.load(rules())
