@@ -186,6 +186,8 @@ def test_without_a_gateway_its_port_is_nobodys_business(cable):
     cable.host.load(rules(exposure="open"))
     assert cable.reached(OUTSIDE, [8000, 8443]) == [8443]
     assert cable.reached(INSIDE, [8000, 8443]) == [8000, 8443]
+    cable.host.load(firewall.rules(parse("mini", {"firewall_networks": NETWORKS, "exposure": "open"}), True))
+    assert cable.reached(OUTSIDE, [8000, 8443]) == [], "a gateway that a rollback would bring back"
 
 
 def test_networks_of_one_family_close_the_other(cable):
