@@ -256,3 +256,10 @@ print(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[2], flush=True)
     cable.host.load(rules(firewall_networks=["192.0.2.0/24"]))
     tried = [int(one.communicate(b"go\n", timeout=60)[0]) for one in streams]
     assert tried[0] == 0 and tried[1] > 0, tried
+
+
+def test_systemd_takes_the_unit(tmp_path):
+    unit = tmp_path / firewall.UNIT
+    unit.write_text(firewall.unit())
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
