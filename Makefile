@@ -37,7 +37,7 @@ lint: setup ## ruff, mypy, import rules and shellcheck
 	git ls-files -z '*.sh' .ci/run | xargs -0 $(BIN)/shellcheck -x
 
 unit: packages ## tests that need no machine
-	$(BIN)/python -m pytest tests/unit tests/roles -m 'not whole' -n 2 -q
+	$(BIN)/python -m pytest tests/unit tests/roles tests/gateway -m 'not whole' -n 2 -q
 
 lab-test: setup ## the deploy on a virtual machine of its own: provision, converge, damage, reboot, remove
 	$(BIN)/python -m pytest tests/lab -m 'not whole' -q -x --durations=10

@@ -11,6 +11,8 @@ from ojai.roles import (
     adoption,
     caches,
     docker,
+    firewall,
+    gateway,
     groups,
     kernel,
     ledger,
@@ -36,8 +38,10 @@ def provision(host: Host) -> bool:
     if settings.removed:
         if preflight.can_read_ledger():  # refuses a host last deployed by a newer ojai
             settings = preflight.with_adopted_caches(settings=settings)
+            gateway.remove(settings=settings)
             vllm.remove(settings=settings)
             weights.remove(settings=settings)
+            firewall.remove(settings=settings)
             caches.remove(settings=settings)
             docker.remove(settings=settings)
             rocm.remove(settings=settings)
@@ -68,7 +72,10 @@ def provision(host: Host) -> bool:
     adoption.resume(settings=settings)  # the owner's server, if a reboot or Docker's restart has ended it
     caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
     weights.apply(settings=settings)  # models, fetched and verified at a commit that is recorded
+    firewall.apply(settings=settings)  # with `firewall_networks`: nobody else reaches gateway and services
+    gateway.apply(settings=settings)  # with `exposure: gateway`: nginx before the engines
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy
+    gateway.remove_unused(settings=settings)  # stops the gateway where exposure is another
     return True
 
 

@@ -225,9 +225,9 @@ def _launch(argv: Sequence[str], log: Path, what: str, program: str, word: str) 
     return _found(program, word)[0]
 
 
-def _forward(name: str, port: int) -> None:
-    """Let slirp4netns pass a port of 127.0.0.1 on to the container's sshd."""
-    request = {"proto": "tcp", "host_addr": "127.0.0.1", "host_port": port, "guest_port": 22}
+def forward(name: str, port: int, to: int) -> None:
+    """Let slirp4netns pass a port of 127.0.0.1 on to one of the container's."""
+    request = {"proto": "tcp", "host_addr": "127.0.0.1", "host_port": port, "guest_port": to}
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(START_SECONDS)
         line.connect(str(_socket(name)))
@@ -326,8 +326,11 @@ def start(container: ContainerRecord) -> ContainerRecord:
     """Start a container and its network; return the record with both processes. It boots meanwhile."""
     name = container.name
     container = stop(container)  # also what an `up` left that was killed in the middle
-    if not container.on_bridge and not vm.port_is_free(container.port):
-        container = container.model_copy(update={"port": vm.free_port()})
+    if not container.on_bridge:
+        if not vm.port_is_free(container.port):
+            container = container.model_copy(update={"port": vm.free_port()})
+        if not container.gateway or not vm.port_is_free(container.gateway):
+            container = container.model_copy(update={"gateway": vm.free_port()})
     secret = vm.home(name) / "credentials"
     secret.unlink(missing_ok=True)
     secret.touch(mode=0o600)
@@ -343,7 +346,8 @@ def start(container: ContainerRecord) -> ContainerRecord:
         if os.geteuid() != 0:
             run(as_root(["chmod", "a+rw", str(_socket(name))]), what="opening slirp4netns's socket")
         if not container.on_bridge:
-            _forward(name, container.port)
+            forward(name, container.port, 22)
+            forward(name, container.gateway, vm.GATEWAY)
         process = _launch(nspawn_argv(name), vm.home(name) / "console.log", NSPAWN, NSPAWN, _nspawn_word(name))
     except BaseException:
         stop(container)

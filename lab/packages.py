@@ -55,6 +55,8 @@ TEST_PROGRAMS: dict[str, str] = {
     **CONTAINER_PROGRAMS,
     "qemu-img": PROGRAMS["qemu-img"],
     "curl": "curl",
+    "openssl": "openssl",
+    "nft": "nftables",
     "systemd-analyze": "systemd",
 }
 """The same for the tests that need no machine, and for `make fresh`."""

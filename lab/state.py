@@ -123,13 +123,14 @@ def _start_time(pid: int) -> int | None:
 
 
 class HostRecord(Frozen):
-    """One lab host as it is kept in state.json."""
+    """One lab host as it is kept in state.json. ``gateway``: the port here that leads to its gateway, 0 at first."""
 
     address: ClassVar[str] = "127.0.0.1"
 
     name: str
     suite: str = STAND_IN
     port: int
+    gateway: int = 0
     uuid: str
     image: Path
     engine: str = "overlay2"
@@ -149,6 +150,7 @@ class ContainerRecord(Frozen):
     suite: str = STAND_IN
     address: str = "127.0.0.1"
     port: int
+    gateway: int = 0
     engine: str = "overlay2"
     process: Process | None = None
     network: Process | None = None
@@ -213,6 +215,7 @@ class LabContainer(Frozen):
     suite: str
     address: str
     port: int
+    gateway: int
     user: str
     key: Path
     known_hosts: Path
@@ -325,6 +328,7 @@ def _reach(home: Path, guest: HostRecord | ContainerRecord) -> dict[str, Any]:
         "suite": guest.suite,
         "address": guest.address,
         "port": guest.port,
+        "gateway": guest.gateway,
         "user": USER,
         "key": home / "keys" / "login",
         "known_hosts": home / "known_hosts",

@@ -25,6 +25,8 @@ BOOT_SECONDS = 240
 POWERDOWN_SECONDS = 120
 DISK_NEEDED = 4 << 30
 """Free space expected for one host's disk: kernel, Docker and the stand-in image are about 2 GiB."""
+GATEWAY = 8443
+"""Where a guest's gateway listens; a port of this machine leads to it, as one does to its sshd."""
 
 
 def free_port() -> int:
@@ -91,6 +93,7 @@ def qemu_argv(host: HostRecord, *, kvm: bool, place: Path, sockets: Path, thread
         else ["-accel", f"tcg,thread={threads},tb-size=1024", "-cpu", "Nehalem"]
     )
     sku = f"carveout={host.carveout_bytes}"
+    forwards = [(host.port, 22), (host.gateway, GATEWAY)]
     return [
         packages.find(packages.QEMU) or packages.QEMU,
         *("-name", f"ojai-lab-{host.name}"),
@@ -103,7 +106,10 @@ def qemu_argv(host: HostRecord, *, kvm: bool, place: Path, sockets: Path, thread
         *("-display", "none", "-vga", "none"),
         *("-serial", f"file:{place / 'console.log'}"),
         *("-drive", f"file={place / 'disk.qcow2'},if=virtio,format=qcow2,cache=unsafe,discard=unmap"),
-        *("-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{host.port}-:22"),
+        *(
+            "-netdev",
+            ",".join(["user,id=net0", *(f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in forwards)]),
+        ),
         *("-device", "virtio-net-pci,netdev=net0"),
         *("-device", "virtio-rng-pci"),
         *("-fw_cfg", f"name=opt/io.systemd.credentials/tmpfiles.extra,file={place / 'credentials'}"),
@@ -168,6 +174,8 @@ def start(host: HostRecord) -> HostRecord:
         )
     if not port_is_free(host.port):
         host = host.model_copy(update={"port": free_port()})
+    if not host.gateway or not port_is_free(host.gateway):
+        host = host.model_copy(update={"gateway": free_port()})
     stop_stray(host.name)
     (sockets / f"{host.name}.qmp").unlink(missing_ok=True)
     secret = place / "credentials"

@@ -48,6 +48,24 @@ class ApiPaths:
     metrics: str
 
 
+@dataclass(frozen=True)
+class Offered:
+    """A path of an engine's server that the gateway passes on, with these methods.
+
+    + key: whether a key is asked for
+    + body: the request may be as large as a picture or a recording
+    + metrics: only the addresses may ask that the host's settings name
+    + why: what it is for
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    why: str
+    key: bool = True
+    body: bool = False
+    metrics: bool = False
+
+
 class ServicePaths:
     """To be inherited by what has a service's ``name``."""
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from ojai.engines import ResolvedService
+from ojai.engines import Exposure, ResolvedService
 from ojai.paths import ServicePaths
 
 FOLDER = "/var/lib/ojai/releases"
@@ -43,6 +43,8 @@ class Serving(ServicePaths):
     # Releases that say neither were saved before there were other engines than vLLM.
     health: str = "/health"
     models: str = "/v1/models"
+    # Nor, before there was a gateway, who could reach it.
+    exposure: Exposure = "open"
 
 
 def serving_of(service: ResolvedService) -> Serving:
@@ -56,6 +58,7 @@ def serving_of(service: ResolvedService) -> Serving:
         timeout=service.start_timeout,
         health=service.engine.api.health,
         models=service.engine.api.models,
+        exposure=service.exposure,
     )
 
 
@@ -103,6 +106,11 @@ class Release:
         """Whether these are the services of this release; how long one may take to start does not matter."""
         mine = {replace(released.serving, timeout=0): released.contents.same_as for released in self.services}
         return mine == {replace(released.serving, timeout=0): released.contents.same_as for released in services}
+
+    @property
+    def guarded(self) -> bool:
+        """Whether others reach it by a gateway."""
+        return any(released.serving.exposure == "gateway" for released in self.services)
 
     def summary(self) -> str:
         """One line for a person."""

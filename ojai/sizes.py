@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 GIB = 1 << 30
+MIB = 1 << 20
 GB = 10**9
 
 #: Size of a memory page on x86-64 in bytes; `ttm.pages_limit` counts these.

@@ -156,7 +156,7 @@ def _attempt(
     refused: dict[str, str] = {}
     known = {str(refusal) for refusal in _resolve(profile, {}, accelerator).standing}
     for name, value in wanted.items():
-        if defaults[name].default == value:
+        if defaults[name].default == value or (name == "host" and value == base.host):
             continue
         for piece, so_far in _pieces(name, value):
             tried = {**settings, name: so_far(settings.get(name))}

@@ -9,7 +9,7 @@ from ojai.connection.alone import refuse_host
 from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck, owner, packages, power
+from ojai.preflight import FailedCheck, firewall, gateway, owner, packages, power
 from ojai.preflight import lock as pins
 from ojai.preflight import weights as to_fetch
 from ojai.preflight.docker import remarks
@@ -48,7 +48,13 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None
     of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
-    of_host = (*power.warnings(settings, report), *packages.warnings(settings, report), *memory_warnings(settings))
+    of_host = (
+        *gateway.warnings(settings, report),
+        *firewall.warnings(settings, report),
+        *power.warnings(settings, report),
+        *packages.warnings(settings, report),
+        *memory_warnings(settings),
+    )
     for warning in (*of_host, *of_services):
         logger.warning(f"{host.print_prefix}{warning}")
     for remark in (*remarks(settings, report), *to_fetch.remarks(settings, report), *pins.remarks(settings, report)):

@@ -6,9 +6,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
 from pyinfra.api.deploy import deploy
 
-from ojai import resources, systemd
+from ojai import gateway, resources, systemd
 from ojai.engines import ResolvedService
 from ojai.operations import adoption, docker, files, service, vllm
+from ojai.operations import gateway as gateway_operations
 from ojai.operations import release as releases
 from ojai.operations.weights import secrets
 from ojai.paths import SECRETS
@@ -84,6 +85,14 @@ def apply(*, settings: HostSettings) -> None:
             timeout=server.start_timeout,
             address=server.address,
             api=server.engine.api,
+            on_failure=back,
+        )
+    if gateway.wanted(settings):
+        gateway_operations.answers(
+            name="Wait until the gateway reaches it",
+            address=gateway.local_address(settings),
+            port=settings.gateway_port,
+            paths=gateway.health_paths(settings),
             on_failure=back,
         )
     releases.snapshot(name="Save the healthy release for rollback", services=release)

@@ -44,6 +44,8 @@ SECTIONS = (
         ("http_proxy", "https_proxy", "no_proxy", "ca_certificates", "registry_credentials", "local_only"),
     ),
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
+    ("Exposure", "Role `gateway`: who reaches the services, and how.", ("exposure", "gateway_")),
+    ("Firewall", "Role `firewall`: from where they are reached.", ("firewall_",)),
     ("Data", "Role `caches`.", ("data_", "cache_folders")),
     ("Weights", "Role `weights`; `model` and `revision` are a service's.", ("hf_",)),
     ("Your own data", "For roles of your own.", ("vars",)),

@@ -19,6 +19,7 @@ molecule = [
             "ssh_known_hosts_file": str(_guest.known_hosts),
             "ssh_strict_host_key_checking": "yes",
             "gpu_users": [_guest.user],
+            "gateway_url": f"https://127.0.0.1:{_guest.gateway}",
             # What stands for repo.radeon.com (a signed archive), for Docker Hub and for Hugging Face's hub.
             "rocm_mirror": _lab.upstreams.rocm_url,
             "rocm_key_fingerprint": _lab.upstreams.rocm_fingerprint,

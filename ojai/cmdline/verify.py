@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import ojai
+from ojai.gateway import open_meaning
 from ojai.parameters import FileToWrite, InventoryFile, find_deploy, limit_option, resolved, sudo_password
 from ojai.pyinfra_runs import kept
 from ojai.pyinfra_runs.verification import DRIFT, TIMEOUT, ChecksError, Plan, Verdict, areas, merge_junit, verify
@@ -28,6 +29,7 @@ from ojai.schema.nearest import nearest
 _NEXT_STEPS = {
     "apt": "repair apt first: sudo apt-get -f install",
     "docker": "see its log: journalctl -u docker",
+    "gateway": "see its log: journalctl -u ojai-gateway -t ojai_gateway",
     "groups": "log in again: a session keeps the groups it began with",
     "kernel": "reboot the host yourself if kernel_reboot is `never`",
     "rocm": "run rocminfo on it",
@@ -166,6 +168,10 @@ def command(
             _show(console, verdict, len(hosts) > 1 if failed_only is None else failed_only, name, deploy)
     except ChecksError as error:
         raise click.UsageError(f"--checks: found files that cannot be imported: {error}") from None
+    if not console.quiet:
+        for entry in entries:
+            for text in open_meaning(entry.settings):
+                click.echo(f"{entry.name}: {text}", err=True)
     verdicts.sort(key=lambda verdict: hosts.index(verdict.host))
     if junit:
         junit.write(merge_junit(verdicts))

@@ -11,14 +11,17 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from ojai import counters
 from ojai.containers import Container
 from ojai.memory import Budget, Demand, HostMemory, Planner
-from ojai.paths import ApiPaths, ServicePaths
+from ojai.paths import ApiPaths, Offered, ServicePaths
 from ojai.profiles import Features, Profile, ProfileError, budgets
 from ojai.sizes import GIB
+
+#: Who reaches a service: others by the gateway, nobody but its own host, or everybody.
+Exposure = Literal["gateway", "loopback", "open"]
 
 #: The packages here.
 NAMES = ("vllm",)
@@ -156,6 +159,14 @@ class Engine(Protocol):
         """Where its server answers."""
 
     @property
+    def key_variable(self) -> str:
+        """The variable with a key of the engine's own, which clients of a gateway do not have."""
+
+    @property
+    def offered(self) -> tuple[Offered, ...]:
+        """What of its HTTP API is offered to others; the gateway passes nothing else on."""
+
+    @property
     def metrics(self) -> Metrics:
         """What its server counts."""
 
@@ -236,9 +247,10 @@ class ResolvedService(ServicePaths):
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
-    ``log_max_file`` rotate its log; ``proxies`` are variables of its container. ``revision`` is the model's as the
-    service names it, ``pins`` are the commits that a lock gives its models. ``group_ids``, ``image_key`` and
-    ``revisions`` (the commit of each model that was fetched) are the host's own, filled in by :meth:`on_host`.
+    ``log_max_file`` rotate its log; ``proxies`` are variables of its container; ``media_domains``: hosts to fetch
+    from. ``revision`` is the model's as the service names it, ``pins`` are the commits that a lock gives its models.
+    ``group_ids``, ``image_key`` and ``revisions`` (the commit of each model that was fetched) are the host's own,
+    filled in by :meth:`on_host`.
     """
 
     name: str
@@ -259,6 +271,8 @@ class ResolvedService(ServicePaths):
     proxies: Mapping[str, str] = field(default_factory=dict)
     revision: str | None = None
     pins: Mapping[str, str] | None = None
+    exposure: Exposure = "open"
+    media_domains: tuple[str, ...] = ()
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
     revisions: Mapping[str, str] | None = None

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
+from ojai import gateway
 from ojai.facts import script
 from ojai.facts.files import Existing
 from ojai.facts.ledger import OwnUnits
@@ -154,6 +155,15 @@ restore_file() {
   changed="$changed$1 "
 }
 
+# enable or disable: the gateway is there as the release had it.
+gateway() {
+  [ -e "$units/%GATEWAY%" ] || return 0
+  case $1-$(systemctl is-active %GATEWAY%) in enable-active | disable-inactive) return 0;; esac
+  systemctl reset-failed %GATEWAY% 2>/dev/null || true
+  systemctl "$1" --quiet --now %GATEWAY% %TIMER%
+  echo "restored %GATEWAY%"
+}
+
 # unit
 start() {
   systemctl enable --quiet "$1"
@@ -163,7 +173,7 @@ start() {
     *) systemctl is-active --quiet "$1" || { systemctl start "$1"; echo "restored $1"; };;
   esac
 }
-"""
+""".replace("%GATEWAY%", gateway.UNIT).replace("%TIMER%", gateway.RENEWAL_TIMER)
 
 
 def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
@@ -195,6 +205,7 @@ def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
         lines.append(note("units", sorted(mine)))
     lines.append("systemctl daemon-reload")
     lines += [shlex.join(["start", released.serving.unit]) for released in release.services]
+    lines.append(f"gateway {'enable' if release.guarded else 'disable'}")
     variables = {"folder": FOLDER, "slot": slot, "pending": PENDING_ROLLBACK, "kept": release.kept, "units": UNITS}
     return script("\n".join([_RESTORE, *lines]), **variables)
 
@@ -272,6 +283,9 @@ def report_unchanged(state: State, host: Host, services: Sequence[Serving]) -> N
         roll_back(state, host, services)
         return
     _say_moved(host)
+    if not healthy.guarded:  # the gateway was to come before it
+        stop = f"systemctl disable --quiet --now {gateway.UNIT} {gateway.RENEWAL_TIMER} 2>/dev/null"
+        ask(host, f"! test -e {UNITS}/{gateway.UNIT} || {stop} || true", **connector_arguments(host))
     complain(host, f"{healthy.summary()} still serves: nothing of it was touched. {_FIX}")
 
 

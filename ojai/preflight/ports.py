@@ -17,27 +17,29 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Which ports another program holds. What belongs to a service of ours gives its port up in time."""
     taken = owner.judge(settings, report)[1]
     # They are in the owner's table.
-    named = {*(one.name for one in taken.containers), *(one.name for one in taken.units)}
+    told = {*(one.name for one in taken.containers), *(one.name for one in taken.units)}
     for service in settings.resolved:
         for holder in report.ports:
             # A program on one address of the host leaves the others free.
             apart = bool(holder.address) and service.host not in (*_ALL, holder.address)
-            if holder.port == service.port and not (holder.ours or apart or holder.name in named):
+            if holder.port == service.port and not (holder.ours or apart or holder.name in told):
                 yield FailedCheck(
                     "port",
-                    f"{service.port} {_state(holder)} by {_named(holder)}",
+                    f"{service.port} {state(holder)} by {named(holder)}",
                     f"it free for {service.name}",
-                    f"{_freed(holder)}, or set another `port`",
+                    f"{freed(holder)}, or set another `port`",
                 )
 
 
-def _state(holder: PortHolder) -> str:
+def state(holder: PortHolder) -> str:
+    """How it holds a port."""
     if not holder.now:
         return "free now, but taken at the next boot"
     return "held now and after every boot" if holder.at_boot else "held"
 
 
-def _named(holder: PortHolder) -> str:
+def named(holder: PortHolder) -> str:
+    """Who it is."""
     process = f"{holder.program or 'a program'} (process {holder.pid})" if holder.pid else ""
     if holder.kind == "process":
         return process or "a program that the host does not name"
@@ -46,7 +48,8 @@ def _named(holder: PortHolder) -> str:
     return f"{name}, {process}" if process else name
 
 
-def _freed(holder: PortHolder) -> str:
+def freed(holder: PortHolder) -> str:
+    """What frees the port."""
     if holder.kind == "container":
         if not holder.name:
             return "start Docker (`sudo systemctl start docker`), find the container with `sudo docker ps` and stop it"

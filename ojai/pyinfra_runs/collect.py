@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ojai.engines import Workload
 from ojai.facts.condition import Answered
+from ojai.facts.gateway import Access
 from ojai.facts.report import Report
 from ojai.facts.status import HostStatus
 
@@ -28,9 +29,13 @@ FRESH = "OJAI_FRESH"
 MARK = "ojai-survey"
 
 _REPORT = TypeAdapter(Report)
+_ACCESS = TypeAdapter(Access)
 _ANSWERED = TypeAdapter(Answered)
 _WORKLOADS = TypeAdapter(dict[str, Workload])
 _STATUS = TypeAdapter(HostStatus)
+
+#: In the environment of a run that is to read keys.
+SHOW_KEY = "OJAI_SHOW_KEY"
 
 #: pyinfra's progress messages of a host, and the call of the fact, which is longer than its answer.
 _PROGRESS = ("Connected", "Ready: ", "Error: could not load fact")
@@ -93,6 +98,15 @@ def collect_containers(
     """What docker says of each host's running containers and their images, by host; and failures, as above."""
     documents, failures = _collect("collect_containers.py", inventory, names, limit)
     return {name: json.loads(document) for name, document in documents.items()}, failures
+
+
+def collect_access(
+    inventory: str, names: list[str], limit: tuple[str, ...], show: bool
+) -> tuple[dict[str, Access], dict[str, str]]:
+    """What a client of each host's gateway needs, by host, with the keys themselves if ``show``; and failures."""
+    environment = {SHOW_KEY: "yes"} if show else None
+    documents, failures = _collect("open_deploy.py", inventory, names, limit, environment=environment)
+    return {name: _ACCESS.validate_json(document) for name, document in documents.items()}, failures
 
 
 def collect_conditions(

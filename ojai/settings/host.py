@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from ojai import accelerators, engines, kernels, resources, systems
-from ojai.engines import ResolvedService
+from ojai.engines import Exposure, ResolvedService
 from ojai.memory import DEFAULT_UTILIZATION, over_reserved
 from ojai.profiles import Features
 from ojai.profiles.features import OneLine
@@ -32,17 +32,21 @@ from ojai.settings.types import (
     Account,
     Amount,
     Fingerprint,
+    IpAddress,
     KernelParameter,
+    KeyName,
     Memory,
+    Network,
     NoProxy,
     Package,
     ProxyUrl,
     Registry,
     Secret,
+    ServerName,
     UnixName,
     Url,
 )
-from ojai.sizes import GIB
+from ojai.sizes import GIB, MIB
 from ojai.weights.pull import registry_of
 
 
@@ -309,6 +313,67 @@ class HostSettings(BaseModel):
         examples=[True],
     )
 
+    exposure: Exposure = Field(
+        "gateway",
+        description="Who reaches the services. `gateway`: they listen on this host alone, and nginx in front of them "
+        "asks for a key, over TLS. `loopback`: they listen on this host alone. `open`: they listen on every address, "
+        "without a key and without TLS, as in the guides.",
+        examples=["open"],
+    )
+    gateway_address: IpAddress = Field(
+        "0.0.0.0", description="Address that the gateway listens on.", examples=["192.0.2.10"]
+    )
+    gateway_port: int = Field(8443, ge=1, le=65535, description="TCP port of the gateway.", examples=[443])
+    gateway_url: Url | None = Field(
+        None,
+        description="Where clients reach the gateway, if it is not the host's own name and that port: behind a "
+        "forwarded port, say. `ojai open` prints it.",
+        examples=["https://ai.example.net"],
+    )
+    gateway_keys: tuple[KeyName, ...] = Field(
+        ("default",),
+        description="Names of the keys. The host makes the key of a new name; the key of a name that is taken out is "
+        "valid no more. `ojai open --show-key` prints them.",
+        examples=[["laptop", "ci"]],
+    )
+    gateway_names: tuple[ServerName, ...] = Field(
+        (),
+        description="Names and addresses that clients use, beside the inventory's and the host's own, for the "
+        "certificate that the host makes.",
+        examples=[["ai.example.net"]],
+    )
+    gateway_certificate: AbsolutePath | None = Field(
+        None,
+        description="A certificate of your own on the host, with its chain, instead of one that the host makes.",
+        examples=["/etc/letsencrypt/live/ai.example.net/fullchain.pem"],
+    )
+    gateway_certificate_key: AbsolutePath | None = Field(
+        None,
+        description="Its private key on the host.",
+        examples=["/etc/letsencrypt/live/ai.example.net/privkey.pem"],
+    )
+    gateway_metrics_from: tuple[Network, ...] = Field(
+        (), description="Addresses that may read /metrics, with a key.", examples=[["192.0.2.20", "198.51.100.0/24"]]
+    )
+    gateway_requests: int = Field(
+        20,
+        ge=1,
+        le=10000,
+        description="Requests a second of one client (a key at an address), with four times as many at once.",
+        examples=[5],
+    )
+    gateway_streams: int = Field(100, ge=1, le=2000, description="Requests of one client at a time.", examples=[8])
+    gateway_body: Amount = Field(
+        64 * MIB, description="Largest request: pictures and recordings are in it.", examples=["20MiB"]
+    )
+
+    firewall_networks: tuple[Network, ...] = Field(
+        (),
+        description="Networks that reach the ports of the services and of the gateway; everybody else is held off by a "
+        "table of nftables, in which nothing else is. None: no such table, and whoever reaches the host reaches them.",
+        examples=[["192.0.2.0/24", "2001:db8::/64"]],
+    )
+
     image_bytes: Amount = Field(
         40 * GIB,
         description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet: where "
@@ -420,6 +485,11 @@ class HostSettings(BaseModel):
             wrong["gtt_limit"] = "memory_regime is gtt, so set how much memory the GPU may take, such as 100GiB"
         if self.memory_regime == "carveout" and self.gtt_limit is not None:
             wrong["gtt_limit"] = "has no use with memory_regime carveout; leave it out, or set memory_regime to gtt"
+        if (self.gateway_certificate is None) != (self.gateway_certificate_key is None):
+            absent = "gateway_certificate" if self.gateway_certificate is None else "gateway_certificate_key"
+            wrong[absent] = "a certificate and its key go together: name both files, or neither"
+        if self.exposure == "gateway" and self.gateway_port in {service.port for service in self.services}:
+            wrong["gateway_port"] = f"found {self.gateway_port}, which a service has; expected its own"
         if self.removed_data and not self.removed:
             wrong["removed_data"] = "means nothing without `removed: true`"
         if self.move_adopted_caches and not self.adopt:
@@ -442,6 +512,7 @@ class HostSettings(BaseModel):
             accelerator=self.accelerator,
             data_directory=self.data_directory,
             elsewhere=self.cache_folders,
+            exposure=self.exposure,
             log_max_size=self.docker_log_max_size,
             log_max_file=self.docker_log_max_file,
             proxies=self.proxies,
@@ -602,7 +673,12 @@ def parse(host: str, data: Mapping[str, Any]) -> HostSettings:
 
 
 #: Settings that belong together: where one has an error, contradictions of the other are not looked for.
-TOGETHER = (("memory_regime", "gtt_limit"), ("removed", "removed_data"))
+TOGETHER = (
+    ("memory_regime", "gtt_limit"),
+    ("removed", "removed_data"),
+    ("gateway_certificate", "gateway_certificate_key"),
+    ("exposure", "gateway_port"),
+)
 
 
 def _contradictions_beside(found: Iterable[FieldError], data: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -627,7 +703,7 @@ def _contradictions_beside(found: Iterable[FieldError], data: Mapping[str, Any])
     rest = {key: value for key, value in data.items() if key not in absent}
     yield from _contradictions(HostSettings, {**rest, "services": []})
     defaults = HostSettings.model_fields
-    where = {name: rest.get(name, defaults[name].default) for name in ("accelerator", "data_directory")}
+    where = {name: rest.get(name, defaults[name].default) for name in ("accelerator", "data_directory", "exposure")}
     for error in resolve_services(services, **where)[1]:
         # What cannot work depends on the accelerator, which is not known then.
         if "accelerator" not in absent or not error.label:

@@ -10,13 +10,13 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from ojai import engines, profiles
-from ojai.engines import ResolvedService
+from ojai.engines import Exposure, ResolvedService
 from ojai.paths import ServicePaths
 from ojai.profiles import Features, Profile, ProfileError
 from ojai.profiles.features import OneLine
 from ojai.schema.errors import complete, refuse_flag_for_number
 from ojai.schema.expected import Choice, Expected
-from ojai.settings.types import Digest
+from ojai.settings.types import Digest, IpAddress, ServerName
 
 #: Units that hosts have anyway, and that a service must not be named like.
 SYSTEM_UNITS = frozenset(
@@ -43,11 +43,17 @@ class ServiceSettings(ServicePaths, Features):
         "gemma-4-e4b", description="Name of a file in `profiles/`.", examples=["gemma-4-26b-a4b"]
     )
     port: int = Field(8000, ge=1, le=65535, description="TCP port of the API.", examples=[8000])
-    host: Annotated[str, Expected("an IP address")] = Field(
-        "0.0.0.0",
-        description="Address to listen on, as in the guides. `127.0.0.1` keeps it off the network: vLLM's API key "
-        "protects only part of its endpoints, so put a proxy in front of it before others can reach it.",
+    host: IpAddress | None = Field(
+        None,
+        description="Address to listen on. Unset: every address with `exposure: open`, as in the guides, else "
+        "`127.0.0.1`. vLLM's own API key protects only part of its endpoints.",
         examples=["127.0.0.1"],
+    )
+    media_domains: tuple[ServerName, ...] = Field(
+        (),
+        description="Hosts from which the engine may fetch pictures and recordings that a request names by address. "
+        "None: no host, and a request has to bring them itself; with `exposure: open` any host, as in the guides.",
+        examples=[["images.example.net"]],
     )
     model: OneLine | None = Field(
         None,
@@ -84,11 +90,6 @@ class ServiceSettings(ServicePaths, Features):
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
 
-    @field_validator("host")
-    @classmethod
-    def _an_address(cls, value: str) -> str:
-        return str(ipaddress.ip_address(value))
-
     @field_validator("name")
     @classmethod
     def _not_a_system_unit(cls, value: str) -> str:
@@ -118,6 +119,7 @@ class ServiceSettings(ServicePaths, Features):
         accelerator: str,
         data_directory: str,
         elsewhere: Mapping[str, str] = MappingProxyType({}),
+        exposure: Exposure = "open",
         log_max_size: str = LOG_MAX_SIZE,
         log_max_file: int = LOG_MAX_FILE,
         proxies: Mapping[str, str] = MappingProxyType({}),
@@ -126,8 +128,14 @@ class ServiceSettings(ServicePaths, Features):
         """The service with its profile's facts and choices; what cannot work is in its ``refusals``.
 
         ``elsewhere``: caches that are not in ``data_directory``, by name. ``profile``: in place of the one that it
-        names. Raises ``ProfileError`` or ``ValidationError`` where a choice contradicts one of the profile's.
+        names. Raises ``ProfileError`` or ``ValidationError`` where a choice contradicts one of the profile's, and
+        ``ValueError`` where the service would listen on another address than its host's exposure has it.
         """
+        if self.host and exposure != "open" and not ipaddress.ip_address(self.host).is_loopback:
+            raise ValueError(
+                f"host: found {self.host}; expected an address of the host's own with `exposure: {exposure}`. What to "
+                "do: leave it out, or set `exposure: open`"
+            )
         profile = profile or profiles.load(self.profile)
         # Another image than the profile's does not have the profile's digest.
         digest = self.image_digest or (profile.image_digest if self.image is None else None)
@@ -144,5 +152,8 @@ class ServiceSettings(ServicePaths, Features):
             model=self.model or profile.model,
             model_named=self.model is not None,
             revision=self.revision,
-            **{name: getattr(self, name) for name in ("name", "host", "port", "start_timeout", "stop_timeout")},
+            exposure=exposure,
+            media_domains=self.media_domains,
+            host=self.host or ("0.0.0.0" if exposure == "open" else "127.0.0.1"),
+            **{name: getattr(self, name) for name in ("name", "port", "start_timeout", "stop_timeout")},
         )

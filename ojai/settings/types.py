@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated
 
@@ -45,6 +46,23 @@ AbsolutePath = Annotated[
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$"), Expected("sha256: and 64 hexadecimal digits")]
 Amount = Annotated[Bytes, Expected("an amount of memory or disk such as 64GiB, or a number of bytes")]
 Memory = Annotated[int, BeforeValidator(parse_memory), Expected("an amount of memory such as 64GiB, 1 GiB at least")]
+IpAddress = Annotated[str, AfterValidator(lambda value: str(ipaddress.ip_address(value))), Expected("an IP address")]
+Network = Annotated[
+    str,
+    AfterValidator(lambda value: str(ipaddress.ip_network(value))),
+    Expected("an IP address, or a network such as 192.0.2.0/24"),
+]
+#: A host name or an address, as a certificate has it.
+ServerName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$"),
+    Expected("a host name, or an IP address"),
+]
+KeyName = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$"),
+    Expected("small letters, digits and -, at most 32"),
+]
 KernelParameter = Annotated[
     str,
     Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$"),

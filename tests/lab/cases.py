@@ -34,6 +34,8 @@ ROLES = (
         "rocm",
         "docker",
         "caches",
+        "firewall",
+        "gateway",
         "ledger",
         "weights",
     ),

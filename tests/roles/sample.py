@@ -89,3 +89,7 @@ NOTE_MOVED = ledger.note("moved", ["=".join(_PLACES)])
 MOVE = adoption._moved(*_PLACES)
 MOVE_BACK = adoption._moved_back("=".join(_PLACES))
 FORGET_MOVED = ledger.forget("moved", ["=".join(_PLACES)])
+
+
+#: A path that answers without a key, as an operation hands it on.
+HEALTH = ("/health",)

@@ -460,3 +460,50 @@ def test_keeping_that_is_cut_off_loses_no_release(machine, line):
     machine.keep(NEXT)
     assert machine.kept()["healthy"].services[0].serving == NEXT
     assert not machine.keep(NEXT)
+
+
+def with_gateway(machine: Machine) -> None:
+    """The unit of a gateway is there."""
+    (machine.root / "etc/systemd/system/ojai-gateway.service").write_text("# Made by ojai.\n")
+
+
+GUARDED = replace(SERVING, exposure="gateway")
+UNITS = "ojai-gateway.service ojai-gateway-renew.timer"
+
+
+def test_a_failed_upgrade_to_a_gateway_is_open_again(machine, said):
+    machine.keep(SERVING)
+    with_gateway(machine)
+    machine.put("vllm-gemma4", "behind the gateway")
+    machine.asked()
+    machine.roll_back(GUARDED)
+    assert machine.unit() == "old"
+    assert f"disable --quiet --now {UNITS}" in machine.asked()
+
+
+def test_a_failed_upgrade_behind_a_gateway_keeps_it(machine, said):
+    machine.keep(GUARDED)
+    with_gateway(machine)
+    machine.put("vllm-gemma4", "open to all")
+    machine.asked()
+    machine.roll_back(SERVING)
+    assert machine.unit() == "old"
+    asked = machine.asked()
+    assert f"enable --quiet --now {UNITS}" in asked
+    assert not any(line.startswith("disable") for line in asked)
+
+
+def test_a_gateway_that_did_not_start_before_an_open_release_is_stopped(machine, said):
+    machine.keep(SERVING)
+    machine.report_unchanged(GUARDED)
+    assert not any("ojai-gateway" in line for line in machine.asked()), "there is none"
+    with_gateway(machine)
+    machine.report_unchanged(GUARDED)
+    assert f"disable --quiet --now {UNITS}" in machine.asked()
+
+
+def test_a_release_from_before_there_was_a_gateway_was_open(machine):
+    machine.keep(SERVING)
+    file = machine.root / "var/lib/ojai/releases/healthy/release.json"
+    file.write_text(file.read_text().replace(',"exposure":"open"', ""))
+    assert not machine.kept()["healthy"].guarded

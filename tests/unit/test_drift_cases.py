@@ -37,13 +37,11 @@ def test_the_dry_run_reaches_every_operation_of_the_roles():
 def test_every_operation_of_every_role_has_a_case(key):
     touched = {name for case in DRIFT for name in (*case.operations, *case.hidden)}
     # What only `adopt: true` brings needs another host than a provisioned one: one that was set up by hand.
-    by_hand = re.findall(r'NAMES\["(adopt-[a-z-]+)"\]', (ROOT / "tests" / "lab" / "test_adoption.py").read_text())
     # What only a setting brings is in a test of its own.
-    by_setting = re.findall(
-        r'NAMES\["(network-[a-z-]+)"\]', (ROOT / "tests" / "lab" / "test_first_fetch.py").read_text()
-    )
-    by_lock = re.findall(r'NAMES\["(versions-[a-z-]+)"\]', (ROOT / "tests" / "lab" / "test_lock.py").read_text())
-    assert NAMES[key] in touched or key in by_hand or key in by_setting or key in by_lock
+    names = ("test_adoption.py", "test_gateway.py", "test_first_fetch.py", "test_lock.py")
+    texts = "".join((ROOT / "tests" / "lab" / name).read_text() for name in names)
+    elsewhere = re.findall(r'NAMES\["((?:adopt|firewall|gateway|network|versions)-[a-z-]+)"\]', texts)
+    assert NAMES[key] in touched or key in elsewhere
 
 
 def test_there_are_enough_and_each_has_its_own_name():

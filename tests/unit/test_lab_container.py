@@ -119,10 +119,10 @@ def slirp(path: Path, answer: bytes, heard: list[bytes]) -> threading.Thread:
     return thread
 
 
-def test_sshd_is_forwarded_to_loopback_only(lab_dir):
+def test_a_port_is_forwarded_from_loopback_only(lab_dir):
     heard = []
     thread = slirp(container._socket("molecule"), b'{"return":{"id":1}}', heard)
-    container._forward("molecule", 2222)
+    container.forward("molecule", 2222, 22)
     thread.join()
     assert json.loads(heard[0])["arguments"] == {
         "proto": "tcp",
@@ -135,7 +135,7 @@ def test_sshd_is_forwarded_to_loopback_only(lab_dir):
 def test_a_refused_forward_is_an_error_with_the_answer(lab_dir):
     thread = slirp(container._socket("molecule"), b'{"error":{"desc":"bad request: add_hostfwd: slirp"}}', [])
     with pytest.raises(LabError, match=r"port 2222 .*add_hostfwd"):
-        container._forward("molecule", 2222)
+        container.forward("molecule", 2222, 22)
     thread.join()
 
 

@@ -58,9 +58,9 @@ def test_carveout_goes_to_smbios_in_bytes():
 
 
 def test_only_loopback_is_listened_on():
-    argv = vm.qemu_argv(record(port=4444), kvm=False, place=Path("/p"), sockets=Path("/s"))
+    argv = vm.qemu_argv(record(port=4444, gateway=5555), kvm=False, place=Path("/p"), sockets=Path("/s"))
     (net,) = [value for flag, value in pairs(argv) if flag == "-netdev"]
-    assert net == "user,id=net0,hostfwd=tcp:127.0.0.1:4444-:22"
+    assert net == "user,id=net0,hostfwd=tcp:127.0.0.1:4444-:22,hostfwd=tcp:127.0.0.1:5555-:8443"
 
 
 def test_free_port_can_be_listened_on_and_a_taken_one_is_seen():

@@ -15,14 +15,16 @@ from ojai.facts.report import Report
 from ojai.facts.report.apt import AptReport, Refusal, Source
 from ojai.facts.report.engine import Engine, Program, Server, Unit
 from ojai.facts.report.environment import EnvironmentFiles
+from ojai.facts.report.firewall import CameBy
 from ojai.facts.report.folders import Folders
+from ojai.facts.report.gateway import GatewayReport
 from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.owner import Container, Owner
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
 from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
-from ojai.preflight import environment, weights
+from ojai.preflight import environment, firewall, gateway, weights
 from ojai.preflight.docker import engine_source, remarks
 from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
@@ -137,6 +139,9 @@ def settings(lock: Lock | None = None, **data: Any) -> HostSettings:
 def found(report: Report, **data: Any) -> list[str]:
     return [failed.check for failed in failed_checks(settings(**data), report)]
 
+
+#: A certificate of the owner's.
+OWN = {"gateway_certificate": "/etc/ai/chain.pem", "gateway_certificate_key": "/etc/ai/key.pem"}
 
 GOOD_ONES = {
     "the guides' box": (GOOD, {}),
@@ -359,7 +364,10 @@ GOOD_ONES = {
         replace(GOOD, firmware={"linux-firmware": "20240318.git3b128b60-0ubuntu2.22"}),
         {"firmware_known_bad": ["20251125", "0ubuntu2.21"]},
     ),
-    "variables that are allowed": (replace(GOOD, env_names={ENV: ("HF_TOKEN", "VLLM_API_KEY", "X_AITER")}), {}),
+    "variables that are allowed": (
+        replace(GOOD, env_names={ENV: ("HF_TOKEN", "VLLM_API_KEY", "X_AITER")}),
+        {"exposure": "open"},
+    ),
     "a full disk, once image and model are there": (
         replace(
             GOOD,
@@ -1048,6 +1056,33 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"ports": (PortHolder(8000, "unit", "other.service", at_boot=True),)},
         {},
     ),
+    "an nginx of the owner's without JavaScript": ("nginx", {"gateway": GatewayReport(nginx=True)}, {}),
+    "a key of the engine's own": ("engine key", {"env_names": {ENV: ("HF_TOKEN", "VLLM_API_KEY")}}, {}),
+    "a certificate that is not there": (
+        "certificate",
+        {"gateway": GatewayReport(missing=(OWN["gateway_certificate"],))},
+        OWN,
+    ),
+    "a certificate of another key": (
+        "certificate",
+        {"gateway": GatewayReport(bad=("no key of that certificate in /etc/ai/key.pem",))},
+        OWN,
+    ),
+    "another program on the gateway's port": (
+        "gateway port",
+        {"ports": (PortHolder(8443, "unit", "unifi.service", 7, "java", now=True, at_boot=True),)},
+        {},
+    ),
+    "the gateway's port at the next boot": (
+        "gateway port",
+        {"ports": (PortHolder(443, "container", "web", at_boot=True),)},
+        {"gateway_port": 443},
+    ),
+    "SSH on a port that the firewall would guard": (
+        "firewall",
+        {"came_by": CameBy("192.0.2.9", 8443)},
+        {"firewall_networks": ["192.0.2.0/24"]},
+    ),
     "a carve-out that is too small": ("memory for vllm-gemma4", {"vram_total": 16 * GIB}, LARGE),
     "a context that is too long": (
         "memory for vllm-gemma4",
@@ -1316,3 +1351,59 @@ def test_a_limit_above_the_memory_names_the_setting():
         settings(memory_regime="gtt", gtt_limit="100GiB"), replace(BOOTED, memory_total=62 * GIB + 5)
     )
     assert failed.todo == "set gtt_limit to 62GiB at most"
+
+
+def test_a_gateway_stands_beside_what_is_there():
+    unit = PortHolder(8443, "unit", "ojai-gateway.service", 7, "nginx", now=True, at_boot=True)
+    elsewhere = PortHolder(8443, "process", "x", 7, "x", "192.0.2.9", now=True)
+    held = PortHolder(8443, "process", "x", 7, "x", now=True)
+    assert found(replace(GOOD, ports=(unit,))) == []
+    assert found(replace(GOOD, ports=(elsewhere,)), gateway_address="192.0.2.8") == []
+    assert found(replace(GOOD, ports=(elsewhere,))) == ["gateway port"]
+    for data in ({"exposure": "open"}, {"exposure": "loopback"}, {"services": []}):
+        assert found(replace(GOOD, ports=(held,), gateway=GatewayReport(nginx=True)), **data) == []
+    assert found(replace(GOOD, gateway=GatewayReport(nginx=True, module=True))) == []
+    assert found(replace(GOOD, gateway=GatewayReport(nginx=True, ours=True))) == []
+
+
+def test_rules_of_the_firewall_are_never_for_ssh_and_who_is_not_let_in_is_told():
+    fenced = {"firewall_networks": ["192.0.2.0/24", "2001:db8::/64"]}
+
+    def said(client: str, port: int, **data: Any) -> tuple[list[str], list[str]]:
+        report = replace(GOOD, came_by=CameBy(client, port))
+        return found(report, **data), list(firewall.warnings(settings(**data), report))
+
+    assert said("192.0.2.9", 22, **fenced) == said("2001:db8::9", 22, **fenced) == said("", 0, **fenced) == ([], [])
+    assert said("198.51.100.9", 8443) == said("198.51.100.9", 8443, **fenced, removed=True) == ([], [])
+    faults, (warning,) = said("198.51.100.9", 22, **fenced)
+    assert faults == [] and warning.startswith("this computer (198.51.100.9, as the host sees it) is not in")
+    for port in (8000, 8443):
+        assert said("192.0.2.9", port, **fenced)[0] == ["firewall"]
+    assert said("192.0.2.9", 8443, exposure="open", **fenced)[0] == [], "there is no gateway then"
+
+
+def test_an_nginx_of_the_owner_s_is_not_installed_anew():
+    theirs = replace(GOOD, gateway=GatewayReport(nginx=True, module=True))
+    assert gateway.packages(theirs) == ["openssl"]
+    for report in (GOOD, None, replace(GOOD, gateway=GatewayReport(nginx=True, ours=True))):
+        assert gateway.packages(report) == ["nginx", "libnginx-mod-http-js", "openssl"]
+
+
+def test_who_reaches_a_service_is_said_before_it_changes_and_each_time_that_it_is_everybody():
+    def told(report: Report, **data: Any) -> list[str]:
+        return list(gateway.warnings(settings(**data), report))
+
+    today = replace(GOOD, gateway=GatewayReport(open=(("vllm-gemma4", 8000),)))
+    (change,) = told(today)
+    assert change.startswith("vllm-gemma4 answers on port 8000 of the network today")
+    assert "https://HOST:8443/v1 with a key" in change and "set `exposure: open`" in change
+    (change,) = told(today, exposure="loopback")
+    assert "only this host itself" in change and "8443" not in change
+    for report in (today, GOOD):
+        (meaning,) = told(report, exposure="open")
+        assert meaning.startswith("exposure is open: whoever reaches 0.0.0.0:8000 can use vllm-gemma4")
+    assert told(GOOD) == told(GOOD, exposure="loopback") == []
+    by_hand = replace(GOOD, ports=(PortHolder(8000, "container", "gemma", now=True),))
+    assert told(by_hand) == []  # refused, or nothing of what ojai changes
+    (change,) = told(by_hand, adopt=True)
+    assert change.startswith("the Docker container gemma answers on port 8000")

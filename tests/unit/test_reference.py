@@ -61,6 +61,8 @@ def test_every_setting_is_explained_with_an_example_that_holds(model: Any, valid
         "memory_regime": {"gtt_limit": "8GiB"},
         "removed_data": {"removed": True},
         "move_adopted_caches": {"adopt": True},
+        "gateway_certificate": {"gateway_certificate_key": "/etc/ai/key.pem"},
+        "gateway_certificate_key": {"gateway_certificate": "/etc/ai/chain.pem"},
         "thinking": {"reasoning": True},
         "speculative": {"allow": ["speculative-too-early"]},
         "quantization": {"allow": ["quantization-not-on-rocm"]},

@@ -1,5 +1,6 @@
 """vLLM: its command line, the container that runs it, and what cannot work.
 
+- `endpoints`: what of its HTTP API is offered to others;
 - `flags`: the named choices as arguments and variables;
 - `command`: the `docker run` list;
 - `refusals`: what cannot work, with reason and source;
@@ -22,6 +23,7 @@ from ojai.engines.vllm import (
     benchmark,
     cli,
     command,
+    endpoints,
     explanations,
     planning,
     reading,
@@ -30,7 +32,7 @@ from ojai.engines.vllm import (
     weights,
 )
 from ojai.memory import Planner
-from ojai.paths import ApiPaths
+from ojai.paths import ApiPaths, Offered
 from ojai.profiles import Features
 
 
@@ -38,6 +40,11 @@ class _Vllm:
     name = "vllm"
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
     mounts = command.MOUNTS
+    key_variable = "VLLM_API_KEY"
+
+    @property
+    def offered(self) -> tuple[Offered, ...]:
+        return endpoints.offered()
 
     @property
     def files(self) -> Files:

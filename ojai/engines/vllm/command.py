@@ -25,6 +25,19 @@ def from_folder(model: str) -> bool:
     return model.startswith("/") and not model.startswith(f"{MOUNTS['models']}/")
 
 
+CLOSED: dict[str, str] = {
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Variables of an engine that is not open to the network: its processes talk over loopback, and it tells nobody."""
+
+NOWHERE = "media.invalid"
+"""A host that there is not (RFC 2606): vLLM takes an empty list of hosts for all of them."""
+
+
 def image_key(image: str) -> str:
     """A directory name for what belongs to one image: twelve digits of its digest, else its tag.
 
@@ -60,9 +73,11 @@ def build(service: ResolvedService) -> Command:
     given = {service.model: service.model} if from_folder(service.model) else {}
     mounts |= given
     offline = {"HF_HUB_OFFLINE": "1"} if weights.offline(service) else {}
-    environment = {**service.proxies, **_environment(service), **offline, **(features.environment or {})}
-    choices = (*arguments(features, service.revisions or {}), *weights.arguments(service))
-    engine = (service.model, *choices, "--host", service.host, "--port", str(service.port))
+    guarded = CLOSED if service.exposure != "open" else {}
+    environment = {**service.proxies, **_environment(service), **guarded, **offline, **(features.environment or {})}
+    chosen = (*arguments(features, service.revisions or {}), *weights.arguments(service))
+    where = ("--host", service.host, "--port", str(service.port))
+    engine = (service.model, *chosen, *_media(service, chosen), *where)
     docker = profile.docker
     missing = [group for group in docker.groups if numbers is not None and group not in numbers]
     if missing:
@@ -96,6 +111,13 @@ def build(service: ResolvedService) -> Command:
         served_model_name=served_name(engine),
         image_directories=(places["tunableop"],) if "tunableop" in mounted else (),
     )
+
+
+def _media(service: ResolvedService, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Whence it may fetch media: the hosts of the settings, and no other unless it is open."""
+    flag = "--allowed-media-domains"
+    domains = service.media_domains or ((NOWHERE,) if service.exposure != "open" else ())
+    return (flag, *domains) if domains and flag not in chosen else ()
 
 
 def _environment(service: ResolvedService) -> dict[str, str]:

@@ -14,7 +14,9 @@ from ojai.facts.report import (
     dropins,
     engine,
     environment,
+    firewall,
     folders,
+    gateway,
     gpu,
     owner,
     ports,
@@ -24,7 +26,9 @@ from ojai.facts.report import (
 from ojai.facts.report.apt import AptReport
 from ojai.facts.report.engine import Engine
 from ojai.facts.report.environment import EnvironmentFiles
+from ojai.facts.report.firewall import CameBy
 from ojai.facts.report.folders import Folders
+from ojai.facts.report.gateway import GatewayReport
 from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.owner import Owner
 from ojai.facts.report.ports import PortHolder
@@ -37,7 +41,7 @@ _SECTIONS = (
     (apt,),
     (engine,),
     (owner, ports, space),
-    (deploys, dropins, environment, folders, gpu, power),
+    (deploys, dropins, environment, firewall, folders, gateway, gpu, power),
 )
 
 #: What the sections call.
@@ -187,6 +191,8 @@ class Report:
     apt: AptReport = field(default_factory=AptReport)
     engine: Engine = field(default_factory=Engine)
     folders: Folders = field(default_factory=Folders)
+    gateway: GatewayReport = field(default_factory=GatewayReport)
+    came_by: CameBy = field(default_factory=CameBy)
 
 
 def _line(text: str) -> tuple[int, int] | None:
@@ -263,6 +269,8 @@ def parse(lines: list[str]) -> Report | None:
         apt=apt.read(every),
         engine=engine.read(every),
         folders=folders.read(every),
+        gateway=gateway.read(every),
+        came_by=firewall.read(every),
     )
 
 
@@ -278,6 +286,7 @@ class HostReport(FactBase[Report | None]):
     + data_folders: folders that a service mounts
     + caches: ``name=path`` of caches that are used where they are
     + service_ports: ports whose holders are named
+    + certificates: files of the owner's certificate, which must be there
     + units: units of ours, of which drop-ins that change others too are named
     + system_packages, rocm_packages, engine_packages: what is to be installed from Ubuntu, AMD, and for Docker
     + rocm_archive: address of AMD's archive
@@ -298,6 +307,7 @@ class HostReport(FactBase[Report | None]):
         data_folders: tuple[str, ...] = (),
         caches: tuple[str, ...] = (),
         service_ports: tuple[int, ...] = (),
+        certificates: tuple[str, ...] = (),
         units: tuple[str, ...] = (),
         system_packages: tuple[str, ...] = (),
         rocm_packages: tuple[str, ...] = (),
@@ -320,6 +330,8 @@ class HostReport(FactBase[Report | None]):
             "%UNITS%": units,
             **ports.words(service_ports),
             **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive, locked, snapshots),
+            **gateway.words(certificates),
+            **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),
         }
         script = _BASICS
         for group in _SECTIONS:

@@ -1,5 +1,8 @@
-"""The hosts of inventory/fake.py, one whose GPU memory cannot be read yet, one that adopts, one with a proxy, one
-whose kernel is locked (by the lock that tests/operation_names.py writes): all."""
+"""The hosts of inventory/fake.py, and more: GPU memory that cannot be read yet, adoption, another exposure, a proxy, a
+kernel that is locked (by the lock that tests/operation_names.py writes).
+
+Together they lead to every operation.
+"""
 
 import runpy
 from pathlib import Path
@@ -14,6 +17,8 @@ _authority = str(Path(__file__).with_name("authority.pem"))
 
 hosts = [
     *_fake["fake"],
+    fake_host("fenced", {"firewall_networks": ["192.0.2.0/24"]}),
+    fake_host("closed", {"exposure": "loopback"}),
     fake_host("adopted", {"adopt": True, "move_adopted_caches": True}),
     fake_host("proxied", {"http_proxy": "http://proxy.lan:3128", "ca_certificates": [_authority]}),
     fake_host("locked", {"kernel_package": "linux-generic-hwe-24.04", "kernel_flavour": "generic"}),

@@ -1,0 +1,26 @@
+"""One gateway and one engine for the tests of a module; each test finds the engine's notes empty."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gateway import engine as engines
+from tests.gateway import nginx
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with engines.recording() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def gateway(engine, tmp_path_factory):
+    with nginx.running(tmp_path_factory.mktemp("gateway"), engine.port, gateway_requests=10_000) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted(request):
+    if "engine" in request.fixturenames:
+        request.getfixturevalue("engine").take()
