@@ -35,7 +35,7 @@ STATE = "/var/lib/ojai/weights"
 LINE = f"{STATE}/line"
 
 #: Bytes, below which nothing is learned of a line.
-ENOUGH = 10_000_000
+ENOUGH = 5_000_000
 
 RESULT, FAILURE = "ojai-fetched\t", "ojai-fetch-failed\t"
 
