@@ -38,7 +38,7 @@ OURS = "ours"
 LINE = f"{STATE}/line"
 
 #: Bytes, below which nothing is learned of a line.
-ENOUGH = 10_000_000
+ENOUGH = 5_000_000
 
 RESULT, FAILURE = "ojai-fetched\t", "ojai-fetch-failed\t"
 
