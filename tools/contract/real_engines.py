@@ -107,10 +107,13 @@ def page() -> str:
         bench = f"{cells.count('')} of {len(cells)} cells measured"
         if findings := [f"{rank} `{code}`" for rank, code, _ in one["bench"]["findings"]]:
             bench += f"; {', '.join(findings)}"
-        status = one["status"]
-        requests = "requests and KV cache" if status["running"] is not None else "no requests: they are asked of vLLM"
+        said = "not asked"
+        if status := one.get("status"):
+            counted = (
+                "requests and KV cache" if status["running"] is not None else "no requests: they are asked of vLLM"
+            )
+            said = f"{status['state']}, {status['model']}; {counted}"
         commits = dict.fromkeys(f"`{each['commit']}` ({each['when'][:10]})" for each in one.values())
-        said = f"{status['state']}, {status['model']}; {requests}"
         rows.append([name, one["bench"]["engine"], ", ".join(commits), smoke, bench, said])
     text = [HEAD, *table(["run", "engine", "commits", "smoke", "bench", "status"], rows), "", "## Which checks ran", ""]
     checks = dict.fromkeys(check[0] for one in found.values() for check in one["smoke"]["checks"])
