@@ -21,6 +21,7 @@ from ojai.engines import get
 from ojai.lab.hub.faults import Counts, Fault
 from ojai.lab.hub.repository import Store
 from ojai.lab.hub.server import Hub, Running, start
+from ojai.operations.weights import TIMEOUT
 from ojai.weights import errors, pack, program
 from ojai.weights.program import FetchError, Request, record_name, run
 
@@ -68,7 +69,7 @@ class World:
             ignore=list(FILES.ignore),
             reserve=0,
             patience=2,
-            timeout=2,
+            timeout=TIMEOUT,
             workers=2,
             token=None,
         )
@@ -95,7 +96,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", TIMEOUT)  # less, and a busy machine is a dead hub
     monkeypatch.setattr(program.time, "sleep", lambda seconds: None)  # the client too
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -308,6 +309,7 @@ def told(found: FetchError, world: World) -> str:
 
 @pytest.fixture
 def gated(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", TIMEOUT)
     monkeypatch.setattr(program.time, "sleep", lambda seconds: None)
     found = World(tmp_path / "world", frozenset({MODEL}))
     yield found
