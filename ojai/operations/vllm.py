@@ -33,7 +33,7 @@ def on_this_host(service: ResolvedService) -> ResolvedService:
 
 def argv(service: ResolvedService) -> tuple[str, ...]:
     """What the service's container runs on this host, after its image."""
-    return service.on_host(None, None, revisions(service)).command.engine_argv
+    return on_this_host(service).command.engine_argv
 
 
 @operation()

@@ -23,7 +23,7 @@ SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 #: Rules that are wrong here. SC1091: a file to be sourced is the host's, not this machine's. SC2043: a loop's words are
 #: put in from a list, which may hold one. SC2016: apt's formats have $(…) of their own.
 EXCLUDED = "SC1091,SC2016,SC2043"
-SAMPLES = {str: "/etc/it's a b.sources", int: 8000}
+SAMPLES = {str: "/etc/it's a b.sources", int: 8000, bool: True}
 #: Arguments of facts that are shell themselves, or a command line.
 GIVEN = {"sound": "true", "argv": ("docker", "run", "--name", SAMPLES[str], SAMPLES[str])}
 SAMPLES[Asked] = Asked(*[SAMPLES[str]] * 8, counts=(SAMPLES[str],))
@@ -57,7 +57,7 @@ def of_fixture(file):
     """The shell among a fixture's recorded commands: alone, with a standard input, or first argument of a function."""
     for command in yaml.safe_load(file.read_text()).get("commands") or []:
         match command:
-            case str(text) | {"command": text} | ["run", [text, _], *_]:
+            case str(text) | {"command": text} | ["run", [text, _], *_] | ["pull_image", [_, text], *_]:
                 yield text
             case [
                 "upload"
@@ -67,7 +67,9 @@ def of_fixture(file):
                 | "restore"
                 | "wait_until_ready"
                 | "start"
-                | "_refuse",
+                | "_refuse"
+                | "_wait"
+                | "fetch",
                 *_,
             ]:
                 pass

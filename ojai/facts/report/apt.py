@@ -195,6 +195,7 @@ apt_plan() {
 }
 # Which versions of the locked packages there are: in the archives, and where those have moved on, in the snapshot of
 # the day of the lock, read into a folder of its own.
+# shellcheck disable=SC2120
 apt_locked() {
   dpkg-query -W -f 'apt_package\t${Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
   LC_ALL=C apt-cache madison "$@" 2>/dev/null |
