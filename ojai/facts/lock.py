@@ -22,6 +22,7 @@ dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Version}\t${Pre-Depends}, $
   awk -F '\t' -v names="$names" -v mark="$mark" -v asked=" $asked " '
     $2 ~ names || index($3, mark) || index(asked, " " $2 " ")'
 for family; do
+  # shellcheck disable=SC2086
   LC_ALL=C apt-get -q --simulate --no-install-recommends -o Dir::State::status=/dev/null \
     -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Get::Always-Include-Phased-Updates=true \
     install ${family#*:} 2>/dev/null |

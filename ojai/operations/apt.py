@@ -242,8 +242,8 @@ def packages(
     versions = versions or {}
     found = host.get_fact(AptPackages, names=tuple(names))
     others = tuple(name for name in versions if name not in names)
-    there: dict[str, str] = host.get_fact(Versions, names=others) if others else {}
-    there = {**there, **found.installed}
+    beside: dict[str, str] = host.get_fact(Versions, names=others) if others else {}
+    there = {**beside, **found.installed}
     offers = host.get_fact(AptOffers, names=tuple(names), origin=origin) if origin else Offers()
     expected = {**offers.newest, **versions}
     outranked = _outranked(found, offers, versions)

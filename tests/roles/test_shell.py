@@ -33,6 +33,8 @@ def sample(kind):
     """A value of an annotated type; its words are those that bad quoting breaks at."""
     if typing.get_origin(kind) is types.UnionType:
         return sample(typing.get_args(kind)[0])
+    if typing.get_origin(kind) is dict:
+        return {sample(typing.get_args(kind)[0]): sample(typing.get_args(kind)[1])}
     if typing.get_origin(kind) is tuple:
         return (sample(typing.get_args(kind)[0]),) * 2
     return SAMPLES[kind]

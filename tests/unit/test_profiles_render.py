@@ -1,5 +1,7 @@
 """The rendered command: names, paths, image, groups, secrets."""
 
+from dataclasses import replace
+
 import pytest
 from resolving import resolve
 
@@ -134,7 +136,7 @@ def test_no_reason_is_for_nothing():
     )
     one = resolve(E4B, image="x/y:v0.24.0", features=everything)
     other = resolve(B26, features=Features(prefix_caching=False, async_scheduling=False))
-    other = other.on_host(None, None, {other.model: "0" * 40})
+    other = replace(other.on_host(None, None, {other.model: "0" * 40}), exposure="gateway")
     used = {part[0].partition("=")[0] for service in (one, other) for part, _ in explanations.parts(service)}
     used |= set(one.command.environment) | set(other.command.environment)
     written = {name for group in explanations.load().values() for name in group}

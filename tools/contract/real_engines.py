@@ -1,8 +1,8 @@
 """Puts `ojai smoke`, `ojai bench` and `ojai status` to a real engine, and writes down what came of it.
 
-python -m tools.contract.real_engines NAME URL MODEL   # ask a server of this machine; keep the answers
-python -m tools.contract.real_engines                  # write docs/reference/real-engines.md from what is kept
-python -m tools.contract.real_engines --check          # say whether the page is stale; exit status 1 if it is
+python -m tools.contract.real_engines NAME URL MODEL [COMMAND…]   # ask a server of this machine; keep the answers
+python -m tools.contract.real_engines            # write docs/reference/real-engines.md from what is kept
+python -m tools.contract.real_engines --check    # say whether the page is stale; exit status 1 if it is
 
 NAME says what runs, as a file's name: `vllm-cpu`, `llamacpp-vulkan`.
 """
@@ -49,39 +49,51 @@ def _said(*words: str, **environment: str) -> dict[str, Any]:
     return {"status": done.returncode, **found}
 
 
-def record(name: str, url: str, model: str) -> int:
-    """Ask a server, and keep what came; the exit status is 1 if something is red."""
-    server = ("--url", url, "--model", model)
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
-    smoke = _said("smoke", *server, *SMOKE)
+def _smoke(url: str, model: str) -> dict[str, Any]:
+    found = _said("smoke", "--url", url, "--model", model, *SMOKE)
+    checks = [[one["name"], one["outcome"], one["came"]] for one in found["servers"][0]["results"]]
+    return {"status": found["status"], "checks": checks}
+
+
+def _bench(url: str, model: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        bench = _said("bench", *server, *BENCH, "--results", folder)
-        inventory = Path(folder) / "here.py"
-        service = {"profile": "gemma-4-e4b", "host": "127.0.0.1", "port": urlsplit(url).port}
-        inventory.write_text(f"hosts = [('@local', {{'services': [{service}]}})]\n")
-        status = _said("status", str(inventory), XDG_STATE_HOME=folder)
-    (run,), (line,) = bench["runs"], status["services"]
-    kept: dict[str, Any] = {
-        "commit": commit,
-        "when": datetime.now(UTC).isoformat(timespec="minutes"),
+        found = _said("bench", "--url", url, "--model", model, *BENCH, "--results", folder)
+    (run,) = found["runs"]
+    return {
+        "status": found["status"],
         "engine": f"{run['subject']['engine']} {run['subject']['engine_version']}",
-        "smoke": {
-            "status": smoke["status"],
-            "checks": [[one["name"], one["outcome"], one["came"]] for one in smoke["servers"][0]["results"]],
-        },
-        "bench": {
-            "status": bench["status"],
-            "cells": [[cell["users"], cell["prompt_tokens"], cell["skipped"]] for cell in run["cells"]],
-            "findings": [[one["rank"], one["code"], one["found"]] for one in run["findings"]],
-        },
-        "status": {"status": status["status"], **{key: line[key] for key in ("state", "model", "running", "kv_cache")}},
+        "cells": [[cell["users"], cell["prompt_tokens"], cell["skipped"]] for cell in run["cells"]],
+        "findings": [[one["rank"], one["code"], one["found"]] for one in run["findings"]],
     }
+
+
+def _status(url: str, model: str) -> dict[str, Any]:
+    service = {"profile": "gemma-4-e4b", "host": "127.0.0.1", "port": urlsplit(url).port}
+    data = {"services": [service], "_sudo": os.getuid() != 0}
+    with tempfile.TemporaryDirectory() as folder:
+        inventory = Path(folder) / "here.py"
+        inventory.write_text(f"hosts = [('@local', {data})]\n")
+        found = _said("status", str(inventory), XDG_STATE_HOME=folder)
+    (line,) = found["services"]
+    return {"status": found["status"], **{key: line[key] for key in ("state", "model", "running", "kv_cache")}}
+
+
+COMMANDS = {"smoke": _smoke, "bench": _bench, "status": _status}
+
+
+def record(name: str, url: str, model: str, *commands: str) -> int:
+    """Ask a server, by some commands or by all, and keep what came; the exit status is 1 if something is red."""
+    file = KEPT / f"{name}.json"
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    for command in commands or COMMANDS:
+        commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+        when = datetime.now(UTC).isoformat(timespec="minutes")
+        kept[command] = {"commit": commit, "when": when, **COMMANDS[command](url, model)}
+        print(f"{name}, ojai {command}: exit status {kept[command]['status']}")
     KEPT.mkdir(exist_ok=True)
-    (KEPT / f"{name}.json").write_text(f"{json.dumps(kept, indent=1, ensure_ascii=False)}\n", encoding="utf-8")
-    statuses = {command: kept[command]["status"] for command in ("smoke", "bench", "status")}
-    print(f"{name}, {kept['engine']}: exit status {statuses}")
-    return int(any(statuses.values()))
+    file.write_text(f"{json.dumps(kept, indent=1, ensure_ascii=False)}\n", encoding="utf-8")
+    return int(any(one["status"] for one in kept.values()))
 
 
 def page() -> str:
@@ -95,11 +107,15 @@ def page() -> str:
         bench = f"{cells.count('')} of {len(cells)} cells measured"
         if findings := [f"{rank} `{code}`" for rank, code, _ in one["bench"]["findings"]]:
             bench += f"; {', '.join(findings)}"
-        status = one["status"]
-        requests = "requests and KV cache" if status["running"] is not None else "no requests: they are asked of vLLM"
-        when = f"`{one['commit']}`, {one['when'][:10]}"
-        rows.append([name, one["engine"], when, smoke, bench, f"{status['state']}, {status['model']}; {requests}"])
-    text = [HEAD, *table(["run", "engine", "commit", "smoke", "bench", "status"], rows), "", "## Which checks ran", ""]
+        said = "not asked"
+        if status := one.get("status"):
+            counted = (
+                "requests and KV cache" if status["running"] is not None else "no requests: they are asked of vLLM"
+            )
+            said = f"{status['state']}, {status['model']}; {counted}"
+        commits = dict.fromkeys(f"`{each['commit']}` ({each['when'][:10]})" for each in one.values())
+        rows.append([name, one["bench"]["engine"], ", ".join(commits), smoke, bench, said])
+    text = [HEAD, *table(["run", "engine", "commits", "smoke", "bench", "status"], rows), "", "## Which checks ran", ""]
     checks = dict.fromkeys(check[0] for one in found.values() for check in one["smoke"]["checks"])
     results = {
         name: {check: (outcome, came) for check, outcome, came in one["smoke"]["checks"]} for name, one in found.items()
@@ -113,7 +129,7 @@ def page() -> str:
 
 def main(arguments: list[str]) -> int:
     """Record, write the page, or compare it."""
-    if len(arguments) == 3:
+    if len(arguments) >= 3:
         return record(*arguments)
     text = page()
     fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
