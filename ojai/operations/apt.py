@@ -348,16 +348,16 @@ def _record(missing: list[str], state: Sequence[str], groups: Sequence[str]) -> 
 
 
 #: Shell that finds the version of a lock: in the archive, in its lists read anew, or in a snapshot of it (whose lists
-#: are kept apart, in ``$lists``). ``$use`` is then what apt is given to take it from there.
-_FIND_LOCKED = """use=
+#: are kept apart, in ``$lists``). The shell's parameters are then what apt is given to take it from there.
+_FIND_LOCKED = """set --
 gone() {{ LC_ALL=C {install} --simulate 2>&1 | grep "^E: Version '.*' for '.*' was not found"; }}
-if gone >/dev/null; then
+if gone "$@" >/dev/null; then
   {update}
-  if gone; then
+  if gone "$@"; then
     lists=$(mktemp -d) && chmod 755 "$lists" && trap 'rm -rf "$lists"' EXIT
-    use="-o APT::Snapshot={snapshot} -o Dir::State::lists=$lists"
-    apt-get -q $use update >/dev/null 2>&1
-    ! gone >/dev/null || {{
+    set -- -o APT::Snapshot={snapshot} -o Dir::State::lists="$lists"
+    apt-get -q "$@" update >/dev/null 2>&1
+    ! gone "$@" >/dev/null || {{
       echo "the archive has no such version any more, nor has its snapshot {snapshot}. What to do: ojai lock --upgrade \
 INVENTORY PACKAGE, or a mirror that keeps old versions." >&2; exit 1; }}
   fi
@@ -379,7 +379,8 @@ def _install(
     if found.lists_age is None or found.lists_age > STALE_LISTS:
         yield from _update()
     options = "--allow-downgrades " if replaces and downgrades else ""
-    install = f"{INSTALL} {'$use ' if versions else ''}{options}install {shlex.join(wanted)}"
+    found_locked = '"$@" ' if versions else ""
+    install = f"{INSTALL} {found_locked}{options}install {shlex.join(wanted)}"
     simulate = f"{install} --simulate 2>/dev/null"
     dependencies = (
         f"{simulate} | sed -n 's/^Inst \\([^ ]*\\) (.*/\\1/p' | "
