@@ -20,8 +20,8 @@ from ojai.operations.release import restoring
 from ojai.releases import Contents, Release, Released
 
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
-#: Rules that are wrong here. SC1091: a file to be sourced is the host's, not this machine's. SC2041, SC2043: a loop's words are
-#: put in from a list, which may hold one. SC2016: apt's formats have $(…) of their own.
+#: Rules that are wrong here. SC1091: a file to be sourced is the host's, not this machine's. SC2041, SC2043: a loop's
+#: words are put in from a list, which may hold one. SC2016: apt's formats have $(…) of their own.
 EXCLUDED = "SC1091,SC2016,SC2041,SC2043"
 SAMPLES = {str: "/etc/it's a b.sources", int: 8000, bool: True}
 #: Arguments of facts that are shell themselves, or a command line.

@@ -331,7 +331,6 @@ class HostReport(FactBase[Report | None]):
             **ports.words(service_ports),
             **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive, locked, snapshots),
             **gateway.words(certificates),
-            **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),
         }
         script = _BASICS
         for group in _SECTIONS:
