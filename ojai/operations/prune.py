@@ -132,10 +132,8 @@ def _remove(one: Commit, records: list[str]) -> str:
     lines += [f"rm -f {shlex.join(blobs)}"] if blobs else []
     patterns = " ".join(f"-e {shlex.quote(note)}" for note in notes)
     lines += [f"{{ grep -vxF {patterns} {file} > {file}.new || true; }} && mv {file}.new {file}"]
-    kept = f"{one.folder}/snapshots"
-    lines += [
-        f"if rmdir {shlex.quote(kept)} 2>/dev/null; then find {shlex.quote(one.folder)} -depth -type d -empty -delete; fi"
-    ]
+    empty = f"find {shlex.quote(one.folder)} -depth -type d -empty -delete"
+    lines += [f"if rmdir {shlex.quote(f'{one.folder}/snapshots')} 2>/dev/null; then {empty}; fi"]
     return " && ".join(lines)
 
 

@@ -238,7 +238,7 @@ if command -v apt-get >/dev/null; then
   for each in %LOCKED_NAMES%; do
     locked_found=$(apt_locked %LOCKED_NAMES%)
     printf '%s\n' "$locked_found"
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086,SC2089,SC2090
     for group in %SNAPSHOTS%; do apt_snapshot $group; done
     break
   done
