@@ -23,7 +23,7 @@ SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 #: Rules that are wrong here. SC1091: a file to be sourced is the host's, not this machine's. SC2043: a loop's words are
 #: put in from a list, which may hold one. SC2016: apt's formats have $(…) of their own.
 EXCLUDED = "SC1091,SC2016,SC2043"
-SAMPLES = {str: "/etc/it's a b.sources", int: 8000}
+SAMPLES = {str: "/etc/it's a b.sources", int: 8000, bool: True}
 #: Arguments of facts that are shell themselves, or a command line.
 GIVEN = {"sound": "true", "argv": ("docker", "run", "--name", SAMPLES[str], SAMPLES[str])}
 SAMPLES[Asked] = Asked(*[SAMPLES[str]] * 8, counts=(SAMPLES[str],))
@@ -35,6 +35,8 @@ def sample(kind):
         return sample(typing.get_args(kind)[0])
     if typing.get_origin(kind) is tuple:
         return (sample(typing.get_args(kind)[0]),) * 2
+    if typing.get_origin(kind) is dict:
+        return {sample(typing.get_args(kind)[0]): sample(typing.get_args(kind)[1])}
     return SAMPLES[kind]
 
 
@@ -57,6 +59,8 @@ def of_fixture(file):
         match command:
             case str(text) | {"command": text} | ["run", [text, _], *_]:
                 yield text
+            case ["pull_image", [_, str(text), *_], *_]:
+                yield text
             case [
                 "upload"
                 | "_say_skipped"
@@ -65,7 +69,9 @@ def of_fixture(file):
                 | "restore"
                 | "wait_until_ready"
                 | "start"
-                | "_refuse",
+                | "_refuse"
+                | "_wait"
+                | "fetch",
                 *_,
             ]:
                 pass
