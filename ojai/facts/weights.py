@@ -28,7 +28,7 @@ for record do
   folder=$hub/${record%@*}/snapshots/$commit
   files=0 size=0 whole=no
   [ "$(tail -n 1 "$state/$record")" != complete ] || whole=yes
-  while IFS=$tab read -r key bytes hash path; do
+  while IFS=$tab read -r key bytes _ path; do
     [ "$key" = file ] || continue
     files=$((files + 1)) size=$((size + bytes))
     [ "$(stat -L -c %s "$folder/$path" 2>/dev/null)" = "$bytes" ] || whole=no

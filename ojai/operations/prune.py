@@ -134,7 +134,8 @@ def _remove(one: Commit, records: list[str]) -> str:
     lines += [f"{{ grep -vxF {patterns} {file} > {file}.new || true; }} && mv {file}.new {file}"]
     kept = f"{one.folder}/snapshots"
     lines += [
-        f"! rmdir {shlex.quote(kept)} 2>/dev/null || find {shlex.quote(one.folder)} -depth -type d -empty -delete"
+        f"{{ ! rmdir {shlex.quote(kept)} 2>/dev/null || "
+        f"find {shlex.quote(one.folder)} -depth -type d -empty -delete; }}"
     ]
     return " && ".join(lines)
 
