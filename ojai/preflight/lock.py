@@ -59,14 +59,17 @@ def fact_arguments(settings: HostSettings) -> dict[str, tuple[str, ...]]:
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """What keeps the locked versions from being installed.
 
-    Lists that are older than the lock are read anew by the deploy; so only an archive that has moved on is refused.
+    Lists that are older than the lock are read anew by the deploy; so only an archive that has moved on is refused. Of
+    ROCm's packages others have the names too: before AMD's archive is known, nothing is known of their versions.
     """
     wanted = versions(settings, report.engine)
+    unknown = _rocm(settings) if not report.apt.offers else set()
     yield from _downgrades(settings, report, wanted)
     gone = {
         name: found
         for name, version in wanted.items()
-        if (found := report.apt.versions.get(name, ()))
+        if name not in unknown
+        and (found := report.apt.versions.get(name, ()))
         and report.apt.installed.get(name) != version
         and version not in found
         and version not in report.apt.snapshot.get(name, ())
@@ -82,9 +85,14 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         )
 
 
+def _rocm(settings: HostSettings) -> set[str]:
+    """The locked packages that come from AMD's archive."""
+    return set(settings.lock.versions(settings.families[2:])) if settings.lock else set()
+
+
 def _downgrades(settings: HostSettings, report: Report, wanted: dict[str, str]) -> Iterator[FailedCheck]:
     """Packages are not downgraded; those of ROCm are replaced, as ever."""
-    rocm = set(settings.lock.versions(settings.families[2:])) if settings.lock else set()
+    rocm = _rocm(settings)
     found = {
         name: version
         for name, version in wanted.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,17 @@ def test_lists_that_are_older_than_the_lock_are_read_anew(box):
     pin(box, moved)
     assert box.apply(apt.packages, names=["docker.io"], versions=moved, snapshot="20261101T000000Z")
     assert moved.items() <= box.versions().items()
+
+
+def test_before_amd_s_archive_is_known_ubuntu_s_package_of_the_same_name_says_nothing(box):
+    report, failed, _ = look(box, settings())
+    assert failed == []
+    bare = replace(report.apt, versions={**report.apt.versions, "rocminfo": ("6.1.2-2",)}, offers={})
+    assert list(preflight.failed(settings(), replace(report, apt=bare))) == []
+    known = replace(bare, offers={"rocminfo": NEW})
+    assert ["rocminfo 6.1.2-2" in str(one) for one in preflight.failed(settings(), replace(report, apt=known))] == [
+        True
+    ]
 
 
 def test_what_is_newer_is_said_and_a_newer_one_that_is_installed_is_refused(box):
