@@ -608,7 +608,13 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "AMD's archive, which has no such version any more": (
         "locked package",
-        {"apt": AptReport(sources=(OURS,), versions={"rocminfo": ("1.0.0.70200-44~24.04",)})},
+        {
+            "apt": AptReport(
+                sources=(OURS,),
+                versions={"rocminfo": ("1.0.0.70200-44~24.04",)},
+                offers={"rocminfo": "1.0.0.70200-44~24.04"},
+            )
+        },
         {"lock": LOCK},
     ),
     "a newer engine than the lock's": (
