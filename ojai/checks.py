@@ -235,13 +235,14 @@ def _entries(config: pytest.Config) -> list[Entry]:
         inventory = config.getoption("--inventory")
         if inventory.endswith(".json"):
             listing = json.loads(Path(inventory).read_text(encoding="utf-8"))
+            lock = place(inventory)
             found = [
                 Entry(
                     one["name"],
                     tuple(one["groups"]),
                     one["data"],
-                    locked(parse(one["name"], one["data"]), place(inventory)),
-                    place(inventory),
+                    locked(parse(one["name"], one["data"]), lock),
+                    lock,
                 )
                 for one in listing
             ]

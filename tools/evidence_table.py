@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ojai.doctor import Case, current, facts, unpack
-from tools.profile_table import table
+from tools.profile_table import table, written
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "evidence"
@@ -70,14 +70,7 @@ def page(found: Mapping[str, list[Case]]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or with ``--check`` compare it."""
-    text = page(bundles())
-    fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-    if "--check" in arguments:
-        if not fresh:
-            print(f"{PAGE.relative_to(ROOT)} is stale; run `make reference`", file=sys.stderr)
-        return 0 if fresh else 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
+    return written(PAGE, page(bundles()), arguments)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,17 @@ DOCUMENTS = {
 """What the short names of sources stand for."""
 
 
+def written(page: Path, text: str, arguments: list[str]) -> int:
+    """Write a page; with ``--check`` only say whether it is stale. The exit status: 1 if it is."""
+    if "--check" not in arguments:
+        page.write_text(text, encoding="utf-8")
+        return 0
+    fresh = page.exists() and page.read_text(encoding="utf-8") == text
+    if not fresh:
+        print(f"{page.relative_to(DIRECTORY.parents[1])} is stale; run `make reference`", file=sys.stderr)
+    return 0 if fresh else 1
+
+
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]], right: frozenset[int] = frozenset()) -> Iterator[str]:
     """The lines of a Markdown table; ``right`` are the columns set to the right."""
     heads = list(headings)

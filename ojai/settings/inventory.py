@@ -175,16 +175,17 @@ def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
         raise InventoryUnreadableError(f"{inventory}: it ended the program that reads it: {last}") from None
     if isinstance(listing, dict):
         raise InventoryUnreadableError(listing["error"])
+    file = lock.place(inventory)
     entries, errors = [], []
     for found in listing:
         if not within(found["name"], found["groups"], limit):
             continue
         try:
-            settings = locked(parse(found["name"], found["data"]), lock.place(inventory))
+            settings = locked(parse(found["name"], found["data"]), file)
         except (SettingsError, lock.LockError) as error:
             errors.append(str(error))
             continue
-        entries.append(Entry(found["name"], tuple(found["groups"]), found["data"], settings, lock.place(inventory)))
+        entries.append(Entry(found["name"], tuple(found["groups"]), found["data"], settings, file))
     if errors:
         raise InventoryUnreadableError("\n".join(dict.fromkeys(errors)))
     if not entries:

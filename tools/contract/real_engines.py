@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tools.profile_table import table
+from tools.profile_table import table, written
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "tests" / "contract" / "engines"
@@ -131,14 +131,7 @@ def main(arguments: list[str]) -> int:
     """Record, write the page, or compare it."""
     if len(arguments) >= 3:
         return record(*arguments)
-    text = page()
-    fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-    if "--check" in arguments:
-        if not fresh:
-            print(f"{PAGE.relative_to(ROOT)} is stale; run `make reference`", file=sys.stderr)
-        return 0 if fresh else 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
+    return written(PAGE, page(), arguments)
 
 
 if __name__ == "__main__":
