@@ -156,6 +156,32 @@ def test_causes_that_look_alike_are_told_apart(lines: list[str], first: str) -> 
     assert codes(lines)[:1] == [first]
 
 
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (
+            [
+                "radv/amdgpu: Not enough memory for command submission.",
+                "llama_model_load: error loading model: vk::Queue::submit: ErrorDeviceLost",
+            ],
+            ["gpu-memory-weights", "gpu-hang"],
+        ),
+        (["llama_prepare_model_devices: invalid value for main_gpu: 0 (available devices: 0)"], ["gpu-not-visible"]),
+        (["/lib64/libggml-base.so.0(ggml_abort+0x11f) [0x7f62e4d46aef]"], ["aborted"]),
+        (
+            [
+                "amdxdna: module verification failed: signature and/or required key missing - tainting kernel",
+                "amdxdna 0000:c4:00.1: [drm] *ERROR* amdxdna_drm_open: SVA bind device failed, ret -19",
+            ],
+            ["npu-iommu-off"],
+        ),
+    ],
+)
+def test_as_owners_of_such_boxes_have_seen_it(lines: list[str], found: list[str]) -> None:
+    """The words of ggml-org/llama.cpp, kyuz0/amd-strix-halo-toolboxes and ROCm/FastFlowLM#403."""
+    assert codes(lines) == found
+
+
 def test_the_evidence_is_the_line_and_its_number() -> None:
     (found,) = diagnose(read_log(["fine\n", "OSError: [Errno 98] Address already in use\n", "fine\n"]))
     assert [(line.number, line.text) for line in found.evidence] == [(2, "OSError: [Errno 98] Address already in use")]
