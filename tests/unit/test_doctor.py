@@ -197,6 +197,18 @@ def test_a_cause_that_the_engine_came_up_after_is_past_and_comes_later() -> None
     assert diagnose(read_log(lines[:2]))[0].past
 
 
+def test_a_journal_as_json_says_which_program_spoke() -> None:
+    def entry(who: str, message: str) -> str:
+        return json.dumps({"_HOSTNAME": "mini", "SYSLOG_IDENTIFIER": who, "_PID": "7", "MESSAGE": message})
+
+    taken = "OSError: [Errno 98] Address already in use"
+    assert codes([entry("jellyfin", taken)]) == []
+    assert codes([entry("docker", taken)]) == ["port-taken"]
+    assert codes([entry("kernel", "You have booted with nomodeset.")]) == ["driver-off"]
+    (found,) = diagnose(read_log([entry("docker", taken)]))
+    assert found.evidence[0].text == f"mini docker[7]: {taken}"
+
+
 def test_what_another_cause_explains_comes_after_it() -> None:
     boot, off = "kernel: Linux version 6.17.0-1012-oem", "kernel: You have booted with nomodeset."
     gone = 'docker: error gathering device information while adding custom device "/dev/kfd": no such file or directory'
