@@ -214,8 +214,8 @@ class ResolvedService(ServicePaths):
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
-    ``log_max_file`` rotate its log; ``media_domains``: hosts to fetch from. ``group_ids`` and ``image_key`` are the
-    host's own, filled in by :meth:`on_host`.
+    ``log_max_file`` rotate its log; ``media_domains``: hosts to fetch from. ``group_ids``, ``image_key``, the
+    GPU's ``render_node`` and ``memory_total`` (bytes) are the host's own, filled in by :meth:`on_host`.
     """
 
     name: str
@@ -235,8 +235,11 @@ class ResolvedService(ServicePaths):
     log_max_file: int
     exposure: Exposure = "open"
     media_domains: tuple[str, ...] = ()
+    hardened: bool = False
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
+    render_node: str | None = None
+    memory_total: int | None = None
     _on_host: dict[object, ResolvedService] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -320,11 +323,23 @@ class ResolvedService(ServicePaths):
         """Where the host has its weights."""
         return f"{self.weights_folder}/{self.engine.model_directory(self.model).partition('/')[2]}"
 
-    def on_host(self, group_ids: Mapping[str, int] | None, image_key: str | None) -> ResolvedService:
-        """The service with the host's group numbers, and its tuning results filed under the image's key."""
-        numbers = (tuple(sorted((group_ids or {}).items())), image_key)
+    def on_host(
+        self,
+        group_ids: Mapping[str, int] | None,
+        image_key: str | None,
+        render_node: str | None = None,
+        memory_total: int | None = None,
+    ) -> ResolvedService:
+        """The service with the host's numbers, and its tuning results filed under the image's key."""
+        numbers = (tuple(sorted((group_ids or {}).items())), image_key, render_node, memory_total)
         if numbers not in self._on_host:
-            placed = replace(self, group_ids=group_ids or None, image_key=image_key)
+            placed = replace(
+                self,
+                group_ids=group_ids or None,
+                image_key=image_key,
+                render_node=render_node,
+                memory_total=memory_total,
+            )
             placed.__dict__["refusals"] = self.refusals  # they are of the choices, not of the host
             self._on_host[numbers] = placed
         return self._on_host[numbers]

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pyinfra import host
 from pyinfra.api import operation
 
+from ojai import accelerators
 from ojai.engines import ResolvedService
 from ojai.facts.docker import DockerImage
 from ojai.facts.files import Places
 from ojai.facts.groups import Groups
+from ojai.facts.hardening import HostBounds
 from ojai.facts.ledger import Added, OwnUnits
 from ojai.facts.service import SystemdUnit
 from ojai.operations import Steps
@@ -21,13 +23,19 @@ from ojai.paths import UNITS, env_file
 
 
 def on_this_host(service: ResolvedService) -> ResolvedService:
-    """The service with this host's group numbers and the key of its image: looked up here, never written down."""
+    """The service with this host's group numbers and the key of its image, and a hardened one with its bounds: looked
+    up here, never written down."""
     groups = service.profile.docker.groups
     numbers = {name: group.gid for name, group in host.get_fact(Groups, names=groups).items()}
     found = host.get_fact(DockerImage, reference=service.image)
     if len(numbers) < len(set(groups)):
         numbers = {}  # a group was removed, and is created again before this operation's turn
-    return service.on_host(numbers, found.key if found else None)
+    key = found.key if found else None
+    if not service.hardened:
+        return service.on_host(numbers, key)
+    bounds = host.get_fact(HostBounds)
+    version = accelerators.load(service.accelerator).gfx_target_version
+    return service.on_host(numbers, key, bounds.render_nodes.get(version), bounds.memory_total)
 
 
 @operation()

@@ -18,6 +18,7 @@ from ojai.preflight import (
     folders,
     gateway,
     gpu,
+    hardening,
     memory,
     owner,
     packages,
@@ -44,6 +45,7 @@ AREAS = (
     gateway,
     space,
     memory,
+    hardening,
 )
 
 

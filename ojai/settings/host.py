@@ -436,6 +436,11 @@ class HostSettings(BaseModel):
             wrong[absent] = "a certificate and its key go together: name both files, or neither"
         if self.exposure == "gateway" and self.gateway_port in {service.port for service in self.services}:
             wrong["gateway_port"] = f"found {self.gateway_port}, which a service has; expected its own"
+        if self.data_owner != "root" and any(service.hardened for service in self.services):
+            wrong["data_owner"] = (
+                f"found {self.data_owner}; a hardened service has no capability to write to the files of others, so "
+                "set root, or leave hardened out"
+            )
         if self.removed_data and not self.removed:
             wrong["removed_data"] = "means nothing without `removed: true`"
         if self.move_adopted_caches and not self.adopt:

@@ -70,6 +70,13 @@ class ServiceSettings(ServicePaths, Features):
     image_digest: Digest | None = Field(
         None, description="Digest that the image must have; pulled by it.", examples=["sha256:" + "0" * 64]
     )
+    hardened: bool = Field(
+        False,
+        description="Run the engine with fewer rights than the guides give it: a read-only container without "
+        "capabilities, with Docker's filter of system calls, the GPU's own nodes, and limits. Not tried on the GPU "
+        "yet; see the page on hardening.",
+        examples=[True],
+    )
     start_timeout: int = Field(
         1800,
         ge=1,
@@ -128,6 +135,11 @@ class ServiceSettings(ServicePaths, Features):
                 f"host: found {self.host}; expected an address of the host's own with `exposure: {exposure}`. What to "
                 "do: leave it out, or set `exposure: open`"
             )
+        if self.hardened and self.port < 1024:
+            raise ValueError(
+                f"port: found {self.port}; expected 1024 or more with `hardened: true`, which takes away the "
+                "capability to open a lower one. What to do: name another port; the gateway may have a low one"
+            )
         profile = profile or profiles.load(self.profile)
         # Another image than the profile's does not have the profile's digest.
         digest = self.image_digest or (profile.image_digest if self.image is None else None)
@@ -144,6 +156,7 @@ class ServiceSettings(ServicePaths, Features):
             model_named=self.model is not None,
             exposure=exposure,
             media_domains=self.media_domains,
+            hardened=self.hardened,
             host=self.host or ("0.0.0.0" if exposure == "open" else "127.0.0.1"),
             **{name: getattr(self, name) for name in ("name", "port", "start_timeout", "stop_timeout")},
         )

@@ -539,6 +539,19 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"gpu": Gpu(module_options=("/etc/modprobe.d/a.conf:options amdgpu modeset=0",))},
         {},
     ),
+    "a hardened service with a cache of somebody else's": (
+        "vllm-gemma4: hardened",
+        {"folders": Folders(cache_owners={"/home/ada/.cache/huggingface": "ada", "/var/cache/vllm": "root"})},
+        {
+            "services": [{"hardened": True}],
+            "cache_folders": {"huggingface": "/home/ada/.cache/huggingface", "vllm": "/var/cache/vllm"},
+        },
+    ),
+    "a hardened service that borrows more than its limit": (
+        "vllm-gemma4: hardened",
+        {"ttm_pages": 60 * GIB // 4096},
+        {"services": [{"hardened": True}], "memory_regime": "gtt", "gtt_limit": "60GiB"},
+    ),
     "a data folder on a disk that is read-only": (
         "data folder",
         {"folders": Folders(read_only={"/srv/ojai": "/srv /dev/sdb1"})},

@@ -6,6 +6,7 @@ import re
 
 from ojai import accelerators
 from ojai.engines import Command, ResolvedService
+from ojai.engines.vllm import hardening
 from ojai.engines.vllm.flags import arguments, tunableop_environment
 from ojai.profiles import ProfileError
 
@@ -68,7 +69,7 @@ def build(service: ResolvedService) -> Command:
     chosen = tuple(arguments(features))
     where = ("--host", service.host, "--port", str(service.port))
     engine = (service.model, *chosen, *_media(service, chosen), *where)
-    docker = profile.docker
+    docker = hardening.docker(service)
     missing = [group for group in docker.groups if numbers is not None and group not in numbers]
     if missing:
         raise ProfileError(
@@ -86,6 +87,7 @@ def build(service: ResolvedService) -> Command:
     argv += [f"--cap-add={capability}" for capability in docker.cap_add]
     for option in docker.security_opt:
         argv += ["--security-opt", option]
+    argv += hardening.options(service)
     for variable, text in environment.items():
         argv += ["-e", f"{variable}={text}"]
     argv.append(f"--env-file={service.env_file}")
