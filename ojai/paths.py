@@ -8,6 +8,9 @@ from typing import Protocol
 UNITS = "/etc/systemd/system"
 SECRETS = "/etc/ojai"
 
+#: Docker's configuration for pulls with the inventory's logins.
+REGISTRY = f"{SECRETS}/registry"
+
 #: Sorts after 99-sysctl.conf (/etc/sysctl.conf on Ubuntu) and other 99- files.
 SYSCTL_DROP_IN = "/etc/sysctl.d/99-zz-ojai.conf"
 
@@ -27,6 +30,11 @@ def unit_file(name: str) -> str:
 def env_file(name: str) -> str:
     """The file of its secrets and local variables."""
     return f"{SECRETS}/{name}.env"
+
+
+def secrets_folder(name: str) -> str:
+    """The folder of its secrets that are files."""
+    return f"{SECRETS}/{name}.secrets"
 
 
 class _Named(Protocol):
@@ -81,5 +89,10 @@ class ServicePaths:
 
     @property
     def env_file(self: _Named) -> str:
-        """Where its secrets are on the host."""
+        """Where its secret variables are on the host."""
         return env_file(self.name)
+
+    @property
+    def secrets_folder(self: _Named) -> str:
+        """Where its secrets are that are files."""
+        return secrets_folder(self.name)

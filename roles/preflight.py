@@ -9,7 +9,7 @@ from ojai.connection.alone import refuse_host
 from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck, gateway, owner, packages, power
+from ojai.preflight import FailedCheck, gateway, owner, packages, power, secrets
 from ojai.preflight.docker import remarks
 from ojai.preflight.host import ask, fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
@@ -41,7 +41,7 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     for line in owner.table(rows) if rows else ():
         logger.info(f"{host.print_prefix}{line}")
     _say_running(report)
-    found = failed_checks(settings, report)
+    found = failed_checks(settings, report) or list(secrets.failed(settings))
     if found:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None

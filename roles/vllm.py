@@ -1,5 +1,7 @@
 """The inference servers: a systemd unit each, wrapping the guides' canonical ``docker run``."""
 
+import base64
+import json
 import os
 import re
 from functools import partial
@@ -14,7 +16,7 @@ from ojai.engines import ResolvedService
 from ojai.operations import adoption, docker, files, service, vllm
 from ojai.operations import gateway as gateway_operations
 from ojai.operations import release as releases
-from ojai.paths import SECRETS
+from ojai.paths import REGISTRY, SECRETS
 from ojai.releases import serving_of
 from ojai.settings import HostSettings
 
@@ -58,6 +60,31 @@ def secrets() -> dict[str, str]:
     return {"HF_TOKEN": token}
 
 
+def secret_variables(
+    settings: HostSettings, server: ResolvedService
+) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """A service's secrets: those of its environment file, and those that are files. None is one that is not asked for.
+
+    What is a file is taken out of the environment file: from there it would be in ``docker inspect``.
+    """
+    declared = {name: source.read() for name, source in settings.secrets_of(server.name).items()}
+    files_ = {name: value for name, value in declared.items() if name in server.engine.secret_files}
+    variables = {name: value for name, value in declared.items() if name not in files_}
+    return {**(secrets() if "HF_TOKEN" not in declared else {}), **variables, **dict.fromkeys(files_, "")}, files_
+
+
+def registry_logins(settings: HostSettings) -> str | None:
+    """Docker's configuration with the accounts of the inventory; None in a run that asks for no secret."""
+    accounts = {}
+    for registry, login in settings.registry_logins.items():
+        password = login.password.read()
+        if password is None:
+            return None
+        name = "https://index.docker.io/v1/" if registry == "docker.io" else registry
+        accounts[name] = {"auth": base64.b64encode(f"{login.username}:{password}".encode()).decode()}
+    return json.dumps({"auths": accounts}, indent=4) + "\n"
+
+
 @deploy("vLLM")
 def apply(*, settings: HostSettings) -> None:
     """Pull images, write secrets and units, start or restart each service once, wait, save the healthy release.
@@ -71,15 +98,27 @@ def apply(*, settings: HostSettings) -> None:
         partial(releases.report_unchanged, services=release),
         partial(releases.roll_back, services=release),
     )
+    login = REGISTRY if settings.registry_logins else None
+    if login:
+        files.secret_text(
+            name="Write the logins of registries", path=f"{REGISTRY}/config.json", text=registry_logins(settings)
+        )
     for server in host.loop(settings.resolved):
-        docker.image(name=f"{server.name}: pull the image", reference=server.image, on_failure=unchanged)
+        docker.image(name=f"{server.name}: pull the image", reference=server.image, on_failure=unchanged, login=login)
     for server in host.loop(settings.resolved):
+        variables, texts = secret_variables(settings, server)
         files.secret_file(
             name=f"{server.name}: write the environment file",
             path=server.env_file,
-            values=secrets(),
+            values=variables,
             header=ENV_HEADER,
         )
+        for name in host.loop(sorted(texts)):
+            files.secret_text(
+                name=f"{server.name}: write the secret {name}",
+                path=f"{server.secrets_folder}/{name}",
+                text=texts[name],
+            )
         vllm.unit(name=f"{server.name}: write the systemd unit", service=server, render_unit=render_unit)
     vllm.stopped(name="Stop services no longer configured", keep=units)
     if settings.adopt:
@@ -114,6 +153,14 @@ def apply(*, settings: HostSettings) -> None:
         )
     releases.snapshot(name="Save the healthy release for rollback", services=release)
     vllm.removed(name="Remove services no longer configured", keep=units)
+    kept = [f"{server.secrets_folder}/{name}" for server in settings.resolved for name in _files_of(settings, server)]
+    vllm.secrets_removed(
+        name="Remove secrets no longer configured", keep=[*kept, *([f"{login}/config.json"] if login else [])]
+    )
+
+
+def _files_of(settings: HostSettings, server: ResolvedService) -> list[str]:
+    return [name for name in settings.secrets_of(server.name) if name in server.engine.secret_files]
 
 
 @deploy("vLLM: removal")

@@ -285,8 +285,8 @@ def hardening_page() -> str:
         "Refused with it, before a host is touched: `data_owner` other than root, a cache of somebody else's, a port "
         "below 1024, and a `gtt_limit` above the container's limit of memory.",
         "",
-        "Its `docker run` differs from the guides' in these words, in their order. The number of the render node and the "
-        "limit of memory are the host's:",
+        "Its `docker run` differs from the guides' in these words, in their order. The number of the render node and "
+        "the limit of memory are the host's:",
         "",
         "```",
         *_hardened_words(),

@@ -140,6 +140,10 @@ class Engine(Protocol):
         """The variable with a key of the engine's own, which clients of a gateway do not have."""
 
     @property
+    def secret_files(self) -> Mapping[str, str]:
+        """Secret variables that it also reads from a file, each with the variable that names the file."""
+
+    @property
     def offered(self) -> tuple[Offered, ...]:
         """What of its HTTP API is offered to others; the gateway passes nothing else on."""
 
@@ -214,7 +218,8 @@ class ResolvedService(ServicePaths):
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
-    ``log_max_file`` rotate its log; ``media_domains``: hosts to fetch from. ``group_ids``, ``image_key``, the
+    ``log_max_file`` rotate its log; ``media_domains``: hosts to fetch from; ``secrets``: names of its
+    secret variables. ``group_ids``, ``image_key``, the
     GPU's ``render_node`` and ``memory_total`` (bytes) are the host's own, filled in by :meth:`on_host`.
     """
 
@@ -236,6 +241,7 @@ class ResolvedService(ServicePaths):
     exposure: Exposure = "open"
     media_domains: tuple[str, ...] = ()
     hardened: bool = False
+    secrets: tuple[str, ...] = ()
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
     render_node: str | None = None

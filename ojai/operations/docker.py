@@ -26,7 +26,7 @@ def _note(reference: str, value: str) -> str:
 
 
 @operation()
-def image(reference: str, on_failure: OnFailure | None = None) -> Steps:
+def image(reference: str, on_failure: OnFailure | None = None, login: str | None = None) -> Steps:
     """Pull an image.
 
     Its id is recorded once it is on disk: if the tag has moved to another image since, it is pulled again. Docker does
@@ -36,6 +36,7 @@ def image(reference: str, on_failure: OnFailure | None = None) -> Steps:
 
     + reference: ``repository:tag``, with ``@sha256:…`` if its digest is given
     + on_failure: called if it cannot be pulled
+    + login: folder of Docker's configuration with the account to pull by; None: root's own
     """
     found = host.get_fact(DockerImage, reference=reference)
     pulled = host.get_fact(PulledImage, file=IMAGES, reference=reference)
@@ -51,12 +52,13 @@ def image(reference: str, on_failure: OnFailure | None = None) -> Steps:
         yield note("images", [reference])
     if not pulled.begun:
         yield _note(reference, "pulling:$(cat /proc/sys/kernel/random/boot_id)")
-    pull = f"docker pull {word}"
+    fetch = f"docker --config {shlex.quote(login)} pull {word}" if login else f"docker pull {word}"
+    pull = fetch
     if pulled.booted:
         pull += (
             f" && if docker info --format '{{{{.DriverStatus}}}}' | grep -q io.containerd.snapshotter || "
             f"! docker image save {word} >/dev/null; then echo 'the image from before the power cut is incomplete'; "
-            f"docker image rm --force {word} && docker pull {word}; fi"
+            f"docker image rm --force {word} && {fetch}; fi"
         )
     yield with_progress(f"{pull} && sync", f"pulling {reference}", show=True, on_failure=on_failure)
     yield done

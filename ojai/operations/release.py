@@ -23,7 +23,7 @@ from ojai.operations.docker import delete_image
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, noted
 from ojai.operations.progress import ask, complain, connector_arguments, read, refuse, say
 from ojai.operations.service import wait_until_ready
-from ojai.paths import SCHEMA, UNITS
+from ojai.paths import REGISTRY, SCHEMA, UNITS
 from ojai.releases import FOLDER, PENDING_ROLLBACK, SLOTS, Contents, Release, Released, Serving, Slot, tag, to_json
 
 #: Replaced by the host's own time.
@@ -106,6 +106,7 @@ _RESTORE = r"""
 set -eu
 # After a rollback that was interrupted, nobody knows how far it came: every service is restarted.
 restart_all=
+[ ! -e "$registry/config.json" ] || export DOCKER_CONFIG="$registry"
 [ ! -e "$pending" ] || restart_all=yes
 printf %s "$kept" > "$pending.new"
 sync "$pending.new"
@@ -206,6 +207,7 @@ def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
     lines += [shlex.join(["start", released.serving.unit]) for released in release.services]
     lines.append(f"gateway {'enable' if release.guarded else 'disable'}")
     variables = {"folder": FOLDER, "slot": slot, "pending": PENDING_ROLLBACK, "kept": release.kept, "units": UNITS}
+    variables["registry"] = REGISTRY
     return script("\n".join([_RESTORE, *lines]), **variables)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from ojai.connection.likely import likely
 from ojai.connection.lock import RUNNING
 from ojai.settings.inventory import Entry
+from ojai.settings.secrets import LOOKING
 
 #: How the message of a host that gave no answer begins.
 UNREACHABLE = "cannot be reached"
@@ -35,6 +37,7 @@ def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None)
         text=True,
         check=False,
         timeout=timeout_seconds,
+        env={**os.environ, LOOKING: "1"},
     )
     if done.returncode != 0 and f"[{entry.name}] Connected" not in done.stderr:
         reason = _reason(done.stderr, f"[{entry.name}] ").replace(f"[{entry.name}] ", "")

@@ -21,10 +21,11 @@ from ojai import accelerators, engines, kernels, resources, systems
 from ojai.engines import Exposure, ResolvedService
 from ojai.memory import DEFAULT_UTILIZATION, over_reserved
 from ojai.profiles import Features
-from ojai.profiles.features import OneLine
+from ojai.profiles.features import EnvironmentName, OneLine
 from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, refuse_flag_for_number, shown
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
+from ojai.settings.secrets import SecretSource, Source
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
 from ojai.settings.types import (
     AbsolutePath,
@@ -82,6 +83,17 @@ SYSTEM_STATE = frozenset({"apt", "containerd", "docker", "dpkg", "ojai", "system
 
 def _default_sysctl() -> dict[str, int | str]:
     return {"vm.overcommit_memory": 1}
+
+
+class RegistryLogin(BaseModel):
+    """An account at a container registry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    username: OneLine = Field(description="Name of the account.", examples=["ada"])
+    password: SecretSource = Field(
+        description="Its password or token: where the deploy reads it.", examples=[{"env": "REGISTRY_TOKEN"}]
+    )
 
 
 class HostSettings(BaseModel):
@@ -290,6 +302,24 @@ class HostSettings(BaseModel):
         "valid no more. `ojai open --show-key` prints them.",
         examples=[["laptop", "ci"]],
     )
+    gateway_key_sources: dict[KeyName, SecretSource] = Field(
+        default_factory=dict,
+        description="Keys of `gateway_keys` that the host does not make: where the deploy reads each. The host gets "
+        "its sum alone.",
+        examples=[{"laptop": {"command": ["pass", "show", "ai/laptop"]}}],
+    )
+    gateway_keys_renewed: dict[KeyName, Annotated[str, Expected("text of your own, such as a date")]] = Field(
+        default_factory=dict,
+        description="The host makes a key of `gateway_keys` anew when its text here changes.",
+        examples=[{"default": "2026-12-01"}],
+    )
+    gateway_key_overlap: int = Field(
+        24,
+        ge=0,
+        le=8760,
+        description="Hours for which the old key stays valid after it was replaced; 0 ends it at once.",
+        examples=[2],
+    )
     gateway_names: tuple[ServerName, ...] = Field(
         (),
         description="Names and addresses that clients use, beside the inventory's and the host's own, for the "
@@ -319,6 +349,19 @@ class HostSettings(BaseModel):
     gateway_streams: int = Field(100, ge=1, le=2000, description="Requests of one client at a time.", examples=[8])
     gateway_body: Amount = Field(
         64 * MIB, description="Largest request: pictures and recordings are in it.", examples=["20MiB"]
+    )
+
+    secrets: dict[EnvironmentName, SecretSource] = Field(
+        default_factory=dict,
+        description="Secret variables of every engine of the host, each with where the deploy reads it: `env`, `file` "
+        "(mode 0600) or `command` on the machine that runs it. No text of a secret may be in the inventory.",
+        examples=[{"HF_TOKEN": {"file": "~/.config/ojai/hf"}}],
+    )
+    registry_logins: dict[Annotated[str, Expected("a registry such as ghcr.io")], RegistryLogin] = Field(
+        default_factory=dict,
+        description="Accounts at registries that images are pulled from, by the registry's name as images have it "
+        "(`docker.io` for Docker Hub). Where there are any, pulls use these and not the logins of root.",
+        examples=[{"ghcr.io": {"username": "ada", "password": {"env": "GHCR_TOKEN"}}}],
     )
 
     image_bytes: Amount = Field(
@@ -436,6 +479,11 @@ class HostSettings(BaseModel):
             wrong[absent] = "a certificate and its key go together: name both files, or neither"
         if self.exposure == "gateway" and self.gateway_port in {service.port for service in self.services}:
             wrong["gateway_port"] = f"found {self.gateway_port}, which a service has; expected its own"
+        for name in ("gateway_key_sources", "gateway_keys_renewed"):
+            if unknown := sorted(set(getattr(self, name)) - set(self.gateway_keys)):
+                wrong[name] = f"found {', '.join(unknown)}; expected names of gateway_keys"
+        if both := sorted(set(self.gateway_key_sources) & set(self.gateway_keys_renewed)):
+            wrong["gateway_keys_renewed"] = f"found {', '.join(both)}, which the host does not make; change its secret"
         if self.data_owner != "root" and any(service.hardened for service in self.services):
             wrong["data_owner"] = (
                 f"found {self.data_owner}; a hardened service has no capability to write to the files of others, so "
@@ -464,6 +512,7 @@ class HostSettings(BaseModel):
             data_directory=self.data_directory,
             elsewhere=self.cache_folders,
             exposure=self.exposure,
+            secrets=self.secrets,
             log_max_size=self.docker_log_max_size,
             log_max_file=self.docker_log_max_file,
         )
@@ -498,6 +547,11 @@ class HostSettings(BaseModel):
                 "key_fingerprint": (self.rocm_key_fingerprint or found.key_fingerprint).replace(" ", "").upper(),
             }
         )
+
+    def secrets_of(self, service: str) -> dict[str, Source]:
+        """The secret variables of a service, with where each is read."""
+        own = next((one.secrets for one in self.services if one.name == service), {})
+        return {**self.secrets, **own}
 
     @property
     def bad_firmware(self) -> tuple[str, ...]:

@@ -13,9 +13,10 @@ from ojai import engines, profiles
 from ojai.engines import Exposure, ResolvedService
 from ojai.paths import ServicePaths
 from ojai.profiles import Features, Profile, ProfileError
-from ojai.profiles.features import OneLine
+from ojai.profiles.features import EnvironmentName, OneLine
 from ojai.schema.errors import complete, refuse_flag_for_number
 from ojai.schema.expected import Choice, Expected
+from ojai.settings.secrets import SecretSource
 from ojai.settings.types import Digest, IpAddress, ServerName
 
 #: Units that hosts have anyway, and that a service must not be named like.
@@ -70,6 +71,12 @@ class ServiceSettings(ServicePaths, Features):
     image_digest: Digest | None = Field(
         None, description="Digest that the image must have; pulled by it.", examples=["sha256:" + "0" * 64]
     )
+    secrets: dict[EnvironmentName, SecretSource] = Field(
+        default_factory=dict,
+        description="Secret variables of the engine, each with where the deploy reads it: `env`, `file` (mode 0600) or "
+        "`command` on the machine that runs it. Beside those of the host; of one name, this one.",
+        examples=[{"HF_TOKEN": {"command": ["pass", "show", "hf/token"]}}],
+    )
     hardened: bool = Field(
         False,
         description="Run the engine with fewer rights than the guides give it: a read-only container without "
@@ -120,20 +127,27 @@ class ServiceSettings(ServicePaths, Features):
         data_directory: str,
         elsewhere: Mapping[str, str] = MappingProxyType({}),
         exposure: Exposure = "open",
+        secrets: Mapping[str, object] = MappingProxyType({}),
         log_max_size: str = LOG_MAX_SIZE,
         log_max_file: int = LOG_MAX_FILE,
         profile: Profile | None = None,
     ) -> ResolvedService:
         """The service with its profile's facts and choices; what cannot work is in its ``refusals``.
 
-        ``elsewhere``: caches that are not in ``data_directory``, by name. ``profile``: in place of the one that it
-        names. Raises ``ProfileError`` or ``ValidationError`` where a choice contradicts one of the profile's, and
-        ``ValueError`` where the service would listen on another address than its host's exposure has it.
+        ``elsewhere``: caches that are not in ``data_directory``, by name. ``secrets``: those of the host. ``profile``:
+        in place of the one that it names. Raises ``ProfileError`` or ``ValidationError`` where a choice contradicts one
+        of the profile's, and ``ValueError`` where one does not go with the host's exposure or with its rights.
         """
         if self.host and exposure != "open" and not ipaddress.ip_address(self.host).is_loopback:
             raise ValueError(
                 f"host: found {self.host}; expected an address of the host's own with `exposure: {exposure}`. What to "
                 "do: leave it out, or set `exposure: open`"
+            )
+        variable = engines.get(self.engine).key_variable
+        if exposure == "gateway" and variable in {**secrets, **self.secrets}:
+            raise ValueError(
+                f"secrets: found {variable}; expected none with `exposure: gateway`, which asks clients for keys of "
+                "its own. What to do: name it in gateway_key_sources, or set another `exposure`"
             )
         if self.hardened and self.port < 1024:
             raise ValueError(
@@ -157,6 +171,7 @@ class ServiceSettings(ServicePaths, Features):
             exposure=exposure,
             media_domains=self.media_domains,
             hardened=self.hardened,
+            secrets=tuple(sorted({**secrets, **self.secrets})),
             host=self.host or ("0.0.0.0" if exposure == "open" else "127.0.0.1"),
             **{name: getattr(self, name) for name in ("name", "port", "start_timeout", "stop_timeout")},
         )

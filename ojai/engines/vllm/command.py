@@ -33,6 +33,13 @@ NOWHERE = "media.invalid"
 """A host that there is not (RFC 2606): vLLM takes an empty list of hosts for all of them."""
 
 
+#: huggingface_hub looks for the token in the variable, then in the file that the other one names (its constants.py).
+SECRET_FILES = {"HF_TOKEN": "HF_TOKEN_PATH"}
+
+#: Where the container has the secrets that are files.
+SECRETS_INSIDE = "/run/secrets/ojai"
+
+
 def image_key(image: str) -> str:
     """A directory name for what belongs to one image: twelve digits of its digest, else its tag.
 
@@ -65,7 +72,8 @@ def build(service: ResolvedService) -> Command:
     mounted = [mount for mount in MOUNTS if mount in profile.mounts or (mount == "tunableop" and tunes)]
     mounts = {places[mount]: MOUNTS[mount] for mount in mounted}
     guarded = CLOSED if service.exposure != "open" else {}
-    environment = {**_environment(service), **guarded, **(features.environment or {})}
+    closed = {path: f"{SECRETS_INSIDE}/{name}" for name, path in SECRET_FILES.items() if name in service.secrets}
+    environment = {**_environment(service), **guarded, **closed, **(features.environment or {})}
     chosen = tuple(arguments(features))
     where = ("--host", service.host, "--port", str(service.port))
     engine = (service.model, *chosen, *_media(service, chosen), *where)
@@ -94,6 +102,8 @@ def build(service: ResolvedService) -> Command:
     for source, target in mounts.items():
         # Not -v: Docker would create a folder that is missing, and a data disk that is late would hide it.
         argv += ["--mount", f"type=bind,src={source},dst={target}"]
+    if closed:
+        argv += ["--mount", f"type=bind,src={service.secrets_folder},dst={SECRETS_INSIDE},readonly"]
     argv += [service.image, *engine]
     return Command(
         docker_argv=tuple(argv),
