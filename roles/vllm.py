@@ -68,9 +68,9 @@ def secret_variables(
     What is a file is taken out of the environment file: from there it would be in ``docker inspect``.
     """
     declared = {name: source.read() for name, source in settings.secrets_of(server.name).items()}
-    files_ = {name: value for name, value in declared.items() if name in server.engine.secret_files}
-    variables = {name: value for name, value in declared.items() if name not in files_}
-    return {**(secrets() if "HF_TOKEN" not in declared else {}), **variables, **dict.fromkeys(files_, "")}, files_
+    texts = {name: declared.pop(name) for name in server.secret_files}
+    given = {} if {"HF_TOKEN"} & {*texts, *declared} else secrets()
+    return {**given, **declared, **dict.fromkeys(texts, "")}, texts
 
 
 def registry_logins(settings: HostSettings) -> str | None:
@@ -153,14 +153,10 @@ def apply(*, settings: HostSettings) -> None:
         )
     releases.snapshot(name="Save the healthy release for rollback", services=release)
     vllm.removed(name="Remove services no longer configured", keep=units)
-    kept = [f"{server.secrets_folder}/{name}" for server in settings.resolved for name in _files_of(settings, server)]
+    kept = [f"{server.secrets_folder}/{name}" for server in settings.resolved for name in server.secret_files]
     vllm.secrets_removed(
         name="Remove secrets no longer configured", keep=[*kept, *([f"{login}/config.json"] if login else [])]
     )
-
-
-def _files_of(settings: HostSettings, server: ResolvedService) -> list[str]:
-    return [name for name in settings.secrets_of(server.name) if name in server.engine.secret_files]
 
 
 @deploy("vLLM: removal")

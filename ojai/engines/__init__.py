@@ -320,6 +320,11 @@ class ResolvedService(ServicePaths):
         return f"[{address}]" if address.version == 6 else str(address)
 
     @property
+    def secret_files(self) -> list[str]:
+        """Those of its secrets that its engine reads from files, in ``secrets_folder``."""
+        return [name for name in self.secrets if name in self.engine.secret_files]
+
+    @property
     def weights_folder(self) -> str:
         """The cache that its weights are in."""
         return self.folders[self.engine.model_directory(self.model).partition("/")[0]]

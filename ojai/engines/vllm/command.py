@@ -72,7 +72,7 @@ def build(service: ResolvedService) -> Command:
     mounted = [mount for mount in MOUNTS if mount in profile.mounts or (mount == "tunableop" and tunes)]
     mounts = {places[mount]: MOUNTS[mount] for mount in mounted}
     guarded = CLOSED if service.exposure != "open" else {}
-    closed = {path: f"{SECRETS_INSIDE}/{name}" for name, path in SECRET_FILES.items() if name in service.secrets}
+    closed = {SECRET_FILES[name]: f"{SECRETS_INSIDE}/{name}" for name in service.secret_files}
     environment = {**_environment(service), **guarded, **closed, **(features.environment or {})}
     chosen = tuple(arguments(features))
     where = ("--host", service.host, "--port", str(service.port))
