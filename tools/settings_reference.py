@@ -40,6 +40,11 @@ SECTIONS = (
     ("ROCm", "Role `rocm`.", ("rocm_",)),
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
     ("Exposure", "Role `gateway`: who reaches the services, and how.", ("exposure", "gateway_")),
+    (
+        "Secrets",
+        "Where the deploy reads them; [how](../guide/daily.md#secrets).",
+        ("service_secrets", "registry_logins"),
+    ),
     ("Data", "Role `caches`.", ("data_", "cache_folders")),
     ("Your own data", "For roles of your own.", ("vars",)),
     ("Services", "Role `vllm`: what the host serves.", ("services",)),

@@ -37,7 +37,9 @@ from ojai.settings.types import (
     KeyName,
     Memory,
     Network,
+    Occasion,
     Package,
+    RegistryName,
     ServerName,
     UnixName,
     Url,
@@ -308,7 +310,7 @@ class HostSettings(BaseModel):
         "its sum alone.",
         examples=[{"laptop": {"command": ["pass", "show", "ai/laptop"]}}],
     )
-    gateway_keys_renewed: dict[KeyName, Annotated[str, Expected("text of your own, such as a date")]] = Field(
+    gateway_keys_renewed: dict[KeyName, Occasion] = Field(
         default_factory=dict,
         description="The host makes a key of `gateway_keys` anew when its text here changes.",
         examples=[{"default": "2026-12-01"}],
@@ -351,13 +353,13 @@ class HostSettings(BaseModel):
         64 * MIB, description="Largest request: pictures and recordings are in it.", examples=["20MiB"]
     )
 
-    secrets: dict[EnvironmentName, SecretSource] = Field(
+    service_secrets: dict[EnvironmentName, SecretSource] = Field(
         default_factory=dict,
-        description="Secret variables of every engine of the host, each with where the deploy reads it: `env`, `file` "
+        description="Secret variables of every service of the host, each with where the deploy reads it: `env`, `file` "
         "(mode 0600) or `command` on the machine that runs it. No text of a secret may be in the inventory.",
         examples=[{"HF_TOKEN": {"file": "~/.config/ojai/hf"}}],
     )
-    registry_logins: dict[Annotated[str, Expected("a registry such as ghcr.io")], RegistryLogin] = Field(
+    registry_logins: dict[RegistryName, RegistryLogin] = Field(
         default_factory=dict,
         description="Accounts at registries that images are pulled from, by the registry's name as images have it "
         "(`docker.io` for Docker Hub). Where there are any, pulls use these and not the logins of root.",
@@ -512,7 +514,7 @@ class HostSettings(BaseModel):
             data_directory=self.data_directory,
             elsewhere=self.cache_folders,
             exposure=self.exposure,
-            secrets=self.secrets,
+            secrets=self.service_secrets,
             log_max_size=self.docker_log_max_size,
             log_max_file=self.docker_log_max_file,
         )
@@ -551,7 +553,7 @@ class HostSettings(BaseModel):
     def secrets_of(self, service: str) -> dict[str, Source]:
         """The secret variables of a service, with where each is read."""
         own = next((one.secrets for one in self.services if one.name == service), {})
-        return {**self.secrets, **own}
+        return {**self.service_secrets, **own}
 
     @property
     def bad_firmware(self) -> tuple[str, ...]:

@@ -61,6 +61,12 @@ KeyName = Annotated[
     Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$"),
     Expected("small letters, digits and -, at most 32"),
 ]
+Occasion = Annotated[
+    str, Field(pattern=r"^[!-~]{1,64}$"), Expected("a word of your own in quotes, such as a date, at most 64 letters")
+]
+RegistryName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$"), Expected("a registry such as ghcr.io")
+]
 KernelParameter = Annotated[
     str,
     Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$"),

@@ -204,10 +204,10 @@ def test_a_closed_file_of_one_s_own_is_read(tmp_path):
 @pytest.mark.parametrize(
     "data",
     [
-        {"secrets": {"HF_TOKEN": SECRETS["token"]}},
-        {"secrets": {"HF_TOKEN": {"env": f"{SECRETS['token']}-"}}},
-        {"secrets": {"HF_TOKEN": {"text": SECRETS["token"]}}},
-        {"secrets": {"HF_TOKEN": [SECRETS["token"]]}},
+        {"service_secrets": {"HF_TOKEN": SECRETS["token"]}},
+        {"service_secrets": {"HF_TOKEN": {"env": f"{SECRETS['token']}-"}}},
+        {"service_secrets": {"HF_TOKEN": {"text": SECRETS["token"]}}},
+        {"service_secrets": {"HF_TOKEN": [SECRETS["token"]]}},
         {"services": [{"secrets": {"HF_TOKEN": SECRETS["token"]}}]},
         {"registry_logins": {"ghcr.io": {"username": "ada", "password": SECRETS["password"]}}},
         {"gateway_keys": ["laptop"], "gateway_key_sources": {"laptop": SECRETS["key"]}},
@@ -223,7 +223,7 @@ def test_a_service_s_own_comes_before_the_host_s():
     found = parse(
         "mini",
         {
-            "secrets": {"HF_TOKEN": {"env": "A"}, "OTHER": {"env": "B"}},
+            "service_secrets": {"HF_TOKEN": {"env": "A"}, "OTHER": {"env": "B"}},
             "services": [{"secrets": {"HF_TOKEN": {"env": "C"}}}],
         },
     )
@@ -235,11 +235,11 @@ def test_a_service_s_own_comes_before_the_host_s():
 def test_a_token_is_a_file_in_the_container_and_nothing_of_it_is_in_the_unit():
     from ojai.roles.vllm import render_unit
 
-    service = parse("mini", {"secrets": {"HF_TOKEN": {"env": "A"}}}).resolved[0]
+    service = parse("mini", {"service_secrets": {"HF_TOKEN": {"env": "A"}}}).resolved[0]
     unit = render_unit(service.on_host({"video": 44, "render": 992}, None))
     assert "-e HF_TOKEN_PATH=/run/secrets/ojai/HF_TOKEN" in unit
     assert "type=bind,src=/etc/ojai/vllm-gemma4.secrets,dst=/run/secrets/ojai,readonly" in unit
-    assert "ExecStartPre=/usr/bin/install -d -m 700 /etc/ojai/vllm-gemma4.secrets" in unit
+    assert "ExecStartPre=+/usr/bin/install -d -m 700 /etc/ojai/vllm-gemma4.secrets" in unit
     assert "HF_TOKEN=" not in unit
     plain = parse("mini", {}).resolved[0]
     assert "secrets" not in render_unit(plain.on_host({"video": 44, "render": 992}, None))

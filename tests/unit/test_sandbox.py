@@ -20,7 +20,7 @@ SETTINGS = {"gateway_certificate": "/etc/ai/chain.pem", "gateway_certificate_key
 
 def units() -> dict[str, str]:
     """The text of every service of ours."""
-    plain, own = parse("mini", {}), parse("mini", {"secrets": {"HF_TOKEN": {"env": "A"}}, **SETTINGS})
+    plain, own = parse("mini", {}), parse("mini", {"service_secrets": {"HF_TOKEN": {"env": "A"}}, **SETTINGS})
     found = {}
     for kind, settings in (("", plain), (" (own files)", own)):
         service = settings.resolved[0].on_host({"video": 44, "render": 992}, None)

@@ -10,7 +10,10 @@ secret = [
         "@fake/secret",
         {
             **_data,
-            "secrets": {"HF_TOKEN": {"command": ["cat", "planted/token"]}, "S3_SECRET_KEY": {"env": "PLANTED_OTHER"}},
+            "service_secrets": {
+                "HF_TOKEN": {"command": ["cat", "planted/token"]},
+                "S3_SECRET_KEY": {"env": "PLANTED_OTHER"},
+            },
             "registry_logins": {"ghcr.io": {"username": "ada", "password": {"file": "planted/password"}}},
             "gateway_keys": ["default", "laptop"],
             "gateway_key_sources": {"laptop": {"file": "planted/key"}},
