@@ -73,8 +73,8 @@ class ServiceSettings(ServicePaths, Features):
     )
     secrets: dict[EnvironmentName, SecretSource] = Field(
         default_factory=dict,
-        description="Secret variables of the service, each with where the deploy reads it: `env`, `file` (mode 0600) or "
-        "`command` on the machine that runs it. Beside those of the host; of one name, this one.",
+        description="Secret variables of the service, each with where the deploy reads it: `env`, `file` (mode 0600) "
+        "or `command` on the machine that runs it. Beside those of the host; of one name, this one.",
         examples=[{"HF_TOKEN": {"command": ["pass", "show", "hf/token"]}}],
     )
     hardened: bool = Field(
