@@ -7,7 +7,21 @@ from pyinfra import config, host
 from pyinfra.api import Host
 
 from ojai.connection import configure_connection
-from ojai.roles import adoption, caches, docker, gateway, groups, kernel, ledger, power, preflight, rocm, sysctl, vllm
+from ojai.roles import (
+    adoption,
+    caches,
+    docker,
+    firewall,
+    gateway,
+    groups,
+    kernel,
+    ledger,
+    power,
+    preflight,
+    rocm,
+    sysctl,
+    vllm,
+)
 from ojai.settings.inventory import settings_of
 
 
@@ -23,6 +37,7 @@ def provision(host: Host) -> bool:
             settings = preflight.with_adopted_caches(settings=settings)
             gateway.remove(settings=settings)
             vllm.remove(settings=settings)
+            firewall.remove(settings=settings)
             caches.remove(settings=settings)
             docker.remove(settings=settings)
             rocm.remove(settings=settings)
@@ -48,6 +63,7 @@ def provision(host: Host) -> bool:
     docker.apply(settings=settings)  # the engine, log rotation, mirrors
     adoption.resume(settings=settings)  # the owner's server, if a reboot or Docker's restart has ended it
     caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
+    firewall.apply(settings=settings)  # with `firewall_networks`: nobody else reaches gateway and services
     gateway.apply(settings=settings)  # with `exposure: gateway`: nginx before the engines
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy
     gateway.remove_unused(settings=settings)  # stops the gateway where exposure is another

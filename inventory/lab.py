@@ -40,6 +40,8 @@ lab = [
             "gpu_users": [_host.user],
             # This machine's port that leads to the guest's gateway.
             "gateway_url": f"https://127.0.0.1:{_host.gateway}",
+            # Where this machine's connections come from, as the guest sees them.
+            "firewall_networks": ["10.0.2.0/24"],
             **_OUTSIDE,
             # What its suite needs: on Debian's, an ordinary kernel stands for the OEM kernel.
             **_host.inventory,

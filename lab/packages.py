@@ -56,6 +56,7 @@ TEST_PROGRAMS: dict[str, str] = {
     "qemu-img": PROGRAMS["qemu-img"],
     "curl": "curl",
     "openssl": "openssl",
+    "nft": "nftables",
     "systemd-analyze": "systemd",
 }
 """The same for the tests that need no machine, and for `make fresh`."""

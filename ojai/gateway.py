@@ -41,7 +41,14 @@ OPENSSL = "openssl"
 #: The unit of the package, which would serve nginx's own page on port 80.
 PACKAGE_UNIT = "nginx.service"
 #: What the package leaves behind.
-STATE = ("nginx:/etc/nginx", "nginx:/var/lib/nginx", "nginx:/var/log/nginx")
+STATE = (
+    "nginx:/etc/nginx",
+    "nginx:/var/lib/nginx",
+    "nginx:/var/log/nginx",
+    "nginx:/var/www/html/index.nginx-debian.html",
+    "nginx:/var/www/html/",
+    "nginx:/var/www/",
+)
 
 #: Seconds that an engine may be silent within an answer: a long prompt is read before the first token comes.
 TIMEOUT = 3600

@@ -9,7 +9,7 @@ from ojai.connection.alone import refuse_host
 from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck, gateway, owner, packages, power, secrets
+from ojai.preflight import FailedCheck, firewall, gateway, owner, packages, power, secrets
 from ojai.preflight.docker import remarks
 from ojai.preflight.host import ask, fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
@@ -48,6 +48,7 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
     of_host = (
         *gateway.warnings(settings, report),
+        *firewall.warnings(settings, report),
         *power.warnings(settings, report),
         *packages.warnings(settings, report),
         *memory_warnings(settings),

@@ -40,6 +40,7 @@ SECTIONS = (
     ("ROCm", "Role `rocm`.", ("rocm_",)),
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
     ("Exposure", "Role `gateway`: who reaches the services, and how.", ("exposure", "gateway_")),
+    ("Firewall", "Role `firewall`: from where they are reached.", ("firewall_",)),
     (
         "Secrets",
         "Where the deploy reads them; [how](../guide/daily.md#secrets).",

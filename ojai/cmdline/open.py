@@ -43,6 +43,7 @@ class Opened:
 
     + authority: the file with the certificate to trust, on this machine; its place on the host is ``host_authority``
     + keys: by name; None for one that is not shown, or that was deleted on the host
+    + networks: those from which it is reached; none: from every one
     + tunnel: the command that makes the host's own address this machine's
     """
 
@@ -53,6 +54,7 @@ class Opened:
     host_authority: str | None = None
     keys: dict[str, str | None] = field(default_factory=dict)
     keys_on_host: str | None = None
+    networks: tuple[str, ...] = ()
     tunnel: str | None = None
     failure: str | None = None
 
@@ -98,7 +100,13 @@ def _opened(entry: Entry, access: Access | None, failure: str | None) -> Opened:
             )
             for service in settings.resolved
         ]
-        return Opened(entry.name, settings.exposure, services, tunnel=_tunnel(entry, address) if local else None)
+        return Opened(
+            entry.name,
+            settings.exposure,
+            services,
+            networks=() if local else settings.firewall_networks,
+            tunnel=_tunnel(entry, address) if local else None,
+        )
     url = settings.gateway_url or f"https://{shown}:{settings.gateway_port}"
     services = [
         Service(service.name, service.command.served_model_name, f"{url}{gateway.prefix(settings, service)}/v1")
@@ -115,6 +123,7 @@ def _opened(entry: Entry, access: Access | None, failure: str | None) -> Opened:
         host_authority=None if own else gateway.AUTHORITY,
         keys=dict(access.keys) if access else {},
         keys_on_host=gateway.KEYS,
+        networks=settings.firewall_networks,
         failure=failure,
     )
 
@@ -155,6 +164,8 @@ def _lines(one: Opened, show_key: bool) -> Iterator[str]:
         yield "  No key, no TLS: whoever reaches the port can use it."
     if one.tunnel:
         yield f"  Only the host itself reaches it. A tunnel: {one.tunnel}"
+    if one.networks:
+        yield f"  From these networks only: {', '.join(one.networks)}"
     trust = ""
     if one.keys:
         for name, key in one.keys.items():

@@ -96,7 +96,8 @@ def set_aside(path: str) -> str:
 def record_residue(state: Iterable[str], groups: Iterable[str]) -> str:
     """Shell that records what packages will create and leave behind, unless it exists already.
 
-    + state: ``program:path``, data of no use to anything but that program
+    + state: ``program:path``, data of no use to anything but that program; with a slash at its end, a folder that
+      others use too
     + groups: names
     """
     absent = 'for each in %s; do test -e "${each#*:}" || echo "$each"; done'
@@ -115,10 +116,14 @@ def root_owned() -> Steps:
 
 
 def _delete_state(entry: str) -> str:
-    """Shell that deletes data of a program that is gone; not where somebody has containers or volumes in it."""
+    """Shell that deletes data of a program that is gone; not where somebody has containers or volumes in it.
+
+    A folder whose name ends with a slash is others' too: it is deleted if nothing is left in it.
+    """
     program, path = map(shlex.quote, entry.split(":", 1))
+    delete = _delete_folder(entry.split(":", 1)[1]) if entry.endswith("/") else f"rm -rf {path}"
     kept = f"find {path}/containers {path}/volumes -mindepth 1 -maxdepth 1 -type d 2>/dev/null | grep -q ."
-    return f"(PATH=$PATH:/usr/local/sbin:/usr/sbin; command -v {program} >/dev/null) || {kept} || rm -rf {path}"
+    return f"(PATH=$PATH:/usr/local/sbin:/usr/sbin; command -v {program} >/dev/null) || {kept} || {delete}"
 
 
 def _delete_folder(path: str) -> str:

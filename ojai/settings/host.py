@@ -365,6 +365,12 @@ class HostSettings(BaseModel):
         "(`docker.io` for Docker Hub). Where there are any, pulls use these and not the logins of root.",
         examples=[{"ghcr.io": {"username": "ada", "password": {"env": "GHCR_TOKEN"}}}],
     )
+    firewall_networks: tuple[Network, ...] = Field(
+        (),
+        description="Networks that reach the ports of the services and of the gateway; everybody else is held off by a "
+        "table of nftables, in which nothing else is. None: no such table, and whoever reaches the host reaches them.",
+        examples=[["192.0.2.0/24", "2001:db8::/64"]],
+    )
 
     image_bytes: Amount = Field(
         40 * GIB,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ojai.facts.report import FUNCTIONS
+from ojai.facts.report import FUNCTIONS, firewall
 from ojai.facts.report import gateway as section
+from ojai.facts.report.firewall import CameBy
 from ojai.facts.report.gateway import GatewayReport
 from ojai.roles.vllm import render_unit
 from ojai.settings import parse
@@ -107,3 +110,27 @@ def test_certificates_that_cannot_be_used(root, tmp_path):
     locked = tmp_path / "locked.key"
     openssl("pkcs8", "-topk8", "-in", key, "-out", locked, "-passout", "pass:x")
     assert root.report(one, locked).bad == (f"no key of that certificate in {locked}",)
+
+
+@pytest.mark.parametrize(
+    ("connection", "found"),
+    [
+        ("192.0.2.9 50123 203.0.113.1 2222", CameBy("192.0.2.9", 2222)),
+        ("fe80::9%eth0 50123 fe80::1%eth0 22", CameBy("fe80::9", 22)),
+        ("nonsense", CameBy()),
+    ],
+)
+def test_by_which_connection_a_command_came_is_known_below_sudo_too(connection, found):
+    """sudo keeps the variable, and not its children."""
+    below = ["env", "-u", "SSH_CONNECTION", "sh", "-c", FUNCTIONS + firewall.SCRIPT]
+    child = f"import subprocess, sys; sys.exit(subprocess.run({below!r}).returncode)"
+    done = subprocess.run(
+        [sys.executable, "-c", child],
+        env={**os.environ, "SSH_CONNECTION": connection}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (f"came_by\t{connection}\n", "")
+    assert firewall.read({"came_by": [connection]}) == found
+
+
+def test_a_command_that_came_by_no_connection():
+    assert firewall.read({}) == CameBy()

@@ -22,7 +22,10 @@ from tests.operation_names import NAMES
 FOLDER = Path(__file__).with_name("cases")
 
 #: The files in ``cases/drift``, in the order in which the deploy applies the roles.
-ROLES = ("preflight", "power", "kernel", "groups", "sysctl", "rocm", "docker", "caches", "gateway", "ledger", "vllm")
+ROLES = (
+    "preflight", "power", "kernel", "groups", "sysctl", "rocm", "docker", "caches", "firewall", "gateway", "ledger",
+    "vllm",
+)  # fmt: skip
 
 #: In place of a regular expression: the dry run that ``ojai verify`` does must name the first operation.
 DRY_RUN = "dry-run"

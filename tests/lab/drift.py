@@ -27,7 +27,7 @@ from tests.operation_names import KEYS
 Batch = Sequence[DriftCase]
 
 #: Roles that a container can hold.
-CONTAINED = ("Power", "Groups", "ROCm", "Docker", "Caches", "vLLM", "Ledger")
+CONTAINED = ("Power", "Groups", "ROCm", "Docker", "Caches", "Firewall", "Gateway", "vLLM", "Ledger")
 
 #: What a run that could not be done ends with.
 ERRORS = (AssertionError, LabError, TimeoutError, subprocess.TimeoutExpired)

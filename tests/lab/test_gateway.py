@@ -6,11 +6,17 @@ In a container of the lab, which has no GPU; what is asked is asked from this ma
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 import ssl
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import pytest
@@ -77,14 +83,15 @@ def own(guest: Guest) -> str:
 
 
 def scan(guest: Guest) -> list[int]:
-    """Every port of that address that takes a connection."""
+    """Every port of that address that takes a connection; one that chance made from a port to itself is none."""
     program = (
         "import socket\n"
         "found=[]\n"
         "for port in range(1,65536):\n"
         "  with socket.socket() as one:\n"
         "    one.settimeout(1)\n"
-        f"    if one.connect_ex(({own(guest)!r},port))==0: found.append(port)\n"
+        f"    if one.connect_ex(({own(guest)!r},port))==0 and one.getsockname()!=one.getpeername():\n"
+        "      found.append(port)\n"
         "print(found)"
     )
     found: list[int] = json.loads(guest.run(f"python3 -c {shlex.quote(program)}").stdout)
@@ -100,6 +107,48 @@ def reaches(host: Serving, port: int) -> bool:
     done = subprocess.run(["curl", "-q", "--noproxy", "*", "-k", "-s", "-m", "5", "-w", "%{http_code}", request],
                           capture_output=True, text=True, check=False)  # fmt: skip
     return done.stdout.endswith("200")
+
+
+@dataclass(frozen=True)
+class Client:
+    """What ``ojai open`` tells, and a client with it."""
+
+    url: str
+    authority: str
+    model: str
+    key: str
+
+    @property
+    def hello(self) -> dict[str, object]:
+        return {"model": self.model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+
+    def asks(self, body: dict[str, object], header: str | None = None) -> bytes:
+        """All that comes back for a chat: with its key, or with this header."""
+        at = urlsplit(self.url)
+        host, text = str(at.hostname), json.dumps(body)
+        header = f"Authorization: Bearer {self.key}" if header is None else header
+        head = ["POST /v1/chat/completions HTTP/1.1", f"Host: {host}", "Connection: close", *filter(None, [header])]
+        head += ["Content-Type: application/json", f"Content-Length: {len(text)}"]
+        context = ssl.create_default_context(cafile=self.authority)
+        with (
+            socket.create_connection((host, at.port or 443), 60) as plain,
+            context.wrap_socket(plain, server_hostname=host) as connection,
+        ):
+            connection.sendall("\r\n".join([*head, "", text]).encode())
+            found = b""
+            with suppress(ConnectionError, ssl.SSLError):
+                while piece := connection.recv(65536):
+                    found += piece
+            return found
+
+
+def opened_by(host: Serving) -> Client:
+    """By the command's data, with the key."""
+    done = host.lab.ojai("open", host.lab.inventory, "--json", "--show-key")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = json.loads(done.stdout)["hosts"]
+    (service,) = found["services"]
+    return Client(service["base_url"], found["authority"], service["model"], found["keys"]["default"])
 
 
 def test_open_is_the_guides_exact_bind(opened: Serving) -> None:
@@ -162,26 +211,99 @@ def test_from_outside_there_is_ssh_and_the_gateway(guarded: Serving) -> None:
 
 
 def test_a_client_with_what_ojai_open_prints_is_served(guarded: Serving) -> None:
-    done = guarded.lab.ojai("open", guarded.lab.inventory, "--json", "--show-key")
+    """By OpenAI's own package: a chat, a stream, a picture, tools; and a wrong key is refused."""
+    client = opened_by(guarded)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/gateway/openai_client.py")],
+        env={**os.environ, "OPENAI_BASE_URL": client.url, "OPENAI_API_KEY": client.key,
+             "SSL_CERT_FILE": client.authority},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = json.loads(done.stdout)["hosts"]
-    key = found["keys"]["default"]
-    context = ssl.create_default_context(cafile=found["authority"])
-    (service,) = found["services"]
-    url = urlsplit(service["base_url"])
-    host = str(url.hostname)
-    with (
-        socket.create_connection((host, url.port or 443), 20) as plain,
-        context.wrap_socket(plain, server_hostname=host) as connection,
-    ):
-        body = json.dumps({"model": service["model"], "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4})
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAuthorization: Bearer {key}"
-        head += f"\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall(head.encode() + body.encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert answer.startswith(b"HTTP/1.1 200"), answer
+    assert [line.split(" ")[0] for line in done.stdout.splitlines()] == [
+        "chat",
+        "stream",
+        "picture",
+        "tools",
+        "refused",
+    ]
     told = guarded.lab.ojai("open", guarded.lab.inventory)
-    assert key not in told.stdout + told.stderr and "--show-key prints it" in told.stdout
+    assert client.key not in told.stdout + told.stderr and "--show-key prints it" in told.stdout
+
+
+def test_commands_that_ask_the_service_reach_it(guarded: Serving) -> None:
+    """On the host's loopback through SSH, and as any client through the gateway."""
+    client = opened_by(guarded)
+    for words, env in (
+        ((guarded.lab.inventory,), {}),
+        (("--url", client.url, "--model", client.model, "--key-env", "CLIENT_KEY"),
+         {"CLIENT_KEY": client.key, "SSL_CERT_FILE": client.authority}),
+    ):  # fmt: skip
+        done = guarded.lab.ojai("smoke", *words, "--form-only", "--json", env=env)
+        assert done.returncode == 0 and client.key not in done.stdout + done.stderr, done.stdout + done.stderr
+    done = guarded.lab.ojai("status", guarded.lab.inventory, "--json")
+    (found,) = json.loads(done.stdout)["hosts"]
+    assert [(one["health"], one["model"]) for one in found["services"]] == [(200, client.model)], done.stdout
+
+
+def test_without_a_valid_key_the_engine_is_at_rest(guarded: Serving) -> None:
+    """By its own counters: none of them moves."""
+    client = opened_by(guarded)
+    counters = "curl -q -s --noproxy '*' -m 5 http://127.0.0.1:8000/metrics | grep -v '^#' | grep -v ' 0$' | sort"
+    before = guarded.guest.text(counters)
+    assert "vllm:request_success_total" in before, before
+    wrong = (
+        "",
+        f"Authorization: Bearer {client.key[:-1]}",
+        f"Authorization: Basic {client.key}",
+        f"X-Api-Key: {client.key}",
+        f"Cookie: Authorization=Bearer {client.key}",
+    )
+    for header in wrong * 8:
+        answer = client.asks({**client.hello, "stream": True}, header)
+        assert answer.startswith(b"HTTP/1.1 401 "), answer
+    assert guarded.guest.text(counters) == before
+    assert client.asks(client.hello).startswith(b"HTTP/1.1 200 ")
+    assert guarded.guest.text(counters) != before
+
+
+def test_64_streams_while_the_engine_is_killed_and_comes_back(guarded: Serving) -> None:
+    """From outside of the guest. `make gateway` has it last for two minutes; OJAI_LOAD_SECONDS says how long."""
+    guest, seconds = guarded.guest, float(os.environ.get("OJAI_LOAD_SECONDS", "30"))
+    slow = guarded.with_data(services=[{**SERVICE, "environment": {"OJAI_LAB_TOKEN_SECONDS": "0.2"}}])
+    ends_well(slow.deploy())
+    client = opened_by(slow)
+    shown = f"systemctl show {UNIT} -p MainPID,NRestarts,ActiveEnterTimestamp"
+    gateway = guest.text(shown)
+    end = time.monotonic() + seconds
+    answers: list[tuple[float, bytes]] = []
+
+    def streams(_: int) -> None:
+        while time.monotonic() < end:
+            answer = client.asks({**client.hello, "max_tokens": 24, "stream": True})
+            answers.append((time.monotonic(), answer))
+            time.sleep(0.5)
+
+    with ThreadPoolExecutor(64) as pool:
+        running = [pool.submit(streams, number) for number in range(64)]
+        time.sleep(seconds / 3)
+        guest.root("docker kill vllm-gemma4")
+        killed = time.monotonic()
+        for one in running:
+            one.result()
+    whole = [at for at, answer in answers if answer.startswith(b"HTTP/1.1 200 ") and b"data: [DONE]" in answer]
+    refused = [at for at, answer in answers if answer.startswith((b"HTTP/1.1 503 ", b"HTTP/1.1 429 "))]
+    cut = [at for at, answer in answers if answer.startswith(b"HTTP/1.1 200 ") and b"data: [DONE]" not in answer]
+    again = min((at for at in whole if at > killed + 2), default=0.0) - killed
+    print(
+        f"64 streams, {seconds:.0f} s: {len(answers)} requests, {len(whole)} whole, {len(refused)} refused, "
+        f"{len(cut)} cut off by the kill; served again after {again:.1f} s"
+    )
+    assert len(whole) + len(refused) + len(cut) == len(answers), "a request without an answer or a clear error"
+    assert all(abs(at - killed) < 10 for at in cut) and len(cut) <= 64, "streams were cut that the kill did not cut"
+    assert len(whole) >= 64 and refused and again > 0, "it did not recover by itself"
+    assert guest.text(shown) == gateway, "the gateway was restarted"
+    ends_well(guarded.deploy())
 
 
 def test_no_key_is_in_a_log_a_unit_or_a_command_line(guarded: Serving) -> None:
@@ -206,6 +328,64 @@ def test_a_revoked_key_is_valid_no_more_and_a_new_one_is(guarded: Serving) -> No
     models = "-k https://127.0.0.1:8443/v1/models"
     assert inside(guest, "-H", f"'Authorization: Bearer {old}'", models) == "401"
     assert inside(guest, "-H", f"'Authorization: Bearer {new}'", models) == "200"
+    ends_well(guarded.deploy())
+
+
+def test_the_timer_s_service_renews_the_certificate(guarded: Serving) -> None:
+    """One that ends in a month. The authority stays, and nginx reads the new one without a restart."""
+    guest = guarded.guest
+    due = f"""
+    cd {FOLDER}; work=$(mktemp -d); openssl req -new -key server.key -subj /CN=due -out $work/csr
+    openssl x509 -req -days 30 -set_serial 7 -in $work/csr -CA ca.crt -CAkey ca.key -out $work/crt 2>/dev/null
+    cat $work/crt > server.crt; rm -r $work; systemctl reload ojai-gateway
+    """
+    guest.root(due)
+    serial = "openssl s_client -connect 127.0.0.1:8443 </dev/null 2>/dev/null | openssl x509 -noout -serial"
+    pid, authority = (f"systemctl show {UNIT} -p MainPID", f"sha256sum {FOLDER}/ca.crt")
+    before = [guest.root(command) for command in (pid, authority)]
+    assert guest.text(serial) == "serial=07"
+    assert guest.text("systemctl show ojai-gateway-renew.timer -p NextElapseUSecRealtime --value")
+    guest.root("systemctl start ojai-gateway-renew.service")
+    assert guest.text(serial) != "serial=07"
+    trusted = f"curl -q --noproxy '*' -s -o /dev/null -m 5 --cacert {FOLDER}/ca.crt https://localhost:8443/health"
+    assert guest.root(f"{trusted} && echo yes") == "yes"
+    assert [guest.root(command) for command in (pid, authority)] == before
+    again = guarded.deploy()
+    assert (again.status, again.changed) == (0, []), again.output[-3000:]
+
+
+def test_only_the_named_networks_reach_it(guarded: Serving) -> None:
+    """Beside rules of the owner's, which stay as they are; and theirs, which flush every table, bring ours back."""
+    guest = guarded.guest
+    guest.root("cp -p /etc/nftables.conf /root/")
+    guest.root("printf 'flush ruleset\ntable inet owner { set known { type ipv4_addr; }; }\n' > /etc/nftables.conf")
+    guest.root("systemctl start nftables.service")
+    others = "nft list ruleset | awk '/^table/ { ours = /inet ojai/ } !ours'"
+    before = guest.root(others)
+    assert "table inet owner" in before
+    elsewhere = guarded.with_data(services=[SERVICE], firewall_networks=["198.51.100.0/24"])
+    done = elsewhere.deploy()
+    ends_well(done)
+    assert done.changed == [NAMES["firewall-rules"], NAMES["firewall-loaded"]]
+    assert "is not in firewall_networks: SSH works as before" in done.output
+    again = elsewhere.deploy()  # by SSH, from an address that is in none
+    assert (again.status, again.changed) == (0, []), again.output[-3000:]
+    found = elsewhere.verify()
+    assert found.ok, found.failed
+    for way in ("restart", "reload"):
+        guest.root(f"systemctl {way} nftables.service")
+        assert not reaches(guarded, 8443) and inside(guest, "-k https://127.0.0.1:8443/health") == "200", way
+    assert guest.root(others) == before
+    broken = "echo broken >> /etc/ojai/firewall.nft; systemctl stop ojai-firewall; systemctl restart ojai-gateway"
+    assert guest.run(f"sudo sh -c {shlex.quote(broken)}").returncode != 0, "the gateway starts without its rules"
+    here = guarded.with_data(services=[SERVICE], firewall_networks=["10.0.2.0/24"])
+    done = here.deploy()
+    ends_well(done)
+    assert reaches(guarded, 8443) and "not in firewall_networks" not in done.output
+    ends_well(done := guarded.with_data(services=[SERVICE], firewall_networks=[]).deploy())
+    assert done.changed == [NAMES["firewall-unlisted"]]
+    assert guest.root(others) == before == guest.root("nft list ruleset")
+    guest.root("systemctl stop nftables.service; mv /root/nftables.conf /etc/")
     ends_well(guarded.deploy())
 
 

@@ -18,7 +18,7 @@ INVENTORY = """
 hosts = [
     ("mini", {"ssh_hostname": "192.0.2.11", "ssh_user": "ada", "ssh_port": 2222}),
     ("closed", {"ssh_hostname": "192.0.2.12", "ssh_user": "ada", "exposure": "loopback"}),
-    ("wide", {"ssh_hostname": "2001:db8::7", "exposure": "open"}),
+    ("wide", {"ssh_hostname": "2001:db8::7", "exposure": "open", "firewall_networks": ["192.0.2.0/24"]}),
     ("gone", {"removed": True}),
 ]
 """
@@ -85,6 +85,7 @@ def test_loopback_is_a_tunnel_and_open_is_said(answers):
     assert "http://127.0.0.1:8000/v1" in done.output
     assert "http://[2001:db8::7]:8000/v1" in done.output
     assert "No key, no TLS: whoever reaches the port can use it." in done.output
+    assert done.output.count("From these networks only: 192.0.2.0/24") == 1
     assert "gone" not in done.output
 
 
@@ -98,6 +99,7 @@ def test_the_same_as_data(answers):
     ]
     assert hosts["mini"]["keys"] == {"default": None, "ci": None}
     assert hosts["closed"]["tunnel"].startswith("ssh ") and hosts["wide"]["keys"] == {}
+    assert (hosts["wide"]["networks"], hosts["mini"]["networks"]) == (["192.0.2.0/24"], [])
     assert json.loads(run("--json", "--show-key").output)["hosts"][0]["keys"]["default"] == KEY
 
 

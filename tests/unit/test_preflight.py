@@ -15,6 +15,7 @@ from ojai.facts.report import Report
 from ojai.facts.report.apt import AptReport, Refusal, Source
 from ojai.facts.report.engine import Engine, Program, Server, Unit
 from ojai.facts.report.environment import EnvironmentFiles
+from ojai.facts.report.firewall import CameBy
 from ojai.facts.report.folders import Folders
 from ojai.facts.report.gateway import GatewayReport
 from ojai.facts.report.gpu import Gpu
@@ -23,7 +24,7 @@ from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
 from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
-from ojai.preflight import environment, gateway
+from ojai.preflight import environment, firewall, gateway
 from ojai.preflight.docker import engine_source, remarks
 from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
@@ -997,6 +998,11 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"ports": (PortHolder(443, "container", "web", at_boot=True),)},
         {"gateway_port": 443},
     ),
+    "SSH on a port that the firewall would guard": (
+        "firewall",
+        {"came_by": CameBy("192.0.2.9", 8443)},
+        {"firewall_networks": ["192.0.2.0/24"]},
+    ),
     "a carve-out that is too small": ("memory for vllm-gemma4", {"vram_total": 16 * GIB}, LARGE),
     "a context that is too long": (
         "memory for vllm-gemma4",
@@ -1260,6 +1266,22 @@ def test_a_gateway_stands_beside_what_is_there():
         assert found(replace(GOOD, ports=(held,), gateway=GatewayReport(nginx=True)), **data) == []
     assert found(replace(GOOD, gateway=GatewayReport(nginx=True, module=True))) == []
     assert found(replace(GOOD, gateway=GatewayReport(nginx=True, ours=True))) == []
+
+
+def test_rules_of_the_firewall_are_never_for_ssh_and_who_is_not_let_in_is_told():
+    fenced = {"firewall_networks": ["192.0.2.0/24", "2001:db8::/64"]}
+
+    def said(client: str, port: int, **data: Any) -> tuple[list[str], list[str]]:
+        report = replace(GOOD, came_by=CameBy(client, port))
+        return found(report, **data), list(firewall.warnings(settings(**data), report))
+
+    assert said("192.0.2.9", 22, **fenced) == said("2001:db8::9", 22, **fenced) == said("", 0, **fenced) == ([], [])
+    assert said("198.51.100.9", 8443) == said("198.51.100.9", 8443, **fenced, removed=True) == ([], [])
+    faults, (warning,) = said("198.51.100.9", 22, **fenced)
+    assert faults == [] and warning.startswith("this computer (198.51.100.9, as the host sees it) is not in")
+    for port in (8000, 8443):
+        assert said("192.0.2.9", port, **fenced)[0] == ["firewall"]
+    assert said("192.0.2.9", 8443, exposure="open", **fenced)[0] == [], "there is no gateway then"
 
 
 def test_an_nginx_of_the_owner_s_is_not_installed_anew():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ojai import gateway
+from ojai import firewall, gateway
 from ojai.roles import vllm
 from ojai.settings import parse
 
@@ -29,6 +29,7 @@ def units() -> dict[str, str]:
             if path.endswith(".service"):
                 name = path.rpartition("/")[2]
                 found[f"{name}{kind}"] = gateway.unit(path, settings, ["mini"])
+    found[firewall.UNIT] = firewall.unit()
     return found
 
 

@@ -14,6 +14,7 @@ from ojai.facts.report import (
     dropins,
     engine,
     environment,
+    firewall,
     folders,
     gateway,
     gpu,
@@ -25,6 +26,7 @@ from ojai.facts.report import (
 from ojai.facts.report.apt import AptReport
 from ojai.facts.report.engine import Engine
 from ojai.facts.report.environment import EnvironmentFiles
+from ojai.facts.report.firewall import CameBy
 from ojai.facts.report.folders import Folders
 from ojai.facts.report.gateway import GatewayReport
 from ojai.facts.report.gpu import Gpu
@@ -41,6 +43,7 @@ _SECTIONS = (
     engine,
     environment,
     folders,
+    firewall,
     gateway,
     gpu,
     owner,
@@ -180,6 +183,7 @@ class Report:
     engine: Engine = field(default_factory=Engine)
     folders: Folders = field(default_factory=Folders)
     gateway: GatewayReport = field(default_factory=GatewayReport)
+    came_by: CameBy = field(default_factory=CameBy)
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -249,6 +253,7 @@ def parse(lines: list[str]) -> Report | None:
         engine=engine.read(every),
         folders=folders.read(every),
         gateway=gateway.read(every),
+        came_by=firewall.read(every),
     )
 
 

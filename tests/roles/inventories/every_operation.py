@@ -15,6 +15,7 @@ _report = [line for line in _answers["ojai-host-report"] if not line.startswith(
 
 hosts = [
     *_fake["fake"],
+    fake_host("fenced", {"firewall_networks": ["192.0.2.0/24"]}),
     fake_host("closed", {"exposure": "loopback"}),
     fake_host("adopted", {"adopt": True, "move_adopted_caches": True}),
     (_name, {**_data, "fake_responses": {**_answers, "ojai-host-report": _report}}),

@@ -1,0 +1,11 @@
+# `make gateway`: the gateway on a container of the lab, from a box that is open to its removal, with 64 streams from outside for
+# two minutes while the engine is killed. `make test` has what needs no container: tests/gateway, with 12 s of the same.
+#   make gateway GATEWAY_SECONDS=600          longer
+
+GATEWAY_SECONDS ?= 120
+GATEWAY_ARGS ?=
+
+.PHONY: gateway
+
+gateway: setup ## the gateway on a container of the lab, under load and abuse
+	OJAI_LOAD_SECONDS=$(GATEWAY_SECONDS) $(BIN)/python -m pytest tests/lab/test_gateway.py -q -rP --durations=10 $(GATEWAY_ARGS)
