@@ -178,9 +178,15 @@ def test_a_token_that_is_replaced_restarts_nothing(host: Serving, vault: Vault) 
     before = container(host.guest)
     vault.put("token", f"hf_{MARK}second")
     done = host.deploy()
-    assert (done.status, done.changed) == (0, ["vLLM | vllm-gemma4: write the secret HF_TOKEN"]), done.output[-3000:]
+    assert (done.status, done.changed) == (0, [NAMES["vllm-secret"]]), done.output[-3000:]
     assert host.guest.root("docker exec vllm-gemma4 cat /run/secrets/ojai/HF_TOKEN") == f"hf_{MARK}second"
     assert container(host.guest) == before
+
+
+def test_a_registry_s_password_that_is_replaced_is_written_and_nothing_else(host: Serving, vault: Vault) -> None:
+    vault.put("password", f"{PASSWORD}second")
+    done = host.deploy()
+    assert (done.status, done.changed) == (0, [NAMES["vllm-logins"]]), done.output[-3000:]
 
 
 def asked(guest: Guest, key: str) -> str:

@@ -1,4 +1,4 @@
-"""The hosts of inventory/fake.py, and more: GPU memory that cannot be read yet, adoption, another exposure.
+"""The hosts of inventory/fake.py, and more: GPU memory that cannot be read yet, adoption, another exposure, secrets.
 
 Together they lead to every operation.
 """
@@ -13,9 +13,16 @@ _name, _data = fake_host("no-driver", {})
 _answers = _data["fake_responses"]
 _report = [line for line in _answers["ojai-host-report"] if not line.startswith("mem_info_")]
 
+_secret = {"command": ["echo", "a-secret"]}
+_secrets = {
+    "service_secrets": {"HF_TOKEN": _secret},
+    "registry_logins": {"ghcr.io": {"username": "ada", "password": _secret}},
+}
+
 hosts = [
     *_fake["fake"],
     fake_host("fenced", {"firewall_networks": ["192.0.2.0/24"]}),
+    fake_host("secret", _secrets),
     fake_host("closed", {"exposure": "loopback"}),
     fake_host("adopted", {"adopt": True, "move_adopted_caches": True}),
     (_name, {**_data, "fake_responses": {**_answers, "ojai-host-report": _report}}),
