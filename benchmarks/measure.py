@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -116,6 +117,18 @@ def run(
         _adopt(False)
     sent = passed_on(interface) - start if interface else 0
     return Run(status, "".join(output), wall, _used() - used, most if looks else None, sent)
+
+
+SPIN = "import time\nbegan = time.monotonic()\nwhile time.process_time() < 1: pass\nprint(time.monotonic() - began)"
+
+
+def crowding() -> float:
+    """How long a second of computing takes on all cores at once: 1.0 where nobody else computes at our priority."""
+    spins = [
+        subprocess.Popen([sys.executable, "-S", "-c", SPIN], stdout=subprocess.PIPE, text=True)
+        for _ in range(os.cpu_count() or 1)
+    ]
+    return max(float(spin.communicate()[0]) for spin in spins)
 
 
 def _used() -> float:

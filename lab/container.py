@@ -43,6 +43,9 @@ OWN = ("upper", "work")
 NAMESERVER = "10.0.2.3"
 """slirp's own, which asks this machine's."""
 NSPAWN = "systemd-nspawn"
+INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+#: inotify instances of a booted container (5 with trixie's systemd, more once Docker runs), and all others of the user.
+INOTIFY_EACH, INOTIFY_OTHERS = 10, 100
 SLIRP = "slirp4netns"
 
 
@@ -311,6 +314,14 @@ def remove(name: str) -> None:
     shutil.rmtree(vm.home(name), ignore_errors=True)
 
 
+def _allow_inotify(containers: int) -> None:
+    """Raise the kernel's limit of inotify instances a user, until the next boot, where so many systemds reach it."""
+    needed = INOTIFY_OTHERS + INOTIFY_EACH * containers
+    if int(INOTIFY_LIMIT.read_text()) < needed:
+        raising = ["sh", "-c", f"echo {needed} >{INOTIFY_LIMIT}"]
+        run(as_root(raising), what=f"raising {INOTIFY_LIMIT} to {needed} for {containers} containers")
+
+
 def start(container: ContainerRecord) -> ContainerRecord:
     """Start a container and its network; return the record with both processes. It boots meanwhile."""
     name = container.name
@@ -325,6 +336,7 @@ def start(container: ContainerRecord) -> ContainerRecord:
     secret.touch(mode=0o600)
     secret.write_text(vm.credentials(name))
     try:
+        _allow_inotify(len(state.read().containers) + 1)
         _mount(name)
         run(as_root(["ip", "netns", "add", _machine(name)]), what=f"making the network namespace of {name}")
         network = _launch(slirp_argv(name), vm.home(name) / "network.log", SLIRP, SLIRP, _slirp_word(name))

@@ -24,9 +24,12 @@ def wanted(settings: HostSettings) -> bool:
     return bool(settings.firewall_networks) and bool(settings.services) and not settings.removed
 
 
-def ports(settings: HostSettings) -> list[int]:
-    """The TCP ports that it guards: nothing else is looked at."""
-    own = [settings.gateway_port] if gateway.wanted(settings) else []
+def ports(settings: HostSettings, may_come_back: bool = False) -> list[int]:
+    """The TCP ports that it guards: nothing else is looked at.
+
+    ``may_come_back``: a gateway was here, and a release of before would bring it back.
+    """
+    own = [settings.gateway_port] if gateway.wanted(settings) or may_come_back else []
     return sorted({*own, *(service.port for service in settings.resolved)})
 
 
@@ -40,8 +43,8 @@ def _allowed(networks: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
             yield word, found
 
 
-def rules(settings: HostSettings) -> str:
-    """What nft reads."""
+def rules(settings: HostSettings, may_come_back: bool = False) -> str:
+    """What nft reads; see :func:`ports`."""
     templates = Environment(
         loader=FileSystemLoader(resources.TEMPLATES / "firewall"),
         undefined=StrictUndefined,
@@ -49,7 +52,7 @@ def rules(settings: HostSettings) -> str:
         autoescape=False,
     )
     return templates.get_template("rules.nft.j2").render(
-        allowed=list(_allowed(settings.firewall_networks)), ports=ports(settings)
+        allowed=list(_allowed(settings.firewall_networks)), ports=ports(settings, may_come_back)
     )
 
 

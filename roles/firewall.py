@@ -3,9 +3,11 @@
 No rule of anybody else's is touched, ufw's and Docker's included; SSH's port is never among those guarded.
 """
 
+from pyinfra import host
 from pyinfra.api.deploy import deploy
 
-from ojai import firewall
+from ojai import firewall, gateway
+from ojai.facts.files import Existing
 from ojai.operations import apt, files
 from ojai.operations import firewall as operations
 from ojai.settings import HostSettings
@@ -17,7 +19,7 @@ def apply(*, settings: HostSettings) -> None:
     if not firewall.wanted(settings):
         operations.gone(name="Remove rules that are no longer configured")
         return
-    rules = firewall.rules(settings)
+    rules = firewall.rules(settings, may_come_back=bool(host.get_fact(Existing, paths=gateway.UNIT_FILES[:1])))
     apt.packages(name="Install nftables", names=[firewall.PACKAGE])
     files.text_file(name="Write the firewall's rules", path=firewall.RULES, text=rules)
     files.text_file(name="Write the firewall's unit", path=firewall.UNIT_FILE, text=firewall.unit())

@@ -48,22 +48,39 @@ _OTHER = (
 
 _MARK = "ojai-read"
 
+#: How many of them run at a time, where the host has as many cores.
+ABREAST = 4
+
 #: Read whole before any of it is done: a connection that ends in the middle leaves nothing half said. Each output ends
 #: in a point, which is missing where there was no room for it. What left something running behind it is not done yet.
+#: Who makes the file of a command's number runs it, and writes there: outputs of several at a time do not mix.
 _SCRIPT = """main() {
 echo %(mark)s
 [ "$(timeout -k 2 9 %(shell)s -c 'echo x' | base64 -w 0)" = eAo= ] && t=$(mktemp -d) || exit 1
 trap 'rm -rf "$t"' EXIT
 one() {
-  timeout -k 2 %(patience)d %(shell)s -c "$2" </dev/null >"$t/o" 2>"$t/e" &
+  { true >"$t/$1"; } 2>/dev/null || return 0
+  timeout -k 2 %(patience)d %(shell)s -c "$2" </dev/null >"$t/$1.o" 2>"$t/$1.e" &
   wait $!
   s=$?
   kill -s 0 -- -$! 2>/dev/null && s=124
-  printf . >>"$t/o"
-  printf . >>"$t/e"
-  printf '%(mark)s %%s %%s :%%s:%%s\\n' "$1" $s "$(base64 -w 0 "$t/o")" "$(base64 -w 0 "$t/e")"
+  printf . >>"$t/$1.o"
+  printf . >>"$t/$1.e"
+  printf '%(mark)s %%s %%s :%%s:%%s:\\n' "$1" $s "$(base64 -w 0 "$t/$1.o")" "$(base64 -w 0 "$t/$1.e")" >"$t/$1.answer"
 }
+work() {
+set -C
 %(calls)s
+}
+n=$(nproc 2>/dev/null) || n=1
+[ "$n" -le %(abreast)d ] || n=%(abreast)d
+while [ "$n" -gt 1 ]; do
+  work &
+  n=$((n - 1))
+done
+work
+wait
+cat "$t"/*.answer
 }
 main
 """
@@ -235,7 +252,8 @@ def save(file: Path, reads: Iterable[Key]) -> None:
 def script(commands: Iterable[str], shell: str) -> str:
     """A script for ``shell`` that runs each command by itself, and prints what :func:`framed` reads."""
     calls = "\n".join(f"one {number} {shlex.quote(text)}" for number, text in enumerate(commands))
-    return _SCRIPT % {"patience": PATIENCE, "shell": shlex.quote(shell), "mark": _MARK, "calls": calls}
+    words = {"patience": PATIENCE, "abreast": ABREAST, "mark": _MARK, "shell": shlex.quote(shell), "calls": calls}
+    return _SCRIPT % words
 
 
 def framed(lines: Iterable[str]) -> Iterator[tuple[int, int, bytes, bytes]]:
@@ -245,9 +263,9 @@ def framed(lines: Iterable[str]) -> Iterator[tuple[int, int, bytes, bytes]]:
         if words[0] != _MARK or len(words) != 4:
             continue
         with contextlib.suppress(ValueError):
-            out, err = (base64.b64decode(text, validate=True) for text in words[3][1:].split(":"))
+            out, err, end = (base64.b64decode(text, validate=True) for text in words[3][1:].split(":"))
             status = int(words[2])
-            if out[-1:] == err[-1:] == b"." and status != 124 and status < 128:  # 124 is `timeout`'s
+            if not end and out[-1:] == err[-1:] == b"." and status != 124 and status < 128:  # 124 is `timeout`'s
                 yield int(words[1]), status, out[:-1], err[:-1]
 
 

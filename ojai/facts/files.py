@@ -61,23 +61,26 @@ def read_object(text: str) -> tuple[dict[str, Any], str]:
     return (value, "") if isinstance(value, dict) else ({}, f"a JSON {type(value).__name__}")
 
 
-#: Shell functions for a file that others write too. ``unsafe PATH``: why root must not write there, if it must not.
+#: A shell function for a file that others write too. ``unsafe PATH``: why root must not write there, if it must not.
 #: Whoever owns a folder on the way, or may write to it, could have root write anywhere.
 SHARED = r"""
 unsafe() {
   if [ -d "$1" ]; then echo "a folder"; return; fi
   [ -L "$1" ] || return
   end=$(readlink -f "$1") && [ -f "$end" ] || { echo "a link to $(readlink "$1"), where no file is"; return; }
-  place=$end
+  above=$end
   while :; do
-    mode=$(stat -c %a "$place")
-    if [ "$(stat -c %u "$place")" != 0 ] || [ $((0$mode & 022)) != 0 ]; then
-      echo "a link to $end, where $place belongs to $(stat -c %U "$place") with mode $mode"; return
+    mode=$(stat -c %a "$above")
+    if [ "$(stat -c %u "$above")" != 0 ] || [ $((0$mode & 022)) != 0 ]; then
+      echo "a link to $end, where $above belongs to $(stat -c %U "$above") with mode $mode"; return
     fi
-    [ "$place" != / ] || return
-    place=$(dirname "$place")
+    [ "$above" != / ] || return
+    above=$(dirname "$above")
   done
 }
+"""
+#: Another: ``end_of PATH``: where its links end.
+END_OF = r"""
 end_of() { if [ -L "$1" ]; then readlink -f "$1" || printf '%s\n' "$1"; else printf '%s\n' "$1"; fi; }
 """
 
@@ -103,7 +106,7 @@ class SharedPlace(FactBase[Place]):
 
     def command(self, path: str) -> str:
         """Two lines: where it is, and the reason, which is empty if there is none."""
-        return script(f'{SHARED}\nend_of "$path"; printf "%s\\n" "$(unsafe "$path")"', path=path)
+        return script(f'{SHARED}{END_OF}end_of "$path"; printf "%s\\n" "$(unsafe "$path")"', path=path)
 
     def process(self, output: list[str]) -> Place:
         """Read the lines."""

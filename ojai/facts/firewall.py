@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
 from ojai import firewall
-from ojai.facts import Yes, script
+from ojai.facts import Lines, Yes, script
 
 # nft itself tells how the rules look once they are loaded: in a network namespace that ends with the question.
 _LOADED = rf"""
@@ -13,12 +15,16 @@ found=$($list 2>/dev/null) && [ -n "$found" ] &&
 """
 
 
-class TableThere(Yes):
-    """Whether the kernel has our table."""
+class RulesThere(Lines):
+    """What there is of ours: its unit, its file, and the name of the table in the kernel."""
 
     def command(self) -> str:
-        """Prints ``yes`` if it has."""
-        return f"! nft list table {firewall.TABLE} >/dev/null 2>&1 || echo yes"
+        """One line for each."""
+        files = shlex.join((firewall.UNIT_FILE, firewall.RULES))
+        return (
+            f'for path in {files}; do [ ! -e "$path" ] || echo "$path"; done; '
+            f"! nft list table {firewall.TABLE} >/dev/null 2>&1 || echo {shlex.quote(firewall.TABLE)}"
+        )
 
 
 class RulesLoaded(Yes):

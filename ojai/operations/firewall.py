@@ -8,8 +8,7 @@ from pyinfra import host
 from pyinfra.api import operation
 
 from ojai import firewall
-from ojai.facts.files import Existing
-from ojai.facts.firewall import RulesLoaded, TableThere
+from ojai.facts.firewall import RulesLoaded, RulesThere
 from ojai.facts.service import SystemdUnit
 from ojai.operations import Step, Steps, steps_or_noop
 
@@ -37,12 +36,13 @@ def loaded(rules: str) -> Steps:
 @operation()
 def gone() -> Steps:
     """Unload the rules, and remove their file and their unit."""
-    there = host.get_fact(Existing, paths=(firewall.UNIT_FILE, firewall.RULES))
+    there = host.get_fact(RulesThere)
     steps: list[Step] = []
     if firewall.UNIT_FILE in there:
         steps.append(f"systemctl disable --now {firewall.UNIT}")
-    elif host.get_fact(TableThere):
+    elif firewall.TABLE in there:
         steps.append(f"nft delete table {firewall.TABLE}")
-    if there:
-        steps.append(f"rm -f {shlex.join(there)} && systemctl daemon-reload")
+    files = [path for path in there if path != firewall.TABLE]
+    if files:
+        steps.append(f"rm -f {shlex.join(files)} && systemctl daemon-reload")
     yield from steps_or_noop(steps, "there are none of ours")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 
 from ojai import firewall
-from ojai.facts.firewall import RulesLoaded, TableThere
+from ojai.facts.firewall import RulesLoaded, RulesThere
 from ojai.lab.shell import as_root
 from ojai.settings import parse
 
@@ -186,6 +186,8 @@ def test_without_a_gateway_its_port_is_nobodys_business(cable):
     cable.host.load(rules(exposure="open"))
     assert cable.reached(OUTSIDE, [8000, 8443]) == [8443]
     assert cable.reached(INSIDE, [8000, 8443]) == [8000, 8443]
+    cable.host.load(firewall.rules(parse("mini", {"firewall_networks": NETWORKS, "exposure": "open"}), True))
+    assert cable.reached(OUTSIDE, [8000, 8443]) == [], "a gateway that a rollback would bring back"
 
 
 def test_networks_of_one_family_close_the_other(cable):
@@ -202,9 +204,9 @@ def test_what_is_loaded_is_compared_as_the_kernel_has_it(cable):
         return host.shell(RulesLoaded().command(rules=text)) == "yes\n"
 
     rest(host)
-    assert not same(rules()) and host.shell(TableThere().command()) == ""
+    assert not same(rules()) and host.shell(RulesThere().command()) == ""
     host.load(rules())
-    assert same(rules()) and host.shell(TableThere().command()) == "yes\n"
+    assert same(rules()) and host.shell(RulesThere().command()) == "inet ojai\n"
     cable.reached(OUTSIDE, [8443])
     assert same(rules()), "a packet that was counted is no change"
     host.load(rules())
@@ -254,3 +256,10 @@ print(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[2], flush=True)
     cable.host.load(rules(firewall_networks=["192.0.2.0/24"]))
     tried = [int(one.communicate(b"go\n", timeout=60)[0]) for one in streams]
     assert tried[0] == 0 and tried[1] > 0, tried
+
+
+def test_systemd_takes_the_unit(tmp_path):
+    unit = tmp_path / firewall.UNIT
+    unit.write_text(firewall.unit())
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

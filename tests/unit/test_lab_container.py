@@ -178,3 +178,13 @@ def test_the_ssh_configuration_leaves_out_a_container_that_was_never_finished(la
     lab_dir.mkdir()
     vm.write_ssh_files(Records(containers={"half": ContainerRecord(name="half", port=2)}))
     assert "half" not in (lab_dir / "ssh_config").read_text()
+
+
+@pytest.mark.parametrize(("had", "left"), [(128, 350), (8192, 8192)])
+def test_the_limit_of_inotify_instances_is_raised_for_a_fleet_and_never_lowered(tmp_path, monkeypatch, had, left):
+    limit = tmp_path / "max_user_instances"
+    limit.write_text(f"{had}\n")
+    monkeypatch.setattr(container, "INOTIFY_LIMIT", limit)
+    monkeypatch.setattr(container, "as_root", lambda argv: argv)
+    container._allow_inotify(25)
+    assert int(limit.read_text()) == left

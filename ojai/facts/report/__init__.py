@@ -35,28 +35,21 @@ from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.power import PowerReport
 from ojai.facts.report.space import Space
 
-#: Areas that ask for themselves, after the script below.
+#: Areas that ask for themselves; each of these groups at the same time as the script below. Of one group are those that
+#: share what is asked once.
 _SECTIONS = (
-    apt,
-    deploys,
-    dropins,
-    engine,
-    environment,
-    folders,
-    firewall,
-    gateway,
-    gpu,
-    owner,
-    ports,
-    power,
-    space,
+    (apt,),
+    (engine,),
+    (owner, ports, space),
+    (deploys, dropins, environment, firewall, folders, gateway, gpu, power),
 )
 
 #: What the sections call.
 FUNCTIONS = r"""
 say() { printf '%s\t%s\n' "$1" "$2"; }
-# The nearest folder that exists.
-nearest() { place=$1; while [ ! -d "$place" ]; do place=$(dirname "$place"); done; }
+# The nearest folder that exists; and its free bytes and mount point.
+nearest() { near=$1; while [ ! -d "$near" ]; do near=$(dirname "$near"); done; printf '%s\n' "$near"; }
+free() { df -P --block-size=1 "$(nearest "$1")" 2>/dev/null | awk 'NR==2 {print $4, $6}'; }
 # In a variable, asked once: systemd takes seconds for the list on a small machine.
 unit_files() {
   : "${unit_files:=$(systemctl list-unit-files --type=service,socket --no-legend --plain 2>/dev/null)}"
@@ -65,11 +58,8 @@ unit_files() {
 
 #: Runs on any Linux without a package of ours. Only the names in environment files need root.
 #: For the paths see docs.kernel.org (amdgpu, driver-misc) and KFD's topology.
-_SCRIPT = (
-    FUNCTIONS
-    + r"""
-export LC_ALL=C
-unset DOCKER_HOST DOCKER_CONTEXT
+_START = f"{FUNCTIONS}export LC_ALL=C\nunset DOCKER_HOST DOCKER_CONTEXT\n"
+_BASICS = r"""
 say ojai-host-report 1
 say user "$(id -un)"
 say hostname "$(uname -n)"
@@ -99,8 +89,7 @@ say amdgpu_module "$(modinfo -F filename amdgpu 2>/dev/null || /sbin/modinfo -F 
 sed -n 's/^\(MemTotal\|SwapTotal\|CommitLimit\): *\([0-9]*\) kB/\1\t\2/p' /proc/meminfo
 say overcommit "$(cat /proc/sys/vm/overcommit_memory)"
 for want in %PLACES%; do
-  nearest "$want"
-  say disk "$want $(df -P --block-size=1 "$place" | awk 'NR==2 {print $4, $6}')"
+  say disk "$want $(free "$want")"
 done
 for tree in /opt/rocm /opt/rocm-*; do [ -d "$tree" ] && [ ! -L "$tree" ] && say rocm_tree "$tree"; done
 for user in %USERS%; do
@@ -121,7 +110,11 @@ for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
 done
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 """
-)
+
+
+def _beside(one: str, other: str) -> str:
+    """Shell that runs both at the same time, and prints what ``other`` says, then what ``one`` says."""
+    return f"{{\n{one}\n:\n}} </dev/null | {{\n{{\n{other}\n:\n}} </dev/null\ncat\n}}\n"
 
 
 @dataclass(frozen=True)
@@ -310,7 +303,10 @@ class HostReport(FactBase[Report | None]):
             **gateway.words(certificates),
             **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),
         }
-        script = "".join([_SCRIPT, *(section.SCRIPT for section in _SECTIONS), ":\n"])
+        script = _BASICS
+        for group in _SECTIONS:
+            script = _beside("".join(section.SCRIPT for section in group), script)
+        script = _START + script
         for mark, values in words.items():
             script = script.replace(mark, shlex.join(values))
         return script

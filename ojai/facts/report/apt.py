@@ -95,7 +95,7 @@ apt_report() {
     sed -n 's/^E: *//p' | grep -v '^The list of sources could not be read' | sed 's,://[^/@ ]*@,://,g' |
     head -n 1 | sed 's/^/apt_conflict\t/'
   command -v gpg >/dev/null || printf 'apt_no_gpg\tyes\n'
-  printf '%s\n' "$found" | awk -F '\t' 'tolower($0) ~ /^apt_source.*(docker|radeon|rocm|amd)/ {
+  printf '%s\n' "$found" | awk -F '\t' 'tolower($0) ~ /^apt_source.*(docker|radeon|rocm|amd([^6]|$))/ {
     print $2 "|" $3 "|" $8 }' | sort -u | while IFS='|' read -r file entry signed; do
     apt_keys "$file" "$entry" "$signed"
     dpkg-query -S "$file" 2>/dev/null | sed "s,: .*,,; s,^,apt_owner\t$file\t,"

@@ -31,7 +31,7 @@ owner() {
   echo "${found:--}"
 }
 program() { say program "$1 $2 $(readlink -f "$2") $(owner "$2")"; }
-for name in docker dockerd containerd; do place=$(command -v "$name") && program "$name" "$place"; done
+for name in docker dockerd containerd; do binary=$(command -v "$name") && program "$name" "$binary"; done
 [ -x %CLIENT% ] && program client %CLIENT%
 has=$(owner "$(command -v dockerd)")
 dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' %PACKAGES% "$has" 2>/dev/null |

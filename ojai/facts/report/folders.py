@@ -22,7 +22,7 @@ findmnt --fstab --noheadings --raw --output TARGET 2>/dev/null | while IFS= read
 done
 # Caches that somebody has elsewhere: what keeps them from being renamed into the first folder.
 cannot() { say cannot_move "$(printf '%s\t%s' "$from" "$1")"; }
-set -- %FOLDERS%; nearest "$1"
+set -- %FOLDERS%; place=$(nearest "$1")
 for each in %CACHES%; do
   from=${each#*=} to=$1/${each%%=*}
   [ ! -d "$from" ] || say cache_owner "$from $(stat -L -c %U "$from")"

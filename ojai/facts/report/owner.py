@@ -62,8 +62,8 @@ folder() { # account name path
 homes=$(getent passwd | awk -F: '($3 >= 1000 && $3 != 65534) || $3 == 0 { print $1 ":" $6 }')
 printf '%s\n' "$homes" | while IFS=: read -r account home; do
   [ -d "$home" ] || continue
-  for place in .cache/huggingface .cache/vllm .cache/tunableop models workspace; do
-    { [ -e "$home/$place" ] || [ -L "$home/$place" ]; } && folder "$account" "${place##*/}" "$home/$place"
+  for name in .cache/huggingface .cache/vllm .cache/tunableop models workspace; do
+    { [ -e "$home/$name" ] || [ -L "$home/$name" ]; } && folder "$account" "${name##*/}" "$home/$name"
   done
   weights "$home/.cache/huggingface"
   for csv in "$home"/.cache/tunableop/*.csv; do [ ! -f "$csv" ] || say owner_tuned "$csv"; done
@@ -75,8 +75,8 @@ done
 for each in %CACHES%; do
   folder '' "${each%%=*}" "${each#*=}"
   case $each in # and a level below and above: that one may be meant
-    huggingface=*) for place in "${each#*=}" "${each#*=}/huggingface"; do weights "$place"; done
-      case $each in */hub) place=${each%/hub}; weights "${place#*=}";; esac;;
+    huggingface=*) for where in "${each#*=}" "${each#*=}/huggingface"; do weights "$where"; done
+      case $each in */hub) where=${each%/hub}; weights "${where#*=}";; esac;;
   esac
 done
 
@@ -109,7 +109,7 @@ if command -v docker >/dev/null; then
       say owner_container "$line"; done
     %DOCKER% container inspect "$id" --format '{{range .Mounts}}{{.Source}}{{println}}{{end}}' 2>/dev/null |
       while IFS= read -r source; do
-        for place in "$source" "$source/huggingface"; do [ ! -d "$place/hub" ] || weights "$place"; done
+        for home in "$source" "$source/huggingface"; do [ ! -d "$home/hub" ] || weights "$home"; done
         for csv in "$source"/*.csv "$source"/tunableop/*.csv; do
           [ ! -f "$csv" ] || ! grep -q '^Validator,' "$csv" || say owner_tuned "$csv"; done
       done

@@ -30,8 +30,7 @@ SCRIPT = (
     _MODELS
     + r"""
 room() {
-  nearest "$1"
-  say room "$1 $(df -P --block-size=1 "$place" 2>/dev/null | awk 'NR==2 {print $4, $6}')"
+  say room "$1 $(free "$1")"
 }
 for place in /boot /opt /tmp /var/cache/apt; do room "$place"; done
 said=$(cat /etc/docker/daemon.json 2>/dev/null | tr '\n\t\r' '   ')
