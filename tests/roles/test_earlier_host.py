@@ -33,7 +33,7 @@ from ojai.settings import parse
 HOST = yaml.safe_load((Path(__file__).parent / "hosts" / "e5f0d01.yaml").read_text())
 UNIT = "vllm-gemma4.service"
 #: What the second deploy asked for.
-SETTINGS = parse("lab", {"services": [{"profile": "gemma-4-26b-a4b", "start_timeout": 300}]})
+SETTINGS = parse("lab", {"exposure": "open", "services": [{"profile": "gemma-4-26b-a4b", "start_timeout": 300}]})
 SERVING = serving_of(SETTINGS.resolved[0])
 
 
@@ -111,10 +111,10 @@ def test_the_unit_is_ours_also_without_its_note(earlier):
 def test_the_unit_of_today_differs_only_as_the_changelog_says(slot, profile):
     """Any difference makes the next deploy restart the server of every host, once.
 
-    Meant, and in the changelog: the log's rotation is the container's own, a missing cache folder is an error, and the
-    unit waits for the data disk.
+    Meant, and in the changelog: the log's rotation is the container's own, a missing cache folder is an error, the
+    unit waits for the data disk, and docker's client has a sandbox.
     """
-    settings = parse("lab", {"services": [{"profile": profile, "start_timeout": 300}]})
+    settings = parse("lab", {"exposure": "open", "services": [{"profile": profile, "start_timeout": 300}]})
     service = settings.resolved[0].on_host({"video": 44, "render": 992}, "3c54bb91fa2c")
     kept = HOST["files"][f"/var/lib/ojai/releases/{slot}/vllm-gemma4.unit"]["text"]
     changed = re.sub(r"^    -v ([^:]+):(\S+)", r"    --mount type=bind,src=\1,dst=\2", kept, flags=re.MULTILINE)
@@ -128,7 +128,11 @@ def test_the_unit_of_today_differs_only_as_the_changelog_says(slot, profile):
     }.items():
         assert changed.count(before) == 1
         changed = changed.replace(before, line + before)
-    assert render_unit(service) == changed
+    unit, sandbox, rest = re.split(
+        r"(?<=\n)(\n# Of the client, .*?\n)(?=\n\[Install\])", render_unit(service), flags=re.DOTALL
+    )
+    assert "NoNewPrivileges=yes" in sandbox and "Exec" not in sandbox
+    assert unit + rest == changed
 
 
 def test_every_note_is_read_and_closed(earlier):
