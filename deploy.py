@@ -16,11 +16,14 @@ from ojai.roles import (
     groups,
     kernel,
     ledger,
+    network,
     power,
     preflight,
     rocm,
     sysctl,
+    versions,
     vllm,
+    weights,
 )
 from ojai.settings.inventory import settings_of
 
@@ -37,6 +40,7 @@ def provision(host: Host) -> bool:
             settings = preflight.with_adopted_caches(settings=settings)
             gateway.remove(settings=settings)
             vllm.remove(settings=settings)
+            weights.remove(settings=settings)
             firewall.remove(settings=settings)
             caches.remove(settings=settings)
             docker.remove(settings=settings)
@@ -44,7 +48,9 @@ def provision(host: Host) -> bool:
             sysctl.remove(settings=settings)
             groups.remove(settings=settings)
             kernel.remove(settings=settings)
+            versions.remove(settings=settings)
             power.remove(settings=settings)
+            network.remove(settings=settings)
             ledger.remove()  # what the others read, so last; gives back what was the owner's
         return False
     fit = preflight.passes(settings=settings)  # refuses before anything is changed
@@ -52,8 +58,10 @@ def provision(host: Host) -> bool:
         return False
     settings = fit
     ledger.apply()  # records what is added, so that it can be removed again
+    network.apply(settings=settings)  # proxies of apt, authorities of the owner's own
     adoption.apply(settings=settings)  # records the owner's server and caches, with `adopt: true`
     docker.remove_unused_source(settings=settings)  # removes an apt source of Docker's that is no longer configured
+    versions.apply(settings=settings)  # what a lock pins, and what unattended-upgrades leaves alone
     power.apply(settings=settings)  # with `headless`: awake, and without a desktop
     kernel.apply(settings=settings)  # the OEM kernel, booted
     preflight.recheck(settings=settings)  # the GPU, once that kernel runs
@@ -63,6 +71,7 @@ def provision(host: Host) -> bool:
     docker.apply(settings=settings)  # the engine, log rotation, mirrors
     adoption.resume(settings=settings)  # the owner's server, if a reboot or Docker's restart has ended it
     caches.apply(settings=settings)  # Hugging Face, vLLM, TunableOp, models, workspace
+    weights.apply(settings=settings)  # models, fetched and verified at a commit that is recorded
     firewall.apply(settings=settings)  # with `firewall_networks`: nobody else reaches gateway and services
     gateway.apply(settings=settings)  # with `exposure: gateway`: nginx before the engines
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy

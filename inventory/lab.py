@@ -21,7 +21,9 @@ _OUTSIDE = {
     "rocm_key_fingerprint": _lab.upstreams.rocm_fingerprint,
     # The registry that stands for Docker Hub.
     "docker_registry_mirrors": [_lab.upstreams.registry_mirror],
-    # The stand-in image is small, the weights are sparse files.
+    # The hub that stands for Hugging Face's, with small files.
+    "hf_endpoint": _lab.upstreams.hub_url,
+    # The stand-in image is small.
     "image_bytes": "1GiB",
     "headless": True,
     "services": [{"profile": PROFILE, "start_timeout": 300}],

@@ -57,6 +57,7 @@ def line_argv(line: LineRecord) -> list[str]:
     """Return the command line of a delayed line, half of the delay each way. It makes the interfaces at its ends."""
     filter_ = [packages.find("wirefilter") or "wirefilter", "-d", f"{line.rtt_ms / 2:g}"]
     filter_ += ["-l", f"{line.loss_percent:g}"] if line.loss_percent else []
+    filter_ += ["-b", str(line.rate)] if line.rate else []
     plug = packages.find("vde_plug") or "vde_plug"
     ends = f"tap://{near()}", f"tap://{_far()}"
     # Each ends with the one that started it: a plug that is left behind holds its interface, and spins.
@@ -77,7 +78,7 @@ def _there(interface: str) -> bool:
 def up(line: LineRecord, asked: LineRecord) -> LineRecord:
     """Have the bridge, and a line to it as ``asked``; ``line`` is the one that may be there."""
     wished = asked.model_copy(update={"process": line.process})
-    alive = line.process.alive if line.process else not (line.rtt_ms or line.loss_percent)
+    alive = line.process.alive if line.process else not line.shaped
     if wished == line and alive and _there(near()):
         return line
     inside = _namespace()
@@ -87,7 +88,7 @@ def up(line: LineRecord, asked: LineRecord) -> LineRecord:
         _ip("-n", inside, "link", "set", "br0", "up")
     _cut()
     process = None
-    if asked.rtt_ms or asked.loss_percent:
+    if asked.shaped:
         log = state.folder() / "line.log"
         process = container._launch(line_argv(asked), log, "the delayed line", "dpipe", f"tap://{near()}")
         if not container._wait(lambda: _there(near()) and _there(_far()), container.START_SECONDS):

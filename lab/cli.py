@@ -142,7 +142,7 @@ def up(
         systems = {name: _suite(records.hosts.get(name), suite) for name in expected}
         packages.ensure(keyrings={system.vendor for system in systems.values()})
         vm.make_key(state.folder() / "keys" / "login", "login key of the ojai lab")
-        records = upstreams.start_registry(upstreams.start_archive(records))
+        records = upstreams.start(records)
         booting = []
         for name in expected:
             if name in records.containers:
@@ -232,7 +232,7 @@ def containers(
         for name in expected:
             if name in records.hosts:
                 raise LabError(f"{name} is a virtual machine of this lab; give the container another name")
-        records = upstreams.start_registry(upstreams.start_archive(records))
+        records = upstreams.start(records)
         if hosts is not None:
             there = bridge.up(records.line or LineRecord(), LineRecord(rtt_ms=rtt, loss_percent=loss))
             records = records.model_copy(update={"line": there})

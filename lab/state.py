@@ -169,11 +169,18 @@ class ServiceRecord(Frozen):
 
 
 class LineRecord(Frozen):
-    """The line from this machine to the lab's bridge: what it adds to a round trip, and the share that it loses."""
+    """The line from this machine to the lab's bridge: what it adds to a round trip, the share that it loses, and the
+    most bytes a second that it carries (0: as many as come)."""
 
     rtt_ms: int = 0
     loss_percent: float = 0
+    rate: int = 0
     process: Process | None = None
+
+    @property
+    def shaped(self) -> bool:
+        """Tell whether it is another line than a plain one."""
+        return bool(self.rtt_ms or self.loss_percent or self.rate)
 
 
 class Records(Frozen):
@@ -185,6 +192,8 @@ class Records(Frozen):
     line: LineRecord | None = None
     rocm: ServiceRecord | None = None
     registry: ServiceRecord | None = None
+    hub: ServiceRecord | None = None
+    hub_files: ServiceRecord | None = None
     rocm_fingerprint: str | None = None
     images: dict[str, str] = Field(default_factory=dict)
 
@@ -235,6 +244,8 @@ class Upstreams(Frozen):
     registry_mirror: str
     registry_local: str
     images: dict[str, str]
+    hub_url: str
+    hub_local: str
 
 
 class LabState(Frozen):
@@ -329,7 +340,7 @@ def _reach(home: Path, guest: HostRecord | ContainerRecord) -> dict[str, Any]:
 
 def view(records: Records) -> LabState | None:
     """Return what others see of the records; None while the stand-ins have never been started."""
-    if not (records.rocm and records.registry and records.rocm_fingerprint):
+    if not (records.rocm and records.registry and records.hub and records.rocm_fingerprint):
         return None
     home = folder()
     return LabState(
@@ -344,6 +355,8 @@ def view(records: Records) -> LabState | None:
             registry_mirror=f"http://{GUEST_VIEW}:{records.registry.port}",
             registry_local=f"127.0.0.1:{records.registry.port}",
             images=records.images,
+            hub_url=f"http://{GUEST_VIEW}:{records.hub.port}",
+            hub_local=f"http://127.0.0.1:{records.hub.port}",
         ),
     )
 

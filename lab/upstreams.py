@@ -1,9 +1,11 @@
-"""The stand-ins for what is outside: an apt archive (repo.radeon.com) and a registry (Docker Hub), on loopback."""
+"""The stand-ins for what is outside: an apt archive (repo.radeon.com), a registry (Docker Hub), a hub of models
+(huggingface.co). On loopback."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -129,6 +131,31 @@ def start_registry(records: Records) -> Records:
     return records
 
 
+def start_hub(records: Records) -> Records:
+    """Start the hub of models unless it runs already; its second address, which files come from, has the next record.
+
+    ``OJAI_LAB_HUB_SIZE``: bytes of each weight file.
+    """
+    record = records.hub
+    if record and record.process and record.process.alive:
+        return records
+    port, second = _port(record), _port(records.hub_files)
+    log = state.folder() / "logs" / "hub.log"
+    argv: list[str | Path] = [sys.executable, "-m", "ojai.lab.hub", state.folder() / "hub", str(port), str(second)]
+    size = os.environ.get("OJAI_LAB_HUB_SIZE")
+    process = launch([*argv, *(["--size", size] if size else [])], log)
+    service = {"hub": ServiceRecord(port=port, process=process), "hub_files": ServiceRecord(port=second)}
+    records = records.model_copy(update=service)
+    state.write(records)
+    wait_for("hub", process, f"http://127.0.0.1:{port}/lab/counts", log)
+    return records
+
+
+def start(records: Records) -> Records:
+    """Start those that do not run."""
+    return start_hub(start_registry(start_archive(records)))
+
+
 def push_images(records: Records) -> Records:
     """Build the model server's image if it has changed, and put it into the registry."""
     registry = records.registry
@@ -146,9 +173,9 @@ def push_images(records: Records) -> Records:
 
 
 def stop(records: Records) -> Records:
-    """Stop both services; their ports stay written down."""
+    """Stop the services; their ports stay written down."""
     changes: dict[str, ServiceRecord] = {}
-    for name, record in (("rocm", records.rocm), ("registry", records.registry)):
+    for name, record in (("rocm", records.rocm), ("registry", records.registry), ("hub", records.hub)):
         if record is not None:
             if record.process:
                 record.process.stop()

@@ -33,7 +33,9 @@ from ojai.parameters import find_deploy
 from ojai.profiles import Profile
 from ojai.pyinfra_runs.drift import UNREACHABLE
 from ojai.settings import HostSettings, openssh, parse
-from ojai.settings.inventory import Entry, InventoryUnreadableError, read
+from ojai.settings.inventory import Entry, InventoryUnreadableError, locked, read
+from ojai.settings.lock import place
+from ojai.weights.program import STATE, record_name
 
 
 class ConnectionLostError(RuntimeError):
@@ -233,8 +235,15 @@ def _entries(config: pytest.Config) -> list[Entry]:
         inventory = config.getoption("--inventory")
         if inventory.endswith(".json"):
             listing = json.loads(Path(inventory).read_text(encoding="utf-8"))
+            lock = place(inventory)
             found = [
-                Entry(one["name"], tuple(one["groups"]), one["data"], parse(one["name"], one["data"]))
+                Entry(
+                    one["name"],
+                    tuple(one["groups"]),
+                    one["data"],
+                    locked(parse(one["name"], one["data"]), lock),
+                    lock,
+                )
                 for one in listing
             ]
         else:
@@ -318,4 +327,15 @@ def services(mini: Mini) -> list[Served]:
     """What the host serves. A check that asks for it is skipped where that is nothing."""
     if not mini.settings.services:
         pytest.skip("the inventory names no service")
-    return [Served(mini, service, service.profile) for service in mini.settings.resolved]
+    return [Served(mini, _fetched(mini, service), service.profile) for service in mini.settings.resolved]
+
+
+def _fetched(mini: Mini, service: ResolvedService) -> ResolvedService:
+    """The service with the commits that the host has recorded of its models."""
+    found: dict[str, str] = {}
+    for wanted in service.wanted:
+        record = shlex.quote(f"{STATE}/{record_name(wanted.model, wanted.revision)}")
+        commit = mini.run(f"sed -n 's/^commit\\t//p' {record}").stdout.strip()
+        if commit:
+            found[wanted.model] = commit
+    return service.on_host(None, None, found)

@@ -13,20 +13,24 @@ from ojai import resources
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{.*\})?\s+(\S+)(?:\s+\d+)?$")
 
 #: What is no quantity in an engine's entry.
-_ABOUT = ("name", "engine", "known_by", "source")
+_ABOUT = ("name", "engine", "known_by", "no_end", "source")
 
 
 @cache
-def engines() -> tuple[Mapping[str, str], ...]:
+def engines() -> tuple[Mapping[str, Any], ...]:
     """The entries of `ojai/data/server-counters.yaml`."""
     found: list[dict[str, Any]] = resources.data("server-counters")["engines"]
     return tuple(found)
 
 
-def names(engine: str | None) -> Mapping[str, str]:
-    """What an engine of this name calls its quantities; nothing where that is not known."""
-    entry = next((one for one in engines() if one["engine"] == engine), {})
-    return {key: name for key, name in entry.items() if key not in _ABOUT}
+def engine(owner: str | None) -> Mapping[str, Any]:
+    """The entry of the engine that calls itself so; an empty one where it is not known."""
+    return next((one for one in engines() if one["engine"] == owner), {})
+
+
+def names(owner: str | None) -> Mapping[str, str]:
+    """What the engine that calls itself so calls its quantities; nothing where that is not known."""
+    return {key: name for key, name in engine(owner).items() if key not in _ABOUT}
 
 
 def prompts(found: Collection[str]) -> str:
@@ -50,10 +54,10 @@ def samples(text: str) -> dict[str, float]:
 def read(text: str) -> tuple[str, dict[str, float]] | None:
     """The engine's name and its quantities; None where no known engine counts."""
     found = samples(text)
-    for engine in engines():
-        if any(name.startswith(engine["known_by"]) for name in found):
-            quantities = names(engine["engine"]).items()
-            return engine["name"], {key: found[name] for key, name in quantities if name in found}
+    for one in engines():
+        if any(name.startswith(one["known_by"]) for name in found):
+            quantities = names(one["engine"]).items()
+            return one["name"], {key: found[name] for key, name in quantities if name in found}
     return None
 
 

@@ -79,25 +79,45 @@ _LONGEST = 3000
 
 #: The engine, or the machine, starts: what was before is an earlier try.
 _STARTS = re.compile(
-    r"vLLM API server version|systemd\[1\]: Started .*(vllm|llama|Gemma)|(kernel: |\] )Linux version \d"
-    r"|msg=\"server config\""
+    r"vLLM API server version|▀▄▀ █\s+version \d|systemd\[1\]: Started .*(vllm|llama|Gemma)"
+    r"|(kernel: |\] )Linux version \d|msg=\"server config\"|(^|: )build: \d+ \("
 )
 
 #: The engine serves: what was before no longer keeps it from that.
 _SERVES = re.compile(r"Application startup complete|server is listening on http|msg=\"Listening on ")
 
 #: The engine is told to end: its complaints of that are no symptoms.
-_STOPS = re.compile(r"trigger received signal=SIG(TERM|INT)|systemd\[1\]: Stopping |Received SIGTERM")
-
-#: A person's command or request may contain any word, and programs beside the service have troubles of their own.
-_QUOTED = re.compile(
-    r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request "
-    r"| (sshd(-session)?|snapd|NetworkManager|wpa_supplicant|gnome-[\w-]+|cron|CRON|fwupd|avahi-daemon|bluetoothd|"
-    r"cupsd|polkitd|tailscaled|dhclient)\[\d+\]: "
+_STOPS = re.compile(
+    r"trigger received signal=SIG(TERM|INT)|systemd\[1\]: Stopping |Received SIGTERM"
+    r"|\[shutdown\] Process manager: send sigterm"
 )
 
+#: A person's command or request may contain any word.
+_QUOTED = re.compile(r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request ")
+
 #: A program tells what it does, or warns and goes on: whatever words are in it, nothing has failed.
-_TELLS = re.compile(r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d ")
+_TELLS = re.compile(
+    r"\blevel=(info|debug|warn(ing)?)\b|\b(INFO|DEBUG|WARNING) \d\d-\d\d |: \w+Warning: |\.py\[WARNING\]"
+)
+
+
+@cache
+def _beside() -> re.Pattern[str]:
+    """What programs beside the service say, and systemd of their units (`ojai/data/programs-beside.yaml`)."""
+    names = "|".join(name for several in resources.data("programs-beside").values() for name in several)
+    return re.compile(
+        rf" ({names})\[\d+\]: |systemd\[\d+\]: (?:[^\n]{{0,60}} )?({names})([@-][^ ]*)?\.(service|socket|timer)\b"
+    )
+
+
+#: A download did not go through, and the program goes on with it.
+_TRIES_AGAIN = re.compile(r"thrown while requesting|[Rr]etrying in \d|Error while downloading from|resume download")
+
+#: It came to its end.
+_FETCHED = re.compile(r"Fetching \d+ files: 100%")
+
+#: An address with a port that a service of ours, or its gateway, may have.
+_OUR_PORT = re.compile(r":8(0\d\d|443)\b")
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -158,12 +178,12 @@ _FRAME = re.compile(r'File "([^"]+)", line \d+')
 
 def match(text: str) -> Finding | None:
     """What a line means: the first finding whose pattern it has."""
-    return _match(_VARYING.sub("0", text))
+    return _match(_VARYING.sub("0", text), _OUR_PORT.search(text) is not None)
 
 
 @lru_cache(maxsize=20_000)
-def _match(text: str) -> Finding | None:
-    if _QUOTED.search(text):
+def _match(text: str, ours: bool) -> Finding | None:
+    if _QUOTED.search(text) or (_beside().search(text) and not ours):
         return None
     failed = () if _TELLS.search(text) is None else ("cause", "general", "unknown")
     return next((one for one, pattern in _known() if one.rank not in failed and pattern.search(text)), None)
@@ -174,14 +194,14 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
 
     Causes come before consequences and notes. Of several causes, those of the engine's last start come first, then
     those of the start before it; of one start in the order in which they appear: the first error is the reason for the
-    next. What the engine came up after comes later.
+    next. What the engine came up after comes later; a download that was tried again, and went well, is left out.
     """
     findings: dict[str, Finding] = {}
     evidence: dict[str, list[Line]] = {}
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     turn: dict[str, int] = {}  # in which start it was seen last
-    starts, serves = 0, -1
+    starts, serves, fetched = 0, -1, -1
     stopping = False
     place: Finding | None = None
     for position, line in enumerate(lines):
@@ -195,6 +215,8 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
             stopping = True
         if line.number and _SERVES.search(line.text):
             serves = position
+        if _FETCHED.search(line.text):
+            fetched = position
         finding = match(line.text)
         if finding is not None and finding.rank == "unknown" and place is not None:
             finding, place = place, None
@@ -223,6 +245,7 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
         code
         for code in findings
         if not (findings[code].rank == "consequence" and past(code))  # what it was of is over, too
+        and not (last[code] < max(serves, fetched) and all(_TRIES_AGAIN.search(line.text) for line in evidence[code]))
         and (findings[code].rank != "unknown" or (ended and not past(code)))
     ]
     return [

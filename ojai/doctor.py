@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ from ojai.connection.likely import likely
 from ojai.containers import is_secret
 from ojai.diagnosis import Diagnosis, Finding, Line, diagnose
 from ojai.facts.condition import Answered
+from ojai.gauge.result import Run
 from ojai.heard import heard
 from ojai.memory import bands
 from ojai.preflight.host import failed_checks
 from ojai.preflight.memory import memory_of
 from ojai.profiles import budgets
+from ojai.pyinfra_runs.kept import Kept
 from ojai.settings import HostSettings, SettingsError, parse
 from ojai.sizes import GIB
 
 #: The form of bundles; docs/guide/troubleshooting.md describes it.
-FORMAT, VERSION = "ojai-bundle", 1
+FORMAT, VERSION = "ojai-bundle", 2
 
 _ANSWERED = TypeAdapter(Answered)
 
@@ -38,11 +41,23 @@ class BundleError(ValueError):
 
 
 @dataclass(frozen=True)
+class Results:
+    """What was last found of a host from this computer: checks of verify and smoke, and a run of bench a service."""
+
+    checks: tuple[Kept, ...] = ()
+    bench: tuple[Run, ...] = ()
+
+
+_RESULTS = TypeAdapter(Results)
+
+
+@dataclass(frozen=True)
 class Case:
     """A host: what the inventory says of it, and what it answered, or why it did not.
 
     + data: its inventory data without secrets, and without how it is reached
     + asked: when it answered (seconds since 1970)
+    + results: without secrets, too
     """
 
     name: str
@@ -50,6 +65,7 @@ class Case:
     asked: float
     answered: Answered | None = None
     failure: str = ""
+    results: Results = field(default_factory=Results)
 
 
 def _found(code: str, rank: str, cause: str, fix: str, source: str, *evidence: str) -> Diagnosis:
@@ -100,7 +116,45 @@ def examine(case: Case, data: Mapping[str, Any] | None = None) -> list[Diagnosis
             causes.append(_found("preflight", "cause", cause, one.todo, "preflight", one.found))
     allowed = [one for service in settings.resolved for one in service.allowed] if settings else []
     known = [_found(one.code, "note", one.reason, "the inventory allows it", one.source, str(one)) for one in allowed]
-    return [*causes, *others, *known, *unread]
+    return [*causes, *others, *_failed(case), *known, *unread]
+
+
+def current(case: Case) -> Iterator[str]:
+    """The results of what runs now, a line each: those since the host's boot and the last start of its services.
+
+    Where a host does not say when that was, none is known to be of what runs now.
+    """
+    said = case.answered.facts if case.answered else ()
+    uptime = next((found[1] for text in said if (found := re.match(r"fact uptime ([\d.]+)", text))), None)
+    starts = [found[1] for text in said if (found := re.search(r"^fact container .*StartedAt=(\d\S+)", text))]
+    try:
+        since = max(case.asked - float(uptime or "unknown"), *map(_seconds, starts), 0.0)
+        measured = [(run, _seconds(run.when)) for run in case.results.bench]
+    except ValueError:
+        return
+    for one in case.results.checks:
+        if one.when >= since:
+            yield f"result {one.by} {one.about} {one.outcome} {one.name}{': ' if one.said else ''}{one.said}"
+    for run, when in measured:
+        if when >= since:
+            mark = f"result bench {run.subject.service}"
+            yield f"{mark} {'passed' if run.ok else 'failed'} verdict={run.verdict}"
+            yield from (f"{mark} {one.rank} {one.code}: {one.found}" for one in run.findings)
+
+
+def _seconds(when: str) -> float:
+    """Seconds since 1970."""
+    return datetime.fromisoformat(when).timestamp()
+
+
+def _failed(case: Case) -> Iterator[Diagnosis]:
+    """A note for each command whose last results are of what runs now, and not all good."""
+    for by in ("verify", "smoke", "bench"):
+        if wrong := [line for line in current(case) if re.match(rf"result {by} \S+ fail(ed|ure) ", line)]:
+            cause = f"the last `ojai {by}` found what is not as it should be"
+            yield _found(
+                f"{by}-failed", "note", cause, f"if it was mended since, run `ojai {by}` again", "ojai", *wrong
+            )
 
 
 def facts(case: Case) -> list[str]:
@@ -183,10 +237,30 @@ def without_secrets(value: Any, name: str = "") -> Any:
     return value
 
 
-def case(name: str, data: Mapping[str, Any], asked: float, answered: Answered | None, failure: str) -> Case:
+def case(
+    name: str,
+    data: Mapping[str, Any],
+    asked: float,
+    answered: Answered | None,
+    failure: str,
+    results: Results | None = None,
+) -> Case:
     """A case with only those of the inventory's data that say what a host should be."""
     ours = {key: value for key, value in data.items() if key in HostSettings.model_fields}
-    return Case(name, without_secrets(ours), asked, answered, failure)
+    document = _forms_removed(_RESULTS.dump_python(results or Results(), mode="json"), tuple(_secrets(data)))
+    return Case(name, without_secrets(ours), asked, answered, failure, _RESULTS.validate_python(document))
+
+
+def _secrets(value: Any, name: str = "") -> Iterator[str]:
+    """What is secret in the inventory's data by its name, which a check may have repeated."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _secrets(one, str(key))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _secrets(one)
+    elif isinstance(value, str) and value and is_secret(name):
+        yield value
 
 
 def pack(cases: Sequence[Case], when: str) -> str:
@@ -199,6 +273,7 @@ def pack(cases: Sequence[Case], when: str) -> str:
             "data": one.data,
             # The host removed its secrets by their names; what has the form of one is looked for again.
             "answer": _forms_removed(_ANSWERED.dump_python(one.answered, mode="json")) if one.answered else None,
+            "results": _RESULTS.dump_python(one.results, mode="json"),
             "findings": [document(found) for found in examine(one)],
         }
         for one in cases
@@ -207,11 +282,18 @@ def pack(cases: Sequence[Case], when: str) -> str:
     return json.dumps(bundle, indent=1)
 
 
-def _forms_removed(value: Any) -> Any:
+#: What of a result is free text, which may repeat anything; all else is of ours, and may happen to hold a short secret.
+_FREE = ("said", "error", "found", "metrics", "skipped", "text", "url")
+
+
+def _forms_removed(value: Any, secrets: Sequence[str] = (), name: str = "") -> Any:
     if isinstance(value, Mapping):
-        return {key: _forms_removed(one) for key, one in value.items()}
+        return {key: _forms_removed(one, secrets, str(key)) for key, one in value.items()}
     if isinstance(value, list):
-        return [_forms_removed(one) for one in value]
+        return [_forms_removed(one, secrets, name) for one in value]
+    if isinstance(value, str) and name in _FREE:
+        for secret in secrets:
+            value = value.replace(secret, _REMOVED)
     return without_secrets(value)
 
 
@@ -234,6 +316,8 @@ def unpack(file: Path) -> list[Case]:
                     "asked": one["asked"],
                     "answered": one["answer"] or None,
                     "failure": one["failure"],
+                    # Version 1 had none.
+                    "results": one.get("results", {}),
                 }
             )
             for one in bundle["hosts"]

@@ -84,7 +84,12 @@ def resolved(inventory: str, limit: tuple[str, ...]) -> tuple[str, list[Entry]]:
         entries = read(inventory, limit)
     except InventoryUnreadableError as error:
         raise click.UsageError(str(error)) from None
-    return str(Path(inventory).resolve()) if Path(inventory).is_file() else inventory, entries
+    return absolute(inventory), entries
+
+
+def absolute(inventory: str) -> str:
+    """An inventory as it can be read from any folder: not all are files."""
+    return str(Path(inventory).resolve()) if Path(inventory).is_file() else inventory
 
 
 def find_deploy(inventory: str) -> Path:

@@ -8,9 +8,6 @@ from typing import Protocol
 UNITS = "/etc/systemd/system"
 SECRETS = "/etc/ojai"
 
-#: Docker's configuration for pulls with the inventory's logins.
-REGISTRY = f"{SECRETS}/registry"
-
 #: Sorts after 99-sysctl.conf (/etc/sysctl.conf on Ubuntu) and other 99- files.
 SYSCTL_DROP_IN = "/etc/sysctl.d/99-zz-ojai.conf"
 

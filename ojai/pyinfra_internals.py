@@ -7,8 +7,11 @@ one place. pyinfra's command line patches the process that imports it (gevent); 
 from __future__ import annotations
 
 import importlib
+import sys
+from functools import cache
 from typing import Any
 
+import pyinfra
 from pyinfra.api import Config, State
 
 try:
@@ -64,6 +67,7 @@ __all__ = [
     "extract_control_arguments",
     "facts",
     "get_file_io",
+    "given_inventory",
     "inventory_groups",
     "make_inventory",
     "make_unix_command_for_host",
@@ -88,6 +92,18 @@ def make_inventory(*args: Any, **kwargs: Any) -> Any:
         ctx_state.set(State())  # type: ignore[no-untyped-call]
         ctx_config.set(Config())  # type: ignore[no-untyped-call]
     return importlib.import_module("pyinfra_cli.inventory").make_inventory(*args, **kwargs)
+
+
+@cache
+def given_inventory() -> str:
+    """The inventory of pyinfra's command line; empty outside of it.
+
+    Read again from the arguments: a deploy file runs in a greenlet, where click's context is not known.
+    """
+    if not pyinfra.is_cli:
+        return ""
+    command = importlib.import_module("pyinfra_cli.cli").cli
+    return str(command.make_context("pyinfra", sys.argv[1:], resilient_parsing=True).params.get("inventory") or "")
 
 
 def inventory_groups(file: str) -> dict[str, Any]:

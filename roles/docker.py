@@ -12,6 +12,7 @@ from ojai.facts.report.engine import DAEMON, EngineOwner
 from ojai.operations import apt, docker, files, service
 from ojai.preflight.docker import PACKAGES, engine_source, package_names
 from ojai.preflight.host import fact_arguments
+from ojai.preflight.lock import arguments
 from ojai.preflight.packages import DOCKER_KEYRING as KEYRING
 from ojai.preflight.packages import DOCKER_SOURCE as SOURCE
 from ojai.preflight.packages import TOOLS, usable_docker_source
@@ -28,9 +29,10 @@ NEEDED = ["containerd.service", "docker.socket"]
 
 
 def daemon_values(settings: HostSettings) -> dict[str, Any]:
-    """Our part of daemon.json: registry mirrors, if there are any. The rotation of logs is our containers' own."""
+    """Our part of daemon.json: registry mirrors and proxies. The rotation of logs is our containers' own."""
     mirrors = list(settings.docker_registry_mirrors)
-    return {"registry-mirrors": mirrors} if mirrors else {}
+    proxies = {name.replace("_", "-"): value for name, value in settings.proxies.items()}
+    return {**({"registry-mirrors": mirrors} if mirrors else {}), **({"proxies": proxies} if proxies else {})}
 
 
 def own_source(settings: HostSettings) -> Source | None:
@@ -42,7 +44,7 @@ def own_source(settings: HostSettings) -> Source | None:
 def needs_archive(settings: HostSettings) -> bool:
     """Whether packages of Docker's own archive are to be installed: not for an engine of the owner's."""
     engine = host.get_fact(EngineOwner)
-    return engine.ours and engine_source(settings, engine) == "docker"
+    return engine.ours and engine_source(settings, engine) == "docker" and not settings.local_only
 
 
 @deploy("Docker")
@@ -70,6 +72,7 @@ def apply(*, settings: HostSettings) -> None:
                 path=KEYRING,
                 url=f"{settings.docker_mirror}/gpg",
                 fingerprint=settings.docker_key_fingerprint,
+                _env=settings.proxies,
             )
             files.text_file(
                 name="Add Docker's apt source",
@@ -96,12 +99,15 @@ def apply(*, settings: HostSettings) -> None:
             names=package_names(settings, engine),
             state=STATE,
             groups=GROUPS,
+            **arguments(settings, settings.families[1]),
         )
         service.unmasked(name="Unmask units that Docker needs", units=NEEDED)
     # Never restarted while it works: every container of the host would end.
     service.running(name="Start Docker", unit="docker.service", restart=False, enable=ours)
     docker.daemon_ready(
-        name="Check that the Docker daemon answers as configured", mirrors=list(settings.docker_registry_mirrors)
+        name="Check that the Docker daemon answers as configured",
+        mirrors=list(settings.docker_registry_mirrors),
+        proxies=settings.proxies,
     )
 
 

@@ -4,6 +4,7 @@ from pyinfra.api.deploy import deploy
 
 from ojai.memory import OPTIONS_FILE
 from ojai.operations import apt, kernel
+from ojai.preflight.lock import arguments
 from ojai.settings import HostSettings
 from ojai.sizes import PAGE_BYTES
 
@@ -22,6 +23,7 @@ def apply(*, settings: HostSettings) -> None:
     apt.packages(
         name="Install the kernel metapackage",
         names=[settings.kernel_package],
+        **arguments(settings, settings.families[0]),
     )
     kernel.ttm_limit(
         name="Set the TTM page limit",

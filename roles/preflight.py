@@ -10,6 +10,8 @@ from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
 from ojai.preflight import FailedCheck, firewall, gateway, owner, packages, power, secrets
+from ojai.preflight import lock as pins
+from ojai.preflight import weights as to_fetch
 from ojai.preflight.docker import remarks
 from ojai.preflight.host import ask, fact_arguments, failed_after_boot, failed_checks, newer
 from ojai.preflight.memory import budgets
@@ -41,7 +43,7 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     for line in owner.table(rows) if rows else ():
         logger.info(f"{host.print_prefix}{line}")
     _say_running(report)
-    found = failed_checks(settings, report) or list(secrets.failed(settings))
+    found = failed_checks(settings, report) or list(secrets.failed(settings, report))
     if found:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None
@@ -55,7 +57,7 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     )
     for warning in (*of_host, *of_services):
         logger.warning(f"{host.print_prefix}{warning}")
-    for remark in remarks(settings, report):
+    for remark in (*remarks(settings, report), *to_fetch.remarks(settings, report), *pins.remarks(settings, report)):
         logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)
     if not results and settings.services:
@@ -75,6 +77,24 @@ def can_read_ledger() -> bool:
     _say_running(report)
     found = list(newer(report))
     return not found or _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
+
+
+def may_fetch(*, settings: HostSettings) -> HostSettings | None:
+    """The settings in force on the host, or None if its models may not be fetched: all that `ojai fetch` asks."""
+    if not _reserved():
+        return None
+    settings, report = ask(host.get_fact, settings)
+    if report is None:
+        _refuse(_NO_ANSWER)
+        return None
+    _say_running(report)
+    found = [*newer(report), *to_fetch.failed(settings, report), *secrets.failed(settings)]
+    if found:
+        _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
+        return None
+    for remark in to_fetch.remarks(settings, report):
+        logger.info(f"{host.print_prefix}{remark}")
+    return settings
 
 
 def with_adopted_caches(*, settings: HostSettings) -> HostSettings:

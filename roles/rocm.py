@@ -7,6 +7,7 @@ from pyinfra.api.deploy import deploy
 from pyinfra.operations import server
 
 from ojai.operations import adoption, apt, files, ledger
+from ojai.preflight.lock import arguments
 from ojai.preflight.packages import ROCM_SOURCE, TOOLS, rocm_packages
 from ojai.settings import HostSettings
 
@@ -30,9 +31,8 @@ def source_text(settings: HostSettings) -> str:
     return f"# Made by ojai: ROCm {settings.rocm_channel}.\n" + "\n".join(stanzas)
 
 
-@deploy("ROCm")
-def apply(*, settings: HostSettings) -> None:
-    """Add the source from AMD's page, verify its key, and install the packages that a Docker host needs."""
+def _archive(settings: HostSettings) -> None:
+    """Have apt know AMD's archive."""
     channel = settings.channel
     apt.packages(name="Install curl, gpg and CA certificates", names=list(TOOLS))
     apt.keyring(
@@ -40,6 +40,7 @@ def apply(*, settings: HostSettings) -> None:
         path=KEYRING,
         url=f"{channel.mirror}/{channel.key_path}",
         fingerprint=channel.key_fingerprint,
+        _env=settings.proxies,
     )
     if settings.adopt:
         # Two entries of one archive with two keys, and apt reads no source at all.
@@ -52,10 +53,19 @@ def apply(*, settings: HostSettings) -> None:
         text=f"# Made by ojai.\nPackage: *\nPin: release o={channel.origin}\nPin-Priority: 600\n",
     )
     apt.lists_updated(name="Update the package lists", inputs=[ROCM_SOURCE, PIN, KEYRING])
+
+
+@deploy("ROCm")
+def apply(*, settings: HostSettings) -> None:
+    """Add the source from AMD's page, verify its key, and install the packages that a Docker host needs."""
+    channel = settings.channel
+    if not settings.local_only:
+        _archive(settings)
     apt.packages(
         name="Install ROCm packages",
         names=list(rocm_packages(settings)),
         origin=f"{channel.mirror}/{channel.rocm_path}",
+        **arguments(settings, settings.families[2]),
     )
     apt.alternative(name="Point /opt/rocm to the release", group="rocm", link="/opt/rocm")
     files.text_file(

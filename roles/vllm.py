@@ -1,22 +1,17 @@
 """The inference servers: a systemd unit each, wrapping the guides' canonical ``docker run``."""
 
-import base64
-import json
-import os
-import re
 from functools import partial
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
 from pyinfra.api.deploy import deploy
-from pyinfra.api.exceptions import DeployError
 
 from ojai import gateway, resources, systemd
 from ojai.engines import ResolvedService
 from ojai.operations import adoption, docker, files, service, vllm
 from ojai.operations import gateway as gateway_operations
 from ojai.operations import release as releases
-from ojai.paths import REGISTRY, SECRETS
+from ojai.paths import SECRETS
 from ojai.releases import serving_of
 from ojai.settings import HostSettings
 
@@ -24,9 +19,6 @@ ENV_HEADER = """\
 # Secrets and local variables of this service: NAME=value lines, read by docker when it starts.
 # Yours to edit; the deploy keeps what is here and sees that only root can read it.
 """
-
-#: Where Hugging Face's own library looks for a token, in its order.
-TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 def render_unit(service: ResolvedService) -> str:
@@ -41,25 +33,6 @@ def render_unit(service: ResolvedService) -> str:
     return templates.get_template(f"{service.engine.name}.service.j2").render(service=service, exec_start=exec_start)
 
 
-def secrets() -> dict[str, str]:
-    """HF_TOKEN from the controller's environment, if it is set there: never from inventory data or an argument.
-
-    Raises ``DeployError``, without the value, for one that is not a token: Docker would hand quotes to the server, and
-    a second line would be a second variable in the file.
-    """
-    name = next((name for name in TOKENS if os.environ.get(name, "").strip()), None)
-    if name is None:
-        return {}
-    token = os.environ[name].strip()
-    if not re.fullmatch(r"[\w.~+/-]+", token, re.ASCII):
-        found = "a line break or blank" if token.split() != [token] else "a quote, an = or another character"
-        raise DeployError(
-            f"{name} in your environment: found {found} in it; expected a token, such as hf_ with letters and digits. "
-            "What to do: set it again (the value is not shown here)."
-        )
-    return {"HF_TOKEN": token}
-
-
 def secret_variables(
     settings: HostSettings, server: ResolvedService
 ) -> tuple[dict[str, str | None], dict[str, str | None]]:
@@ -67,22 +40,9 @@ def secret_variables(
 
     What is a file is taken out of the environment file: from there it would be in ``docker inspect``.
     """
-    declared = {name: source.read() for name, source in settings.secrets_of(server.name).items()}
-    texts = {name: declared.pop(name) for name in server.secret_files}
-    given = {} if {"HF_TOKEN"} & {*texts, *declared} else secrets()
-    return {**given, **declared, **dict.fromkeys(texts, "")}, texts
-
-
-def registry_logins(settings: HostSettings) -> str | None:
-    """Docker's configuration with the accounts of the inventory; None in a run that asks for no secret."""
-    accounts = {}
-    for registry, login in settings.registry_logins.items():
-        password = login.password.read()
-        if password is None:
-            return None
-        name = "https://index.docker.io/v1/" if registry == "docker.io" else registry
-        accounts[name] = {"auth": base64.b64encode(f"{login.username}:{password}".encode()).decode()}
-    return json.dumps({"auths": accounts}, indent=4) + "\n"
+    found = {name: source.read() for name, source in settings.secrets_of(server.name).items()}
+    texts = {name: found.pop(name) for name in server.secret_files}
+    return {**found, **dict.fromkeys(texts, "")}, texts
 
 
 @deploy("vLLM")
@@ -98,13 +58,15 @@ def apply(*, settings: HostSettings) -> None:
         partial(releases.report_unchanged, services=release),
         partial(releases.roll_back, services=release),
     )
-    login = REGISTRY if settings.registry_logins else None
-    if login:
-        files.secret_text(
-            name="Write the logins of registries", path=f"{REGISTRY}/config.json", text=registry_logins(settings)
-        )
     for server in host.loop(settings.resolved):
-        docker.image(name=f"{server.name}: pull the image", reference=server.image, on_failure=unchanged, login=login)
+        docker.image(
+            name=f"{server.name}: pull the image",
+            reference=server.image,
+            login=settings.login(server.image),
+            environment=settings.proxies,
+            local_only=settings.local_only,
+            on_failure=unchanged,
+        )
     for server in host.loop(settings.resolved):
         variables, texts = secret_variables(settings, server)
         files.secret_file(
@@ -130,7 +92,7 @@ def apply(*, settings: HostSettings) -> None:
             inputs=[server.unit_file, server.env_file],
             container=server.name,
             image=server.image,
-            argv=list(server.command.engine_argv),
+            argv=partial(vllm.argv, server),
             on_failure=back,
         )
         service.ready(
@@ -154,9 +116,7 @@ def apply(*, settings: HostSettings) -> None:
     releases.snapshot(name="Save the healthy release for rollback", services=release)
     vllm.removed(name="Remove services no longer configured", keep=units)
     kept = [f"{server.secrets_folder}/{name}" for server in settings.resolved for name in server.secret_files]
-    vllm.secrets_removed(
-        name="Remove secrets no longer configured", keep=[*kept, *([f"{login}/config.json"] if login else [])]
-    )
+    vllm.secrets_removed(name="Remove secrets no longer configured", keep=kept)
 
 
 @deploy("vLLM: removal")

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from ojai.doctor import Case, facts, unpack
-from tools.profile_table import table
+from ojai.doctor import Case, current, facts, unpack
+from tools.profile_table import table, written
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "evidence"
@@ -29,7 +29,8 @@ HEAD = """\
 
 ojai is tested on virtual machines, containers and a vLLM without a GPU. What only the hardware can prove is listed,
 with the [bundle](guide/troubleshooting.md#ask-somebody-else) that proves it. The first who runs ojai on such a machine
-has what nobody here has: `ojai doctor INVENTORY --bundle FILE` packs it, without secrets. Read the file, then send it.
+has what nobody here has: run `ojai verify`, `ojai smoke` and `ojai bench`, then `ojai doctor INVENTORY --bundle FILE`,
+which packs their results with what the machine says, without secrets. Read the file, then send it.
 """
 
 
@@ -38,6 +39,7 @@ def lines(case: Case) -> Iterator[str]:
     if case.answered is None:
         return
     yield from facts(case)
+    yield from current(case)
     yield from case.answered.log
     if case.answered.report:
         for key, value in asdict(case.answered.report).items():
@@ -68,14 +70,7 @@ def page(found: Mapping[str, list[Case]]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or with ``--check`` compare it."""
-    text = page(bundles())
-    fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-    if "--check" in arguments:
-        if not fresh:
-            print(f"{PAGE.relative_to(ROOT)} is stale; run `make reference`", file=sys.stderr)
-        return 0 if fresh else 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
+    return written(PAGE, page(bundles()), arguments)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tools.profile_table import table
+from tools.profile_table import table, written
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "first_contact"
@@ -69,13 +69,7 @@ def _rows() -> Iterator[list[str]]:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or with ``--check`` compare it."""
-    fresh = PAGE.exists() and PAGE.read_text() == page()
-    if "--check" in arguments:
-        if not fresh:
-            print(f"{PAGE.relative_to(ROOT)} is stale; run `make reference`", file=sys.stderr)
-        return 0 if fresh else 1
-    PAGE.write_text(page())
-    return 0
+    return written(PAGE, page(), arguments)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,17 @@ DOCUMENTS = {
 """What the short names of sources stand for."""
 
 
+def written(page: Path, text: str, arguments: list[str]) -> int:
+    """Write a page; with ``--check`` only say whether it is stale. The exit status: 1 if it is."""
+    if "--check" not in arguments:
+        page.write_text(text, encoding="utf-8")
+        return 0
+    fresh = page.exists() and page.read_text(encoding="utf-8") == text
+    if not fresh:
+        print(f"{page.relative_to(DIRECTORY.parents[1])} is stale; run `make reference`", file=sys.stderr)
+    return 0 if fresh else 1
+
+
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]], right: frozenset[int] = frozenset()) -> Iterator[str]:
     """The lines of a Markdown table; ``right`` are the columns set to the right."""
     heads = list(headings)
@@ -300,7 +311,7 @@ def _hardened_words() -> Iterator[str]:
         parse("mini", {"services": [{"hardened": value}]}).resolved[0].on_host({"video": 44, "render": 992}, None)
         for value in (False, True)
     )
-    hard = hard.on_host(hard.group_ids, None, "renderD128", 64 * GIB)
+    hard = hard.on_host(hard.group_ids, None, None, "renderD128", 64 * GIB)
     for line in difflib.ndiff(plain.command.docker_argv, hard.command.docker_argv):
         if line[0] in "-+":
             yield line.replace("  ", " ", 1)

@@ -38,15 +38,21 @@ SECTIONS = (
     ("Kernel parameters", "Role `sysctl`.", ("sysctl",)),
     ("Memory of the GPU", "Role `kernel` applies it, preflight checks it.", ("memory_", "gtt_")),
     ("ROCm", "Role `rocm`.", ("rocm_",)),
+    (
+        "Network",
+        "Roles `network`, `docker`, `weights` and `vllm`.",
+        ("http_proxy", "https_proxy", "no_proxy", "ca_certificates", "registry_credentials", "local_only"),
+    ),
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
     ("Exposure", "Role `gateway`: who reaches the services, and how.", ("exposure", "gateway_")),
     ("Firewall", "Role `firewall`: from where they are reached.", ("firewall_",)),
     (
         "Secrets",
         "Where the deploy reads them; [how](../guide/daily.md#secrets).",
-        ("service_secrets", "registry_logins"),
+        ("service_secrets",),
     ),
     ("Data", "Role `caches`.", ("data_", "cache_folders")),
+    ("Weights", "Role `weights`; `model` and `revision` are a service's.", ("hf_",)),
     ("Your own data", "For roles of your own.", ("vars",)),
     ("Services", "Role `vllm`: what the host serves.", ("services",)),
 )

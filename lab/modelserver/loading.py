@@ -103,17 +103,25 @@ def check_weights_fit(resident: int, capacity: int | None) -> None:
     )
 
 
-def weight_files(model: Model, environment: Environment) -> list[Path]:
-    """Return the checkpoint's files, made sparse in the Hugging Face cache when they are absent."""
+def weight_files(model: Model, environment: Environment, revision: str | None = None) -> list[Path]:
+    """Return the checkpoint's files, made sparse in the Hugging Face cache when they are absent.
+
+    With a revision, or offline, only what is in the cache as that revision counts.
+    """
     if model.folder is not None:
         return [model.folder / name for name in model.files]
     repository = environment.hub / f"models--{model.name.replace('/', '--')}"
     snapshots = repository / "snapshots"
+    if revision:
+        named = repository / "refs" / revision
+        commit = named.read_text(encoding="utf-8").strip() if named.is_file() else revision
     for snapshot in sorted(snapshots.glob("*")) if snapshots.is_dir() else []:
+        if revision and snapshot.name != commit:
+            continue
         found = [snapshot / name for name in model.files]
         if all(path.exists() for path in found):
             return found
-    if environment.flag("HF_HUB_OFFLINE"):
+    if environment.flag("HF_HUB_OFFLINE") or revision:
         raise LoadError(
             "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder "
             f"for the specified revision on the local disk and outgoing traffic has been disabled ({repository})."
@@ -135,11 +143,26 @@ def weight_files(model: Model, environment: Environment) -> list[Path]:
     return files
 
 
-def map_private(path: Path) -> mmap.mmap:
-    """Map a whole file privately and writable, as the safetensors loader does."""
-    size = path.stat().st_size
+def stands_for(path: Path) -> int:
+    """How large the file is that one of the lab's hub stands for; 0 for a file of others."""
     try:
         with path.open("rb") as handle:
+            header = json.loads(handle.read(min(int.from_bytes(handle.read(8), "little"), 1 << 16)))
+        return int(header["__metadata__"]["ojai_lab_bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def map_private(path: Path) -> mmap.mmap:
+    """Map a whole file privately and writable, as the safetensors loader does.
+
+    A file of the lab's hub is smaller than the one that it stands for: as much memory is mapped all the same.
+    """
+    size = max(path.stat().st_size, stands_for(path))
+    try:
+        with path.open("rb") as handle:
+            if size > path.stat().st_size:
+                return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
             return mmap.mmap(handle.fileno(), size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     except OSError as failed:
         raise LoadError(
@@ -255,7 +278,7 @@ def load(arguments: argparse.Namespace, environment: Environment, keep: list[mma
         warning("gpu_worker.py", f"{environment.product_sku} does not say carveout=<bytes>: memory is unknown")
     check_weights_fit(model.weights_bytes, capacity)
     info("gpu_model_runner.py", f"Starting to load model {model.name}...")
-    files = weight_files(model, environment)
+    files = weight_files(model, environment, arguments.revision)
     for index, path in enumerate(files):
         mapping = map_private(path)
         info("weight_utils.py", f"Loading safetensors checkpoint shards: {index + 1}/{len(files)}")

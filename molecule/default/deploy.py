@@ -3,14 +3,16 @@
 from pyinfra import host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, ledger, power, rocm
+from ojai.roles import caches, docker, groups, ledger, network, power, rocm, versions
 from ojai.settings.inventory import settings_of
 
 configure_connection(host)
 settings = settings_of(host)
 
 ledger.apply()
+network.apply(settings=settings)
 docker.remove_unused_source(settings=settings)
+versions.apply(settings=settings)
 power.apply(settings=settings)
 groups.apply(settings=settings)
 rocm.apply(settings=settings)

@@ -20,10 +20,11 @@ molecule = [
             "ssh_strict_host_key_checking": "yes",
             "gpu_users": [_guest.user],
             "gateway_url": f"https://127.0.0.1:{_guest.gateway}",
-            # The signed archive that stands for repo.radeon.com, and the registry that stands for Docker Hub.
+            # What stands for repo.radeon.com (a signed archive), for Docker Hub and for Hugging Face's hub.
             "rocm_mirror": _lab.upstreams.rocm_url,
             "rocm_key_fingerprint": _lab.upstreams.rocm_fingerprint,
             "docker_registry_mirrors": [_lab.upstreams.registry_mirror],
+            "hf_endpoint": _lab.upstreams.hub_url,
             # What its suite needs, such as Docker's client as a package of its own.
             **_guest.inventory,
             "headless": True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -21,13 +22,10 @@ from ojai.gauge import comparing, engine, report, subject, sweep
 from ojai.gauge.client import Target
 from ojai.gauge.judging import judge
 from ojai.gauge.measuring import measure
-from ojai.gauge.result import ResultError, Run, Settings, Subject, Sweep, load, save
+from ojai.gauge.result import ResultError, Run, Settings, Subject, Sweep, folder_beside, load, save
 from ojai.parameters import FileToWrite, resolved
 from ojai.pyinfra_runs.collect import CollectError, collect_benchmarks, collect_conditions
 from ojai.serving import NotReachedError, Place, Server, places, server_options
-
-#: The folder of results beside the inventory.
-FOLDER = "bench"
 
 _EPILOG = """\b
 Examples:
@@ -103,7 +101,7 @@ _MARKS = {"failure": "[red]failure[/red]", "note": "[yellow]note[/yellow]"}
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
-    help=f"Keep results in this folder. [default: `{FOLDER}` beside the inventory, or here]",
+    help="Keep results in this folder. [default: `bench` beside the inventory, or here]",
 )
 @click.option(
     "--compare",
@@ -162,11 +160,10 @@ def command(
         seed=seed,
     )
     wanted = sweep.names() if "all" in sweeps else tuple(dict.fromkeys(sweeps))
-    folder = results or (Path(inventory).parent if inventory and Path(inventory).is_file() else Path.cwd()) / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise click.UsageError(f"--results: {folder} cannot be made: {error.strerror}") from None
+    folder = results or folder_beside(inventory)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise click.UsageError(f"--results: found {there}; expected a folder of yours, to keep results in {folder}")
     answers, failures = _conditions(inventory, limit, chosen)
     console = Console(highlight=False, soft_wrap=True, quiet=as_json)
     runs: list[Run] = []
@@ -174,7 +171,8 @@ def command(
         for run in _runs(place, answers.get(place.name), failures.get(place.name), settings, timeout, engine_log):
             done = judge(_swept(run, place, inventory, limit, wanted, sweep_prompts) if wanted else run)
             runs.append(done)
-            _show(console, done, save(done, folder))
+            # Of a server that is not there, nothing is kept.
+            _show(console, done, None if done.failure == "unreachable" else save(done, folder))
     _write_pages(runs, html)
     ok = bool(runs) and all(run.ok for run in runs)
     if as_json:
@@ -323,7 +321,7 @@ def _write_pages(runs: list[Run], html: Path | None) -> None:
         path.write_text(report_html.render(report.page(run)), encoding="utf-8")
 
 
-def _show(console: Console, run: Run, path: Path) -> None:
+def _show(console: Console, run: Run, path: Path | None) -> None:
     line = report.verdict(run)
     colour = {"ok": "green", "bad": "red", "note": "yellow"}.get(line.state, "default")
     console.print(f"\n[bold]{run.title}[/bold]", markup=True)
@@ -355,7 +353,8 @@ def _show(console: Console, run: Run, path: Path) -> None:
         console.print(f"{found.code}: {found.meaning}: {found.found}", markup=False)
         for point in found.look_at:
             console.print(f"  look at {point}", markup=False)
-    console.print(f"  kept in {path}", markup=False, style="dim")
+    if path:
+        console.print(f"  kept in {path}", markup=False, style="dim")
 
 
 def _compare(first: Path, second: Path, html: Path | None, as_json: bool) -> None:

@@ -15,9 +15,12 @@ import click
 from rich.console import Console
 
 from ojai.diagnosis import Diagnosis, diagnose, read_log
-from ojai.doctor import BundleError, case, document, examine, pack, shown, unpack
+from ojai.doctor import BundleError, Results, case, document, examine, pack, shown, unpack
+from ojai.gauge.result import ResultError, Run, folder_beside, load, place_of
 from ojai.parameters import FileToWrite, InventoryFile, find_deploy, limit_option, resolved
+from ojai.pyinfra_runs import kept
 from ojai.pyinfra_runs.collect import CollectError, collect_conditions
+from ojai.settings.inventory import Entry
 
 _EPILOG = """\b
 Examples:
@@ -59,7 +62,8 @@ _MARKS = {
 @click.option(
     "--bundle",
     type=FileToWrite(),
-    help="Also write what the hosts answered to this file, without secrets, for whoever is to help.",
+    help="Also write what the hosts answered to this file, with the last results of verify, smoke and bench, without "
+    "secrets, for whoever is to help.",
 )
 @click.option(
     "--fix", is_flag=True, help="Then mend by the deploy what it can mend: show what it will change, ask, and run it."
@@ -130,17 +134,44 @@ def _asked(inventory: str, limit: tuple[str, ...], bundle: Path | None) -> dict[
         raise click.ClickException(str(error)) from None
     now = time.time()
     cases = [
-        case(entry.name, entry.data, now, answers.get(entry.name), failures.get(entry.name, "")) for entry in entries
+        case(
+            entry.name,
+            entry.data,
+            now,
+            answers.get(entry.name),
+            failures.get(entry.name, ""),
+            _results(inventory, entry),
+        )
+        for entry in entries
     ]
     if bundle:
         text = pack(cases, datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"))
         # It has what only root may read on the host.
         with open(bundle, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(f"{text}\n")
+        for one in cases:
+            having = {*(check.by for check in one.results.checks), *("bench" for _ in one.results.bench)}
+            if lacking := [f"`ojai {name}`" for name in ("verify", "smoke", "bench") if name not in having]:
+                todo = (
+                    "run them first if it is to have them" if len(lacking) > 1 else "run it first if it is to have it"
+                )
+                click.echo(f"{one.name}: no result of {', '.join(lacking)} is here; {todo}", err=True)
         click.echo(f"{bundle}: {len(cases)} host{'s' * (len(cases) > 1)}; read it before you send it", err=True)
     return {
         one.name: [shown(each) for each in examine(one, entry.data)] for one, entry in zip(cases, entries, strict=True)
     }
+
+
+def _results(inventory: str, entry: Entry) -> Results:
+    """What was last found of a host from this computer."""
+    runs: list[Run] = []
+    for service in entry.settings.resolved:
+        place = place_of(folder_beside(inventory), entry.name, service.name)
+        try:
+            runs += [load(place)] if place.is_dir() else []
+        except ResultError as error:
+            click.echo(f"{entry.name}: passed over: {error}", err=True)
+    return Results(kept.kept(inventory, entry.name), tuple(runs))
 
 
 def _fixed(inventory: str, found: dict[str, list[Diagnosis]], deploy: Path | None, yes: bool) -> bool:

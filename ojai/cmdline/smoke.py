@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ojai.parameters import absolute
+from ojai.pyinfra_runs import kept
 from ojai.schema.nearest import nearest
 from ojai.serving import NotReachedError, Place, places, server_options
 
@@ -107,7 +109,7 @@ def command(
     progress = Console(stderr=True, quiet=as_json, highlight=False)
     progress.print(f"Asking {', '.join(escape(place.name) for place in found)} …", soft_wrap=True)
     with ThreadPoolExecutor(max_workers=_MAX_WORKERS) as pool, progress.status("…") as status:
-        for several in pool.map(lambda place: _ask(place, rules, only, status.update), found):
+        for several in pool.map(lambda place: _ask(place, inventory, rules, only, status.update), found):
             for report in several:
                 reports.append(report)
                 _show(console, report)
@@ -121,7 +123,9 @@ def command(
     sys.exit(0 if ok else 1)
 
 
-def _ask(place: Place, rules: Rules, only: tuple[str, ...], tell: Callable[[str], None]) -> list[Report]:
+def _ask(
+    place: Place, inventory: str | None, rules: Rules, only: tuple[str, ...], tell: Callable[[str], None]
+) -> list[Report]:
     from ojai.smoke import Report
     from ojai.smoke.checks import run
 
@@ -134,6 +138,9 @@ def _ask(place: Place, rules: Rules, only: tuple[str, ...], tell: Callable[[str]
                     results.append(result)
                     tell(f"{escape(server.name)}: {len(results)} checks done, the last one: {result.name}")
                 reports.append(Report(server.name, server.model, tuple(results)))
+                if inventory and server.service:
+                    found = [(server.service.name, one.name, one.outcome, one.came) for one in results]
+                    kept.keep_results(absolute(inventory), place.name, "smoke", found)
         return reports
     except NotReachedError as error:
         return [Report(place.name, "", error=str(error))]

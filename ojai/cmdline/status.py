@@ -7,18 +7,25 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+import ojai
+from ojai import report_html
 from ojai.facts.status import HostStatus, ServiceStatus
-from ojai.parameters import InventoryFile, find_deploy, limit_option, resolved
+from ojai.parameters import FileToWrite, InventoryFile, find_deploy, limit_option, resolved
 from ojai.pyinfra_runs import kept
 from ojai.pyinfra_runs.collect import CollectError, collect_statuses
-from ojai.pyinfra_runs.kept import Kept
+from ojai.pyinfra_runs.kept import Drift
 from ojai.pyinfra_runs.verification import DRIFT, Plan, areas, verify
+from ojai.report_html import Note, Page, Section, Value, render
+from ojai.report_html import State as HtmlState
 from ojai.settings.inventory import Entry
 from ojai.sizes import GB, GIB
 
@@ -26,6 +33,7 @@ _EPILOG = """\b
 Examples:
   ojai status inventory/ojai.py
   ojai status inventory/fleet.py --limit mini-03 --watch 10
+  ojai status inventory/fleet.py --html status.html
   ojai status inventory/fleet.py --json | jq -r '.services[] | select(.serves | not) | .host'
 
 Exit status: 0 every service serves, 1 one does not, or a host gave no answer, 2 usage error or faulty inventory.
@@ -33,6 +41,15 @@ Exit status: 0 every service serves, 1 one does not, or a host gave no answer, 2
 
 #: What is not known.
 _NONE = "-"
+
+#: What is shown of a service, and of its host.
+_TITLES = (
+    *("Service", "State", "Since", "Model", "Running", "Waiting", "Tokens/s", "KV cache"),
+    *("GPU memory", "Busy", "Temp.", "Disk", "Last deploy", "Drift"),
+)
+
+#: How many titles after the state are of the service.
+_OF_SERVICE = 6
 
 
 @dataclass(frozen=True)
@@ -44,11 +61,16 @@ class _Row:
     host: HostStatus
     service: ServiceStatus | None
     failure: str
-    drift: Kept | None
+    drift: Drift | None
 
     @property
     def serves(self) -> bool:
         return bool(self.service and self.service.health == 200)
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is missing: it serves, or nothing should."""
+        return self.serves or not (self.name or self.failure)
 
     @property
     def state(self) -> str:
@@ -85,8 +107,11 @@ class _Row:
     flag_value=5,
     help="Ask again and again, with this pause between. [without SECONDS: 5]",
 )
+@click.option("--html", type=FileToWrite(), help="Also write a page to this file; with --watch, anew at each reading.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, amounts in bytes; with --watch, a line a reading.")
-def command(inventory: str, limit: tuple[str, ...], drift: bool, watch: int | None, as_json: bool) -> None:
+def command(
+    inventory: str, limit: tuple[str, ...], drift: bool, watch: int | None, html: Path | None, as_json: bool
+) -> None:
     """Show how the services of INVENTORY are, a line each.
 
     Each host is asked by one command, which takes two seconds, since speed is counted between two looks. What a host
@@ -100,6 +125,8 @@ def command(inventory: str, limit: tuple[str, ...], drift: bool, watch: int | No
             rows = list(_asked(inventory, limit, entries))
         except CollectError as error:
             raise click.ClickException(str(error)) from None
+        if html:
+            html.write_text(render(_page(rows, inventory)), encoding="utf-8")
         if as_json:
             document = {"inventory": inventory, "services": [_document(row) for row in rows]}
             click.echo(json.dumps(document, indent=None if watch else 2))
@@ -108,7 +135,7 @@ def command(inventory: str, limit: tuple[str, ...], drift: bool, watch: int | No
                 click.clear()
             _show(rows)
         if watch is None:
-            sys.exit(0 if all(row.serves or not (row.name or row.failure) for row in rows) else 1)
+            sys.exit(0 if all(row.well for row in rows) else 1)
         time.sleep(watch)
 
 
@@ -124,7 +151,7 @@ def _asked(inventory: str, limit: tuple[str, ...], entries: list[Entry]) -> Iter
         host = answers.get(entry.name, HostStatus())
         said = {service.name: service for service in host.services}
         names = [service.name for service in entry.settings.resolved] or [""]
-        drift = kept.kept(inventory, entry.name)
+        drift = kept.drift(inventory, entry.name)
         for name in names:
             yield _Row(entry, name, host, said.get(name), failures.get(entry.name, ""), drift)
 
@@ -158,14 +185,12 @@ def _document(row: _Row) -> dict[str, Any]:
 
 def _show(rows: list[_Row]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("Service", "State", "Since", "Model"):
-        table.add_column(title, no_wrap=True)
-    for title in ("Running", "Waiting", "Tokens/s", "KV cache", "GPU memory", "Busy", "Temp.", "Disk"):
-        table.add_column(title, no_wrap=True, justify="right")
-    for title in ("Last deploy", "Drift"):
-        table.add_column(title, no_wrap=True)
+    for title in _TITLES:
+        table.add_column(title, no_wrap=True, justify="right" if title in _TITLES[4:-2] else "left")
     for row in rows:
-        table.add_row(*_cells(row))
+        service, state, *others = _cells(row)
+        style = {"serves": "green", "unreachable": "red"}.get(state, "")
+        table.add_row(service, Text(state, style), *others)
     # A line a service, also where the terminal is narrower: it breaks lines by itself.
     console = Console(highlight=False, width=500)
     console.print(table)
@@ -173,11 +198,41 @@ def _show(rows: list[_Row]) -> None:
         console.print(f"{name}: {failure}", style="red", markup=False, soft_wrap=True)
 
 
+def _page(rows: list[_Row], inventory: str) -> Page:
+    """The same as a page: what does not serve first; services, then their hosts."""
+    services: list[tuple[Value | str, ...]] = []
+    hosts: dict[str, tuple[str, ...]] = {}
+    for row in sorted(rows, key=lambda row: row.well):
+        service, state, *others = _cells(row)
+        color: HtmlState = "ok" if row.serves else "plain" if row.well else "bad"
+        services.append((service, Value(state, color), *others[:_OF_SERVICE]))
+        hosts[row.entry.name] = (row.entry.name, *others[_OF_SERVICE:])
+    failures = {row.entry.name: row.failure for row in rows if row.failure}
+    asked = [row for row in rows if row.name or row.failure]
+    good = sum(row.serves for row in asked)
+    return Page(
+        title=f"Services of {inventory}",
+        verdict=Value(f"{good} of {len(asked)} services serve.", "ok" if all(row.well for row in rows) else "bad"),
+        sections=(
+            Section(
+                "Services",
+                (
+                    *(Note(name, failure, state="bad") for name, failure in failures.items()),
+                    report_html.Table(_TITLES[: 2 + _OF_SERVICE], tuple(services)),
+                ),
+            ),
+            Section("Hosts", (report_html.Table(("Host", *_TITLES[2 + _OF_SERVICE :]), tuple(hosts.values())),)),
+        ),
+        about=(("Asked", datetime.now(UTC).isoformat(timespec="seconds")),),
+        foot=f"Made by ojai {ojai.__version__}. What a host does not say is shown as {_NONE}.",
+    )
+
+
 def _cells(row: _Row) -> Iterator[str]:
     host, service = row.host, row.service or ServiceStatus(row.name)
     now = host.now
     yield f"{row.entry.name}{'/' if row.name else ''}{row.name}"
-    yield {"serves": "[green]serves[/]", "unreachable": "[red]unreachable[/]"}.get(row.state, row.state)
+    yield row.state
     yield _ago(now, service.since) if service.active == "active" else _NONE
     yield service.model or _NONE
     yield _given(service.running, "{}")

@@ -48,7 +48,7 @@ _OTHER = (
 
 _MARK = "ojai-read"
 
-#: How many of them run at a time, where the host has as many cores.
+#: How many facts are read at a time, where the host has as many cores.
 ABREAST = 4
 
 #: Read whole before any of it is done: a connection that ends in the middle leaves nothing half said. Each output ends
@@ -187,7 +187,7 @@ class _Reads:
         later = [one for one in order if one[1] == key[1] and one not in self.answers and len(one[0]) <= LONGEST][:MOST]
         if len(later) < 2 or PurePath(shell := arguments.get("_shell_executable") or "sh").name not in SHELLS:
             return
-        asked = script([text for text, _ in later], shell)
+        asked = script([text for text, _ in later], shell, ABREAST)
         done, output = self.stock(StringCommand(shlex.quote(shell)), **{**arguments, "_stdin": asked})
         for number, status, out, err in framed(output.stdout_lines):
             if number < len(later):
@@ -249,10 +249,14 @@ def save(file: Path, reads: Iterable[Key]) -> None:
         logger.debug(f"the list of reads is not kept in {file}: {error}")
 
 
-def script(commands: Iterable[str], shell: str) -> str:
-    """A script for ``shell`` that runs each command by itself, and prints what :func:`framed` reads."""
+def script(commands: Iterable[str], shell: str, abreast: int = 1) -> str:
+    """A script for ``shell`` that runs each command by itself, and prints what :func:`framed` reads.
+
+    + abreast: how many run at a time, where the host has as many cores. Only what reads may: the checks of `ojai
+      verify` touch a file, and look for it with the next command
+    """
     calls = "\n".join(f"one {number} {shlex.quote(text)}" for number, text in enumerate(commands))
-    words = {"patience": PATIENCE, "abreast": ABREAST, "mark": _MARK, "shell": shlex.quote(shell), "calls": calls}
+    words = {"patience": PATIENCE, "abreast": abreast, "mark": _MARK, "shell": shlex.quote(shell), "calls": calls}
     return _SCRIPT % words
 
 

@@ -60,6 +60,29 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A model that a service reads. ``revision``: a commit, tag or branch; None: the commit of its branch that was
+    fetched first."""
+
+    model: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class Files:
+    """Which files of a model an engine reads, as fnmatch's patterns of their paths.
+
+    + allow: beside weights
+    + weights: forms of weights; only the first that there is
+    + ignore: never
+    """
+
+    allow: tuple[str, ...]
+    weights: tuple[str, ...]
+    ignore: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Metrics:
     """What an engine calls its metrics in Prometheus' text; None for what it does not count.
 
@@ -174,7 +197,17 @@ class Engine(Protocol):
         """Why a variable may not be in the service's environment file, whatever its value."""
 
     def model_directory(self, model: str) -> str:
-        """Where the weights of a model are: the name of a cache, and the path in it."""
+        """Where the weights of a model are: the name of a cache, and the path in it; or a folder of the owner's."""
+
+    @property
+    def files(self) -> Files:
+        """The files of a model that it reads."""
+
+    def identity(self, image: str) -> tuple[str, str]:
+        """The engine and its release in an image, and the hash (SHA-256) of the contract that it is judged by."""
+
+    def wanted(self, service: ResolvedService) -> Iterator[Wanted]:
+        """The models that are fetched for the service, its own first."""
 
     def explain(self, service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
         """The command in parts (``--ulimit memlock=-1``), each with what it is for; empty where that is plain."""
@@ -218,9 +251,11 @@ class ResolvedService(ServicePaths):
     It is resolved when the settings are parsed, and everything else reads from it. ``features`` are those in force;
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
-    ``log_max_file`` rotate its log; ``media_domains``: hosts to fetch from; ``secrets``: names of its
-    secret variables. ``group_ids``, ``image_key``, the
-    GPU's ``render_node`` and ``memory_total`` (bytes) are the host's own, filled in by :meth:`on_host`.
+    ``log_max_file`` rotate its log; ``proxies`` are variables of its container; ``media_domains``: hosts to fetch
+    from; ``secrets``: names of its secret variables. ``revision`` is the model's as the service names it, ``pins`` are
+    the commits that a lock gives its models. ``group_ids``, ``image_key``, ``revisions`` (the commit of each model that
+    was fetched), the GPU's ``render_node`` and ``memory_total`` (bytes) are the host's own, filled in by
+    :meth:`on_host`.
     """
 
     name: str
@@ -238,12 +273,16 @@ class ResolvedService(ServicePaths):
     stop_timeout: int
     log_max_size: str
     log_max_file: int
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    revision: str | None = None
+    pins: Mapping[str, str] | None = None
     exposure: Exposure = "open"
     media_domains: tuple[str, ...] = ()
     hardened: bool = False
     secrets: tuple[str, ...] = ()
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
+    revisions: Mapping[str, str] | None = None
     render_node: str | None = None
     memory_total: int | None = None
     _on_host: dict[object, ResolvedService] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -319,6 +358,11 @@ class ResolvedService(ServicePaths):
             return "127.0.0.1"
         return f"[{address}]" if address.version == 6 else str(address)
 
+    @cached_property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The models that are fetched for it, its own first."""
+        return tuple(self.engine.wanted(self))
+
     @property
     def secret_files(self) -> list[str]:
         """Those of its secrets that its engine reads from files, in ``secrets_folder``."""
@@ -326,28 +370,40 @@ class ResolvedService(ServicePaths):
 
     @property
     def weights_folder(self) -> str:
-        """The cache that its weights are in."""
-        return self.folders[self.engine.model_directory(self.model).partition("/")[0]]
+        """The cache that its weights are in, or the owner's folder of them."""
+        cache = self.engine.model_directory(self.model).partition("/")[0]
+        return self.folders[cache] if cache else self.model
+
+    @property
+    def brought(self) -> bool:
+        """Whether the owner brings the weights, in a folder of their own: nothing is fetched for it."""
+        return self.weights_folder == self.model
 
     @property
     def model_directory(self) -> str:
         """Where the host has its weights."""
+        if self.brought:
+            return self.model
         return f"{self.weights_folder}/{self.engine.model_directory(self.model).partition('/')[2]}"
 
     def on_host(
         self,
         group_ids: Mapping[str, int] | None,
         image_key: str | None,
+        revisions: Mapping[str, str] | None = None,
         render_node: str | None = None,
         memory_total: int | None = None,
     ) -> ResolvedService:
-        """The service with the host's numbers, and its tuning results filed under the image's key."""
-        numbers = (tuple(sorted((group_ids or {}).items())), image_key, render_node, memory_total)
+        """The service with the host's numbers, its tuning results filed under the image's key, and the commits of its
+        models."""
+        named = tuple(tuple(sorted((given or {}).items())) for given in (group_ids, revisions))
+        numbers = (*named, image_key, render_node, memory_total)
         if numbers not in self._on_host:
             placed = replace(
                 self,
                 group_ids=group_ids or None,
                 image_key=image_key,
+                revisions=revisions or None,
                 render_node=render_node,
                 memory_total=memory_total,
             )

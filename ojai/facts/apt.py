@@ -162,6 +162,25 @@ class AptPackages(FactBase[Packages]):
         )
 
 
+class Versions(FactBase[dict[str, str]]):
+    """The versions of those of the packages ``names`` that are installed."""
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        """None is."""
+        return {}
+
+    def command(self, names: tuple[str, ...]) -> str:
+        """A line for each that dpkg knows."""
+        form = r"${db:Status-Status}\t${Package}\t${Version}\n"
+        return f"dpkg-query -W -f '{form}' {shlex.join(names)} 2>/dev/null || true"
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        """Read the lines."""
+        lines = (line.split("\t") for line in output)
+        return {words[1]: words[2] for words in lines if len(words) == 3 and words[0] == "installed"}
+
+
 @dataclass(frozen=True)
 class Offers:
     """What a repository offers.

@@ -219,12 +219,14 @@ class Daemon:
     + answers: the daemon answers within 20 seconds
     + mirrors: its registry mirrors, as it prints them (with a trailing slash)
     + overrides: drop-ins of its unit
+    + proxies: its proxies for http and for https, and what it reaches without them
     """
 
     there: bool = False
     answers: bool = False
     mirrors: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
 
 
 class DockerDaemon(FactBase[Daemon]):
@@ -239,7 +241,8 @@ class DockerDaemon(FactBase[Daemon]):
         """``docker info``, and the drop-ins that systemd knows."""
         return (
             "! command -v docker >/dev/null || { echo there; systemctl show docker.service -p DropInPaths; "
-            f"{DOCKER} info --format '{{{{json .ServerVersion}}}} {{{{json .RegistryConfig.Mirrors}}}}' 2>/dev/null "
+            f"{DOCKER} info --format '{{{{json .ServerVersion}}}} {{{{json .RegistryConfig.Mirrors}}}} "
+            "{{json .HTTPProxy}} {{json .HTTPSProxy}} {{json .NoProxy}}' 2>/dev/null "
             "| grep '^\"..*\" ' || true; }"
         )
 
@@ -250,6 +253,6 @@ class DockerDaemon(FactBase[Daemon]):
             if line.startswith("DropInPaths="):
                 overrides = tuple(line.removeprefix("DropInPaths=").split())
             elif line.startswith('"'):
-                mirrors = json.loads(line.partition(" ")[2])
-                return Daemon(True, True, tuple(mirrors or ()), overrides)
+                mirrors, *proxies = (json.loads(word) for word in line.split(" ")[1:])
+                return Daemon(True, True, tuple(mirrors or ()), overrides, tuple(proxies))
         return Daemon(there="there" in output, overrides=overrides)

@@ -12,7 +12,7 @@ from typing import Any
 from pyinfra.api import FactBase
 
 from ojai.facts import Lines, Yes, script
-from ojai.paths import REGISTRY, SECRETS
+from ojai.paths import SECRETS
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ class ClosedFile(FactBase[Closed | None]):
 
 
 class SecretFiles(Lines):
-    """The secrets that are files of their own: of services, and the logins of registries."""
+    """The secrets of services that are files of their own."""
 
     def command(self) -> str:
         """A line for each."""
-        return f"find {SECRETS}/*.secrets {REGISTRY} -mindepth 1 -maxdepth 1 -type f 2>/dev/null | sort"
+        return f"find {SECRETS}/*.secrets -mindepth 1 -maxdepth 1 -type f 2>/dev/null | sort"
 
 
 def setting(names: Iterable[str]) -> str:

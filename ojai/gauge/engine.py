@@ -9,15 +9,12 @@ from typing import Any
 
 import httpx2
 
-from ojai import resources
+from ojai import counters, resources
 from ojai.gauge.client import Target
 from ojai.gauge.result import Memory
 from ojai.sizes import GIB
 
 _UNITS = {"GiB": GIB, "MiB": GIB >> 10}
-
-#: What /v1/models calls the owner of a model, and the engine that it stands for.
-_OWNERS = {"vllm": "vLLM", "llamacpp": "llama.cpp"}
 
 
 @cache
@@ -38,7 +35,7 @@ def by_api(target: Target) -> dict[str, Any]:
     meta = card.get("meta") or {}
     slot = properties.get("default_generation_settings") or {}
     found = {
-        "engine": _OWNERS.get(str(card.get("owned_by"))),
+        "engine": counters.engine(card.get("owned_by")).get("name"),
         "engine_version": version.get("version") or properties.get("build_info"),
         "checkpoint": card.get("root") or properties.get("model_path"),
         "quantization": meta.get("ftype") or properties.get("model_ftype"),

@@ -247,9 +247,19 @@ class Run(_Frozen):
         return None
 
 
+def folder_beside(inventory: str | None) -> Path:
+    """Where results are kept if nothing else is said: `bench` beside the inventory, or here."""
+    return (Path(inventory).parent if inventory and Path(inventory).is_file() else Path.cwd()) / "bench"
+
+
+def place_of(folder: Path, host: str, service: str) -> Path:
+    """The folder with the results of a service."""
+    return folder / _file_name(host) / _file_name(service)
+
+
 def save(run: Run, folder: Path) -> Path:
     """Write a run to ``FOLDER/HOST/SERVICE/TIME.json`` and return that path."""
-    place = folder / _file_name(run.subject.host) / _file_name(run.subject.service)
+    place = place_of(folder, run.subject.host, run.subject.service)
     place.mkdir(parents=True, exist_ok=True)
     path = place / f"{re.sub(r'[^0-9TZ]', '', run.when.replace('+00:00', 'Z'))}.json"
     path.write_text(f"{run.model_dump_json(indent=1)}\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from pyinfra import host
@@ -25,6 +25,7 @@ from ojai.facts.apt import (
     Offers,
     Packages,
     SourceRefreshed,
+    Versions,
     list_name,
 )
 from ojai.facts.files import Entry, Places
@@ -46,6 +47,9 @@ STALE_LISTS = 86_400
 
 #: Sources that failed in the last update, and that no package of ours needs.
 SKIPPED = "/run/ojai-apt-skipped"
+
+#: Host -> package -> the version that it had before this run replaced it.
+moved: dict[str, dict[str, str]] = {}
 
 _ENVIRONMENT = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none"
 #: apt-get without questions, waiting for its lock.
@@ -219,6 +223,8 @@ def packages(
     origin: str | None = None,
     state: Sequence[str] = (),
     groups: Sequence[str] = (),
+    versions: Mapping[str, str] | None = None,
+    snapshot: str | None = None,
 ) -> Steps:
     """Install packages, and complete what an interrupted run left half done.
 
@@ -230,10 +236,17 @@ def packages(
     + origin: URL of a repository. They must have the version that it offers: another version is replaced, and a pin
       that prefers another is refused
     + state, groups: what the packages create and leave behind (see :func:`ledger.record_residue`)
+    + versions: locked package -> version, also of what they depend on. Those that are installed must have it
+    + snapshot: of the archive, in which a locked version is looked for that the archive has no more
     """
+    versions = versions or {}
     found = host.get_fact(AptPackages, names=tuple(names))
+    others = tuple(name for name in versions if name not in names)
+    beside: dict[str, str] = host.get_fact(Versions, names=others) if others else {}
+    there = {**beside, **found.installed}
     offers = host.get_fact(AptOffers, names=tuple(names), origin=origin) if origin else Offers()
-    outranked = _outranked(found, offers)
+    expected = {**offers.newest, **versions}
+    outranked = _outranked(found, offers, versions)
     if outranked:
         name, candidate = outranked
         yield refuse(
@@ -243,14 +256,14 @@ def packages(
         return
     missing = [name for name in names if name not in found.installed]
     replaced = {
-        name: offers.newest[name]
-        for name in names
-        if name in found.installed and offers.newest.get(name, "") not in ("", found.installed[name])
+        name: expected[name]
+        for name in (*names, *others)
+        if name in there and expected.get(name, "") not in ("", there[name])
     }
     fixed = [name for name in (*missing, *replaced) if name in found.held]
     if fixed:
         shown = [
-            f"{name} {found.installed[name]} where {replaced[name]} is wanted"
+            f"{name} {there[name]} where {replaced[name]} is wanted"
             if name in replaced
             else f"{name}, which is not installed"
             for name in fixed
@@ -261,20 +274,25 @@ def packages(
         )
         return
     altered = [name for name in found.altered if name not in missing and name not in replaced]
-    wanted = [*missing, *map("=".join, replaced.items())]
+    wanted = [f"{name}={versions[name]}" if name in versions else name for name in missing]
+    wanted += map("=".join, replaced.items())
+    if host.state.is_executing:
+        moved.setdefault(host.name, {}).update((name, there[name]) for name in replaced)
     steps = chain(
         _hold_again(found.unheld),
         _complete(found, names),
         _record(missing, state, groups),
-        _install(names, wanted, bool(replaced), found),
+        _install(names, wanted, bool(replaced), found, bool(origin), versions, snapshot),
         _reinstall(altered),
     )
     yield from steps_or_noop(steps, f"installed: {' '.join(names)}")
 
 
-def _outranked(found: Packages, offers: Offers) -> tuple[str, str] | None:
-    """A package for which apt prefers a version of another repository, and that version."""
+def _outranked(found: Packages, offers: Offers, versions: Mapping[str, str]) -> tuple[str, str] | None:
+    """A package for which apt prefers a version of another repository, and that version; not one that is locked."""
     for name, offered in offers.newest.items():
+        if name in versions:
+            continue
         candidate = offers.candidates.get(name, offered)
         if candidate not in (offered, found.installed.get(name)):
             return name, candidate
@@ -329,19 +347,50 @@ def _record(missing: list[str], state: Sequence[str], groups: Sequence[str]) -> 
             yield record_residue(state, groups)
 
 
-def _install(names: Sequence[str], wanted: list[str], replaces: bool, found: Packages) -> Steps:
+#: Shell that finds the version of a lock: in the archive, in its lists read anew, or in a snapshot of it (whose lists
+#: are kept apart, in ``$lists``). The shell's parameters are then what apt is given to take it from there.
+_FIND_LOCKED = """set --
+gone() {{ LC_ALL=C {install} --simulate 2>&1 | grep "^E: Version '.*' for '.*' was not found"; }}
+if gone "$@" >/dev/null; then
+  {update}
+  if gone "$@"; then
+    lists=$(mktemp -d) && chmod 755 "$lists" && trap 'rm -rf "$lists"' EXIT
+    set -- -o APT::Snapshot={snapshot} -o Dir::State::lists="$lists"
+    apt-get -q "$@" update >/dev/null 2>&1
+    ! gone "$@" >/dev/null || {{
+      echo "the archive has no such version any more, nor has its snapshot {snapshot}. What to do: ojai lock --upgrade \
+INVENTORY PACKAGE, or a mirror that keeps old versions." >&2; exit 1; }}
+  fi
+fi"""
+
+
+def _install(
+    names: Sequence[str],
+    wanted: list[str],
+    replaces: bool,
+    found: Packages,
+    downgrades: bool,
+    versions: Mapping[str, str],
+    snapshot: str | None,
+) -> Steps:
     """Install ``wanted`` (a name, or ``name=version``), and record what comes with it or is replaced by it."""
     if not wanted:
         return
     if found.lists_age is None or found.lists_age > STALE_LISTS:
         yield from _update()
-    install = f"{INSTALL} {'--allow-downgrades ' if replaces else ''}install {shlex.join(wanted)}"
+    options = "--allow-downgrades " if replaces and downgrades else ""
+    found_locked = '"$@" ' if versions else ""
+    install = f"{INSTALL} {found_locked}{options}install {shlex.join(wanted)}"
     simulate = f"{install} --simulate 2>/dev/null"
     dependencies = (
         f"{simulate} | sed -n 's/^Inst \\([^ ]*\\) (.*/\\1/p' | "
         f"grep -vxF {' '.join(f'-e {shlex.quote(name)}' for name in names)}"
     )
-    steps = [note_lines("dependencies", dependencies)]
+    steps = []
+    if versions and snapshot:
+        update = f"( {_UPDATE}\n) || exit 1"
+        steps.append(_FIND_LOCKED.format(install=install, update=f"needed=; {update}", snapshot=shlex.quote(snapshot)))
+    steps.append(note_lines("dependencies", dependencies))
     if replaces:
         # Upgrades within an archive are the owner's daily business. Here the archive changes.
         ours = " || ".join(noted(kind, '"$name"') for kind in ("packages", "dependencies"))
@@ -354,8 +403,22 @@ def _install(names: Sequence[str], wanted: list[str], replaces: bool, found: Pac
     if found.unmet:
         steps.append(f"{simulate} >/dev/null || {_FIX}")
     # apt also configures what others left half done. If that fails, and ours are installed, ours have not failed.
-    steps.append(f"{_INSTALLED}; {install} || installed {shlex.join(wanted)}")
+    done = f"{install} || installed {shlex.join(wanted)}"
+    steps.append(
+        f"{_INSTALLED}; {{ {done}; }} && {{ {_as_locked(versions)}; }}" if versions else f"{_INSTALLED}; {done}"
+    )
     yield from locked("; ".join(steps), f"installing {' '.join(wanted)}")
+
+
+def _as_locked(versions: Mapping[str, str]) -> str:
+    """Shell that fails where a locked package is installed in another version, and names it."""
+    return (
+        f"wrong=; for each in {shlex.join(map('='.join, versions.items()))}; do "
+        "found=$(dpkg-query -W -f '${db:Status-Status} ${Version}' \"${each%%=*}\" 2>/dev/null); case $found in "
+        '"installed ${each#*=}") ;; installed\\ *) wrong=yes; echo "${each%%=*}: found ${found#* } installed; expected '
+        "${each#*=}, as the lock has it. What to do: apt-cache policy ${each%%=*} on the host says which pin or "
+        'archive is in the way" >&2;; esac; done; [ -z "$wrong" ]'
+    )
 
 
 def reinstall(names: Sequence[str]) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 
 from pyinfra import host
-from pyinfra.api import operation
+from pyinfra.api import FunctionCommand, Host, State, operation
 
 from ojai.facts.docker import DOCKER, REJECTED, DockerDaemon, DockerImage, PulledImage
 from ojai.operations import Steps, steps_or_noop
 from ojai.operations.ledger import STATE_DIR, note, undo
-from ojai.operations.progress import OnFailure, with_progress
+from ojai.operations.progress import OnFailure, complain, refuse, run, with_progress
+from ojai.settings.secrets import SecretError, Source
+from ojai.weights import CLIENT
+from ojai.weights.pull import STATUS as PULL_STATUS
 
 #: Our record of the images that were pulled: a line for each, with its id.
 IMAGES = f"{STATE_DIR}/images"
@@ -25,8 +29,41 @@ def _note(reference: str, value: str) -> str:
     )
 
 
+def pull_input(login: Source | None, environment: Mapping[str, str]) -> str:
+    """What the program that pulls gets on its standard input. Raises :class:`SecretError`.
+
+    + login: where user and password are read
+    """
+    return json.dumps({"login": login.login() if login else None, "environment": dict(environment)})
+
+
+def pull_image(
+    state: State,
+    host: Host,
+    reference: str,
+    command: str,
+    login: Source | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_failure: OnFailure | None = None,
+) -> bool:
+    """Pull an image by ``command``, and tell how far it is. Its login travels as standard input."""
+    try:
+        hidden = pull_input(login, environment or {})
+    except SecretError as error:
+        complain(host, f"the login for {reference}: {error}")
+        return False
+    doing = f"pulling {reference}"
+    return run(state, host, command, doing, True, on_failure, status=PULL_STATUS, hidden=hidden)
+
+
 @operation()
-def image(reference: str, on_failure: OnFailure | None = None, login: str | None = None) -> Steps:
+def image(
+    reference: str,
+    login: Source | None = None,
+    environment: Mapping[str, str] | None = None,
+    local_only: bool = False,
+    on_failure: OnFailure | None = None,
+) -> Steps:
     """Pull an image.
 
     Its id is recorded once it is on disk: if the tag has moved to another image since, it is pulled again. Docker does
@@ -35,32 +72,41 @@ def image(reference: str, on_failure: OnFailure | None = None, login: str | None
     nothing does) and pulled again unless it is complete.
 
     + reference: ``repository:tag``, with ``@sha256:…`` if its digest is given
+    + login: where the login to its registry is read on this machine; None: root's own on the host, if there is one
+    + environment: proxies, for asking the registry how large it is
+    + local_only: take the image that is there, and pull none
     + on_failure: called if it cannot be pulled
-    + login: folder of Docker's configuration with the account to pull by; None: root's own
     """
     found = host.get_fact(DockerImage, reference=reference)
     pulled = host.get_fact(PulledImage, file=IMAGES, reference=reference)
     word = shlex.quote(reference)
     done = _note(reference, f"$(docker image inspect --format '{{{{.Id}}}}' {word})")
-    if found and pulled.id == found.id:
+    if found and (pulled.id == found.id or local_only):
         host.noop(f"{reference} is on the host")
         return
     if found and not pulled.id and not pulled.begun:
         yield done
         return
+    try:
+        pull_input(login, {})  # refused before anything is noted
+    except SecretError as error:
+        yield refuse(f"the login for {reference}: {error}")
+        return
     if not found and not pulled.begun:
         yield note("images", [reference])
     if not pulled.begun:
         yield _note(reference, "pulling:$(cat /proc/sys/kernel/random/boot_id)")
-    fetch = f"docker --config {shlex.quote(login)} pull {word}" if login else f"docker pull {word}"
-    pull = fetch
+    pull = "pull"
     if pulled.booted:
         pull += (
             f" && if docker info --format '{{{{.DriverStatus}}}}' | grep -q io.containerd.snapshotter || "
             f"! docker image save {word} >/dev/null; then echo 'the image from before the power cut is incomplete'; "
-            f"docker image rm --force {word} && {fetch}; fi"
+            f"docker image rm --force {word} && pull; fi"
         )
-    yield with_progress(f"{pull} && sync", f"pulling {reference}", show=True, on_failure=on_failure)
+    command = f'hidden=$(cat); pull() {{ printf %s "$hidden" | python3 -I {CLIENT} pull {word}; }}; {pull} && sync'
+    given = {"login": login, "environment": environment, "on_failure": on_failure}
+    kwargs = {name: value for name, value in given.items() if value}
+    yield FunctionCommand(pull_image, (reference, command), kwargs)
     yield done
 
 
@@ -84,15 +130,31 @@ cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n' | sed -n '/^-id$/{n;s/^[0-9a
 
 
 @operation()
-def daemon_ready(mirrors: list[str]) -> Steps:
-    """Check that the Docker daemon answers, and asks our registry mirrors as daemon.json has them.
+def daemon_ready(mirrors: list[str], proxies: Mapping[str, str] | None = None) -> Steps:
+    """Check that the Docker daemon answers, and has our registry mirrors and proxies as daemon.json has them.
 
-    A daemon that works is never restarted, because its containers would end: mirrors are reloaded. One that does not
-    answer is restarted with its socket, and what runs is named.
+    A daemon that works is never restarted while a container runs, because it would end: mirrors are reloaded, and
+    proxies, which it reads only when it starts, are refused. One that does not answer is restarted with its socket, and
+    what runs is named.
 
     + mirrors: URLs of the registry mirrors
+    + proxies: its variables
     """
     found = host.get_fact(DockerDaemon)
+    given = proxies or {}
+    wanted = tuple(given.get(name, "") for name in ("http_proxy", "https_proxy", "no_proxy"))
+    if given and found.answers and found.proxies != wanted:
+        message = (
+            f"docker.service: found proxies {', '.join(filter(None, found.proxies)) or 'none'}; expected "
+            f"{', '.join(filter(None, wanted))}, as daemon.json has them, which Docker reads when it starts. What to "
+            "do: when the containers that run may end, `sudo systemctl restart docker.service`, then run the deploy "
+            "again. Running: "
+        )
+        yield (
+            f"running=$({DOCKER} ps --format '{{{{.Names}}}}' | paste -sd ' '); "
+            f'[ -z "$running" ] || {{ echo {shlex.quote(message)}"$running" >&2; exit 1; }}; '
+            "systemctl restart docker.service && timeout 60 docker info >/dev/null"
+        )
     expected = [f"{url.rstrip('/')}/" for url in mirrors]
     missing = [url for url in expected if url not in found.mirrors]
     if not found.there or (found.answers and not missing):

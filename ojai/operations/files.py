@@ -39,7 +39,7 @@ from ojai.operations.ledger import ADDED_DIR, STATE_DIR, keep, note_lines
 from ojai.operations.progress import refuse, say
 
 
-def _beginning(path: str, user: str, group: str, mode: str) -> str:
+def beginning(path: str, user: str, group: str, mode: str) -> str:
     """Shell that creates an empty file beside ``path``, with its owner and mode, to be written and renamed.
 
     A reader, or a power cut, sees the old file or the new one, and nobody else can read it while it is written.
@@ -51,8 +51,8 @@ def _beginning(path: str, user: str, group: str, mode: str) -> str:
     )
 
 
-def _ending(path: str, user: str, group: str, mode: str) -> str:
-    """Shell that renames the file that :func:`_beginning` created to ``path``."""
+def ending(path: str, user: str, group: str, mode: str) -> str:
+    """Shell that renames the file that :func:`beginning` created to ``path``."""
     place, new = shlex.quote(path), shlex.quote(f"{path}.ojai-new")
     return (
         f"chown {user}:{group} {new} && chmod {mode} {new} && sync {new} && "
@@ -62,11 +62,11 @@ def _ending(path: str, user: str, group: str, mode: str) -> str:
 
 def _upload(text: str, path: str, user: str, group: str, mode: str, check: str | None = None) -> Steps:
     """Not for secrets: pyinfra uploads to /tmp first, where every account of the host can read it."""
-    yield _beginning(path, user, group, mode)
+    yield beginning(path, user, group, mode)
     yield FileUploadCommand(io.BytesIO(text.encode(errors="surrogateescape")), f"{path}.ojai-new")
     if check:
         yield f"new={shlex.quote(f'{path}.ojai-new')}; {check}"
-    yield _ending(path, user, group, mode)
+    yield ending(path, user, group, mode)
 
 
 def _same_rights(file: File | Secrets | Closed, user: str, group: str, mode: str) -> bool:
@@ -124,8 +124,8 @@ def secret_text(path: str, text: str | None) -> Steps:
         yield f"chown root:root {shlex.quote(folder)} && chmod 700 {shlex.quote(folder)}"
     if found is None or (text is not None and found.sum != hashlib.sha256(text.encode()).hexdigest()):
         script = (
-            f"umask 077; {_beginning(path, 'root', 'root', '600')} && cat > {shlex.quote(f'{path}.ojai-new')} && "
-            f"{_ending(path, 'root', 'root', '600')}"
+            f"umask 077; {beginning(path, 'root', 'root', '600')} && cat > {shlex.quote(f'{path}.ojai-new')} && "
+            f"{ending(path, 'root', 'root', '600')}"
         )
         yield StringCommand(script, _stdin=text or "")
     elif not _same_rights(found, "root", "root", "600"):
@@ -174,9 +174,9 @@ def _set_secrets(path: str, lines: dict[str, str], header: str) -> StringCommand
     place, new = shlex.quote(path), shlex.quote(f"{path}.ojai-new")
     others = f"{{ LC_ALL=C grep -avE {shlex.quote(setting(lines))} {place} || true; }}" if lines else f"cat {place}"
     script = (
-        f"umask 077; {_beginning(path, 'root', 'root', '600')} && {{ if test -f {place} && ! test -L {place}; "
+        f"umask 077; {beginning(path, 'root', 'root', '600')} && {{ if test -f {place} && ! test -L {place}; "
         f"then {others}; else printf %s {shlex.quote(header)}; fi{'; cat' if lines else ''}; }} > {new} && "
-        f"{_ending(path, 'root', 'root', '600')}"
+        f"{ending(path, 'root', 'root', '600')}"
     )
     # pyinfra adds a line end to standard input that is empty.
     return StringCommand(script, _stdin="".join(lines.values())) if lines else StringCommand(script)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
+import click
 import gevent
 from pyinfra import logger
 from pyinfra.api import FactBase, FunctionCommand, Host, State, StringCommand
@@ -20,6 +22,9 @@ OnFailure = Callable[[State, Host], None]
 
 #: Seconds without output after which a long command is reported as still running.
 HEARTBEAT = 15.0
+
+#: Seconds between two states of a line that moves.
+MOVES = 2.0
 
 
 def connector_arguments(host: Host) -> dict[str, Any]:
@@ -57,8 +62,41 @@ def read(host: Host, fact: FactBase[T], **arguments: Any) -> T:
     return fact.process(output.stdout_lines) if success else fact.default()
 
 
+def one_line(state: State) -> bool:
+    """Whether a line can move: on a terminal, with one host. Those of several hosts would write over each other."""
+    return sys.stderr.isatty() and len(state.inventory) == 1
+
+
+def follow(state: State, host: Host, work: gevent.Greenlet[Any, Any], status: str, **arguments: Any) -> None:
+    """Until ``work`` is done, tell what its command writes into the file ``status`` on the host.
+
+    In a line that moves, or every :data:`HEARTBEAT` seconds.
+    """
+    moving, moved = one_line(state), False
+    while not work.ready():
+        work.join(timeout=MOVES if moving else HEARTBEAT)
+        if work.ready():
+            break
+        _, said = ask(host, f"cat {status} 2>/dev/null", **arguments)
+        for line in said.stdout_lines:
+            if moving:
+                click.echo(f"\r\x1b[2K{host.print_prefix}{line}", nl=False, err=True)
+                moved = True
+            else:
+                say(host, line)
+    if moved:
+        click.echo(err=True)
+
+
 def run(
-    state: State, host: Host, command: str, doing: str, show: bool = False, on_failure: OnFailure | None = None
+    state: State,
+    host: Host,
+    command: str,
+    doing: str,
+    show: bool = False,
+    on_failure: OnFailure | None = None,
+    status: str | None = None,
+    hidden: str | None = None,
 ) -> bool:
     """Run a long command on the host. True if it succeeded.
 
@@ -66,11 +104,16 @@ def run(
     + doing: what it does, reported every :data:`HEARTBEAT` seconds
     + show: print its output as it comes; otherwise only the last 40 lines, if it fails
     + on_failure: called if it fails
+    + status: a file on the host in which it says how far it is
+    + hidden: its standard input, so that no process list and no log has it
     """
     arguments = connector_arguments(host)
     started = time.monotonic()
     say(host, f"{doing} …")
-    work = gevent.spawn(ask, host, command, print_output=show or state.print_output, **arguments)
+    given = {"_stdin": hidden} if hidden else {}
+    work = gevent.spawn(ask, host, command, print_output=show or state.print_output, **{**arguments, **given})
+    if status:
+        follow(state, host, work, status, **arguments)
     while not work.ready():
         work.join(timeout=HEARTBEAT)
         if not work.ready():

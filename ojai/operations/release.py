@@ -19,11 +19,12 @@ from ojai.facts.release import Releases, ReleaseState
 from ojai.facts.service import ServerEndpoint
 from ojai.operations import Steps
 from ojai.operations.adoption import give_back
+from ojai.operations.apt import moved
 from ojai.operations.docker import delete_image
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, forget, note, noted
 from ojai.operations.progress import ask, complain, connector_arguments, read, refuse, say
 from ojai.operations.service import wait_until_ready
-from ojai.paths import REGISTRY, SCHEMA, UNITS
+from ojai.paths import SCHEMA, UNITS
 from ojai.releases import FOLDER, PENDING_ROLLBACK, SLOTS, Contents, Release, Released, Serving, Slot, tag, to_json
 
 #: Replaced by the host's own time.
@@ -106,7 +107,6 @@ _RESTORE = r"""
 set -eu
 # After a rollback that was interrupted, nobody knows how far it came: every service is restarted.
 restart_all=
-[ ! -e "$registry/config.json" ] || export DOCKER_CONFIG="$registry"
 [ ! -e "$pending" ] || restart_all=yes
 printf %s "$kept" > "$pending.new"
 sync "$pending.new"
@@ -207,7 +207,6 @@ def restoring(release: Release, slot: Slot, units: Sequence[str]) -> str:
     lines += [shlex.join(["start", released.serving.unit]) for released in release.services]
     lines.append(f"gateway {'enable' if release.guarded else 'disable'}")
     variables = {"folder": FOLDER, "slot": slot, "pending": PENDING_ROLLBACK, "kept": release.kept, "units": UNITS}
-    variables["registry"] = REGISTRY
     return script("\n".join([_RESTORE, *lines]), **variables)
 
 
@@ -283,10 +282,22 @@ def report_unchanged(state: State, host: Host, services: Sequence[Serving]) -> N
     if healthy is None or not all(_serves(host, released.serving) for released in healthy.services):
         roll_back(state, host, services)
         return
+    _say_moved(host)
     if not healthy.guarded:  # the gateway was to come before it
         stop = f"systemctl disable --quiet --now {gateway.UNIT} {gateway.RENEWAL_TIMER} 2>/dev/null"
         ask(host, f"! test -e {UNITS}/{gateway.UNIT} || {stop} || true", **connector_arguments(host))
     complain(host, f"{healthy.summary()} still serves: nothing of it was touched. {_FIX}")
+
+
+def _say_moved(host: Host) -> None:
+    """Packages are no part of a release: how those that this run replaced would be put back."""
+    if before := moved.get(host.name):
+        words = shlex.join(f"{name}={version}" for name, version in sorted(before.items()))
+        complain(
+            host,
+            f"Packages that this run replaced stay as they are. They can be put back, on the host, by: sudo apt-get "
+            f"install --allow-downgrades {words}",
+        )
 
 
 def roll_back(state: State, host: Host, services: Sequence[Serving]) -> None:
@@ -301,6 +312,7 @@ def roll_back(state: State, host: Host, services: Sequence[Serving]) -> None:
             host, "The host does not answer, so nothing can be rolled back now. The next deploy completes this one."
         )
         return
+    _say_moved(host)
     found = _saved(host, services)
     healthy = found.kept.get("healthy")
     if healthy is None:

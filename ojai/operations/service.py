@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
@@ -81,7 +81,7 @@ def running(
     inputs: Sequence[str] = (),
     container: str | None = None,
     image: str | None = None,
-    argv: Sequence[str] | None = None,
+    argv: Callable[[], Sequence[str]] | None = None,
     restart: bool = True,
     enable: bool = True,
     on_failure: OnFailure | None = None,
@@ -95,7 +95,7 @@ def running(
     + container: name of its container. Such a unit is entirely ours: its drop-ins are removed, and a drop-in that
       also applies to other units is refused
     + image: image name that the container must run
-    + argv: arguments that the container must run
+    + argv: gives the arguments that the container must run, by what this host has
     + on_failure: called if the unit cannot be started
     """
     found = host.get_fact(SystemdUnit, unit=unit, inputs=tuple(inputs))
@@ -108,7 +108,7 @@ def running(
             "deploy writes it. What to do: remove the file, or move its settings to the units that they are meant for."
         )
         return
-    outdated = restart and _restart_reasons(found, runs, overrides, image, argv)
+    outdated = restart and _restart_reasons(found, runs, overrides, image, argv() if argv else None)
     steps: list[Step] = []
     if overrides:
         steps.append(f"rm -f {shlex.join(overrides)} && systemctl daemon-reload")

@@ -19,23 +19,29 @@ from ojai.facts.service import SystemdUnit
 from ojai.operations import Steps, steps_or_noop
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, forget, note
+from ojai.operations.weights import revisions
 from ojai.paths import UNITS, env_file, secrets_folder
 
 
 def on_this_host(service: ResolvedService) -> ResolvedService:
-    """The service with this host's group numbers and the key of its image, and a hardened one with its bounds: looked
-    up here, never written down."""
+    """The service with this host's group numbers, its image's key, its models' commits, and a hardened one's bounds:
+    all looked up here, never written down."""
     groups = service.profile.docker.groups
     numbers = {name: group.gid for name, group in host.get_fact(Groups, names=groups).items()}
     found = host.get_fact(DockerImage, reference=service.image)
     if len(numbers) < len(set(groups)):
         numbers = {}  # a group was removed, and is created again before this operation's turn
-    key = found.key if found else None
+    key, commits = found.key if found else None, revisions(service)
     if not service.hardened:
-        return service.on_host(numbers, key)
+        return service.on_host(numbers, key, commits)
     bounds = host.get_fact(HostBounds)
     version = accelerators.load(service.accelerator).gfx_target_version
-    return service.on_host(numbers, key, bounds.render_nodes.get(version), bounds.memory_total)
+    return service.on_host(numbers, key, commits, bounds.render_nodes.get(version), bounds.memory_total)
+
+
+def argv(service: ResolvedService) -> tuple[str, ...]:
+    """What the service's container runs on this host, after its image."""
+    return on_this_host(service).command.engine_argv
 
 
 @operation()

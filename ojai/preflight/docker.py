@@ -28,6 +28,8 @@ _WITHOUT_REMAPPING = (
 )
 #: `docker run --pull` is new in this release.
 OLDEST = (20, 10)
+#: The first that reads proxies in daemon.json [docs.docker.com, Daemon proxy configuration].
+PROXIES = (23, 0)
 #: A release that was seen to take registry mirrors with a path, which 20.10 refuses.
 MIRROR_PATH = (26, 1)
 #: A release that was seen to ask a mirror by http where its address says so, with images in containerd's store. 26.1
@@ -180,7 +182,7 @@ def _daemon_json(settings: HostSettings, report: Report) -> Iterator[FailedCheck
     """The file as it is, and with our mirrors in it."""
     engine = report.engine
     mirrors = settings.docker_registry_mirrors
-    writes = bool(mirrors or engine.daemon_json_noted)
+    writes = bool(mirrors or settings.proxies or engine.daemon_json_noted)
     current, fault = read_object(engine.daemon_json or "")
     # Docker itself takes the last of two.
     if fault and (writes or "is there twice" not in fault):
@@ -218,6 +220,13 @@ def _daemon_json(settings: HostSettings, report: Report) -> Iterator[FailedCheck
             f"{DAEMON}, {engine.daemon_json_unsafe}",
             "a file, or a link to one that only root can change",
             "put a file in its place, or set the mirrors there yourself and leave docker_registry_mirrors out",
+        )
+    if settings.proxies and engine.server and _version(engine.server) < PROXIES:
+        yield FailedCheck(
+            "proxies",
+            f"Docker {engine.server.version}",
+            f"{PROXIES[0]}.{PROXIES[1]} or newer, which has them in {DAEMON}; an older one does not start with them",
+            "upgrade Docker, or give its unit the proxies yourself and leave http_proxy and https_proxy out",
         )
     if not mirrors:
         return

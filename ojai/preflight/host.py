@@ -20,12 +20,15 @@ from ojai.preflight import (
     gateway,
     gpu,
     hardening,
+    local,
+    lock,
     memory,
     owner,
     packages,
     ports,
     space,
     units,
+    weights,
 )
 from ojai.settings import HostSettings
 
@@ -37,6 +40,7 @@ CLOCK_TOLERANCE = 300
 AREAS = (
     gpu,
     packages,
+    lock,
     docker,
     environment,
     folders,
@@ -46,6 +50,8 @@ AREAS = (
     gateway,
     firewall,
     space,
+    weights,
+    local,
     memory,
     hardening,
 )
@@ -75,6 +81,7 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "rocm_packages": packages.rocm_packages(settings),
         "engine_packages": tuple(docker.package_names(settings, Engine())),
         "rocm_archive": f"{settings.channel.mirror}/{settings.channel.rocm_path}",
+        **lock.fact_arguments(settings),
     }
 
 

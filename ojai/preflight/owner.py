@@ -171,7 +171,7 @@ def _pins(settings: HostSettings, report: Report) -> Iterator[Finding]:
         release = re.match(r"version\s+(\S+)", pin.pin)
         concerns = any(fnmatchcase(name, pattern) for name in names for pattern in pin.package.split())
         forbids = pin.priority < 0 or (release and concerns and pin.priority > 600)
-        if forbids and not pin.file.endswith("/ojai-rocm-pin-600"):
+        if forbids and not pin.file.endswith(packages.OUR_PINS):
             what = f"apt pin {pin.file} ({pin.package}: {pin.pin}, priority {pin.priority})"
             yield Finding(
                 what, True, "remove that stanza", "it keeps apt from installing the packages of the inventory"

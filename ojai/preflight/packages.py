@@ -24,6 +24,9 @@ TOOLS = ("ca-certificates", "curl", "gpg")
 #: Priority of our pin.
 _OUR_PIN = 600
 
+#: Ends of the names of our files of pins: they say what the inventory and its lock say.
+OUR_PINS = ("/ojai-rocm-pin-600", "/ojai-lock")
+
 #: apt, of a package that none of its lists has.
 _NOT_FOUND = "Unable to locate package"
 
@@ -212,7 +215,11 @@ def _pins(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         )
     for name in rocm_packages(settings):
         offered, candidate = report.apt.offers.get(name), report.apt.candidates.get(name)
-        pins = [file for file, found in report.apt.pins.items() if any(_prefers_another(one, name) for one in found)]
+        pins = [
+            file
+            for file, found in report.apt.pins.items()
+            if not file.endswith(OUR_PINS) and any(_prefers_another(one, name) for one in found)
+        ]
         wrong = candidate not in (offered, report.apt.installed.get(name)) if candidate else bool(pins)
         if wrong:
             by = ", ".join(pins) or "a pin that does not name it"

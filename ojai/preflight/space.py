@@ -96,7 +96,7 @@ def _needs(settings: HostSettings, report: Report) -> Iterator[tuple[str, _Need]
             yield place, _Need(size, f"image {image}", todo)
     for folder, service in {service.model_directory: service for service in settings.resolved}.items():
         missing = service.profile.weights_bytes - report.space.weights.get(folder, 0)
-        if folder not in report.models and missing > 0:
+        if folder not in report.models and missing > 0 and not service.brought:
             what = f"{'the rest of the ' if folder in report.space.weights else ''}weights of {service.model}"
             place = service.weights_folder if service.weights_folder in report.disks else settings.data_directory
             yield place, _Need(missing, what, "set data_directory to a larger file system")

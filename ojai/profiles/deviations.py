@@ -56,20 +56,20 @@ def load() -> tuple[Deviation, ...]:
 
 
 def apply(
-    tokens: Sequence[str], guide: Guide, deviations: Sequence[Deviation], group_ids: Mapping[str, int] | None = None
+    tokens: Sequence[str], guide: Guide, deviations: Sequence[Deviation], on_host: Mapping[str, object] | None = None
 ) -> list[str]:
     """The guide's ``docker run`` tokens with every deviation for ``guide`` made.
 
-    ``group_ids`` gives the unit's form, with the host's numbers in it. Raises :class:`DeviationError` when
+    ``on_host`` gives the unit's form, with what is the host's in it. Raises :class:`DeviationError` when
     the tokens a change is written for are not in the listing exactly once.
     """
     result = list(tokens)
     for deviation in deviations:
-        if guide not in deviation.guides or (deviation.when == "unit" and group_ids is None):
+        if guide not in deviation.guides or (deviation.when == "unit" and on_host is None):
             continue
         for change in deviation.changes:
             if not change.command:
-                result = _change(result, change, deviation.id, group_ids or {})
+                result = _change(result, change, deviation.id, on_host or {})
     return result
 
 
@@ -84,9 +84,9 @@ def commands(guide: Guide, deviations: Sequence[Deviation]) -> list[list[str]]:
     ]
 
 
-def _change(tokens: list[str], change: Change, name: str, group_ids: Mapping[str, int]) -> list[str]:
+def _change(tokens: list[str], change: Change, name: str, on_host: Mapping[str, object]) -> list[str]:
     result = list(tokens)
-    here = [token.format(**group_ids) if group_ids else token for token in change.here]
+    here = [token.format(**on_host) if on_host else token for token in change.here]
     place = 0
     if change.guide:
         place = _find(result, change.guide, name)

@@ -22,6 +22,9 @@ from ojai.facts.status import HostStatus
 #: The environment variable by which workloads come to ``collect_benchmarks.py``.
 WORKLOADS = "OJAI_WORKLOADS"
 
+#: The environment variable by which ``collect_locks.py`` gets the names that are asked of registry and hub.
+FRESH = "OJAI_FRESH"
+
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 
@@ -58,6 +61,17 @@ def line(name: str, report: Report) -> str:
 def marked(name: str, document: str) -> str:
     """A host's answer, JSON without a line break, as a line."""
     return f"{MARK}\t{name}\t{document}"
+
+
+def read_marked(output: str) -> dict[str, str]:
+    """The documents in what a run printed, by host."""
+    documents: dict[str, str] = {}
+    for text in output.splitlines():
+        mark, _, rest = text.partition("\t")
+        name, _, document = rest.partition("\t")
+        if mark == MARK and name:
+            documents[name] = document
+    return documents
 
 
 def collect_facts(
@@ -128,6 +142,14 @@ def collect_statuses(
     return {name: _STATUS.validate_json(document) for name, document in documents.items()}, failures
 
 
+def collect_locks(
+    inventory: str, names: list[str], fresh: list[str], limit: tuple[str, ...] = ()
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What a lock is made from, by host; and failures, as above. ``fresh``: what registry and hub are asked for."""
+    documents, failures = _collect("collect_locks.py", inventory, names, limit, environment={FRESH: json.dumps(fresh)})
+    return {name: json.loads(document) for name, document in documents.items()}, failures
+
+
 def status_line(name: str, status: HostStatus) -> str:
     """A host's status in one line."""
     return marked(name, _STATUS.dump_json(status).decode())
@@ -149,12 +171,7 @@ def _collect(
         argv += ["--data", pair]
     surroundings = {**os.environ, **(environment or {})}
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=surroundings)
-    documents: dict[str, str] = {}
-    for text in done.stdout.splitlines():
-        mark, _, rest = text.partition("\t")
-        name, _, document = rest.partition("\t")
-        if mark == MARK and name:
-            documents[name] = document
+    documents = read_marked(done.stdout)
     failures = {name: failure_of(name, done.stderr) for name in names if name not in documents}
     if not documents and not any(failures.values()):
         raise CollectError(done.stderr.strip() or f"pyinfra ended with status {done.returncode} and no message")

@@ -20,6 +20,7 @@ from typing import Literal
 from ojai.pyinfra_runs.drift import UNREACHABLE, find_drift
 from ojai.resources import CHECKS
 from ojai.settings.inventory import Entry
+from ojai.settings.lock import VARIABLE
 
 #: Seconds that all checks of one host may take; half a minute is usual. With ``--disruptive`` the services' start
 #: times come on top.
@@ -220,7 +221,14 @@ def _pytest(entry: Entry, plan: Plan) -> Verdict:
         argv += ["--junitxml", str(report), "-o", "junit_family=xunit2"]
         if plan.disruptive:
             argv.append("--disruptive")
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=plan.timeout_seconds)
+        done = subprocess.run(
+            argv,
+            env={**os.environ, VARIABLE: str(entry.lock or "")},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=plan.timeout_seconds,
+        )
         if done.returncode == 2 and report.exists() and (faults := _unreadable(report.read_text())):
             raise ChecksError(faults)
         if done.returncode not in (0, 1) or not report.exists():

@@ -19,6 +19,9 @@ Path = tuple[str | int, ...]
 
 _LONGEST = 80
 
+#: User and password in an address.
+_LOGIN = re.compile(r"//[^/@\s]*@")
+
 
 @dataclass(frozen=True)
 class FieldError:
@@ -72,13 +75,13 @@ def location(path: Path) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as found, cut where it is long."""
+    """A value as found, cut where it is long, without the login in an address."""
     if value is None:
         text = "nothing (null)"
     elif isinstance(value, bool):
         text = "true" if value else "false"
     else:
-        text = value.isoformat() if isinstance(value, datetime.date) else repr(value)
+        text = value.isoformat() if isinstance(value, datetime.date) else _LOGIN.sub("//…@", repr(value))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 

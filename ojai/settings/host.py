@@ -25,7 +25,8 @@ from ojai.profiles.features import EnvironmentName, OneLine
 from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, refuse_flag_for_number, shown
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
-from ojai.settings.secrets import SecretSource, Source
+from ojai.settings.lock import Lock
+from ojai.settings.secrets import SecretSource, Source, token_of_environment
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
 from ojai.settings.types import (
     AbsolutePath,
@@ -37,14 +38,17 @@ from ojai.settings.types import (
     KeyName,
     Memory,
     Network,
+    NoProxy,
     Occasion,
     Package,
-    RegistryName,
+    ProxyUrl,
+    Registry,
     ServerName,
     UnixName,
     Url,
 )
 from ojai.sizes import GIB, MIB
+from ojai.weights.pull import registry_of
 
 
 class Channel(BaseModel):
@@ -85,17 +89,6 @@ SYSTEM_STATE = frozenset({"apt", "containerd", "docker", "dpkg", "ojai", "system
 
 def _default_sysctl() -> dict[str, int | str]:
     return {"vm.overcommit_memory": 1}
-
-
-class RegistryLogin(BaseModel):
-    """An account at a container registry."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    username: OneLine = Field(description="Name of the account.", examples=["ada"])
-    password: SecretSource = Field(
-        description="Its password or token: where the deploy reads it.", examples=[{"env": "REGISTRY_TOKEN"}]
-    )
 
 
 class HostSettings(BaseModel):
@@ -251,6 +244,13 @@ class HostSettings(BaseModel):
     docker_registry_mirrors: tuple[Url, ...] = Field(
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
+    registry_credentials: dict[Registry, SecretSource] = Field(
+        default_factory=dict,
+        description="Logins to registries, each `user:password`, with where the deploy reads them: `env`, `file` (mode "
+        "0600) or `command` on the machine that runs it. They are handed to the daemon with the request and kept "
+        "nowhere. A registry without one is pulled from with root's own login on the host, if there is one.",
+        examples=[{"registry.example.net": {"env": "REGISTRY_LOGIN"}}],
+    )
     docker_log_max_size: Annotated[str, Expected("a number and k, m or g")] = Field(
         LOG_MAX_SIZE,
         pattern=r"^[1-9]\d*[kmg]$",
@@ -279,6 +279,39 @@ class HostSettings(BaseModel):
         description="Caches that are used where they are, by name (huggingface, vllm, tunableop, models, workspace), "
         "instead of a folder in `data_directory`. Their owner and mode stay, and they are never removed.",
         examples=[{"huggingface": "/home/ada/.cache/huggingface"}],
+    )
+
+    hf_endpoint: Url | None = Field(
+        None,
+        description="Where models are fetched from, instead of huggingface.co: a mirror that speaks the hub's "
+        "protocol. It gets the token.",
+        examples=["https://hub.example.net"],
+    )
+
+    http_proxy: ProxyUrl | None = Field(
+        None,
+        description="Proxy for http:// of apt, the Docker daemon, the fetching of models and the containers.",
+        examples=["http://proxy.example.net:3128"],
+    )
+    https_proxy: ProxyUrl | None = Field(
+        None, description="The same for https://.", examples=["http://proxy.example.net:3128"]
+    )
+    no_proxy: tuple[NoProxy, ...] = Field(
+        (),
+        description="What is reached without the proxies, beside the host itself.",
+        examples=[["registry.example.net", ".example.net"]],
+    )
+    ca_certificates: tuple[OneLine, ...] = Field(
+        (),
+        description="Files on this machine with certificates of your own authorities (PEM), such as that of a proxy or "
+        "a private registry. The host trusts them too.",
+        examples=[["~/company-ca.pem"]],
+    )
+    local_only: bool = Field(
+        False,
+        description="Fetch nothing: packages, images and models have to be on the host already, and preflight names "
+        "what is not. For a machine that may not reach the internet.",
+        examples=[True],
     )
 
     exposure: Exposure = Field(
@@ -359,12 +392,6 @@ class HostSettings(BaseModel):
         "(mode 0600) or `command` on the machine that runs it. No text of a secret may be in the inventory.",
         examples=[{"HF_TOKEN": {"file": "~/.config/ojai/hf"}}],
     )
-    registry_logins: dict[RegistryName, RegistryLogin] = Field(
-        default_factory=dict,
-        description="Accounts at registries that images are pulled from, by the registry's name as images have it "
-        "(`docker.io` for Docker Hub). Where there are any, pulls use these and not the logins of root.",
-        examples=[{"ghcr.io": {"username": "ada", "password": {"env": "GHCR_TOKEN"}}}],
-    )
     firewall_networks: tuple[Network, ...] = Field(
         (),
         description="Networks that reach the ports of the services and of the gateway; everybody else is held off by a "
@@ -394,6 +421,7 @@ class HostSettings(BaseModel):
 
     _resolved: tuple[ResolvedService, ...] = PrivateAttr(())
     _adopted_caches: dict[str, str] = PrivateAttr(default_factory=dict)
+    _lock: Lock | None = PrivateAttr(None)
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
 
@@ -514,7 +542,7 @@ class HostSettings(BaseModel):
         return self
 
     def _services(self) -> tuple[tuple[ResolvedService, ...], list[FieldError]]:
-        return resolve_services(
+        found, errors = resolve_services(
             dict(enumerate(self.services)),
             accelerator=self.accelerator,
             data_directory=self.data_directory,
@@ -523,7 +551,16 @@ class HostSettings(BaseModel):
             secrets=self.service_secrets,
             log_max_size=self.docker_log_max_size,
             log_max_file=self.docker_log_max_file,
+            proxies=self.proxies,
         )
+        return tuple(map(self._lock.applied, found)) if self._lock else found, errors
+
+    def locked(self, lock: Lock) -> HostSettings:
+        """These settings with what a lock says. Raises ``LockError`` where it lacks something of a service."""
+        found = self.model_copy()
+        found._lock = lock
+        found._resolved, _ = found._services()
+        return found
 
     def using(self, folders: Mapping[str, str]) -> HostSettings:
         """These settings with caches that were adopted on the host (name -> folder); the inventory's own win."""
@@ -539,6 +576,16 @@ class HostSettings(BaseModel):
     def adopted_caches(self) -> dict[str, str]:
         """Those of ``cache_folders`` that are not the inventory's, but were adopted on the host."""
         return self._adopted_caches
+
+    @property
+    def lock(self) -> Lock | None:
+        """The lock beside the inventory."""
+        return self._lock
+
+    @property
+    def families(self) -> tuple[str, str, str]:
+        """The families of packages that the host has, as a lock names them."""
+        return f"kernel {self.kernel_package}", "docker", f"rocm {self.rocm_channel}"
 
     @property
     def resolved(self) -> tuple[ResolvedService, ...]:
@@ -557,9 +604,20 @@ class HostSettings(BaseModel):
         )
 
     def secrets_of(self, service: str) -> dict[str, Source]:
-        """The secret variables of a service, with where each is read."""
+        """The secret variables of a service, with where each is read. A token of this environment comes last."""
         own = next((one.secrets for one in self.services if one.name == service), {})
-        return {**self.service_secrets, **own}
+        return {**token_of_environment(), **self.service_secrets, **own}
+
+    @property
+    def proxies(self) -> dict[str, str]:
+        """The variables that name the proxies; empty without one."""
+        found = {"http_proxy": self.http_proxy, "https_proxy": self.https_proxy}
+        named = {name: value for name, value in found.items() if value}
+        return {**named, "no_proxy": ",".join(("localhost", "127.0.0.1", *self.no_proxy))} if named else {}
+
+    def login(self, image: str) -> Source | None:
+        """Where the login to an image's registry is read."""
+        return self.registry_credentials.get(registry_of(image))
 
     @property
     def bad_firmware(self) -> tuple[str, ...]:

@@ -16,17 +16,33 @@ import click
 from pyinfra.api import Host
 from pyinfra.api.exceptions import InventoryError
 
-from ojai.pyinfra_internals import inventory_groups, make_inventory, parse_cli_arg
+from ojai.pyinfra_internals import given_inventory, inventory_groups, make_inventory, parse_cli_arg
 from ojai.schema.errors import shown
-from ojai.settings import HostSettings, SettingsError, parse
+from ojai.settings import HostSettings, SettingsError, lock, parse
 
 
 def settings_of(host: Host) -> HostSettings:
     """The settings of a pyinfra host. Raises ``InventoryError`` with all their errors."""
     try:
-        return _parse_once(host.name, host.data.dict())
+        return locked(_parse_once(host.name, host.data.dict()), lock.place(given_inventory()))
     except SettingsError as error:
         raise InventoryError(f"\n{error}") from None
+    except lock.LockError as error:
+        raise InventoryError(f"\n{host.name}: {error}") from None
+
+
+def locked(settings: HostSettings, file: Path | None) -> HostSettings:
+    """The settings with what the lock in a file says, if there is one; not of a host from which all is removed.
+
+    Raises ``LockError``.
+    """
+    found = lock.read(file)
+    if found is None or settings.removed:
+        return settings
+    try:
+        return settings.locked(found)
+    except lock.LockError as error:
+        raise lock.LockError(f"{file}: {error}") from None
 
 
 #: Data and settings by host: parsed before the first connection, and needed again when the host's turn comes.
@@ -66,17 +82,23 @@ def refuse_faulty_data() -> None:
         # pyinfra itself would end with an empty plan and status 0.
         limit = f" that matches --limit {' '.join(params['limit'])}" if params.get("limit") else ""
         raise InventoryError(f"{params['inventory']}: found no host{limit}. Is the name right?")
-    refuse((host.name, host.data.dict()) for host in inventory)
+    refuse(((host.name, host.data.dict()) for host in inventory), lock.place(params["inventory"]))
 
 
-def refuse(hosts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    """Raise one ``InventoryError`` with every error in the data of the hosts, each line with host and key."""
+def refuse(hosts: Iterable[tuple[str, Mapping[str, Any]]], file: Path | None = None) -> None:
+    """Raise one ``InventoryError`` with every error in the data of the hosts, each line with host and key.
+
+    ``file``: the lock of the inventory, which must fit them.
+    """
     errors: list[str] = []
     for name, data in hosts:
         try:
-            _parse_once(name, data)
+            locked(_parse_once(name, data), file)
         except SettingsError as error:
             errors.extend(str(error).splitlines())
+        except lock.LockError as error:
+            errors.append(str(error))
+    errors = list(dict.fromkeys(errors))
     if errors:
         known = "`ojai settings` lists what may be said."
         raise InventoryError("\n".join(["the inventory has errors; no host was connected to.", *errors, known]))
@@ -126,12 +148,13 @@ def within(name: str, groups: Iterable[str], limit: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Entry:
-    """A host of an inventory as pyinfra sees it: ``data`` is all of it, ``settings`` our part."""
+    """A host of an inventory as pyinfra sees it: ``data`` is all of it, ``settings`` our part, with the ``lock``'s."""
 
     name: str
     groups: tuple[str, ...]
     data: Mapping[str, Any]
     settings: HostSettings
+    lock: Path | None = None
 
 
 class InventoryUnreadableError(Exception):
@@ -152,18 +175,19 @@ def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
         raise InventoryUnreadableError(f"{inventory}: it ended the program that reads it: {last}") from None
     if isinstance(listing, dict):
         raise InventoryUnreadableError(listing["error"])
+    file = lock.place(inventory)
     entries, errors = [], []
     for found in listing:
         if not within(found["name"], found["groups"], limit):
             continue
         try:
-            settings = parse(found["name"], found["data"])
-        except SettingsError as error:
+            settings = locked(parse(found["name"], found["data"]), file)
+        except (SettingsError, lock.LockError) as error:
             errors.append(str(error))
             continue
-        entries.append(Entry(found["name"], tuple(found["groups"]), found["data"], settings))
+        entries.append(Entry(found["name"], tuple(found["groups"]), found["data"], settings, file))
     if errors:
-        raise InventoryUnreadableError("\n".join(errors))
+        raise InventoryUnreadableError("\n".join(dict.fromkeys(errors)))
     if not entries:
         raise InventoryUnreadableError(f"{inventory}: found no host{' that matches --limit' if limit else ''}.")
     return entries

@@ -24,6 +24,9 @@ from ojai.schema.expected import Expected
 #: Set for a run that only looks, as `ojai verify` does: it asks for no secret.
 LOOKING = "OJAI_ASKS_FOR_NO_SECRET"
 
+#: Where Hugging Face's own library looks for a token, in its order.
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
 #: Seconds that a command may take; somebody may have to type a passphrase.
 TIMEOUT = 120
 
@@ -69,6 +72,16 @@ class Source(BaseModel):
         """The secret; None in a run that asks for none. Raises `SecretError`."""
         return None if os.environ.get(LOOKING) else _checked(_read(self), self)
 
+    def login(self) -> dict[str, str] | None:
+        """The secret as ``user:password``, where a password may have any sign; None in a run that asks for none."""
+        if os.environ.get(LOOKING):
+            return None
+        user, colon, password = (text := _read(self)).partition(":")
+        if not text.isprintable() or not (user and colon and password):
+            found = "no user:password" if text.isprintable() else "a line break"
+            raise SecretError(f"{found} in what {self} has", "user:password", "store it again (it is not shown)")
+        return {"username": user, "password": password}
+
     def __str__(self) -> str:
         if self.command:
             return f"the command {self.command[0]}"
@@ -85,7 +98,12 @@ def _no_text(value: Any) -> Any:
 SecretSource = Annotated[Source, BeforeValidator(_no_text), Expected(_EXPECTED)]
 
 
-@cache  # a command is run once, however many hosts want it
+def token_of_environment() -> dict[str, Source]:
+    """``HF_TOKEN``, where a variable of this environment has it: for services whose inventory does not name it."""
+    found = next((name for name in TOKENS if os.environ.get(name, "").strip()), None)
+    return {"HF_TOKEN": Source(env=found)} if found else {}
+
+
 def _read(source: Source) -> str:
     if source.command:
         return _printed(source.command, str(source))
@@ -97,6 +115,7 @@ def _read(source: Source) -> str:
     return found
 
 
+@cache  # run once, however many hosts want it
 def _printed(command: tuple[str, ...], name: str) -> str:
     expected, todo = "a program that prints the secret", f"run it by hand: `{shlex.join(command)}`"
     try:

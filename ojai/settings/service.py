@@ -58,9 +58,16 @@ class ServiceSettings(ServicePaths, Features):
     )
     model: OneLine | None = Field(
         None,
-        description="Model id instead of the profile's: a variant of the same model, since limits, parsers and memory "
-        "budget stay the profile's.",
+        description="Model id instead of the profile's, or a folder of the host such as one on a USB disk: a "
+        "variant of the same model, since limits, parsers and memory budget stay the profile's.",
         examples=["google/gemma-4-E4B-it"],
+    )
+    revision: Annotated[str | None, Expected("a commit, tag or branch of the model")] = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        description="Commit (or tag, or branch) of the model to serve. Unset: `main`. What a tag or branch stood for "
+        "when it was first fetched is recorded on the host and served from then on.",
+        examples=["0123456789abcdef0123456789abcdef01234567"],
     )
     image: Annotated[str | None, Expected("repository:tag; its digest goes into image_digest")] = Field(
         None,
@@ -130,6 +137,7 @@ class ServiceSettings(ServicePaths, Features):
         secrets: Mapping[str, object] = MappingProxyType({}),
         log_max_size: str = LOG_MAX_SIZE,
         log_max_file: int = LOG_MAX_FILE,
+        proxies: Mapping[str, str] = MappingProxyType({}),
         profile: Profile | None = None,
     ) -> ResolvedService:
         """The service with its profile's facts and choices; what cannot work is in its ``refusals``.
@@ -165,9 +173,11 @@ class ServiceSettings(ServicePaths, Features):
             folders=engines.cache_folders(data_directory, elsewhere),
             log_max_size=log_max_size,
             log_max_file=log_max_file,
+            proxies=proxies,
             image=(self.image or profile.image) + (f"@{digest}" if digest else ""),
             model=self.model or profile.model,
             model_named=self.model is not None,
+            revision=self.revision,
             exposure=exposure,
             media_domains=self.media_domains,
             hardened=self.hardened,

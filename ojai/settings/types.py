@@ -64,11 +64,24 @@ KeyName = Annotated[
 Occasion = Annotated[
     str, Field(pattern=r"^[!-~]{1,64}$"), Expected("a word of your own in quotes, such as a date, at most 64 letters")
 ]
-RegistryName = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$"), Expected("a registry such as ghcr.io")
-]
 KernelParameter = Annotated[
     str,
     Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$"),
     Expected("a kernel parameter with its dots, such as vm.swappiness"),
+]
+Registry = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?$"),
+    Expected("a registry as images name it, such as registry.example.net:5000; docker.io for Docker Hub"),
+]
+#: Without a user: the address is on the host in files that everybody can read, and in the containers.
+ProxyUrl = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s\"'@/]+$"),
+    Expected("http:// or https://, a host and a port, without user and password (use a relay that adds them)"),
+]
+NoProxy = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9.*:/\[\]-]+$"),
+    Expected("a host, a domain with a dot before it, or an address"),
 ]

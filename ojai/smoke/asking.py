@@ -172,8 +172,8 @@ class Asker:
 
     @property
     def going_on(self) -> dict[str, Any]:
-        """Makes an answer as long as it may be, where the server is known to take it."""
-        return {"ignore_eos": True} if self.owner in ("vllm", "llamacpp") else {}
+        """Makes an answer as long as it may be, where it is known how."""
+        return dict(counters.engine(self.owner).get("no_end", {}))
 
     # -- what it shows ---------------------------------------------------------------------------------------
 

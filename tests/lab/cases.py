@@ -23,9 +23,24 @@ FOLDER = Path(__file__).with_name("cases")
 
 #: The files in ``cases/drift``, in the order in which the deploy applies the roles.
 ROLES = (
-    "preflight", "power", "kernel", "groups", "sysctl", "rocm", "docker", "caches", "firewall", "gateway", "ledger",
+    *(
+        "preflight",
+        "network",
+        "versions",
+        "power",
+        "kernel",
+        "groups",
+        "sysctl",
+        "rocm",
+        "docker",
+        "caches",
+        "firewall",
+        "gateway",
+        "ledger",
+        "weights",
+    ),
     "vllm",
-)  # fmt: skip
+)
 
 #: In place of a regular expression: the dry run that ``ojai verify`` does must name the first operation.
 DRY_RUN = "dry-run"

@@ -31,7 +31,7 @@ find /etc /var/lib/ojai /boot -xdev \( -name '*.ojai-new' -o -name '*.new' \) -p
 find /etc/apt/keyrings -name 'ojai-*.gpg' -printf 'key: %p, %s bytes\n'
 find /var/lib/apt/lists/partial -type f -printf 'apt: partial list, %s bytes\n' | sort | uniq -c | head -n 3
 pgrep -a 'apt-get|dpkg|mkinitramfs|curl|ldconfig|dockerd' | cut -c -100 | sed 's/^[0-9]* /at work: /' | sort -u
-pgrep -af '[d]ocker (pull|run)' | grep -v 'sh -c' | cut -c -80 | sed 's/^[0-9]* /at work: /' | sort -u
+pgrep -af '[d]ocker run|[h]ub-client.pyz' | grep -v 'sh -c' | cut -c -80 | sed 's/^[0-9]* /at work: /' | sort -u
 if systemctl -q is-active docker; then docker image ls --format 'image {{.Repository}}:{{.Tag}}'; fi
 if test -e /etc/systemd/system/vllm-gemma4.service; then
   echo "unit: $(systemctl is-enabled vllm-gemma4), $(systemctl is-active vllm-gemma4)"

@@ -27,7 +27,10 @@ from tests.operation_names import KEYS
 Batch = Sequence[DriftCase]
 
 #: Roles that a container can hold.
-CONTAINED = ("Power", "Groups", "ROCm", "Docker", "Caches", "Firewall", "Gateway", "vLLM", "Ledger")
+CONTAINED = (
+    *("Versions", "Power", "Network", "Groups", "ROCm", "Docker", "Caches", "Weights", "Firewall", "Gateway", "vLLM"),
+    "Ledger",
+)
 
 #: What a run that could not be done ends with.
 ERRORS = (AssertionError, LabError, TimeoutError, subprocess.TimeoutExpired)

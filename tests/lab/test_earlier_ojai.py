@@ -53,7 +53,7 @@ REMOVAL = """
 from pyinfra import host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, ledger, power, preflight, rocm
+from ojai.roles import caches, docker, groups, ledger, network, power, preflight, rocm, versions
 from ojai.settings.inventory import settings_of
 
 configure_connection(host)
@@ -63,7 +63,9 @@ if preflight.can_read_ledger():
     docker.remove(settings=settings)
     rocm.remove(settings=settings)
     groups.remove(settings=settings)
+    versions.remove(settings=settings)
     power.remove(settings=settings)
+    network.remove(settings=settings)
     ledger.remove()
 """
 
@@ -117,7 +119,7 @@ def test_a_host_of_an_earlier_ojai_is_converged_verified_and_removed(earlier, gu
 
     converged = deploy(INVENTORY, DEPLOY)
     # Since then, log settings are on our own `docker run`, and no longer the daemon's.
-    changed = [NAMES["ledger-version"], NAMES["power"], NAMES["docker-config"]]
+    changed = [NAMES["ledger-version"], NAMES["versions-drop-in"], NAMES["power"], NAMES["docker-config"]]
     assert (converged.status, converged.changed) == (0, changed), converged.output
     again = deploy(INVENTORY, DEPLOY)
     assert (again.status, again.changed) == (0, []), again.output

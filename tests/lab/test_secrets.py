@@ -21,15 +21,15 @@ from tests.operation_names import NAMES
 pytestmark = pytest.mark.whole
 
 MARK = "pLaNtEd"
-PASSWORD = f"ghp_{MARK}passwordpassword"
+LOGIN = f"ada:ghp_{MARK}passwordpassword"
 PLANTED = {
     "token": f"hf_{MARK}tokentokentoken",
     "other": f"{MARK}other/other+other",
-    "password": PASSWORD,
+    "login": LOGIN,
     "key": f"ojai-{MARK}{'k' * 32}",
 }
-#: What to look for: the mark as it is, and the password as Docker has it.
-FORMS = (MARK, base64.b64encode(f"ada:{PASSWORD}".encode()).decode()[:40])
+#: What to look for: the mark as it is, and the login as Docker would keep it.
+FORMS = (MARK, base64.b64encode(LOGIN.encode()).decode()[:40])
 #: As options of grep, and not as one word: sudo logs each command.
 WORDS = " ".join(f'-e {form[:4]}""{form[4:]}' for form in FORMS)
 
@@ -54,10 +54,9 @@ class Vault:
         """The inventory's part of it."""
         own = {"HF_TOKEN": {"file": str(self.folder / "token")},
                "S3_SECRET_KEY": {"command": ["cat", str(self.folder / "other")]}}  # fmt: skip
-        login = {"username": "ada", "password": {"file": str(self.folder / "password")}}
         return {
             "services": [{"profile": "gemma-4-e4b", "start_timeout": 120, "hardened": True, "secrets": own}],
-            "registry_logins": {"ghcr.example.net": login},
+            "registry_credentials": {"docker.io": {"file": str(self.folder / "login")}},
             "gateway_keys": ["default", "laptop"],
             "gateway_key_sources": {"laptop": {"file": str(self.folder / "key")}},
             "gateway_key_overlap": 1,
@@ -116,7 +115,6 @@ def test_the_secrets_are_there(host: Serving) -> None:
     guest = host.guest
     assert guest.root("docker exec vllm-gemma4 cat /run/secrets/ojai/HF_TOKEN") == PLANTED["token"]
     assert count(guest, f"tr '\\0' '\\n' < {ENGINE} | grep ^S3_SECRET_KEY=") == 1
-    assert count(guest, "cat /etc/ojai/registry/config.json") == 1
 
 
 @pytest.mark.parametrize(
@@ -145,7 +143,7 @@ def test_the_files_with_a_secret_are_known_and_root_s_alone(host: Serving) -> No
     folders = "/etc /var /root /home /srv /tmp /run /opt /usr/local"
     found = host.guest.root(f"grep -rlaF {WORDS} {folders} 2>/dev/null | xargs -r stat -c '%U:%a %n'")
     files = {path: rights for rights, path in (line.split(" ", 1) for line in found.splitlines())}
-    known = ("/etc/ojai/vllm-gemma4.env", "/etc/ojai/vllm-gemma4.secrets/HF_TOKEN", "/etc/ojai/registry/config.json")
+    known = ("/etc/ojai/vllm-gemma4.env", "/etc/ojai/vllm-gemma4.secrets/HF_TOKEN")
     kept = [path for path in files if path.startswith("/var/lib/ojai/releases/") and path.endswith("/vllm-gemma4.env")]
     # Docker's own configuration of the container, with its variables.
     docker = [path for path in files if path.startswith(("/var/lib/docker/containers/", "/run/"))]
@@ -153,7 +151,7 @@ def test_the_files_with_a_secret_are_known_and_root_s_alone(host: Serving) -> No
     assert kept and all(path.endswith(("/config.v2.json", "/config.json")) for path in docker), docker
     for path in (*known, *kept):
         assert files[path] == "root:600", path
-    assert host.guest.root("stat -c %U:%a /etc/ojai/vllm-gemma4.secrets /etc/ojai/registry") == "root:700\nroot:700"
+    assert host.guest.root("stat -c %U:%a /etc/ojai/vllm-gemma4.secrets") == "root:700"
 
 
 def test_no_command_of_ours_says_one(host: Serving, tmp_path: Path) -> None:
@@ -183,10 +181,10 @@ def test_a_token_that_is_replaced_restarts_nothing(host: Serving, vault: Vault) 
     assert container(host.guest) == before
 
 
-def test_a_registry_s_password_that_is_replaced_is_written_and_nothing_else(host: Serving, vault: Vault) -> None:
-    vault.put("password", f"{PASSWORD}second")
+def test_a_registry_s_login_that_is_replaced_changes_nothing(host: Serving, vault: Vault) -> None:
+    vault.put("login", f"{LOGIN}second")
     done = host.deploy()
-    assert (done.status, done.changed) == (0, [NAMES["vllm-logins"]]), done.output[-3000:]
+    assert (done.status, done.changed) == (0, []), done.output[-3000:]
 
 
 def asked(guest: Guest, key: str) -> str:
@@ -233,7 +231,7 @@ def test_one_that_the_inventory_no_longer_names_is_gone(host: Serving, bare: Ser
     done = bare.with_data(services=[service]).deploy()
     assert done.status == 0, done.output[-3000:]
     assert NAMES["vllm-secrets-removed"] in done.changed
-    assert host.guest.run("sudo ls /etc/ojai/vllm-gemma4.secrets /etc/ojai/registry").returncode != 0
+    assert host.guest.run("sudo ls /etc/ojai/vllm-gemma4.secrets").returncode != 0
 
 
 def test_a_removal_leaves_no_secret(host: Serving, bare: Serving, before: dict[str, str], vault: Vault) -> None:

@@ -4,11 +4,13 @@ from pyinfra.api import Host, State
 
 from ojai.engines import ResolvedService
 from ojai.facts.report import Report
-from ojai.operations import adoption, ledger
+from ojai.operations import adoption, ledger, weights
 from ojai.paths import ApiPaths
 from ojai.preflight import host as preflight
 from ojai.releases import Serving
 from ojai.settings import parse
+from ojai.settings.secrets import Source
+from ojai.weights.pack import PackError
 
 _SETTINGS = parse("mini", {"services": [{"tunableop": "tune"}]})
 
@@ -23,6 +25,12 @@ def render_unit(service: ResolvedService) -> str:
     return "\n".join(words) + "\n"
 
 
+def render_revision(service: ResolvedService) -> str:
+    """Of the unit only what was fetched decides."""
+    words = service.command.docker_argv
+    return "\n".join([words[words.index("--revision") + 1], *(word for word in words if "HF_HUB" in word)]) + "\n"
+
+
 def check(report: Report) -> list[str]:
     """What preflight has against the host's memory when it is to serve the larger model."""
     found = preflight.failed_checks(parse("mini", {"services": [{"profile": "gemma-4-26b-a4b"}]}), report)
@@ -35,8 +43,34 @@ def check_driver(report: Report) -> list[str]:
     return [str(failed) for failed in found if failed.check == "GPU driver"]
 
 
+#: Where a login would be read, if it were there.
+LOGIN = Source(env="HOME_OF_NOTHING")
+
+
 #: Where its server answers.
 API = ApiPaths("/health", "/v1/models", "/metrics")
+
+
+def argv() -> list[str]:
+    """What its container runs after the image."""
+    return ["google/gemma-4-E4B-it", "--port", "8000"]
+
+
+def packed() -> bytes:
+    """In place of the hub's client."""
+    return b"the client\n"
+
+
+def other_client() -> bytes:
+    """What is said where another client is installed than the pinned one."""
+    raise PackError("found another")
+
+
+#: A service that two models are fetched for.
+DRAFTED = parse(
+    "mini", {"services": [{"image": "vllm/vllm-openai-rocm:v0.28.0", "speculative": True, "revision": "main"}]}
+).resolved[0]
+REQUEST = weights.request([DRAFTED], "http://hub.example.net")
 
 #: A service as a release has it, and the same with the next image.
 SERVING = Serving("vllm-gemma4", "vllm/vllm-openai-rocm:v0.20.1", "google/gemma-4-E4B-it", 8000, "127.0.0.1", 1800)

@@ -13,6 +13,7 @@ from ojai.facts.report import HostReport, Report
 from ojai.facts.report.engine import Engine
 from ojai.preflight import FailedCheck, packages
 from ojai.preflight.docker import package_names
+from ojai.roles.versions import pins_text
 from ojai.settings import parse
 
 DATA = {"kernel_package": "tool-a", "rocm_packages": ["rocminfo"]}
@@ -159,3 +160,14 @@ def test_our_own_pin_that_is_gone_is_no_reason(look, box):  # noqa: F811
     owner(box, f"rocminfo={OURS}")
     (box.root / "etc/apt/preferences.d/ojai-rocm-pin-600").unlink()
     assert look()[1] == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_pins_of_our_own_lock_are_not_in_our_way(look, box, known):  # noqa: F811
+    parts = box.root / "etc/apt/preferences.d"
+    (parts / "ojai-lock").write_text(pins_text({"rocminfo": OURS}))
+    if not known:  # as on a host that has just got its pins
+        (parts / "ojai-rocm-pin-600").unlink()
+        (box.root / "etc/apt/sources.list.d/ojai-rocm.sources").unlink()
+    found, failed, _ = look()
+    assert failed == [] and any(file.endswith("/ojai-lock") for file in found.apt.pins)

@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 import pytest
 
+from ojai.roles import vllm
+from ojai.settings import parse
 from tests.operation_names import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "inventories"
 INVENTORIES = sorted(ROOT.glob("inventory/*.py"))
 #: Those that change a bare host whatever it is to be.
-ROLES = ("Ledger", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "Gateway", "vLLM")
+ROLES = ("Ledger", "Versions", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "Weights", "Gateway", "vLLM")
 SENTINEL = "hf_SENTINEL_of_the_tests"
 
 
@@ -79,6 +81,7 @@ def lab(tmp_path_factory) -> dict[str, str]:
                 hosts={"lab": host},
                 rocm=state.ServiceRecord(port=2202, process=me),
                 registry=state.ServiceRecord(port=2203, process=me),
+                hub=state.ServiceRecord(port=2204, process=me),
                 rocm_fingerprint="0123456789ABCDEF0123456789ABCDEF01234567",
             )
         )
@@ -249,22 +252,22 @@ def test_an_inventory_without_hosts_is_refused(inventory):
 
 @pytest.mark.parametrize("token", ["hf_x\n", " hf_x\r\n", "hf_x"])
 def test_a_token_is_trimmed(monkeypatch, token):
-    from ojai.roles import vllm
-
+    settings = parse("mini", {})
     monkeypatch.setenv("HF_TOKEN", token)
-    assert vllm.secrets() == {"HF_TOKEN": "hf_x"}
+    (service,) = settings.resolved
+    assert vllm.secret_variables(settings, service) == ({"HF_TOKEN": "hf_x"}, {})
     monkeypatch.setenv("HF_TOKEN", "")
-    assert vllm.secrets() == {}
+    assert vllm.secret_variables(settings, service) == ({}, {})
 
 
 def test_the_older_name_of_the_token_is_read_too(monkeypatch):
-    from ojai.roles import vllm
-
+    settings = parse("mini", {})
+    (service,) = settings.resolved
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_old")
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    assert vllm.secrets() == {"HF_TOKEN": "hf_old"}
+    assert vllm.secret_variables(settings, service) == ({"HF_TOKEN": "hf_old"}, {})
     monkeypatch.setenv("HF_TOKEN", "hf_x")
-    assert vllm.secrets() == {"HF_TOKEN": "hf_x"}
+    assert vllm.secret_variables(settings, service) == ({"HF_TOKEN": "hf_x"}, {})
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
@@ -276,7 +279,8 @@ def test_a_token_that_is_none_is_refused(name, token):
     """It would put a second variable into the environment file, or Docker would hand its quotes to the server."""
     run = pyinfra(HERE / "serving.py", "--dry", **{"HF_TOKEN": "", name: token})
     assert (run.status, "Traceback" in run.said) == (1, False), run.said
-    assert f"{name} in your environment: found" in run.said
+    assert "preflight: secret: found for HF_TOKEN: " in run.said
+    assert f"in what the variable {name} of this environment has; expected" in run.said
     assert "hf_SECRET" not in run.said and "AITER" not in run.said
 
 

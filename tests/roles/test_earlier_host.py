@@ -131,8 +131,23 @@ def test_the_unit_of_today_differs_only_as_the_changelog_says(slot, profile):
     unit, sandbox, rest = re.split(
         r"(?<=\n)(\n# Of the client, .*?\n)(?=\n\[Install\])", render_unit(service), flags=re.DOTALL
     )
-    assert "NoNewPrivileges=yes" in sandbox and "Exec" not in sandbox
+    assert "NoNewPrivileges=yes" in sandbox and "\nExec" not in sandbox
     assert unit + rest == changed
+
+
+def test_once_its_model_is_recorded_the_unit_gains_these_lines_and_no_other():
+    """So the deploy that fetches for the first time restarts each service once: meant, and in the changelog."""
+    service, numbers = SETTINGS.resolved[0], {"video": 44, "render": 992}
+    before = render_unit(service.on_host(numbers, "3c54bb91fa2c"))
+    after = render_unit(service.on_host(numbers, "3c54bb91fa2c", {service.model: "0" * 40}))
+    gained = [
+        "    -e HF_HUB_OFFLINE=1 \\\n",
+        f"    --revision {'0' * 40} \\\n",
+        f"    --served-model-name {service.model} \\\n",
+    ]
+    lines = after.splitlines(keepends=True)
+    assert [line for line in lines if line not in gained] == before.splitlines(keepends=True)
+    assert [line for line in lines if line in gained] == gained
 
 
 def test_every_note_is_read_and_closed(earlier):

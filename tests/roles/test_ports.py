@@ -300,7 +300,7 @@ def test_the_ports_of_all_services_are_asked_about():
             ]
         },
     )
-    assert fact_arguments(two)["service_ports"] == (8000, 9)
+    assert fact_arguments(two)["service_ports"] == (8000, 9, 8443)
 
 
 def test_a_host_that_answers_nothing_has_no_holders():

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 import sshd
+
+from ojai.connection import reads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -589,3 +592,17 @@ def test_the_same_operations_change_as_without_it(box):
 @pytest.mark.whole
 def test_the_same_operations_change_as_without_it_in_200_drifts(box):
     same_as_without(box, 200)
+
+
+def test_what_may_write_is_run_in_order_and_facts_several_at_a_time(tmp_path):
+    """A check of `ojai verify` touches a file by one command, and looks for it by the next."""
+
+    def statuses(*commands: str, **words: int) -> dict[int, int]:
+        done = subprocess.run(["sh"], input=reads.script(commands, "sh", **words), stdout=subprocess.PIPE, text=True)
+        return {number: status for number, status, _, _ in reads.framed(done.stdout.splitlines())}
+
+    file = shlex.quote(str(tmp_path / "there"))
+    assert statuses(f"sleep 0.3; touch {file}", f"rm {file}") == {0: 0, 1: 0}
+    if (os.cpu_count() or 1) > 1:
+        waits = f"i=0; while [ ! -e {file} ]; do i=$((i + 1)); [ $i -lt 300 ] || exit 1; sleep 0.1; done"
+        assert statuses(waits, f"touch {file}", abreast=reads.ABREAST) == {0: 0, 1: 0}

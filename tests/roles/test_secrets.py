@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ojai.settings import parse
-from ojai.settings.secrets import LOOKING, TIMEOUT, SecretError, Source, _read
+from ojai.settings.secrets import LOOKING, TIMEOUT, SecretError, Source
 from tests.operation_names import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def planted(tmp_path):
     folder = tmp_path / "planted"
     folder.mkdir(mode=0o700)
     for name, text in SECRETS.items():
-        (folder / name).write_text(f"{text}\n")
+        (folder / name).write_text(f"ada:{text}\n" if name == "password" else f"{text}\n")
         (folder / name).chmod(0o600)
     kept = tmp_path / "kept"
     kept.mkdir()
@@ -102,9 +102,9 @@ def test_the_search_finds_what_is_planted():
 )
 def test_no_run_says_one_and_none_is_left_on_this_machine(planted, options):
     said = _run(planted, "pyinfra", *options, str(HERE / "secret.py"), "deploy.py")
-    for name in ("vllm-env", "gateway-keys"):
+    for name in ("vllm-env", "gateway-keys", "vllm-image"):
         assert NAMES[name] in said, "the operation that has the secret did not run"
-    assert "write the secret HF_TOKEN" in said and "Write the logins of registries" in said
+    assert "write the secret HF_TOKEN" in said
     assert _found(said) == []
     kept = [file for file in (planted[0] / "kept").rglob("*") if file.is_file()]
     assert [str(file) for file in kept if _found(file.read_text(errors="replace"))] == []
@@ -190,6 +190,7 @@ def test_a_check_asks_for_none(monkeypatch, tmp_path):
     monkeypatch.setenv(LOOKING, "1")
     assert Source(command=["false"]).read() is None
     assert Source(file=str(tmp_path / "none")).read() is None
+    assert Source(command=["false"]).login() is None
 
 
 def test_a_closed_file_of_one_s_own_is_read(tmp_path):
@@ -198,7 +199,6 @@ def test_a_closed_file_of_one_s_own_is_read(tmp_path):
     file.write_text("word\n")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert Source(file=str(file)).read() == "word"
-    _read.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,8 @@ def test_a_closed_file_of_one_s_own_is_read(tmp_path):
         {"service_secrets": {"HF_TOKEN": {"text": SECRETS["token"]}}},
         {"service_secrets": {"HF_TOKEN": [SECRETS["token"]]}},
         {"services": [{"secrets": {"HF_TOKEN": SECRETS["token"]}}]},
-        {"registry_logins": {"ghcr.io": {"username": "ada", "password": SECRETS["password"]}}},
+        {"registry_credentials": {"ghcr.io": f"ada:{SECRETS['password']}"}},
+        {"registry_credentials": {"ghcr.io": {"env": f"ada:{SECRETS['password']}"}}},
         {"gateway_keys": ["laptop"], "gateway_key_sources": {"laptop": SECRETS["key"]}},
     ],
 )

@@ -20,10 +20,10 @@ from ojai.operations.release import restoring
 from ojai.releases import Contents, Release, Released
 
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
-#: Rules that are wrong here. SC1091: a file to be sourced is the host's, not this machine's. SC2043: a loop's words are
-#: put in from a list, which may hold one. SC2016: apt's formats have $(…) of their own.
-EXCLUDED = "SC1091,SC2016,SC2043"
-SAMPLES = {str: "/etc/it's a b.sources", int: 8000}
+#: Rules that are wrong here. SC1091: a file to be sourced is the host's, not this machine's. SC2041, SC2043: a loop's
+#: words are put in from a list, which may hold one. SC2016: apt's formats have $(…) of their own.
+EXCLUDED = "SC1091,SC2016,SC2041,SC2043"
+SAMPLES = {str: "/etc/it's a b.sources", int: 8000, bool: True}
 #: Arguments of facts that are shell themselves, or a command line.
 GIVEN = {"sound": "true", "argv": ("docker", "run", "--name", SAMPLES[str], SAMPLES[str])}
 SAMPLES[Asked] = Asked(*[SAMPLES[str]] * 8, counts=(SAMPLES[str],))
@@ -33,6 +33,8 @@ def sample(kind):
     """A value of an annotated type; its words are those that bad quoting breaks at."""
     if typing.get_origin(kind) is types.UnionType:
         return sample(typing.get_args(kind)[0])
+    if typing.get_origin(kind) is dict:
+        return {sample(typing.get_args(kind)[0]): sample(typing.get_args(kind)[1])}
     if typing.get_origin(kind) is tuple:
         return (sample(typing.get_args(kind)[0]),) * 2
     return SAMPLES[kind]
@@ -55,7 +57,7 @@ def of_fixture(file):
     """The shell among a fixture's recorded commands: alone, with a standard input, or first argument of a function."""
     for command in yaml.safe_load(file.read_text()).get("commands") or []:
         match command:
-            case str(text) | {"command": text} | ["run", [text, _], *_]:
+            case str(text) | {"command": text} | ["run", [text, _], *_] | ["pull_image", [_, text], *_]:
                 yield text
             case [
                 "upload"
@@ -65,7 +67,9 @@ def of_fixture(file):
                 | "restore"
                 | "wait_until_ready"
                 | "start"
-                | "_refuse",
+                | "_refuse"
+                | "_wait"
+                | "fetch",
                 *_,
             ]:
                 pass

@@ -352,6 +352,13 @@ def test_what_contradicts_the_inventory_is_named_refused_and_left(found, data, w
     assert not (ROCM in taken.sources and ("ROCm" in why or "archives" in why))
 
 
+def test_pins_of_our_own_are_nobody_elses():
+    files = ("ojai-lock", "ojai-rocm-pin-600", "somebodys")
+    pins = tuple(Pin(f"/etc/apt/preferences.d/{name}", "rocm-core", "version 7.2.0.70200-43", 999) for name in files)
+    (found,) = [line for line in refused(report(pins=pins)) if "apt pin" in line]
+    assert "/preferences.d/somebodys " in found
+
+
 def test_another_ones_drop_in_that_ours_overrides_or_shares_is_left():
     boot = Boot(
         (

@@ -1,8 +1,6 @@
 """Runs of `ojai bench` as data: kept and read, judged, compared, shown."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,9 +29,9 @@ from ojai.gauge.result import (
 )
 from ojai.memory import bands
 from ojai.sizes import GIB
+from tests.unit.browsing import in_a_browser
 
 DATA = Path(__file__).parent / "data" / "bench"
-BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chromium-browser")
 
 
 def sample(first=0.5, rate=8.0, prompt=128, answer=33, **more):
@@ -299,29 +297,20 @@ def test_bars_share_one_scale_that_holds_ranges_and_zones():
 @pytest.mark.parametrize("width", [1280, 480])
 def test_the_page_in_a_browser(width, tmp_path):
     """Nothing is wider than the window but tables, which scroll by themselves; bars are as long as their figures."""
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"no browser here: none of {', '.join(BROWSERS)} (`make browser` installs one)")
-    text = report_html.render(report.page(full_run()))
-    asked = """<script>addEventListener("load", () => {
-      const out = {width: innerWidth, page: document.documentElement.scrollWidth, bars: [], order: []};
-      for (const svg of document.querySelectorAll(".bars svg")) {
-        const whole = svg.getBoundingClientRect(), bar = svg.querySelector(".bar").getBoundingClientRect();
-        const row = svg.parentElement, label = row.querySelector(".label").getBoundingClientRect();
-        const value = row.querySelector(".value").textContent;
-        out.bars.push([value, bar.width / whole.width, whole.width, label.top, whole.top]);
-      }
-      for (const title of document.querySelectorAll("h2")) out.order.push(title.textContent);
-      document.body.innerHTML = ""; document.body.textContent = "FOUND" + JSON.stringify(out) + "END";
-    })</script>"""
-    page = tmp_path / "page.html"
-    page.write_text(text.replace("</body>", f"{asked}</body>"))
-    done = subprocess.run(
-        [program, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-         f"--window-size={width},2000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, check=True, timeout=240,
-    )  # fmt: skip
-    found = json.loads(done.stdout.partition("FOUND")[2].partition("END")[0].replace("&gt;", ">").replace("&amp;", "&"))
+    found = in_a_browser(
+        report_html.render(report.page(full_run())),
+        """const out = {width: innerWidth, page: document.documentElement.scrollWidth, bars: [], order: []};
+        for (const svg of document.querySelectorAll(".bars svg")) {
+          const whole = svg.getBoundingClientRect(), bar = svg.querySelector(".bar").getBoundingClientRect();
+          const row = svg.parentElement, label = row.querySelector(".label").getBoundingClientRect();
+          const value = row.querySelector(".value").textContent;
+          out.bars.push([value, bar.width / whole.width, whole.width, label.top, whole.top]);
+        }
+        for (const title of document.querySelectorAll("h2")) out.order.push(title.textContent);
+        return out;""",
+        width,
+        tmp_path,
+    )
     assert found["width"] == pytest.approx(width, abs=20)
     assert found["page"] <= found["width"], "the page scrolls sideways"
     first = [float(text.split()[0]) for text, *_ in found["bars"][:3]]

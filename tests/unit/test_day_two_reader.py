@@ -168,6 +168,8 @@ def test_nobody_there_is_red_and_soon(tmp_path: Path) -> None:
     said = smoke(url, "--json", "--junit", tmp_path / "junit.xml")
     measured = bench(url, tmp_path / "results", "--json")
     assert (said.status, said.document["ok"], measured.status, measured.document["ok"]) == (1, False, 1, False)
+    assert [one["code"] for one in measured.document["runs"][0]["findings"]] == ["unreachable"]
+    assert not (tmp_path / "results").exists(), "there is no result, and so no folder for it"
     xml.etree.ElementTree.parse(tmp_path / "junit.xml")
 
 
@@ -371,12 +373,14 @@ def test_a_page_escapes_and_a_wrong_place_for_it_is_an_error(tmp_path: Path) -> 
         made = ojai(*few, "--answer-tokens", 8, "--results", tmp_path / "r", "--html", tmp_path / "b.html")
         odd = [
             ojai(*few, "--answer-tokens", 8, "--results", tmp_path / "file"),
+            ojai(*few, "--answer-tokens", 8, "--results", tmp_path / "file" / "below"),
             ojai(*few, "--answer-tokens", 8, "--results", tmp_path / "r", "--html", tmp_path / "no" / "b.html"),
         ]
     assert made.status == 0
     page = (tmp_path / "b.html").read_text()
     assert "alert(1)" in page and "<script>alert" not in page
     assert all(said.status in (1, 2) and said.err for said in odd), [said.all for said in odd]
+    assert "--results" in odd[0].err and len(list((tmp_path / "r").rglob("*.json"))) == 1
 
 
 # doctor
@@ -595,7 +599,7 @@ def test_a_bundle_is_read_without_its_host(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spoilt", [
     '{"format": "ojai-bundle"', "[]", "", "null", "[" * 100_000, '{"format": "ojai-bundle", "version": 1}',
-    json.dumps(bundle(version=0)), json.dumps(bundle(version=2)), json.dumps(bundle(version="1")),
+    json.dumps(bundle(version=0)), json.dumps(bundle(version=3)), json.dumps(bundle(version="1")),
     json.dumps(bundle(version=True)), json.dumps(bundle(format="ojai-bench")), json.dumps(bundle(hosts={"a": 1})),
     json.dumps(bundle(hosts=[7])), json.dumps(bundle(hosts=None)),
 ])  # fmt: skip

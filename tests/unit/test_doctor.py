@@ -16,11 +16,15 @@ from click.testing import CliRunner, Result
 from ojai.cli import main
 from ojai.cmdline import doctor
 from ojai.diagnosis import Diagnosis, catalogue, diagnose, match, read_log
-from ojai.doctor import FORMAT, VERSION, case, examine, pack, unreachable, without_secrets
+from ojai.doctor import FORMAT, VERSION, Results, case, current, examine, pack, unpack, unreachable, without_secrets
 from ojai.facts.condition import MASK, Answered, Condition, read
 from ojai.facts.readings import Asked
 from ojai.facts.report import Report
+from ojai.gauge.judging import judge
+from ojai.gauge.result import Run, Settings, Subject, place_of, save
 from ojai.preflight.host import fact_arguments
+from ojai.pyinfra_runs import kept
+from ojai.pyinfra_runs.kept import Kept
 from ojai.settings import parse
 from ojai.sizes import GIB
 
@@ -29,6 +33,12 @@ DATA = Path(__file__).parent / "data" / "doctor"
 EXCERPTS: list[dict[str, str]] = [
     one
     for name in ("first", "second", "third", "fourth")
+    for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+]
+#: As journals, Docker and dmesg write them, each in a form of its own; *-score.md have their first contact.
+AS_WRITTEN: list[dict[str, str]] = [
+    one
+    for name in ("fifth", "sixth", "seventh")
     for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
@@ -71,10 +81,17 @@ def test_the_cause_is_named_first_in_every_form(excerpt: dict[str, str], wrap: A
     assert codes(wrap(excerpt["log"].splitlines()))[:1] == [excerpt["code"]]
 
 
+@pytest.mark.parametrize("excerpt", AS_WRITTEN, ids=[one["name"] for one in AS_WRITTEN])
+def test_the_cause_is_named_first_in_the_form_in_which_it_was_written(excerpt: dict[str, str]) -> None:
+    found = diagnose(read_log(excerpt["log"].splitlines(keepends=True)))
+    assert [one.finding.code for one in found][:1] == [excerpt["code"]]
+
+
 def test_there_are_enough_excerpts_and_each_says_where_its_words_are_from() -> None:
-    assert len(EXCERPTS) >= 60 and len(HEALTHY) >= 15
-    assert all(one["source"] for one in EXCERPTS)
-    assert len({one["name"] for one in EXCERPTS}) == len(EXCERPTS)
+    assert len(EXCERPTS) >= 60 and len(HEALTHY) >= 55
+    for every in (EXCERPTS, AS_WRITTEN):
+        assert all(one["source"] for one in every)
+        assert len({one["name"] for one in every}) == len(every)
 
 
 @pytest.mark.parametrize("file", REAL, ids=[file.stem for file in REAL])
@@ -86,6 +103,22 @@ def test_what_a_real_engine_wrote_when_it_was_started_wrongly(file: Path) -> Non
 @pytest.mark.parametrize("file", HEALTHY, ids=[file.stem for file in HEALTHY])
 def test_nothing_is_found_where_nothing_is_wrong(file: Path, wrap: Any) -> None:
     assert codes(wrap(file.read_text(encoding="utf-8").splitlines())) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("Nov 27 08:00:00 mini systemd[1]: codegemma.service: Failed with result 'oom-kill'.", "oom-killer"),
+        ("Nov 27 08:00:00 mini systemd[1]: nginx-gemma.service: Failed with result 'oom-kill'.", None),
+        ("Nov 27 08:00:00 mini systemd[1]: Dependency failed for vllm-gemma4.service - Gemma 4.", "dependency-failed"),
+        ("Nov 27 08:00:00 mini gemma-nginx[7]: OSError: [Errno 98] Address already in use", "port-taken"),
+        ("Nov 27 08:00:00 mini nginx[7]: bind() to 0.0.0.0:80 failed (98: Address already in use)", None),
+        ("torch/x.py:3: UserWarning: No module named 'numpy'", None),
+        ("ModuleNotFoundError: No module named 'numpy'", "library-missing"),
+    ],
+)
+def test_what_runs_beside_the_service_is_passed_over_and_nothing_else_is(line: str, code: str | None) -> None:
+    assert codes([line]) == ([code] if code else [])
 
 
 def test_the_evidence_is_the_line_and_its_number() -> None:
@@ -479,6 +512,120 @@ def test_a_bundle_has_no_secret_of_the_inventory() -> None:
     text = pack([case("mini", data, 0.0, answered, "")], "now")
     assert [place for place, secret in SECRETS.items() if secret in text] == []
     assert '"--seed"' in text and "gemma-4-e4b" in text
+
+
+def measured(when: str, error: str, url: str = "http://127.0.0.1:8000") -> Run:
+    settings = Settings(prompt_tokens=(128,), users=(1,), answer_tokens=16, repeats=1, seed=1)
+    subject = Subject(host="mini-01", service="vllm-gemma4", url=url, model="google/gemma-4-E4B-it")
+    return judge(Run(ojai="1", when=when, subject=subject, settings=settings, failure="no-answer", error=error))
+
+
+def test_a_bundle_has_no_secret_that_a_check_or_a_server_repeated(tmp_path: Path) -> None:
+    said = (
+        f"asked with Authorization: Bearer {SECRETS['bearer']}",
+        f"started with --api-key {SECRETS['option']} --port 8000",
+        f"HTTP 500: no route to https://ada:{SECRETS['URL']}@proxy.example.net:3128",
+        f"the log has {SECRETS['token by its form']}",
+        f"the login's password is {SECRETS['variable']}, the service's token {SECRETS['environment file']}",
+    )
+    checks = [Kept("verify", "vllm", f"check {place}", "failed", text, 5.0, "1") for place, text in enumerate(said)]
+    checks += [
+        Kept("smoke", "vllm-gemma4", f"check {place}", "failed", text, 5.0, "1") for place, text in enumerate(said)
+    ]
+    runs = tuple(measured("2026-11-27T00:00:00+00:00", text) for text in said)
+    data = {
+        "services": [{"profile": "gemma-4-e4b", "environment": {"MY_TOKEN": SECRETS["environment file"]}}],
+        "ssh_password": SECRETS["variable"],
+    }
+    text = pack([case("mini-01", data, 10.0, Answered(), "", Results(tuple(checks), runs))], "now")
+    assert [place for place, secret in SECRETS.items() if secret in text] == []
+    assert text.count("(removed)") >= 3 * len(said) and text.count("--port 8000") >= 3, "the rest of it is there"
+    (tmp_path / "b.json").write_text(text)
+    assert len(unpack(tmp_path / "b.json")[0].results.checks) == 2 * len(said)
+    short = case(
+        "mini-01", {"ssh_password": "fail", "_sudo_password": ""}, 10.0, Answered(), "", Results(tuple(checks))
+    )
+    assert [one.outcome for one in short.results.checks] == ["failed"] * 2 * len(said)
+
+
+@pytest.mark.parametrize("words", [("--bundle", "b.json"), ()])
+def test_a_bundle_has_the_last_results_of_verify_smoke_and_bench(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    inventory = tmp_path / "hosts.py"
+    inventory.write_text(
+        "from ojai.fake import fake_host\n"
+        'fake = [fake_host(name, {"services": [{"profile": "gemma-4-e4b"}]}, gpu_memory="64GiB") for name in "ab"]\n'
+    )
+    for name in ("@fake/a", "@fake/b"):
+        kept.keep_results(str(inventory), name, "verify", [("docker", "it answers", "passed", "")])
+    kept.keep_results(str(inventory), "@fake/a", "smoke", [("vllm-gemma4", "tool call", "failed", "no call")])
+    for when in ("2026-11-26T00:00:00+00:00", "2026-11-27T00:00:00+00:00"):
+        run_ = measured(when, "HTTP 500")
+        save(
+            run_.model_copy(update={"subject": run_.subject.model_copy(update={"host": "@fake/a"})}), tmp_path / "bench"
+        )
+    spoilt = place_of(tmp_path / "bench", "@fake/b", "vllm-gemma4")
+    spoilt.mkdir(parents=True)
+    (spoilt / "1.json").write_text("{")
+    done = run("hosts.py", *words)
+    assert "@fake/b: passed over: " in done.stderr and "found no result of `ojai bench`" in done.stderr
+    assert ("@fake/b: no result of `ojai smoke`, `ojai bench` is here; run them first" in done.stderr) is bool(words)
+    assert "@fake/a: no result" not in done.stderr
+    if words:
+        first, second = unpack(Path("b.json"))
+        assert [(one.by, one.name, one.outcome) for one in first.results.checks] == [
+            ("verify", "it answers", "passed"),
+            ("smoke", "tool call", "failed"),
+        ]
+        assert [one.when for one in first.results.bench] == ["2026-11-27T00:00:00+00:00"], "the newest alone"
+        assert [one.by for one in second.results.checks] == ["verify"] and second.results.bench == ()
+
+
+def test_only_results_of_what_runs_now_count() -> None:
+    def found(*facts: str) -> list[str]:
+        checks = (
+            Kept("verify", "docker", "it answers", "passed", "", 4000.0, "1"),
+            Kept("smoke", "vllm-gemma4", "tool call", "failed", "no call", 6000.0, "1"),
+        )
+        results = Results(checks, (measured("1970-01-01T01:50:00+00:00", "HTTP 500"),))
+        return list(current(case("mini", {}, 10_000.0, Answered(facts=facts), "", results)))
+
+    both = found("fact uptime 6100.5")
+    assert both[:2] == ["result verify docker passed it answers", "result smoke vllm-gemma4 failed tool call: no call"]
+    assert both[2:] == [
+        "result bench vllm-gemma4 failed verdict=None",
+        "result bench vllm-gemma4 failure no-answer: HTTP 500",
+    ]
+    started = "fact container vllm-gemma4 Status=running Image=x StartedAt=1970-01-01T01:35:00.123456789Z"
+    assert found("fact uptime 6100.5", started) == both[1:], "the service began anew after verify"
+    assert found("fact uptime 10.0") == [] and found() == [] and found("fact uptime soon") == []
+    assert found("fact uptime 6100.5", "fact container x StartedAt=1970-99-99") == []
+
+
+def test_failed_results_are_notes_and_a_bundle_of_version_1_has_none(tmp_path: Path) -> None:
+    checks = (
+        Kept("smoke", "vllm-gemma4", "tool call", "failed", "no call", 6000.0, "1"),
+        Kept("smoke", "vllm-gemma4", "streaming", "passed", "it failed to fail ", 6000.0, "1"),
+    )
+    answered = Answered(facts=("fact uptime 6100.5", "fact docker 29.1.3"))
+    text = pack([case("mini", {}, 10_000.0, answered, "", Results(checks))], "now")
+    file = tmp_path / "b.json"
+    file.write_text(text)
+    done = run("--from", str(file), "--json")
+    (note,) = json.loads(done.stdout)["hosts"][0]["notes"]
+    assert (done.exit_code, note["code"]) == (0, "smoke-failed")
+    assert [one["text"] for one in note["evidence"]] == ["result smoke vllm-gemma4 failed tool call: no call"]
+    old = json.loads(text)
+    old["version"] = 1
+    del old["hosts"][0]["results"]
+    file.write_text(json.dumps(old))
+    assert unpack(file)[0].results == Results() and run("--from", str(file)).exit_code == 0
+    old["version"], old["hosts"][0]["results"] = 2, {"checks": [{"by": "nobody"}]}
+    file.write_text(json.dumps(old))
+    assert "cannot be read as a bundle" in run("--from", str(file)).output
 
 
 def test_what_is_no_secret_stays() -> None:

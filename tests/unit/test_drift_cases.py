@@ -37,11 +37,11 @@ def test_the_dry_run_reaches_every_operation_of_the_roles():
 def test_every_operation_of_every_role_has_a_case(key):
     touched = {name for case in DRIFT for name in (*case.operations, *case.hidden)}
     # What only `adopt: true` brings needs another host than a provisioned one: one that was set up by hand.
-    # So does what is run only where the exposure is another, or where the inventory names secrets.
-    files = [ROOT / "tests" / "lab" / name for name in ("test_adoption.py", "test_gateway.py", "test_secrets.py")]
-    texts = "".join(file.read_text() for file in files)
-    by_hand = re.findall(r'NAMES\["((?:adopt|firewall|gateway|vllm)-[a-z-]+)"\]', texts)
-    assert NAMES[key] in touched or key in by_hand
+    # What only a setting brings is in a test of its own.
+    names = ("test_adoption.py", "test_gateway.py", "test_first_fetch.py", "test_lock.py", "test_secrets.py")
+    texts = "".join((ROOT / "tests" / "lab" / name).read_text() for name in names)
+    elsewhere = re.findall(r'NAMES\["((?:adopt|firewall|gateway|network|versions|vllm)-[a-z-]+)"\]', texts)
+    assert NAMES[key] in touched or key in elsewhere
 
 
 def test_there_are_enough_and_each_has_its_own_name():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ojai.doctor import Case, case, examine, facts, pack, unpack
+from ojai.doctor import Case, Results, case, examine, facts, pack, unpack
 from ojai.facts.condition import Answered
 from ojai.facts.report import Report
 from ojai.facts.report.gpu import Gpu
 from ojai.plan import plan
+from ojai.pyinfra_runs.kept import Kept
 from ojai.settings import parse
 from ojai.settings.inventory import Entry
 from ojai.sizes import GIB
@@ -86,8 +88,40 @@ def test_a_bundle_proves_what_is_in_it_and_no_more(
 ) -> None:
     file = tmp_path / "b.json"
     file.write_text(pack([made_up(kernel, line)], "now"))
-    assert json.loads(file.read_text())["version"] == 1
+    assert json.loads(file.read_text())["version"] == 2
     cases = unpack(file)
     assert evidence_table.proved(CLAIMS[claim], cases[0]) is proved
     row = next(one for one in evidence_table.page({"b": cases}).splitlines() if one.startswith(f"| {claim} "))
     assert ("`b`" if proved else "not yet") in row
+
+
+VERIFY = "every check of `ojai verify` passes, and a deploy would change nothing"
+SMOKE = "E4B does what `ojai smoke` asks: thinking, tools, pictures and long texts"
+ASKED = ("thinking on", "tool call", "image", "needle at the limit")
+
+
+@pytest.mark.parametrize(
+    ("claim", "when", "failed", "proved"),
+    [
+        (VERIFY, 900_000.0, (), True),
+        (VERIFY, 100_000.0, (), False),
+        (VERIFY, 900_000.0, ("docker",), False),
+        (SMOKE, 900_000.0, (), True),
+        (SMOKE, 900_000.0, ("audio",), False),
+        (SMOKE, 900_000.0, ("tool call",), False),
+    ],
+    ids=["verify", "before the boot", "verify failed", "smoke", "one failed", "one that is asked for failed"],
+)
+def test_results_prove_what_was_asked_of_what_runs_now(
+    tmp_path: Path, claim: str, when: float, failed: tuple[str, ...], proved: bool
+) -> None:
+    areas = [Kept("verify", area, "it is", "failed" if area in failed else "passed", "", when, "1")
+             for area in ("docker", "drift", "kernel", "vllm")]  # fmt: skip
+    asked = [Kept("smoke", "vllm-gemma4", name, "failed" if name in failed else "passed", "", when, "1")
+             for name in (*ASKED, "audio")]  # fmt: skip
+    answered = made_up().answered
+    assert answered is not None
+    answered = replace(answered, facts=(*answered.facts, "fact models vllm-gemma4 google/gemma-4-E4B-it"))
+    file = tmp_path / "b.json"
+    file.write_text(pack([case("mini", {}, 1_000_000.0, answered, "", Results((*areas, *asked)))], "now"))
+    assert evidence_table.proved(CLAIMS[claim], unpack(file)[0]) is proved

@@ -23,8 +23,8 @@ import yaml
 
 CLONE = Path(__file__).resolve().parents[2]
 COMMANDS = [
-    *("adopt", "bench", "budget", "doctor", "init", "lab", "logs", "plan", "profiles", "rollback", "settings", "smoke"),
-    *("status", "verify"),
+    *("adopt", "bench", "budget", "doctor", "fetch", "init", "lab", "lock", "logs", "open", "plan"),
+    *("profiles", "prune", "rollback", "settings", "smoke", "status", "verify"),
 ]
 LAB = ["container", "down", "network-cut", "network-mend", "power-cut", "restore", "snapshot", "ssh", "status", "up"]
 

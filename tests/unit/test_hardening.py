@@ -15,13 +15,13 @@ from ojai.sizes import GIB, MIB
 def _argv(**service):
     """Of the command on a host with two GPUs, of which the second is ours, and 62 GiB."""
     found = parse("mini", {"services": [{"hardened": True, "allow": [], **service}]}).resolved[0]
-    return found.on_host({"video": 44, "render": 992}, None, "renderD129", 62 * GIB).command.docker_argv
+    return found.on_host({"video": 44, "render": 992}, None, None, "renderD129", 62 * GIB).command.docker_argv
 
 
 def test_it_is_off_unless_it_is_asked_for():
     plain = parse("mini", {}).resolved[0]
     assert not plain.hardened
-    assert plain.on_host({}, None, "renderD129", 62 * GIB).command.docker_argv == plain.command.docker_argv
+    assert plain.on_host({}, None, None, "renderD129", 62 * GIB).command.docker_argv == plain.command.docker_argv
 
 
 @pytest.mark.parametrize("profile", ["gemma-4-e4b", "gemma-4-26b-a4b"])
@@ -67,7 +67,9 @@ def test_the_host_keeps_what_it_needs(total, limit):
 
 def test_each_word_of_it_is_explained():
     for name in names():
-        placed = resolve(load(name), hardened=True).on_host({"video": 44, "render": 992}, None, "renderD128", 62 * GIB)
+        placed = resolve(load(name), hardened=True).on_host(
+            {"video": 44, "render": 992}, None, None, "renderD128", 62 * GIB
+        )
         for part, why in explanations.parts(placed):
             assert why or not part[0].startswith("-"), part
     whys = {" ".join(part): why for part, why in explanations.parts(placed)}

@@ -37,7 +37,9 @@ def test_half_of_the_delay_is_added_each_way(monkeypatch):
     monkeypatch.setattr(packages, "find", lambda program: f"/bin/{program}")
     argv = bridge.line_argv(LineRecord(rtt_ms=25, loss_percent=0.5))
     assert " /bin/wirefilter -d 12.5 -l 0.5 = " in " ".join(argv)
-    assert "-l" not in bridge.line_argv(LineRecord(rtt_ms=20))
+    assert not {"-l", "-b"} & set(bridge.line_argv(LineRecord(rtt_ms=20)))
+    slow = bridge.line_argv(LineRecord(rate=1_000_000))
+    assert slow[slow.index("-b") + 1] == "1000000"
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,7 @@ def test_a_container_and_a_machine_cannot_share_a_name(lab_dir, monkeypatch):
     monkeypatch.setattr(packages, "ensure", lambda *_, **__: None)
     monkeypatch.setattr(suites, "reachable", lambda: False)
     monkeypatch.setattr(vm, "make_key", lambda *_: None)
-    monkeypatch.setattr("ojai.lab.upstreams.start_archive", lambda records: records)
-    monkeypatch.setattr("ojai.lab.upstreams.start_registry", lambda records: records)
+    monkeypatch.setattr("ojai.lab.upstreams.start", lambda records: records)
     host = state.HostRecord(name="lab", port=1, uuid="u", image=Path("/nowhere"))
     state.write(Records(hosts={"lab": host}, containers={"box": ContainerRecord(name="box", port=2)}))
     for words, what in ((["container", "lab"], "virtual machine"), (["up", "box"], "container")):

@@ -87,6 +87,7 @@ def test_running_lab_is_seen_with_addresses_of_both_sides(lab_dir):
             hosts={"lab": record(process=me), "off": record("off", port=3333)},
             rocm=state.ServiceRecord(port=81, process=me),
             registry=state.ServiceRecord(port=82, process=me),
+            hub=state.ServiceRecord(port=83, process=me),
             rocm_fingerprint="A" * 40,
         )
     )
@@ -96,6 +97,7 @@ def test_running_lab_is_seen_with_addresses_of_both_sides(lab_dir):
     assert lab.upstreams.rocm_url == "http://10.0.2.2:81"
     assert lab.upstreams.registry_mirror == "http://10.0.2.2:82"
     assert lab.upstreams.registry_local == "127.0.0.1:82"
+    assert (lab.upstreams.hub_url, lab.upstreams.hub_local) == ("http://10.0.2.2:83", "http://127.0.0.1:83")
     with pytest.raises(LabError, match="lab, off"):
         lab.host("other")
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ojai import memory, profiles
+from ojai.lab.hub.repository import write_safetensors
 from ojai.lab.modelserver import arguments, environment, kvcache, loading, models, tunableop
 from ojai.lab.modelserver.logs import LoadError
 
@@ -114,6 +115,27 @@ def test_files_that_are_absent_are_made(machine, capsys):
 def test_offline_without_the_files(machine):
     message = refused(machine, SMALL, HF_HUB_OFFLINE="1")
     assert message.startswith("huggingface_hub.errors.LocalEntryNotFoundError")
+
+
+def test_a_revision_is_the_one_that_is_in_the_cache_and_no_other(machine):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = machine / "hf/hub" / f"models--{E4B.replace('/', '--')}"
+    missing = refused(machine, E4B, "--revision", commit, HF_HUB_OFFLINE="1")
+    assert missing.startswith("huggingface_hub.errors.LocalEntryNotFoundError")
+    write_safetensors(repository / "snapshots" / commit / "model.safetensors", 4096, 8192, "seed")
+    assert load(machine, E4B, "--revision", commit, HF_HUB_OFFLINE="1").max_model_len == 131072
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(commit)
+    assert load(machine, E4B, "--revision", "main", HF_HUB_OFFLINE="1").max_model_len == 131072
+
+
+def test_a_file_of_the_labs_hub_is_mapped_as_large_as_the_one_it_stands_for(machine, tmp_path):
+    file, other = tmp_path / "model.safetensors", tmp_path / "other.safetensors"
+    write_safetensors(file, 4096, 1 << 24, "seed")
+    other.write_bytes(b"\0" * 4096)
+    for path, size in ((file, 1 << 24), (other, 4096)):
+        with loading.map_private(path) as mapping:
+            assert len(mapping) == size
 
 
 def test_a_carve_out_too_small_gives_the_guides_message(machine):

@@ -24,13 +24,14 @@ from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
 from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
-from ojai.preflight import environment, firewall, gateway
+from ojai.preflight import environment, firewall, gateway, weights
 from ojai.preflight.docker import engine_source, remarks
 from ojai.preflight.host import failed_after_boot, failed_checks
 from ojai.preflight.memory import budgets, memory_of
 from ojai.preflight.packages import ROCM_SOURCE
 from ojai.preflight.space import DISK_RESERVE
 from ojai.settings import HostSettings, parse
+from ojai.settings.lock import Lock, profile_hash
 from ojai.sizes import GIB
 
 IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
@@ -104,8 +105,35 @@ LARGE = {"services": [{"profile": "gemma-4-26b-a4b"}]}
 ENV = "/etc/ojai/vllm-gemma4.env"
 
 
-def settings(**data: Any) -> HostSettings:
-    return parse("mini", data)
+#: What a host has that has all it is to serve.
+COMPLETE: dict[str, Any] = {
+    "engine": ENGINE,
+    "images": ("vllm/vllm-openai-rocm:v0.20.1",),
+    "models": ("/srv/ojai/huggingface/hub/models--google--gemma-4-E4B-it",),
+    "apt": AptReport(
+        sources=(OURS,), installed=dict.fromkeys(("rocminfo", "amd-smi-lib"), AMDS) | {"linux-oem-6.17": "6.17.0"}
+    ),
+}
+
+
+#: What a lock says of the host's packages: one of Ubuntu's, one of AMD's.
+LOCK = Lock(
+    ojai="0.9.0",
+    images={IMAGE: {"digest": f"sha256:{'0' * 64}", "engine": "vllm 0.20.1", "contract": "0" * 64}},
+    models={
+        "google/gemma-4-E4B-it@main": {"commit": "0" * 40, "files": {"config.json": {"size": 1, "hash": "0" * 40}}}
+    },
+    packages={
+        "docker": {"taken": "20261101T000000Z", "versions": {"docker.io": "29.1.3-1", "containerd": "2.1.9-1"}},
+        "rocm 7.2": {"taken": "20261101T000000Z", "versions": {"rocminfo": AMDS}},
+    },
+    profiles={"gemma-4-e4b": profile_hash("gemma-4-e4b")},
+)
+
+
+def settings(lock: Lock | None = None, **data: Any) -> HostSettings:
+    found = parse("mini", data)
+    return found.locked(lock) if lock else found
 
 
 def found(report: Report, **data: Any) -> list[str]:
@@ -118,6 +146,38 @@ OWN = {"gateway_certificate": "/etc/ai/chain.pem", "gateway_certificate_key": "/
 GOOD_ONES = {
     "the guides' box": (GOOD, {}),
     "the larger model": (GOOD, LARGE),
+    "a lock whose versions are there, in lists and on the host": (
+        replace(
+            GOOD,
+            apt=AptReport(
+                sources=(OURS,),
+                installed={"containerd": "2.1.9-1"},
+                versions={
+                    "docker.io": ("30.0.1-1", "29.1.3-1"),
+                    "containerd": ("3.0-1",),
+                    "rocminfo": (AMDS,),
+                },
+            ),
+        ),
+        {"lock": LOCK},
+    ),
+    "a lock that is newer than the lists": (
+        replace(GOOD, apt=AptReport(sources=(OURS,), versions={"docker.io": ("27.1-1",)})),
+        {"lock": LOCK},
+    ),
+    "a lock whose version only the snapshot has": (
+        replace(
+            GOOD,
+            apt=AptReport(
+                sources=(OURS,), versions={"docker.io": ("30.0.1-1",)}, snapshot={"docker.io": ("29.1.3-1",)}
+            ),
+        ),
+        {"lock": LOCK},
+    ),
+    "a ROCm that is newer than the lock's, and is replaced": (
+        replace(GOOD, apt=AptReport(sources=(OURS,), installed={"rocminfo": "1.0.0.70200-44~24.04"})),
+        {"lock": LOCK},
+    ),
     "Docker's packages, before its archive is added": (
         replace(
             GOOD,
@@ -158,7 +218,10 @@ GOOD_ONES = {
         replace(GOOD, ports=(PortHolder(8000, "unit", "nginx.service", 7, "nginx", "192.0.2.7", now=True),)),
         {"services": [{"profile": "gemma-4-e4b", "host": "127.0.0.1"}]},
     ),
+    "all is there, and nothing may be fetched": (replace(GOOD, **COMPLETE), {"local_only": True}),
     "before the driver is up": (replace(GOOD, gfx_versions=(), vram_total=None, gtt_total=None), LARGE),
+    "a Python that will do": (replace(GOOD, python="3.12"), {}),
+    "no Python where no model is fetched": (replace(GOOD, python="none"), {"services": []}),
     "before ROCm": (replace(GOOD, apt=AptReport()), {}),
     "a tree that ojai installed, before it is replaced": (
         replace(GOOD, rocm_trees=("/opt/rocm-7.2.0",), apt=AptReport(ours=frozenset({"rocm-core"}))),
@@ -500,6 +563,21 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "another distribution": ("operating system", {"os_id": "debian"}, {}),
     "no os-release": ("operating system", {"os_id": "", "os_version": "", "os_name": ""}, {}),
+    "no image, and nothing may be fetched": ("local_only: image", {**COMPLETE, "images": ()}, {"local_only": True}),
+    "no model, and nothing may be fetched": ("local_only: model", {**COMPLETE, "models": ()}, {"local_only": True}),
+    "packages are missing, and nothing may be fetched": (
+        "local_only: packages",
+        {**COMPLETE, "apt": AptReport(sources=(OURS,))},
+        {"local_only": True},
+    ),
+    "a model in a folder that has it not": ("model", {}, {"services": [{"model": "/mnt/usb/gemma-4-E4B-it"}]}),
+    "proxies for a Docker that reads none": (
+        "proxies",
+        {"engine": replace(ENGINE, server=Server("20.10.24", root="/var/lib/docker"))},
+        {"http_proxy": "http://proxy.example.net:3128"},
+    ),
+    "no Python": ("Python", {"python": "none"}, {}),
+    "an old Python": ("Python", {"python": "3.10"}, {}),
     "a clock that stood still": ("clock", {"clock": 1_500_000_000}, {}),
     "a clock of the future": ("clock", {"clock": 4_000_000_000}, {}),
     "ARM": ("architecture", {"machine": "aarch64"}, {}),
@@ -522,6 +600,27 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             )
         },
         {},
+    ),
+    "an archive that has moved on, and so has its snapshot": (
+        "locked package",
+        {"apt": AptReport(sources=(OURS,), versions={"docker.io": ("30.0.1-1", "29.2.0-1")})},
+        {"lock": LOCK},
+    ),
+    "AMD's archive, which has no such version any more": (
+        "locked package",
+        {
+            "apt": AptReport(
+                sources=(OURS,),
+                versions={"rocminfo": ("1.0.0.70200-44~24.04",)},
+                offers={"rocminfo": "1.0.0.70200-44~24.04"},
+            )
+        },
+        {"lock": LOCK},
+    ),
+    "a newer engine than the lock's": (
+        "newer package",
+        {"apt": AptReport(sources=(OURS,), installed={"docker.io": "30.0.1-1"})},
+        {"lock": LOCK},
     ),
     "no such group": ("account", {"missing_groups": ("llm",)}, {"data_group": "llm"}),
     "GRUB is told to boot another kernel": (
@@ -1038,6 +1137,25 @@ def test_a_gpu_that_no_image_has_code_for_is_told_the_truth(pci, name):
     (failed,) = failed_checks(settings(), replace(GOOD, gpus={"0000:c5:00.0": pci}))
     assert failed.check == "GPU" and name in failed.found
     assert "no image of vLLM has code for it" in failed.found and "llama.cpp's images have" in failed.found
+
+
+def test_what_is_to_be_fetched_and_what_restarts_is_said_beforehand():
+    wanted = settings()
+    (service,) = wanted.resolved
+    bare = replace(GOOD, images=(service.image,), models=(), space=Space())
+    assert f"{service.image}: to be pulled" in next(weights.remarks(wanted, replace(bare, images=())))
+    measured = replace(bare, line=(10_000_000, 1_795_000_000))
+    assert next(weights.remarks(wanted, measured)).endswith(
+        " to fetch; 25 min at 10.0 MB/s, which the line gave last (2026-11-18)"
+    )
+    assert list(weights.remarks(wanted, bare)) == ["vllm-gemma4: about 15.2 GB of google/gemma-4-E4B-it to fetch"]
+    begun = replace(bare, space=Space(weights={service.model_directory: 5_000_000_000}))
+    assert next(weights.remarks(wanted, begun)).endswith(" 10.2 GB of google/gemma-4-E4B-it to fetch, 5.0 GB are there")
+    there = replace(bare, models=(service.model_directory,))
+    assert "is restarted once" in next(weights.remarks(wanted, there))
+    recorded = replace(there, fetched=("models--google--gemma-4-E4B-it@main",))
+    assert list(weights.remarks(wanted, recorded)) == []
+    assert list(weights.remarks(settings(services=[]), bare)) == []
 
 
 def test_every_check_is_in_the_table():

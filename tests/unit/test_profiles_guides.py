@@ -12,6 +12,14 @@ from ojai.profiles import deviations as written
 
 GUIDES = {"e4b": "gemma-4-e4b", "26b": "gemma-4-26b-a4b"}
 GROUPS = {"video": 44, "render": 992}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def unit(guide):
+    """The service on a host that has fetched its model, and what is the host's in it."""
+    profile = load(GUIDES[guide])
+    host = {**GROUPS, "model": profile.model, "revision": COMMIT}
+    return resolve(profile).on_host(GROUPS, None, {profile.model: COMMIT}), host
 
 
 def listing(guide):
@@ -42,12 +50,12 @@ def test_the_listing_is_read_whole(guide):
     assert len(docker) == {"e4b": 55, "26b": 77}[guide]
 
 
-@pytest.mark.parametrize("groups", [None, GROUPS], ids=["names", "unit"])
+@pytest.mark.parametrize("on_host", [False, True], ids=["names", "unit"])
 @pytest.mark.parametrize("guide", GUIDES)
-def test_our_command_is_the_guides_but_for_the_written_deviations(guide, groups):
+def test_our_command_is_the_guides_but_for_the_written_deviations(guide, on_host):
     _, docker = listing(guide)
-    ours = resolve(load(GUIDES[guide]), group_ids=groups).command.docker_argv
-    assert list(ours) == written.apply(docker, guide, written.load(), groups)
+    service, host = unit(guide) if on_host else (resolve(load(GUIDES[guide])), None)
+    assert list(service.command.docker_argv) == written.apply(docker, guide, written.load(), host)
 
 
 @pytest.mark.parametrize("guide", GUIDES)
@@ -60,11 +68,12 @@ def test_commands_before_docker_run_are_written_as_done_elsewhere(guide):
 def test_no_deviation_can_be_left_out(guide):
     """Each entry is used: without it the commands differ (so a superfluous one would be found here)."""
     _, docker = listing(guide)
-    ours = list(resolve(load(GUIDES[guide]), group_ids=GROUPS).command.docker_argv)
+    service, host = unit(guide)
+    ours = list(service.command.docker_argv)
     for deviation in written.load():
         if guide in deviation.guides and not all(change.command for change in deviation.changes):
             others = [other for other in written.load() if other != deviation]
-            assert written.apply(docker, guide, others, GROUPS) != ours, deviation.id
+            assert written.apply(docker, guide, others, host) != ours, deviation.id
 
 
 def test_a_deviation_that_does_not_apply_is_an_error():

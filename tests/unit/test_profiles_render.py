@@ -1,5 +1,7 @@
 """The rendered command: names, paths, image, groups, secrets."""
 
+from dataclasses import replace
+
 import pytest
 from resolving import resolve
 
@@ -137,7 +139,8 @@ def test_no_reason_is_for_nothing():
     other = resolve(B26, features=Features(prefix_caching=False, async_scheduling=False))
     # Behind the gateway, as a host has it unless it is told otherwise.
     data = {"services": [{"hardened": True, "secrets": {"HF_TOKEN": {"env": "A"}}}]}
-    hard = parse("mini", data).resolved[0].on_host({"video": 44, "render": 992}, None, "renderD128", GIB)
+    hard = parse("mini", data).resolved[0].on_host({"video": 44, "render": 992}, None, None, "renderD128", GIB)
+    other = replace(other.on_host(None, None, {other.model: "0" * 40}), exposure="gateway")
     used = {part[0].partition("=")[0] for service in (one, other, hard) for part, _ in explanations.parts(service)}
     used |= {" ".join(part) for part, _ in explanations.parts(hard)} | set(hard.command.environment)
     used |= set(one.command.environment) | set(other.command.environment)

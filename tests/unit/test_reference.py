@@ -12,6 +12,7 @@ from ojai.profiles import Features
 from ojai.settings import HostSettings, ServiceSettings, parse
 from ojai.settings import connection_data as connection_data
 from ojai.settings.fleet import FleetError, load
+from tools.contract import real_engines
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -32,6 +33,12 @@ def validator() -> Any:
 @pytest.mark.parametrize("path", sorted(tool.expected()), ids=lambda path: path.name)
 def test_the_reference_is_fresh(path: Path) -> None:
     assert path.read_text() == tool.expected()[path], f"{path.name} is stale: run python tools/settings_reference.py"
+
+
+def test_the_page_of_failures_to_fetch_is_fresh() -> None:
+    from tools import fetch_errors_table
+
+    assert fetch_errors_table.PAGE.read_text() == fetch_errors_table.page(), "run make reference"
 
 
 def test_a_stale_reference_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -143,3 +150,15 @@ def test_the_schema_and_the_settings_agree(fleet: dict[str, Any], validator: Any
         assert not validator.is_valid(fleet)
         with pytest.raises(FleetError):
             load(path)
+
+
+def test_real_engines_were_green_and_their_page_is_fresh() -> None:
+    assert real_engines.main(["--check"]) == 0, "run make reference"
+    kept = {file.stem: json.loads(file.read_text()) for file in real_engines.KEPT.glob("*.json")}
+    assert {"vllm-cpu", "llamacpp-vulkan"} <= kept.keys()
+    for name, one in kept.items():
+        assert {"smoke", "bench"} <= one.keys() and not any(each["status"] for each in one.values()), name
+        assert not any(each["commit"].endswith("-dirty") for each in one.values()), name
+        outcomes = {outcome for _, outcome, _ in one["smoke"]["checks"]}
+        assert outcomes <= {"passed", "skipped"} and "passed" in outcomes
+        assert all(came for _, outcome, came in one["smoke"]["checks"] if outcome == "skipped"), "each says why"

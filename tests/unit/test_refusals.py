@@ -13,6 +13,7 @@ import ojai.preflight
 #: Operation with refusals -> the check of preflight that says the same earlier, or why it can only be known later.
 REFUSALS: dict[str, tuple[str, ...] | str] = {
     "apt.packages": ("packages on hold", "apt pins"),
+    "docker.image": "it is about a login on this machine, not about the host: nothing was sent",
     "files.folders": ("data folder",),
     "files.json_merged": ("daemon.json",),
     "groups.devices": ("GPU driver",),
@@ -22,6 +23,7 @@ REFUSALS: dict[str, tuple[str, ...] | str] = {
     "preflight.recheck": "the GPU's memory is known after the reboot",
     "release.restored": "it is all that `ojai rollback` does: nothing was changed before it",
     "service.running": ("systemd drop-ins",),
+    "weights.client": "it is about this machine, not about the host: nothing was sent",
     "sysctl.drop_in": ("kernel parameters", "set up by hand"),
 }
 

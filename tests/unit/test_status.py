@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ojai.cmdline import status
 from ojai.facts.status import HostStatus, ServiceStatus
 from ojai.pyinfra_runs import kept
 from ojai.pyinfra_runs.verification import Check, Verdict
+from tests.unit.browsing import in_a_browser
 
 GIB = 1 << 30
 SERVES = ServiceStatus(
@@ -148,8 +150,75 @@ def test_drift_is_what_verify_found_last(
 def test_a_verify_that_did_not_look_for_drift_leaves_what_was_found(inventory: Path) -> None:
     kept.keep(str(inventory), verdict("failed"))
     kept.keep(str(inventory), Verdict("mini-01", ElementTree.Element("testsuite"), (), state="ok"))
-    found = kept.kept(str(inventory), "mini-01")
+    found = kept.drift(str(inventory), "mini-01")
     assert found is not None and found.drifted
+
+
+def test_smokes_results_are_kept_beside_verifys_and_new_ones_take_the_place_of_old_ones(inventory: Path) -> None:
+    name = str(inventory)
+    kept.keep(name, verdict("passed"))
+    for outcome in ("failed", "passed"):
+        kept.keep_results(name, "mini-01", "smoke", [("vllm-gemma4", "tool call", outcome, "said")])
+    kept.keep_results(name, "mini-01", "smoke", [("vllm-gemma4", "audio", "skipped", "no audio")])
+    found = [(one.by, one.about, one.name, one.outcome) for one in kept.kept(name, "mini-01")]
+    assert found == [
+        ("verify", "drift", "no drift", "passed"),
+        ("smoke", "vllm-gemma4", "tool call", "passed"),
+        ("smoke", "vllm-gemma4", "audio", "skipped"),
+    ]
+    assert kept.kept(name, "mini-02") == ()
+
+
+def test_a_page_has_services_and_hosts_those_that_do_not_serve_first(
+    inventory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inventory.write_text(
+        'hosts = [(name, {"services": [{"profile": "gemma-4-e4b"}]}) for name in ("well", "<b>gone</b>")]\n'
+        'hosts += [("none", {"services": []})]\n'
+    )
+    asked(monkeypatch, {"well": WELL, "none": HostStatus()}, {"<b>gone</b>": "Connection refused"})
+    page = tmp_path / "status.html"
+    done = run(str(inventory), "--html", str(page))
+    text = page.read_text()
+    assert done.exit_code == 1 and "1 of 2 services serve." in text and 'verdict bad"' in text
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)]
+    rows = [row for row in rows if row]
+    assert rows == [
+        ["&lt;b&gt;gone&lt;/b&gt;/vllm-gemma4", "unreachable", *["-"] * 6],
+        ["well/vllm-gemma4", "serves", "1 d 3 h", "google/gemma-4-E4B-it", "2", "1", "13.8", "12 %"],
+        ["none", "no service", *["-"] * 6],
+        ["&lt;b&gt;gone&lt;/b&gt;", *["-"] * 6],
+        ["well", "12.0 of 16.0 GiB", "97 %", "68 °C", "812 GB free", "1 h 0 min ago", "-"],
+        ["none", *["-"] * 6],
+    ]
+    assert '<td class="bad">unreachable' in text and '<td class="ok">serves' in text and "Connection refused" in text
+    assert run(str(inventory), "--html", str(tmp_path / "no" / "page.html")).exit_code == 2
+
+
+@pytest.mark.parametrize("width", [1280, 480])
+def test_the_page_in_a_browser(width: int, inventory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Wide tables scroll by themselves, not the page; what is green and red is seen so."""
+    asked(monkeypatch, {"mini-01": WELL}, {"mini-02": "Connection refused"})
+    page = tmp_path / "status.html"
+    run(str(inventory), "--html", str(page))
+    found = in_a_browser(
+        page.read_text(),
+        """const out = {width: innerWidth, page: document.documentElement.scrollWidth, tables: [], colors: {}};
+        for (const table of document.querySelectorAll("table")) {
+          const box = table.parentElement.getBoundingClientRect();
+          out.tables.push([box.width, table.rows[0].cells.length, table.rows.length]);
+        }
+        for (const cell of document.querySelectorAll("td[class], .verdict"))
+          out.colors[cell.textContent] = getComputedStyle(cell).color;
+        return out;""",
+        width,
+        tmp_path,
+    )
+    assert found["page"] <= found["width"], "the page scrolls sideways"
+    assert [cells for _, *cells in found["tables"]] == [[8, 3], [7, 3]]
+    assert all(200 < box <= found["width"] for box, *_ in found["tables"])
+    assert found["colors"]["serves"] != found["colors"]["unreachable"]
+    assert found["colors"]["1 of 2 services serve."]
 
 
 def test_drift_is_looked_for_when_asked(inventory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

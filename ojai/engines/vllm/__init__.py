@@ -6,6 +6,7 @@
 - `refusals`: what cannot work, with reason and source;
 - `releases`: what is known of each release;
 - `planning`: how the image's release plans its cache;
+- `weights`: what it reads of which models, and how it starts from that;
 - `explanations`: what each option is for;
 - `cli` and `argv`: the flags of its parser, by release, and how it reads them;
 - `reading`: a command of somebody else's, back into choices;
@@ -17,8 +18,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
-from ojai.engines import Command, Metrics, Reading, Refusal, ResolvedService, Workload
-from ojai.engines.vllm import benchmark, command, endpoints, explanations, planning, reading, refusals
+from ojai.engines import Command, Files, Metrics, Reading, Refusal, ResolvedService, Wanted, Workload
+from ojai.engines.vllm import (
+    benchmark,
+    cli,
+    command,
+    endpoints,
+    explanations,
+    planning,
+    reading,
+    refusals,
+    releases,
+    weights,
+)
 from ojai.memory import Planner
 from ojai.paths import ApiPaths, Offered
 from ojai.profiles import Features
@@ -34,6 +46,17 @@ class _Vllm:
     @property
     def offered(self) -> tuple[Offered, ...]:
         return endpoints.offered()
+
+    @property
+    def files(self) -> Files:
+        return weights.files()
+
+    def identity(self, image: str) -> tuple[str, str]:
+        found = releases.of(image)
+        return f"{self.name} {found.version or 'unknown'}", cli.digest(found.contract.vllm)
+
+    def wanted(self, service: ResolvedService) -> Iterator[Wanted]:
+        return weights.wanted(service)
 
     @property
     def metrics(self) -> Metrics:
@@ -60,6 +83,8 @@ class _Vllm:
     def model_directory(self, model: str) -> str:
         if model.startswith(f"{self.mounts['models']}/"):
             return f"models{model.removeprefix(self.mounts['models'])}"
+        if command.from_folder(model):
+            return model
         # As huggingface_hub names it.
         return f"huggingface/hub/models--{model.replace('/', '--')}"
 

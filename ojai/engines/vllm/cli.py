@@ -14,6 +14,7 @@ wrote from that release's own ``vllm serve`` parser. ``make contract`` holds thi
 from __future__ import annotations
 
 import argparse
+import hashlib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,6 +146,12 @@ def load(release: str = VERSION) -> Contract:
     """
     text = Path(__file__).with_name(f"vllm-{release}.json").read_text(encoding="utf-8")
     return Contract.model_validate_json(text)
+
+
+@cache
+def digest(release: str) -> str:
+    """The hash (SHA-256) of a release's data file."""
+    return hashlib.sha256(Path(__file__).with_name(f"vllm-{release}.json").read_bytes()).hexdigest()
 
 
 def check(engine_argv: Sequence[str], contract: Contract | None = None) -> list[str]:

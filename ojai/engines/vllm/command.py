@@ -6,7 +6,7 @@ import re
 
 from ojai import accelerators
 from ojai.engines import Command, ResolvedService
-from ojai.engines.vllm import hardening
+from ojai.engines.vllm import hardening, weights
 from ojai.engines.vllm.flags import arguments, tunableop_environment
 from ojai.profiles import ProfileError
 
@@ -18,6 +18,11 @@ MOUNTS: dict[str, str] = {
     "workspace": "/app/workspace",
 }
 """Cache directories by name, in the guides' order, and where the container has them."""
+
+
+def from_folder(model: str) -> bool:
+    """Whether the model is a folder of the host outside of the caches, which the container sees under its own path."""
+    return model.startswith("/") and not model.startswith(f"{MOUNTS['models']}/")
 
 
 CLOSED: dict[str, str] = {
@@ -63,18 +68,23 @@ def directories(service: ResolvedService) -> dict[str, str]:
 def build(service: ResolvedService) -> Command:
     """The command as asked for, whether or not it can work.
 
-    A unit has ``group_ids``: docker resolves names in the *image*'s /etc/group. Without them the names stay. Raises
-    :class:`ProfileError` where one is missing.
+    A unit has ``group_ids``: docker resolves names in the *image*'s /etc/group. Without them the names stay. It has
+    ``revisions``: it starts from what was fetched, without the hub. Raises :class:`ProfileError` where a group is
+    missing.
     """
     profile, features, numbers = service.profile, service.features, service.group_ids
     places = directories(service)
     tunes = features.tunableop in ("tune", "use")
     mounted = [mount for mount in MOUNTS if mount in profile.mounts or (mount == "tunableop" and tunes)]
     mounts = {places[mount]: MOUNTS[mount] for mount in mounted}
+    given = {service.model: service.model} if from_folder(service.model) else {}
+    mounts |= given
+    offline = {"HF_HUB_OFFLINE": "1"} if weights.offline(service) else {}
     guarded = CLOSED if service.exposure != "open" else {}
     closed = {SECRET_FILES[name]: f"{SECRETS_INSIDE}/{name}" for name in service.secret_files}
-    environment = {**_environment(service), **guarded, **closed, **(features.environment or {})}
-    chosen = tuple(arguments(features))
+    own = {**service.proxies, **_environment(service), **guarded, **offline}
+    environment = {**own, **closed, **(features.environment or {})}
+    chosen = (*arguments(features, service.revisions or {}), *weights.arguments(service))
     where = ("--host", service.host, "--port", str(service.port))
     engine = (service.model, *chosen, *_media(service, chosen), *where)
     docker = hardening.docker(service)
@@ -101,7 +111,7 @@ def build(service: ResolvedService) -> Command:
     argv.append(f"--env-file={service.env_file}")
     for source, target in mounts.items():
         # Not -v: Docker would create a folder that is missing, and a data disk that is late would hide it.
-        argv += ["--mount", f"type=bind,src={source},dst={target}"]
+        argv += ["--mount", f"type=bind,src={source},dst={target}{',readonly' if source in given else ''}"]
     if closed:
         argv += ["--mount", f"type=bind,src={service.secrets_folder},dst={SECRETS_INSIDE},readonly"]
     argv += [service.image, *engine]

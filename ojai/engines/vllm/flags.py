@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ojai.profiles.features import Features, Speculative
@@ -37,9 +38,10 @@ FLAGS: dict[str, tuple[str, ...]] = {
 """The flags each named choice stands for: one of them in ``engine_args`` would state it twice."""
 
 
-def arguments(features: Features) -> Iterator[str]:
+def arguments(features: Features, revisions: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
     """The engine's arguments for ``features``, in the order of the guides' commands.
 
+    ``revisions``: the commit of an assistant model, where it is known.
     ``speculative: true`` must have been resolved to a model before (see :func:`ojai.profiles.effective`).
     """
     if features.dtype:
@@ -86,9 +88,11 @@ def arguments(features: Features) -> Iterator[str]:
     if features.vision_tokens:
         yield from ("--mm-processor-kwargs", _json({"max_soft_tokens": features.vision_tokens}))
     if isinstance(features.speculative, Speculative):
+        draft = features.speculative
+        commit = {"revision": revisions[draft.model]} if draft.model in revisions else {}
         yield from (
             "--speculative-config",
-            _json({"model": features.speculative.model, "num_speculative_tokens": features.speculative.tokens}),
+            _json({"model": draft.model, **commit, "num_speculative_tokens": draft.tokens}),
         )
     if features.async_scheduling is not None:
         yield "--async-scheduling" if features.async_scheduling else "--no-async-scheduling"

@@ -66,6 +66,8 @@ say hostname "$(uname -n)"
 say machine "$(uname -m)"
 say kernel "$(uname -r)"
 say clock "$(date +%s)"
+# ssl and hashlib: a minimal Python lacks them.
+say python "$(python3 -IBc 'import hashlib, ssl, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)"
 ( . /etc/os-release; say os_id "$ID"; say os_version "$VERSION_ID"; say os_name "$PRETTY_NAME"
   say os_like "$ID_LIKE"; say os_base "$UBUNTU_CODENAME" )
 for device in /sys/bus/pci/devices/*; do
@@ -108,6 +110,14 @@ dpkg-query -W -f '${db:Status-Status}\t${Package} ${Version}\n' 'linux-firmware*
 for file in /var/lib/ojai/schema /var/lib/ojai/releases/*/release.json; do
   say schema "$(sed -n 's/^\([0-9][0-9]*\)$/\1/p; s/.*"schema": *\([0-9][0-9]*\).*/\1/p' "$file" 2>/dev/null)"
 done
+for record in /var/lib/ojai/weights/*@*; do
+  [ -e "$record" ] || continue
+  say fetched "${record##*/}"
+  # By its commit too, as a lock names it.
+  record=${record##*/}
+  say fetched "${record%@*}@$(sed -n 's/^commit\t//p' "/var/lib/ojai/weights/$record")"
+done
+say line "$(cat /var/lib/ojai/weights/line 2>/dev/null)"
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 """
 
@@ -131,6 +141,8 @@ class Report:
     #: the systems that it is made from, nearest first, and the release of Ubuntu
     os_like: str = ""
     os_base: str = ""
+    #: version of python3, ``none`` where it does not run or is not whole; None: the host did not say
+    python: str | None = None
     #: the host's clock, in seconds since 1970
     clock: int | None = None
     #: display-class PCI functions: address -> "vendor:device" as sysfs has them, e.g. "0x1002:0x150e"
@@ -159,6 +171,10 @@ class Report:
     firmware: dict[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    #: records of models that were fetched (see ojai.weights.program)
+    fetched: tuple[str, ...] = ()
+    #: bytes a second that the last fetch came at, and when that was (seconds since 1970); None before the first
+    line: tuple[int, int] | None = None
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
     schema: int = 0
     gpu: Gpu = field(default_factory=Gpu)
@@ -177,6 +193,11 @@ class Report:
     folders: Folders = field(default_factory=Folders)
     gateway: GatewayReport = field(default_factory=GatewayReport)
     came_by: CameBy = field(default_factory=CameBy)
+
+
+def _line(text: str) -> tuple[int, int] | None:
+    rate, _, moment = text.partition(" ")
+    return (int(rate), int(moment)) if rate.isdigit() and moment.isdigit() and int(rate) else None
 
 
 def parse(lines: list[str]) -> Report | None:
@@ -212,6 +233,7 @@ def parse(lines: list[str]) -> Report | None:
         os_name=one("os_name"),
         os_like=one("os_like"),
         os_base=one("os_base"),
+        python=one("python") or None,
         clock=number("clock"),
         gpus=dict(entry.split(" ", 1) for entry in every.get("pci", [])),
         gfx_versions=tuple(v for v in map(int, every.get("gfx", [])) if v),
@@ -233,6 +255,8 @@ def parse(lines: list[str]) -> Report | None:
         firmware=dict(entry.split(" ", 1) for entry in every.get("firmware", [])),
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
+        fetched=tuple(every.get("fetched", [])),
+        line=_line(one("line")),
         schema=max(map(int, every.get("schema", [])), default=0),
         gpu=gpu.read(every),
         space=space.read(every),
@@ -266,6 +290,9 @@ class HostReport(FactBase[Report | None]):
     + units: units of ours, of which drop-ins that change others too are named
     + system_packages, rocm_packages, engine_packages: what is to be installed from Ubuntu, AMD, and for Docker
     + rocm_archive: address of AMD's archive
+    + locked: ``package=version`` of the lock, whose versions in the archives are read
+    + snapshots: snapshots of Ubuntu's archive in which those that are gone from it are looked for: each a time, then
+      ``package=version``
     """
 
     def command(
@@ -286,6 +313,8 @@ class HostReport(FactBase[Report | None]):
         rocm_packages: tuple[str, ...] = (),
         engine_packages: tuple[str, ...] = (),
         rocm_archive: str = "",
+        locked: tuple[str, ...] = (),
+        snapshots: tuple[str, ...] = (),
     ) -> str:
         """The script, with the lists that it loops over."""
         words = {
@@ -300,8 +329,8 @@ class HostReport(FactBase[Report | None]):
             "%CACHES%": caches,
             "%UNITS%": units,
             **ports.words(service_ports),
+            **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive, locked, snapshots),
             **gateway.words(certificates),
-            **apt.words(system_packages, rocm_packages, engine_packages, rocm_archive),
         }
         script = _BASICS
         for group in _SECTIONS:

@@ -159,6 +159,12 @@ apt_try() {
     part != "" { sub(/^ +/, ""); print "apt_" part "\t" what "\t" $0 }
     sub(/^E: */, "") { print "apt_refuses\t" what "\t" $0 }'
 }
+# Whether our pins are those of the lock.
+apt_pinned() {
+  for each in %LOCKED%; do
+    grep -qsxF "Pin: version ${each#*=}" /etc/apt/preferences.d/ojai-lock || return 1
+  done
+}
 apt_plan() {
   apt_try 'the system' %SYSTEM%
   apt_try Docker %ENGINE%
@@ -170,11 +176,16 @@ apt_plan() {
     awk -v uri="$rocm" '$5 == uri && !($1 in seen) { print $1 "=" $3; seen[$1] }');;
     *) offered=;;
   esac
+  # What the lock says counts, not what is newest.
+  [ -z "$offered" ] || offered=$(printf '%s\n' "$offered" | while IFS='=' read -r name version; do
+    for each in %LOCKED%; do [ "${each%%=*}" != "$name" ] || version=${each#*=}; done
+    printf '%s=%s\n' "$name" "$version"
+  done)
   [ -z "$offered" ] || printf '%s\n' "$offered" | sed 's/^\([^=]*\)=/apt_offer\t\1\t/'
   # shellcheck disable=SC2086
   apt_try ROCm $offered
   # Without our own pin, what apt prefers says nothing yet.
-  if [ -n "$offered" ] && grep -qsx 'Pin-Priority: 600' /etc/apt/preferences.d/ojai-rocm-pin-600; then
+  if [ -n "$offered" ] && grep -qsx 'Pin-Priority: 600' /etc/apt/preferences.d/ojai-rocm-pin-600 && apt_pinned; then
     LC_ALL=C apt-cache policy %ROCM% 2>/dev/null |
       awk '/^[^ ]/ { sub(/:$/, ""); name = $0 } $1 == "Candidate:" { print "apt_candidate\t" name "\t" $2 }'
   fi
@@ -182,11 +193,55 @@ apt_plan() {
   newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
   [ -z "$newest" ] || printf 'apt_lists_age\t%s\n' "$(($(date +%s) - newest))"
 }
+# Which versions of the locked packages there are: in the archives, and where those have moved on, in the snapshot of
+# the day of the lock, read into a folder of its own.
+# shellcheck disable=SC2120
+apt_locked() {
+  dpkg-query -W -f 'apt_package\t${Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
+  LC_ALL=C apt-cache madison "$@" 2>/dev/null |
+    awk -F ' *[|] *' '{ sub(/^ +/, "", $1) } !(($1, $2) in seen) { print "apt_version\t" $1 "\t" $2; seen[$1, $2] }'
+}
+# $1: the snapshot, the rest: packages
+apt_snapshot() {
+  snapshot=$1
+  shift
+  missing=
+  for each; do
+    name=${each%%=*}
+    [ "$(dpkg-query -W -f '${Version}' "$name" 2>/dev/null)" = "${each#*=}" ] ||
+      printf '%s\n' "$locked_found" | grep -qxF "$(printf 'apt_version\t%s\t%s' "$name" "${each#*=}")" ||
+      missing="$missing $name"
+  done
+  # Only what the archives know, and have in other versions alone.
+  known=
+  for name in $missing; do
+    ! printf '%s\n' "$locked_found" | grep -q "$(printf '^apt_version\t%s\t' "$name")" || known="$known $name"
+  done
+  [ -n "$known" ] || return 0
+  apt-get --version | grep -q '^apt \(2\.[7-9]\|[3-9]\)' || return 0
+  lists=$(mktemp -d)
+  chmod 755 "$lists"
+  # A source without snapshots is left out by apt, whatever that does to the status.
+  LC_ALL=C timeout 90 apt-get -q -o APT::Snapshot="$snapshot" -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
+    -o Dir::Cache::srcpkgcache= update >/dev/null 2>&1
+  # shellcheck disable=SC2086
+  LC_ALL=C apt-cache -o APT::Snapshot="$snapshot" -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
+    -o Dir::Cache::srcpkgcache= madison $known 2>/dev/null |
+    awk -F ' *[|] *' '{ sub(/^ +/, "", $1); print "apt_snapshot\t" $1 "\t" $2 }' | sort -u
+  rm -rf "$lists"
+}
 sort -u /var/lib/ojai/added/packages /var/lib/ojai/added/dependencies 2>/dev/null | sed 's/^/apt_ours\t/'
 if command -v apt-get >/dev/null; then
   apt_report
   apt_state
   apt_plan
+  for each in %LOCKED_NAMES%; do
+    locked_found=$(apt_locked %LOCKED_NAMES%)
+    printf '%s\n' "$locked_found"
+    # shellcheck disable=SC2086,SC2089,SC2090
+    for group in %SNAPSHOTS%; do apt_snapshot $group; done
+    break
+  done
 fi
 """.replace("%UNMET%", UNMET).replace("%INDEXTARGETS%", INDEXTARGETS)
 
@@ -274,6 +329,8 @@ class AptReport:
     + kernels: releases of the kernels that would be installed
     + default_release: apt's setting of that name
     + lists_age: seconds since the package lists were read
+    + versions: locked package -> its versions in the archives; empty before apt has read one that has it
+    + snapshot: the same in Ubuntu's snapshot of the day of the lock, of those that the archives have no more
     """
 
     sources: tuple[Source, ...] = ()
@@ -294,14 +351,30 @@ class AptReport:
     kernels: tuple[str, ...] = ()
     default_release: str = ""
     lists_age: int | None = None
+    versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    snapshot: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def words(
-    system: tuple[str, ...], rocm: tuple[str, ...], engine: tuple[str, ...], archive: str
+    system: tuple[str, ...],
+    rocm: tuple[str, ...],
+    engine: tuple[str, ...],
+    archive: str,
+    locked: tuple[str, ...] = (),
+    snapshots: tuple[str, ...] = (),
 ) -> dict[str, tuple[str, ...]]:
-    """What the script loops over: packages by what they are for, and the address of AMD's archive."""
+    """What the script loops over: packages by what they are for, the address of AMD's archive, locked versions."""
     asked = tuple(dict.fromkeys((*system, *rocm, *engine)))
-    return {"%ASKED%": asked, "%SYSTEM%": system, "%ROCM%": rocm, "%ENGINE%": engine, "%ROCM_URI%": (archive,)}
+    pinned = {"%LOCKED_NAMES%": tuple(one.partition("=")[0] for one in locked), "%LOCKED%": locked}
+    return {
+        **pinned,
+        "%SNAPSHOTS%": snapshots,
+        "%ASKED%": asked,
+        "%SYSTEM%": system,
+        "%ROCM%": rocm,
+        "%ENGINE%": engine,
+        "%ROCM_URI%": (archive,),
+    }
 
 
 def read(every: Mapping[str, list[str]]) -> AptReport:
@@ -358,6 +431,8 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
         kernels=tuple(every.get("apt_kernel", ())),
         default_release=every.get("apt_default_release", [""])[0],
         lists_age=int(age) if age else None,
+        versions=_lists(every, "apt_version"),
+        snapshot=_lists(every, "apt_snapshot"),
         ours=frozenset(every.get("apt_ours", [])),
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 SCRIPT = r"""
 pid=$$
 while [ "${pid:-0}" -gt 1 ]; do
-  came=$(tr '\0' '\n' < "/proc/$pid/environ" 2>/dev/null | sed -n 's/^SSH_CONNECTION=//p')
+  came=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^SSH_CONNECTION=//p')
   [ -z "$came" ] || { say came_by "$came"; break; }
   pid=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f2)
 done

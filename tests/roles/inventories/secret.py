@@ -14,7 +14,7 @@ secret = [
                 "HF_TOKEN": {"command": ["cat", "planted/token"]},
                 "S3_SECRET_KEY": {"env": "PLANTED_OTHER"},
             },
-            "registry_logins": {"ghcr.io": {"username": "ada", "password": {"file": "planted/password"}}},
+            "registry_credentials": {"docker.io": {"file": "planted/password"}},
             "gateway_keys": ["default", "laptop"],
             "gateway_key_sources": {"laptop": {"file": "planted/key"}},
         },

@@ -11,6 +11,7 @@ _bare = fake_host("serving", {"gpu_users": ["ada"]})[1]
 _answers = {
     **_bare["fake_responses"],
     "/boot/vmlinuz-*": ["6.17.0-1012-oem", "6.17.0-1012-oem"],
+    "/var/lib/ojai/weights": [f"models--google--gemma-4-E4B-it@main\t{'0' * 40}\tyes\t7\t15200000000"],
     "8443/health": ["yes"],
     "/v1/models": ["health=200", 'models={"data": [{"id": "google/gemma-4-E4B-it"}]} 200'],
 }

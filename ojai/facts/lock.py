@@ -1,0 +1,138 @@
+"""What a lock is made from: packages as they are and as apt would install them, and what registry and hub have now."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyinfra.api import FactBase
+
+from ojai.facts import script
+
+_PROGRAM = Path(__file__).with_name("upstream_program.py")
+
+#: apt on a machine with nothing installed: the packages of a family and all that they need. Its caches stay.
+_PACKAGES = r"""
+dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Version}\t${Pre-Depends}, ${Depends}\n' |
+  sed -nE 's/^(installed|triggers-[a-z]*)\t/installed\t/p' |
+  awk -F '\t' -v names="$names" -v mark="$mark" -v asked=" $asked " '
+    $2 ~ names || index($3, mark) || index(asked, " " $2 " ")'
+for family; do
+  # shellcheck disable=SC2086
+  LC_ALL=C apt-get -q --simulate --no-install-recommends -o Dir::State::status=/dev/null \
+    -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Get::Always-Include-Phased-Updates=true \
+    install ${family#*:} 2>/dev/null |
+    sed -n "s/^Inst \([^ ]*\) (\([^ ]*\) .*/candidate\t${family%%:*}\t\1\t\2/p"
+done
+"""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Packages.
+
+    + installed: name -> version, and the names that it depends on
+    + candidates: family -> name -> version that apt would install, with all that it needs
+    """
+
+    installed: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    candidates: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def closure(self, roots: Iterable[str]) -> dict[str, str]:
+        """Those that are installed of ``roots``, and what they need of the others; none where a root is missing."""
+        found: dict[str, str] = {}
+        waiting = list(roots)
+        if not all(name in self.installed for name in waiting):
+            return {}
+        while waiting:
+            name = waiting.pop()
+            if name in self.installed and name not in found:
+                found[name], needed = self.installed[name]
+                waiting += needed
+        return found
+
+
+class ResolvedPackages(FactBase[Resolved]):
+    """What a host has, and what apt would install on it, of the families of packages: :class:`Resolved`.
+
+    + families: family -> its packages
+    + names: regular expression (POSIX, extended) for the names of all packages of interest
+    + asked, mark: other names, and versions with this text in them, that are of interest too
+    """
+
+    @staticmethod
+    def default() -> Resolved:
+        """Nothing."""
+        return Resolved()
+
+    def command(self, families: dict[str, tuple[str, ...]], names: str, asked: tuple[str, ...], mark: str) -> str:
+        """dpkg's answer, then apt's."""
+        words = [f"{family}:{' '.join(packages)}" for family, packages in families.items()]
+        return script(_PACKAGES, *words, names=names, asked=" ".join(asked), mark=mark)
+
+    def process(self, output: list[str]) -> Resolved:
+        """Read the lines."""
+        installed: dict[str, tuple[str, tuple[str, ...]]] = {}
+        candidates: dict[str, dict[str, str]] = {}
+        for line in output:
+            match line.split("\t"):
+                case ["installed", name, version, depends]:
+                    words = (re.split(r"[ (:]", one.strip())[0] for one in re.split(r"[,|]", depends))
+                    installed[name] = version, tuple(word for word in words if word)
+                case ["candidate", family, name, version]:
+                    candidates.setdefault(family, {})[name] = version
+        return Resolved(installed, candidates)
+
+
+class Upstream(FactBase[Mapping[str, object]]):
+    """What registry and hub have: see ``upstream_program.py``, which the host runs.
+
+    + images: names with tags
+    + models: pairs of a model and a revision
+    + mirrors: of Docker Hub
+    + endpoint: the hub
+    """
+
+    @staticmethod
+    def default() -> Mapping[str, object]:
+        """No answer."""
+        return {}
+
+    def command(
+        self, images: tuple[str, ...], models: tuple[tuple[str, str], ...], mirrors: tuple[str, ...], endpoint: str
+    ) -> str:
+        """The program, in the host's own Python."""
+        asked = {"images": images, "models": models, "mirrors": mirrors, "endpoint": endpoint}
+        return shlex.join(["python3", "-I", "-c", _PROGRAM.read_text(encoding="utf-8"), json.dumps(asked)])
+
+    def process(self, output: list[str]) -> Mapping[str, object]:
+        """Read the JSON."""
+        found: Mapping[str, object] = json.loads("".join(output))
+        return found
+
+
+class Records(FactBase[dict[str, list[str]]]):
+    """Our records of models that were fetched: name of the record -> its lines, without the first."""
+
+    @staticmethod
+    def default() -> dict[str, list[str]]:
+        """None."""
+        return {}
+
+    def command(self, state: str) -> str:
+        """All of them."""
+        each = '[ ! -f "$file" ] || sed "s,^,$file\t," "$file"'
+        return f"cd {shlex.quote(state)} 2>/dev/null || exit 0; for file in models--*@*; do {each}; done"
+
+    def process(self, output: list[str]) -> dict[str, list[str]]:
+        """Read the lines."""
+        found: dict[str, list[str]] = {}
+        for line in output:
+            name, tab, rest = line.partition("\t")
+            if tab and not name.endswith((".part", ".new")):
+                found.setdefault(name, []).append(rest)
+        return found

@@ -1,0 +1,62 @@
+"""The way to the outside: the proxies of apt, and authorities of the owner's own. Owns a file for each."""
+
+from pathlib import Path
+
+from pyinfra.api.deploy import deploy
+from pyinfra.api.exceptions import DeployError
+
+from ojai.operations import authorities, files
+from ojai.settings import HostSettings
+
+PROXIES = "/etc/apt/apt.conf.d/95ojai-proxy"
+
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+def proxies_text(settings: HostSettings) -> str:
+    """apt's settings for the proxies."""
+    lines = [
+        f'Acquire::{scheme}::Proxy "{address}";'
+        for scheme, address in (("http", settings.http_proxy), ("https", settings.https_proxy))
+        if address
+    ]
+    for name in settings.no_proxy:
+        lines += [f'Acquire::{scheme}::Proxy::{name} "DIRECT";' for scheme in ("http", "https")]
+    return "\n".join(["// Made by ojai.", *lines, ""])
+
+
+def certificates(settings: HostSettings) -> list[str]:
+    """The certificates in the files of this machine. Raises ``DeployError`` for a file that has none."""
+    found: list[str] = []
+    for name in settings.ca_certificates:
+        trouble = "no certificate"
+        try:
+            text = Path(name).expanduser().read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            text, trouble = "", getattr(error, "strerror", None) or "no text"
+        parts = [part.partition(_END)[0] for part in text.split(_BEGIN)[1:]]
+        if not parts or "PRIVATE KEY" in text:
+            raise DeployError(
+                f"ca_certificates {name}: found {'a private key' if parts else trouble}; expected certificates in PEM "
+                "form, and nothing secret. What to do: correct the path in the inventory, or convert the file "
+                "(`openssl x509 -inform der -in FILE`)."
+            )
+        found += [f"{_BEGIN}{part}{_END}\n" for part in parts]
+    return list(dict.fromkeys(found))
+
+
+@deploy("Network")
+def apply(*, settings: HostSettings) -> None:
+    """Have apt use the proxies, and every program trust the authorities."""
+    if settings.proxies:
+        files.text_file(name="Set apt's proxies", path=PROXIES, text=proxies_text(settings))
+    else:
+        files.absent(name="Remove apt's proxies", paths=[PROXIES])
+    authorities.trusted(name="Trust the owner's authorities", certificates=certificates(settings))
+
+
+@deploy("Network: removal")
+def remove(*, settings: HostSettings) -> None:
+    """Remove proxies and authorities."""
+    files.absent(name="Remove apt's proxies", paths=[PROXIES])
+    authorities.trusted(name="Trust the owner's authorities no more", certificates=[])

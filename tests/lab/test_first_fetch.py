@@ -1,0 +1,265 @@
+"""A first deploy over a slow and lossy line, cut off three times; then the same host without any line at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from ojai.lab import bridge, container, state, upstreams
+from ojai.lab.shell import as_root
+from ojai.lab.state import LineRecord
+from tests.lab.contained import KERNEL, Serving, serving
+from tests.lab.cutting import Running, must, using
+from tests.lab.machine import ROOT
+from tests.lab.test_weights import FETCH, FILE, MODEL, SIZE, ends_well, healthy, hub, sent
+from tests.operation_names import NAMES
+
+#: Bytes a second of the line: the weight file takes five minutes. What a killed client began goes on without it, so
+#: the next deploy has to be there before that ends.
+RATE = SIZE // 300
+LINE = LineRecord(rtt_ms=40, loss_percent=0.5, rate=RATE)
+
+#: What one cut may cost: the piece that is lost with its connection, and what was on its way.
+COST = (1 << 20) + (1 << 19)
+
+BUFFER = 1 << 16
+
+AUTHORITY = ROOT / "tests" / "roles" / "inventories" / "authority.pem"
+
+
+class Relay:
+    """Passes what comes to a port of the bridge on to the same one of loopback, with little in between."""
+
+    def __init__(self, address: str, ports: tuple[int, ...]) -> None:
+        self.listening = [self._listen(address, port) for port in ports]
+        for listener in self.listening:
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    @staticmethod
+    def _listen(address: str, port: int) -> socket.socket:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        listener.bind((address, port))
+        listener.listen()
+        return listener
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.socket()
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            try:
+                far.connect(("127.0.0.1", listener.getsockname()[1]))
+            except OSError:
+                near.close()
+                continue
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pass(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(BUFFER):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def close(self) -> None:
+        for listener in self.listening:
+            listener.close()
+
+
+@dataclass(frozen=True)
+class Far(Serving):
+    """A container whose way to the hub is a slow and lossy line."""
+
+    def join(self) -> None:
+        """Give it its end of the line: it goes with the container's namespace."""
+        with using(self.lab):
+            record = state.read().containers["lab"]
+            bridge.join(record.model_copy(update={"address": bridge.address(bridge.FIRST)}))
+
+    def netns(self, *words: str) -> None:
+        """`ip` in the container's network namespace."""
+        with using(self.lab):
+            subprocess.run(as_root(["ip", "-n", container._machine("lab"), *words]), check=True, capture_output=True)
+
+    def cut_power(self) -> None:
+        """Every process of it ends at once. What it has written is in this machine's memory, so that stays."""
+        with using(self.lab):
+            record = state.read().containers["lab"]
+            os.kill(record.process.pid, signal.SIGKILL)
+            subprocess.run(as_root(["kill", "-s", "KILL", *container._inside("lab")]), check=False)
+
+    def start_again(self) -> None:
+        must(self.lab.ojai("lab", "container", "lab"))
+        self.guest.run("timeout 120 systemctl is-system-running --wait")
+        self.guest.root(KERNEL)
+        self.join()
+
+    def kill_hub(self) -> None:
+        with using(self.lab):
+            os.kill(state.read().hub.process.pid, signal.SIGKILL)
+
+    def start_hub(self) -> None:
+        with using(self.lab), state.locked():
+            state.write(upstreams.start_hub(state.read()))
+
+
+def bridge_of(host: Far) -> str:
+    with using(host.lab):
+        return bridge.address(1)
+
+
+def endpoint(host: Far) -> str:
+    with using(host.lab):
+        return f"http://{bridge.address(1)}:{state.read().hub.port}"
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Far]:
+    found = serving(ROOT / ".lab-first-fetch", "overlay2")
+    found = Far(replace(found.lab, env={**found.lab.env, "OJAI_LAB_HUB_SIZE": str(SIZE)}))
+    with using(found.lab):
+        found.renew()
+        line = bridge.up(LineRecord(), LINE)
+        records = state.read()
+        relay = Relay(bridge.address(1), (records.hub.port, records.hub_files.port))
+        there = found.with_data(hf_endpoint=f"http://{bridge.address(1)}:{records.hub.port}")
+    there.join()
+    yield there
+    relay.close()
+    there.stop()
+    with using(there.lab):
+        bridge.down()
+    assert line.process
+
+
+def reaches(host: Far, deploy: Running, share: float) -> None:
+    """Return when it fetches, and so much of the weight file was sent, by all runs together."""
+    end = time.monotonic() + 1200
+    while sent(host) < SIZE * share or deploy.operation != FETCH:
+        assert deploy.process.poll() is None, f"the deploy ended early: {deploy.tail()}"
+        assert time.monotonic() < end, f"{sent(host)} bytes were sent: {deploy.tail()}"
+        time.sleep(0.2)
+
+
+def cut(host: Far, share: float, how: Callable[[Running], object]) -> Running:
+    """A deploy, cut off where that share was sent, to its end."""
+    deploy = Running(host.lab)
+    try:
+        reaches(host, deploy, share)
+        assert sent(host) < SIZE, "all was sent before the deploy could be cut off"
+        how(deploy)
+        assert deploy.wait(600) != 0
+    finally:
+        deploy.kill()
+    return deploy
+
+
+@pytest.mark.whole
+def test_a_first_deploy_is_cut_off_three_times_and_fetches_no_finished_file_again(host):
+    cut(host, 0.1, lambda deploy: deploy.kill())
+    second = cut(host, 0.45, lambda _: host.kill_hub())
+    assert any("What to do: " in line for line in second.lines), second.lines[-15:]
+    assert not any("Traceback" in line for line in second.lines)
+    host.start_hub()
+    third = cut(host, 0.75, lambda _: host.cut_power())
+    assert any(f"fetching {MODEL}: " in line and "MB/s, " in line.replace("kB/s", "MB/s") for line in third.lines)
+    host.start_again()
+    done = host.deploy()
+    ends_well(done)
+    assert FETCH in done.changed and healthy(host)
+    counted = hub(host, "/lab/counts")["bytes"]
+    record = host.guest.root("cat /var/lib/ojai/weights/*@main").splitlines()
+    sizes = {line.split("\t")[3]: int(line.split("\t")[1]) for line in record if line.startswith("file\t")}
+    assert {name: counted[f"{MODEL} {name}"] for name in sizes if name != FILE} == {
+        name: size for name, size in sizes.items() if name != FILE
+    }
+    print(f"\n{FILE}: {sizes[FILE]} bytes, {counted[f'{MODEL} {FILE}']} sent by the hub")
+    assert sizes[FILE] <= counted[f"{MODEL} {FILE}"] <= sizes[FILE] + 3 * COST
+    ends_well(host.deploy(), [])
+
+
+@pytest.mark.whole
+def test_the_plan_says_what_the_line_gave(host):
+    rate = int(host.guest.root("cat /var/lib/ojai/weights/line").split()[0])
+    print(f"\nthe line: {rate} bytes a second, of {RATE}")
+    assert RATE / 10 < rate < RATE * 1.2
+
+
+@pytest.mark.whole
+def test_a_first_deploy_on_a_host_that_has_it_all_fetches_not_a_byte(host):
+    """Its cache is the work of the hub's own client, as far as anybody can see; nothing of ojai's is there of it."""
+    before = hub(host, "/lab/counts")
+    host.guest.root("rm -r /var/lib/ojai/weights")
+    done = host.deploy()
+    ends_well(done, [FETCH])
+    assert hub(host, "/lab/counts") == before
+    ends_well(host.deploy(), [])
+
+
+@pytest.mark.whole
+def test_proxies_and_authorities_are_where_they_are_used(host, tmp_path):
+    """apt, the daemon and the container have them; the daemon is not restarted under a container that runs."""
+    proxy = "http://127.0.0.1:9"
+    data = {"http_proxy": proxy, "no_proxy": ["10.0.2.2", bridge_of(host)], "ca_certificates": [str(AUTHORITY)]}
+    behind = host.with_data(hf_endpoint=endpoint(host), **data)
+    done = behind.deploy()
+    assert done.status == 1 and "sudo systemctl restart docker.service" in done.output, done.output[-3000:]
+    assert "Running: vllm-gemma4" in done.output and healthy(host)
+    assert {NAMES["network-proxies"], NAMES["network-trust"]} <= set(done.changed)
+    host.guest.root("systemctl restart docker.service")
+    ends_well(behind.deploy())
+    assert f"http_proxy={proxy}" in host.guest.root(
+        "docker container inspect --format '{{json .Config.Env}}' vllm-gemma4"
+    )
+    assert proxy in host.guest.root("apt-config dump Acquire::http::Proxy")
+    ends_well(behind.deploy(), [])
+    found = behind.verify()
+    assert found.ok, (found.error, found.failed)
+    host.guest.root("docker ps -q | xargs docker rm -f; systemctl stop vllm-gemma4")
+    done = host.deploy()
+    ends_well(done)
+    assert NAMES["network-no-proxies"] in done.changed
+
+
+@pytest.mark.whole
+def test_a_local_only_host_is_deployed_and_restarted_with_every_outside_address_blocked(host):
+    """No route leads outside, and the lab's archive, registry and hub are stopped: who asks one fails."""
+    alone = host.with_data(local_only=True)
+    host.netns("route", "del", "default")
+    host.netns("link", "del", bridge.INSIDE)
+    with using(host.lab), state.locked():
+        state.write(upstreams.stop(state.read()))
+    try:
+        ends_well(alone.deploy(), [])
+        host.guest.root("systemctl restart vllm-gemma4")
+        assert healthy(host)
+        host.guest.root("systemctl stop vllm-gemma4; rm /etc/systemd/system/vllm-gemma4.service")
+        done = alone.deploy()
+        ends_well(done)
+        assert healthy(host)
+        host.guest.root("rm /srv/ojai/huggingface/hub/models--*/snapshots/*/tokenizer.json")
+        done = alone.deploy()
+        assert done.status == 1 and "local_only set, so that no hub is asked" in done.output, done.output[-3000:]
+    finally:
+        with using(host.lab), state.locked():
+            state.write(upstreams.start(state.read()))
