@@ -110,6 +110,29 @@ def test_no_run_says_one_and_none_is_left_on_this_machine(planted, options):
     assert [str(file) for file in kept if _found(file.read_text(errors="replace"))] == []
 
 
+#: Fails in the step that has just got the secrets, as a fault of ours would.
+BROKEN = """
+import runpy
+from pyinfra.api import StringCommand
+from ojai.operations import files
+
+def fails(script, _stdin):
+    raise RuntimeError("broken on purpose")
+
+files.StringCommand = fails
+runpy.run_path("deploy.py")
+"""
+
+
+def test_a_traceback_has_none(planted):
+    folder, _ = planted
+    (folder / "broken.py").write_text(BROKEN)
+    said = _run(planted, "pyinfra", "-y", "-vvv", "--debug", str(HERE / "secret.py"), "broken.py", status=1)
+    assert "Traceback" in said and "broken on purpose" in said and "values" in said
+    logs = [file for file in folder.iterdir() if file.is_file() and file.name != "deploy.py"]
+    assert _found("".join([said, *(file.read_text() for file in logs)])) == []
+
+
 @pytest.mark.parametrize(
     "words",
     [
