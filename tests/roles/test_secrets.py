@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ojai.facts.report import Report
+from ojai.preflight import secrets
 from ojai.settings import parse
 from ojai.settings.secrets import LOOKING, TIMEOUT, SecretError, Source
 from tests.operation_names import NAMES
@@ -214,6 +216,20 @@ def test_a_check_asks_for_none(monkeypatch, tmp_path):
     assert Source(command=["false"]).read() is None
     assert Source(file=str(tmp_path / "none")).read() is None
     assert Source(command=["false"]).login() is None
+
+
+def test_a_run_that_only_fetches_asks_for_the_hub_s_token_alone_and_no_login_is_asked_for_in_vain():
+    absent = {"env": "NOT_THERE"}
+    data = {"service_secrets": {"HF_TOKEN": absent, "OTHER": absent}, "registry_credentials": {"docker.io": absent}}
+    settings = parse("mini", data)
+    image = settings.resolved[0].image
+
+    def named(report=None):
+        return [str(found).partition(": found for ")[2].split(":")[0] for found in secrets.failed(settings, report)]
+
+    assert named() == ["HF_TOKEN"]
+    assert named(Report(images=(image,))) == ["HF_TOKEN", "OTHER"]
+    assert named(Report()) == ["HF_TOKEN", "OTHER", f"the login for {image.partition(':')[0]}"]
 
 
 def test_a_closed_file_of_one_s_own_is_read(tmp_path):
