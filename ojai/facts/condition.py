@@ -18,6 +18,7 @@ from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
 from ojai.facts.readings import READINGS, Asked
 from ojai.facts.report import HostReport, Report
 from ojai.facts.service import CURL
+from ojai.weights.program import STATE
 
 #: Lines of logs at most: of the kernel, and of the units.
 KERNEL_LINES, UNIT_LINES = 1500, 3000
@@ -98,10 +99,13 @@ files() {
   for file; do
     [ ! -f "$file" ] || head -c 20000 "$file" | sed "s|^|doctor-file\t$file\t|"
   done
+  for file in %WEIGHTS%/models--*@*; do
+    case $file in *.part) ;; *) sed -n "s|^commit\t|doctor-file\tweights\t${file##*/} |p" "$file" 2>/dev/null;; esac
+  done
   uname -a | sed 's/^/doctor-file\tuname\t/'
   cat /etc/os-release 2>/dev/null | sed 's/^/doctor-file\tos-release\t/'
-  dpkg-query -W -f '${Package} ${Version}\n' 'linux-image-*' 'linux-firmware*' 'docker*' 'containerd*' 'rocm*' \
-    'amdgpu*' 2>/dev/null | awk 'NF == 2' | sed 's/^/doctor-file\tpackages\t/'
+  dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' 'linux-image-*' 'linux-firmware*' 'docker*' \
+    'containerd*' 'rocm*' 'amdgpu*' 2>/dev/null | sed -n 's/^installed /doctor-file\tpackages\t/p'
 }
 secrets=$(sed -nE 's/^[[:space:]]*[A-Za-z0-9_]*%SECRET%[A-Za-z0-9_]*=//Ip' %ENV_FILES% /dev/null 2>/dev/null |
   tr -d "\"'" | awk 'length >= 6')
@@ -187,6 +191,7 @@ class Condition(FactBase[Answered]):
             "%KERNEL%": str(KERNEL_LINES),
             "%LINES%": str(UNIT_LINES),
             "%UNITS%": shlex.join(one.unit for one in services),
+            "%WEIGHTS%": shlex.quote(STATE),
             "%ENV_FILES%": shlex.join(one.env_file for one in services),
             "%SERVICES%": calls,
             "%REPORT%": HostReport().command(**report),

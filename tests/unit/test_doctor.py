@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,20 @@ from ojai.cli import main
 from ojai.cmdline import doctor
 from ojai.diagnosis import Diagnosis, catalogue, diagnose, match, read_log
 from ojai.doctor import FORMAT, VERSION, Results, case, current, examine, pack, unpack, unreachable, without_secrets
+from ojai.facts import condition
 from ojai.facts.condition import MASK, Answered, Condition, read
 from ojai.facts.readings import Asked
 from ojai.facts.report import Report
+from ojai.gauge import subject
 from ojai.gauge.judging import judge
 from ojai.gauge.result import Run, Settings, Subject, place_of, save
 from ojai.preflight.host import fact_arguments
 from ojai.pyinfra_runs import kept
 from ojai.pyinfra_runs.kept import Kept
 from ojai.settings import parse
+from ojai.settings.inventory import Entry
 from ojai.sizes import GIB
+from ojai.weights.program import record_name
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(__file__).parent / "data" / "doctor"
@@ -490,8 +495,14 @@ HF_TOKEN={SECRETS["variable"]} vllm serve
 
 
 @pytest.fixture
-def ill_host(tmp_path: Path) -> Iterator[tuple[Answered, str]]:
+def ill_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Answered, str]]:
     """This machine, with stand-ins for the programs that would read the secrets."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    monkeypatch.setattr(condition, "STATE", str(weights))
+    record = weights / record_name("google/gemma-4-E4B-it", None)
+    record.write_text("ojai-weights\t1\ncommit\t1a2b\nfile\t7\tc0ffee\tconfig.json\ncomplete\n")
+    (weights / f"{record_name('google/other', None)}.part").write_text("ojai-weights\t1\ncommit\t3c4d\n")
     (tmp_path / "planted").write_text(PLANTED)
     env_file = tmp_path / "service.env"
     env_file.write_text(f"VLLM_API_KEY='{SECRETS['environment file']}'\nPLAIN=visible\n")
@@ -529,6 +540,19 @@ def test_a_host_without_docker_and_with_a_dead_server_is_read_all_the_same(ill_h
     unit = next(fact for fact in answered.facts if fact.startswith("fact unit vllm.service"))
     assert "ActiveState=failed" in unit and "Result=oom-kill" in unit
     assert "oom-killer" in ranks(examine(case("mini", {}, 0.0, answered, "")))
+
+
+def test_a_bundle_and_a_result_of_bench_name_the_commit_of_the_weights(ill_host: tuple[Answered, str]) -> None:
+    answered, _ = ill_host
+    assert answered.files["weights"] == "models--google--gemma-4-E4B-it@main 1a2b"
+    answered = replace(
+        answered, files=answered.files | {"packages": "linux-firmware 1.2-3\nrocminfo 1.0\ndockerfilter 2\nrunc 1.3"}
+    )
+    data = {"services": [{"profile": "gemma-4-e4b"}]}
+    settings = parse("mini", data)
+    about = subject.of(Entry("mini", (), data, settings), settings.resolved[0], "http://127.0.0.1:8000", answered)
+    assert about.commits == {"google/gemma-4-E4B-it": "1a2b"}
+    assert about.packages == {"linux-firmware": "1.2-3", "rocminfo": "1.0", "runc": "1.3"}
 
 
 def test_a_bundle_has_no_secret_of_the_inventory() -> None:
