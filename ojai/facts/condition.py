@@ -14,6 +14,7 @@ from typing import Any
 
 from pyinfra.api import FactBase
 
+from ojai import releases
 from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
 from ojai.facts.readings import READINGS, Asked
 from ojai.facts.report import HostReport, Report
@@ -67,6 +68,10 @@ service() {
       "ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s NRestarts=%s since=%s\n", unit, found["LoadState"],
       found["ActiveState"], found["SubState"], found["Result"], found["ExecMainStatus"], found["NRestarts"],
       found["ActiveEnterTimestamp"]}'
+  # What the last healthy release of this service was started by; a release of another ojai may not say it.
+  healthy=%RELEASES%/healthy/release.json found=$(sha256sum "/etc/systemd/system/$unit" 2>/dev/null)
+  [ -z "$found" ] || ! grep -q "\"name\": *\"$name\"" "$healthy" 2>/dev/null || grep -q "${found%% *}" "$healthy" ||
+    fact unit-edited "$unit"
   state=$(%DOCKER% container inspect --format 'Status={{.State.Status}} ExitCode={{.State.ExitCode}} '\
 'OOMKilled={{.State.OOMKilled}} Image={{.Config.Image}} StartedAt={{.State.StartedAt}}' "$name" 2>/dev/null) &&
     fact container "$name" "$state"
@@ -94,7 +99,7 @@ logs() {
   } | grep . | sort -s -k 1,1 | sed 's/^/doctor-log\t/'
 }
 files() {
-  set -- /etc/docker/daemon.json /etc/systemd/system/docker.service.d/*.conf /var/lib/ojai/releases/*/release.json
+  set -- /etc/docker/daemon.json /etc/systemd/system/docker.service.d/*.conf %RELEASES%/*/release.json
   for unit in %UNITS%; do set -- "$@" "/etc/systemd/system/$unit" "/etc/systemd/system/$unit.d"/*.conf; done
   for file; do
     [ ! -f "$file" ] || head -c 20000 "$file" | sed "s|^|doctor-file\t$file\t|"
@@ -191,6 +196,7 @@ class Condition(FactBase[Answered]):
             "%KERNEL%": str(KERNEL_LINES),
             "%LINES%": str(UNIT_LINES),
             "%UNITS%": shlex.join(one.unit for one in services),
+            "%RELEASES%": shlex.quote(releases.FOLDER),
             "%WEIGHTS%": shlex.quote(STATE),
             "%ENV_FILES%": shlex.join(one.env_file for one in services),
             "%SERVICES%": calls,

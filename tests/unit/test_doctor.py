@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from ojai import releases
 from ojai.cli import main
 from ojai.cmdline import doctor
 from ojai.diagnosis import Diagnosis, catalogue, diagnose, match, read_log
@@ -275,6 +277,7 @@ GUIDES = {
 }
 
 LINES = {
+    "fact unit-edited vllm-gemma4.service": "unit-edited",
     "gfx1150 not in supported_archs": "no-kernel-for-gpu",
     'error="amdgpu version file missing: /sys/module/amdgpu/version stat"': "log-harmless",
     "INFO IrOpPriorityConfig(rms_norm=['native'])": "log-harmless",
@@ -527,6 +530,42 @@ def ill_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
     yield read(done.stdout.splitlines()), done.stdout
 
 
+@pytest.mark.parametrize(
+    ("saved", "edited"),
+    [("ExecStart=docker run x\n", False), ("ExecStart=docker run\n", True), (None, False)],
+    ids=["as it was saved", "edited since", "no release yet"],
+)
+def test_a_unit_is_compared_with_the_last_healthy_release(
+    saved: str | None, edited: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(condition.releases, "FOLDER", str(tmp_path))
+    settings = parse("mini", {"services": [{"profile": "gemma-4-e4b"}]})
+    (service,) = settings.resolved
+    (tmp_path / service.unit).write_text("ExecStart=docker run x\n")
+    if saved is not None:
+        contents = releases.Contents(unit=hashlib.sha256(saved.encode()).hexdigest())
+        release = releases.Release("2026-11-27T20:00:00", (releases.Released(releases.serving_of(service), contents),))
+        (tmp_path / "healthy").mkdir()
+        (tmp_path / "healthy/release.json").write_text(releases.to_json(release))
+    asked = Asked(service.name, service.unit, "http://127.0.0.1:9", "/health", "/metrics", "/v1/models", "m", "-", ())
+    command = Condition().command(services=(asked,), report=fact_arguments(settings))
+    command = command.replace("/etc/systemd/system", str(tmp_path))
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True)
+    assert (f"fact unit-edited {service.unit}" in done.stdout.splitlines()) == edited
+
+
+def test_what_to_do_names_the_unit_of_the_only_service() -> None:
+    facts = ["fact unit vllm-gemma4.service LoadState=loaded ActiveState=failed SubState=failed"]
+    one = {"services": [{"profile": "gemma-4-e4b"}]}
+    two = {"services": [*one["services"], {"profile": "gemma-4-e2b", "name": "small", "port": 8001}]}
+    said = [
+        [each.finding.fix for each in examine(case("mini", data, 0.0, Answered(facts=tuple(facts)), ""))]
+        for data in (one, two)
+    ]
+    assert any("systemctl start vllm-gemma4`" in text for text in said[0]) and "UNIT" not in " ".join(said[0])
+    assert any("systemctl start UNIT`" in text for text in said[1])
+
+
 def test_no_secret_leaves_the_host(ill_host: tuple[Answered, str]) -> None:
     answered, said = ill_host
     assert len(answered.log) >= 9 and "in the midst" in said and "registry.example.net" in said, "all was read"
@@ -750,6 +789,14 @@ def test_fix_deploys_nothing_where_only_the_owner_can_mend(
     inventory = ill(monkeypatch, {"b": [PORT]})
     done = run(str(inventory), "--fix", "--yes")
     assert (done.exit_code, deploys) == (1, []) and done.output.endswith("The deploy would mend nothing.\n")
+
+
+def test_fix_writes_an_edited_unit_afresh_whatever_it_asks_for(
+    monkeypatch: pytest.MonkeyPatch, deploys: list[list[str]]
+) -> None:
+    inventory = ill(monkeypatch, {"a": [PORT, "fact unit-edited vllm-gemma4.service"]}, {"a": []})
+    done = run(str(inventory), "--fix", "--yes")
+    assert (done.exit_code, len(deploys)) == (0, 2) and "only its owner" not in done.output
 
 
 def test_fix_starts_what_is_down_for_no_reason_that_is_seen(
