@@ -112,7 +112,8 @@ files() {
   dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' 'linux-image-*' 'linux-firmware*' 'docker*' \
     'containerd*' 'rocm*' 'amdgpu*' 2>/dev/null | sed -n 's/^installed /doctor-file\tpackages\t/p'
 }
-secrets=$(sed -nE 's/^[[:space:]]*[A-Za-z0-9_]*%SECRET%[A-Za-z0-9_]*=//Ip' %ENV_FILES% /dev/null 2>/dev/null |
+secrets=$({ sed -nE 's/^[[:space:]]*[A-Za-z0-9_]*%SECRET%[A-Za-z0-9_]*=//Ip' %ENV_FILES% /dev/null
+  cat /etc/ojai/*.secrets/* /etc/ojai/gateway/keys/*.key; } 2>/dev/null |
   tr -d "\"'" | awk 'length >= 6')
 # shellcheck disable=SC2329  # the report's functions, which are called in a pipe here
 { facts
