@@ -142,7 +142,7 @@ def read_log(lines: Iterable[str]) -> Iterator[Line]:
 
 
 def _unwrapped(text: str) -> tuple[str, bool]:
-    """A journal's JSON as a plain journal has it, the message of Docker's, else the line itself; and whether it is whole."""
+    """A journal's JSON as a plain journal has it, Docker's message, else the line itself; and whether it is whole."""
     try:
         entry = json.loads(text) if text.startswith("{") else None
     except ValueError:
