@@ -6,6 +6,7 @@ are the suite's own and stay as they are.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -209,3 +210,108 @@ def test_upgrade_moves_the_host_and_what_is_left_over_is_pruned(host):
     found = host.verify()
     assert found.ok, (found.error, found.failed)
     assert json.loads(host.lab.ojai("prune", host.lab.inventory, "--json").stdout)["hosts"][0]["unused"] == []
+
+
+#: When the stand-in for Ubuntu's archive still had what a lock says.
+TAKEN = "20261101T000000Z"
+SNAPSHOTS = "snapshot"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A stand-in for Ubuntu's archive that has moved on from a version of runc, with a snapshot of before."""
+
+    archive: Archive
+    before: str
+    now: str
+
+    @property
+    def log(self) -> str:
+        return (self.archive.gnupg.parent / "log").read_text()
+
+
+def repacked(deb: Path, version: str, pool: Path, work: Path) -> None:
+    """The same package by another version."""
+    pool.mkdir(parents=True)
+    run(["dpkg-deb", "-R", deb, work], what="unpacking runc")
+    control = work / "DEBIAN/control"
+    control.write_text(re.sub(r"(?m)^Version: .*$", f"Version: {version}", control.read_text()))
+    run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", work, pool], what="packing runc")
+
+
+def ubuntu(amd: Archive, deb: Path, found: str, work: Path) -> Moved:
+    """Beside AMD's, signed with the same key. Its snapshot is made, and put away."""
+    moved = Moved(amd, f"{found}+lab1", f"{found}+lab2")
+    for where, version in (("ubuntu", moved.now), (f"away/{TAKEN}", moved.before)):
+        repository = amd.top / where
+        repacked(deb, version, repository / "pool/main", work / version)
+        archive.publish(
+            repository, "Ubuntu", "main", amd.gnupg, f"http://10.0.2.2:{amd.port}/{SNAPSHOTS}/@SNAPSHOTID@/"
+        )
+    return moved
+
+
+#: The host has that archive; and Debian's, which stands for the rest of Ubuntu's, has no snapshots here.
+ADDED = """
+install -d /etc/apt/keyrings
+base64 -d > /etc/apt/keyrings/lab-ubuntu.asc <<'end'
+{key}
+end
+cat > /etc/apt/sources.list.d/lab-ubuntu.sources <<'end'
+Types: deb
+URIs: http://10.0.2.2:{port}/ubuntu
+Suites: noble
+Components: main
+Architectures: amd64
+Signed-By: /etc/apt/keyrings/lab-ubuntu.asc
+end
+cat > /etc/apt/apt.conf.d/99lab <<'end'
+Acquire::Snapshots::URI {{ Origin::Debian "no"; Override::Label::Debian-Security "no"; }};
+end
+apt-get -q update
+"""
+
+
+@pytest.mark.whole
+def test_what_has_left_the_archive_comes_from_its_snapshot_or_is_told(host, amd, tmp_path):
+    """After the tests above. Ubuntu's archive keeps the newest of a package, and snapshots of what it had."""
+    another(host)
+    packed = host.guest.root("base64 -w 0 /var/cache/apt/archives/runc_*.deb")
+    deb = tmp_path / "runc.deb"
+    deb.write_bytes(base64.b64decode(packed))
+    version = run(["dpkg-deb", "-f", deb, "Version"], what="reading runc's version").strip()
+    moved = ubuntu(amd, deb, version, tmp_path)
+    key = base64.b64encode((amd.top / archive.KEY_PATH).read_bytes()).decode()
+    host.guest.root(ADDED.format(key=key, port=amd.port))
+    file = Path(host.lab.inventory).with_suffix(".lock")
+    text, lock = file.read_text(), locks.read(file)
+    assert lock and lock.packages["docker"].versions["runc"] == version
+    file.write_text(
+        text.replace(f"runc: {version}", f"runc: {moved.before}").replace(lock.packages["docker"].taken, TAKEN)
+    )
+
+    # No snapshot yet: refused while looking, by the names of package and archives, and why.
+    refused, here = host.deploy(), f"http://10.0.2.2:{amd.port}"
+    assert refused.status == 1 and refused.changed == []
+    for words in (
+        "locked package: found runc ",
+        moved.now,
+        f"{here}/ubuntu",
+        f"expected runc {moved.before}",
+        f"no snapshot of {TAKEN} that has the locked one (Failed to fetch {here}/{SNAPSHOTS}/{TAKEN}",
+        "`ojai lock --upgrade INVENTORY runc`",
+    ):
+        assert words in refused.output, (words, refused.output[-3000:])
+
+    (amd.top / "away").rename(amd.top / SNAPSHOTS)
+    ends_well(host.deploy())
+    assert f"runc\t{moved.before}" in installed(host)
+    assert f"/{SNAPSHOTS}/{TAKEN}/pool/main/runc_" in moved.log
+    # The host's own lists stay as they were: the snapshot was read beside them.
+    assert "snapshot" not in host.guest.root("ls /var/lib/apt/lists")
+    found = host.verify()
+    assert found.ok, (found.error, found.failed)
+    asked = moved.log
+    ends_well(done := host.deploy())
+    assert done.changed == [] and moved.log.removeprefix(asked).count(SNAPSHOTS) == 0
+    file.write_text(text)
