@@ -357,9 +357,10 @@ gone() {{
   LC_ALL=C {install} --simulate 2>&1 |
     sed -n "s/^Inst \\([^ ]*\\) .*/\\1/p; s/^E: Version '.*' for '\\(.*\\)' was not found/\\1/p" | sort -u |
     while read -r name; do for each in {locked}; do
-      [ "${{each%%=*}}" = "$name" ] && ! printf '%s\\n' "$had" | cut -d ' ' -f 1 | grep -qxF -- "$each" || continue
-      echo "E: Version '${{each#*=}}' for '$name' was not found at" \
-        "$(printf '%s\\n' "$had" | sed -n "s/^$name=[^ ]* //p" | sort -u | paste -sd ' ')"
+      [ "${{each%%=*}}" = "$name" ] || continue
+      printf '%s\\n' "$had" | cut -d ' ' -f 1 | grep -qxF -- "$each" && continue
+      mirrors=$(printf '%s\\n' "$had" | sed -n "s/^$name=[^ ]* //p" | sort -u | paste -sd ' ')
+      echo "E: Version '${{each#*=}}' for '$name' was not found at $mirrors"
     done; done | grep .
 }}
 if gone "$@" >/dev/null; then
@@ -367,8 +368,8 @@ if gone "$@" >/dev/null; then
   if gone "$@"; then
     lists=$(mktemp -d) && chmod 755 "$lists" && trap 'rm -rf "$lists"' EXIT
     cp /var/lib/apt/lists/*Release "$lists"
-    set -- -o APT::Snapshot={snapshot} -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
-      -o Dir::Cache::srcpkgcache=
+    set -- -o APT::Snapshot={snapshot} -o Dir::State::lists="$lists"
+    set -- "$@" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
     apt-get -q "$@" update >/dev/null 2>&1
     ! gone "$@" >/dev/null || {{
       echo "no snapshot of {snapshot} has it either. What to do: ojai lock --upgrade INVENTORY PACKAGE, or a mirror \

@@ -118,16 +118,21 @@ def outside(host: Serving) -> state.Upstreams:
     return found.upstreams
 
 
+def retag(host: Serving, tag: str) -> None:
+    """Have the image's tag name what another tag of the registry names."""
+    place = f"docker://{outside(host).registry_local}/{IMAGE}"
+    run(
+        ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false",
+         "--preserve-digests", f"{place.rpartition(':')[0]}:{tag}", place],
+        what="moving the tag", env={**os.environ, "no_proxy": "*", "NO_PROXY": "*"},
+    )  # fmt: skip
+
+
 def move_on(host: Serving, amd: Archive) -> None:
     """Newer packages, another image under the tag, a branch that has moved."""
     amd.move_on()
+    retag(host, "v0.20.1-next")
     where = outside(host)
-    place = f"docker://{where.registry_local}/{IMAGE}"
-    run(
-        ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false",
-         "--preserve-digests", f"{place}-next", place],
-        what="moving the tag", env={**os.environ, "no_proxy": "*", "NO_PROXY": "*"},
-    )  # fmt: skip
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"{where.hub_local}/lab/commit", json.dumps(MODEL).encode()) as answer:
         assert answer.status == 200
@@ -187,6 +192,56 @@ def test_two_hosts_from_one_lock_are_equal_though_everything_has_moved_on(host, 
     assert host.lab.ojai("lock", host.lab.inventory).returncode == 0 and file.read_text() == text
 
 
+def served(host: Serving) -> str:
+    """What serves: the container's image, and the unit, which names image and commit."""
+    return host.guest.root(
+        "docker inspect --format '{{.Image}} {{.State.Running}}' vllm-gemma4; "
+        "cat /etc/systemd/system/vllm-gemma4.service"
+    )
+
+
+@pytest.mark.whole
+def test_an_upgrade_that_fails_goes_back_and_says_how_packages_would(host):
+    """After the test above; the newer image does not start."""
+    file = Path(host.lab.inventory).with_suffix(".lock")
+    text, before, packages = file.read_text(), served(host), installed(host)
+    retag(host, "broken")
+    assert host.lab.ojai("lock", "--upgrade", host.lab.inventory).returncode == 0
+    failed = host.deploy()
+    assert failed.status == 1 and "was rolled back" in failed.output, failed.output[-4000:]
+    assert served(host) == before and " true" in before
+    assert f"rocminfo\t1.0.0.{NEWER}" in installed(host)
+    (command,) = re.findall(r"by: (sudo apt-get install --allow-downgrades(?: [^ =]+=\S+)+)", failed.output)
+    host.guest.root(f"yes | {command}")
+    assert installed(host) == packages
+    file.write_text(text)
+    retag(host, "v0.20.1-next")
+    ends_well(host.deploy())
+    found = host.verify()
+    assert found.ok, (found.error, found.failed)
+    # What was not to be: `verify` says it by name, and the deploy puts it right.
+    host.guest.root(f"apt-get -q -y install rocminfo=1.0.0.{NEWER} rocm-core=7.2.0.{NEWER}")
+    found = host.verify()
+    assert not found.ok and f"rocminfo 1.0.0.{NEWER}, 1.0.0.{archive.BUILD} expected" in str(found.failed), found
+    ends_well(host.deploy())
+    assert installed(host) == packages
+
+
+def unused(host: Serving) -> list[dict[str, str]]:
+    listed = json.loads(host.lab.ojai("prune", host.lab.inventory, "--json").stdout)["hosts"][0]
+    assert listed["ok"]
+    return sorted(listed["unused"], key=lambda one: one["kind"])
+
+
+#: The owner's: a model in the same cache, another name of an image, a container that reads a model.
+OWNERS = """
+hub=/srv/ojai/huggingface/hub
+mkdir -p $hub/models--owner--own/snapshots/{commit} $hub/models--owner--own/refs
+echo {{}} > $hub/models--owner--own/snapshots/{commit}/config.json
+printf {commit} > $hub/models--owner--own/refs/main
+"""
+
+
 @pytest.mark.whole
 def test_upgrade_moves_the_host_and_what_is_left_over_is_pruned(host):
     """After the test above: everything outside has moved on."""
@@ -198,18 +253,30 @@ def test_upgrade_moves_the_host_and_what_is_left_over_is_pruned(host):
     found = host.verify()
     assert found.ok, (found.error, found.failed)
     # The release of before is still there to roll back to, so nothing is unused.
-    listed = json.loads(host.lab.ojai("prune", host.lab.inventory, "--json").stdout)["hosts"][0]["unused"]
-    assert listed == []
+    assert unused(host) == []
+    host.guest.root(OWNERS.format(commit="7" * 40))
     host.guest.root("rm -rf /var/lib/ojai/releases/previous; docker image rm ojai-release:vllm-gemma4-previous")
-    listed = json.loads(host.lab.ojai("prune", host.lab.inventory, "--json").stdout)["hosts"][0]["unused"]
-    assert sorted(one["kind"] for one in listed) == ["image", "model"], listed
+    image, model = unused(host)
+    assert (image["kind"], model["kind"]) == ("image", "model")
+    assert model["what"].startswith(f"{MODEL} at ")
+    # What the owner gave a name, or reads, is nobody else's.
+    host.guest.root(f"docker tag {image['what']} owner/own:1")
+    assert [one["kind"] for one in unused(host)] == ["model"]
+    mine = f"/srv/ojai/huggingface/hub/models--{MODEL.replace('/', '--')}"
+    host.guest.root(f"docker create --name owners -v {mine}:/models owner/own:1")
+    assert unused(host) == []
+    host.guest.root("docker rm owners; docker image rm owner/own:1")
+    assert unused(host) == [image, model]
     before = digests(host)
     pruned = host.lab.ojai("prune", host.lab.inventory, "--yes")
     assert pruned.returncode == 0, pruned.stderr
     assert len(digests(host)) < len(before)
     found = host.verify()
     assert found.ok, (found.error, found.failed)
-    assert json.loads(host.lab.ojai("prune", host.lab.inventory, "--json").stdout)["hosts"][0]["unused"] == []
+    assert unused(host) == []
+    assert (
+        host.guest.root(f"cat /srv/ojai/huggingface/hub/models--owner--own/snapshots/{'7' * 40}/config.json") == "{}\n"
+    )
 
 
 #: When the stand-in for Ubuntu's archive still had what a lock says.

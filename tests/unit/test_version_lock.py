@@ -252,23 +252,25 @@ ROCM_THERE = [
 OFF = '("mini-07", {"ssh_hostname": "127.0.0.1", "ssh_port": 9, "data_owner": "root"})'
 
 
-def with_rocm(found: dict[str, list[str]], *lines: str) -> dict[str, list[str]]:
+def saying(found: dict[str, list[str]], *lines: str) -> dict[str, list[str]]:
+    """The answers of a host that has more to say of packages."""
     return {**found, "for family; do": [*found["for family; do"], *lines]}
 
 
 def test_a_host_that_is_not_reached_is_named_and_leaves_its_entries(folder):
-    inventory = write(folder, ("one", answers()), ("two", with_rocm(answers(), *ROCM_THERE)))
+    inventory = write(folder, ("one", answers()), ("two", saying(answers(), *ROCM_THERE)))
     assert ojai("lock", inventory).returncode == 0
     rocm = read(folder).packages["rocm 7.2"]
     assert rocm.versions["rocminfo"] == ROCM
     # The one that knew of ROCm is off; the other has moved on with all else.
-    write(folder, ("one", answers(candidate="28.5.2-1", upstream=UPSTREAM)))
+    moved = saying(answers(candidate="28.5.2-1", upstream=UPSTREAM), "candidate\tdocker\tcontainerd\t1.8-1")
+    write(folder, ("one", moved))
     inventory.write_text(inventory.read_text().replace("hosts = [", f"hosts = [{OFF}, "))
     done = ojai("lock", "--upgrade", inventory)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "mini-07: found no answer (" in done.stderr and "stays as it was locked" in done.stderr
     assert "rocm 7.2: stays as it was locked: mini-07, @fake/one could not say what it has" in done.stderr
-    assert "hosts.lock: written" in done.stdout and "rocm" not in done.stdout
+    assert "hosts.lock: written" in done.stdout and "rocminfo" not in done.stdout
     found = read(folder)
     assert found.packages["rocm 7.2"] == rocm
     assert found.images[IMAGE].digest == NEW and found.packages["docker"].versions["docker.io"] == "28.5.2-1"

@@ -180,11 +180,13 @@ apt_plan() {
   # What the lock says counts, not what is newest; if the lists do not have it, apt is not asked.
   known=
   for each in $(printf '%s\n' "$had" | awk -F = '!($1 in seen) { print; seen[$1] }'); do
+    # shellcheck disable=SC2089,SC2090
     for locked in %LOCKED%; do [ "${locked%%=*}" != "${each%%=*}" ] || each=$locked; done
+    # shellcheck disable=SC2089,SC2090
     printf 'apt_offer\t%s\t%s\n' "${each%%=*}" "${each#*=}"
     ! printf '%s\n' "$had" | grep -qxF "$each" || known="$known $each"
   done
-  # shellcheck disable=SC2086
+  # shellcheck disable=SC2086,SC2090
   apt_try ROCm $known
   # Without our own pin, what apt prefers says nothing yet.
   if [ -n "$known" ] && grep -qsx 'Pin-Priority: 600' /etc/apt/preferences.d/ojai-rocm-pin-600; then
