@@ -366,16 +366,18 @@ gone() {{
 if gone "$@" >/dev/null; then
   {update}
   if gone "$@"; then
-    lists=$(mktemp -d) && chmod 755 "$lists" && trap 'rm -rf "$lists"' EXIT
-    cp /var/lib/apt/lists/*Release "$lists"
-    set -- -o APT::Snapshot={snapshot} -o Dir::State::lists="$lists"
-    set -- "$@" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
-    apt-get -q "$@" update >/dev/null 2>&1
+    {snapshot}
     ! gone "$@" >/dev/null || {{
-      echo "no snapshot of {snapshot} has it either. What to do: ojai lock --upgrade INVENTORY PACKAGE, or a mirror \
-that keeps old versions." >&2; exit 1; }}
+      echo "What to do: ojai lock --upgrade INVENTORY PACKAGE, or a mirror that keeps old versions." >&2; exit 1; }}
   fi
 fi"""
+
+_SNAPSHOT = """echo "looking into the snapshot of {taken}" >&2
+    lists=$(mktemp -d) && chmod 755 "$lists" && trap 'rm -rf "$lists"' EXIT
+    cp /var/lib/apt/lists/*Release "$lists"
+    set -- -o APT::Snapshot={taken} -o Dir::State::lists="$lists"
+    set -- "$@" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+    apt-get -q "$@" update >/dev/null 2>&1"""
 
 
 def _install(
@@ -401,7 +403,7 @@ def _install(
         f"grep -vxF {' '.join(f'-e {shlex.quote(name)}' for name in names)}"
     )
     steps = []
-    if versions and snapshot:
+    if versions:
         update = f"( {_UPDATE}\n) || exit 1"
         steps.append(
             _FIND_LOCKED.format(
@@ -409,7 +411,7 @@ def _install(
                 names=shlex.join(versions),
                 locked=shlex.join(map("=".join, versions.items())),
                 update=f"needed=; {update}",
-                snapshot=shlex.quote(snapshot),
+                snapshot=_SNAPSHOT.format(taken=shlex.quote(snapshot)) if snapshot else ":",
             )
         )
     steps.append(note_lines("dependencies", dependencies))

@@ -38,7 +38,14 @@ def versions(settings: HostSettings, engine: Engine) -> dict[str, str]:
 def arguments(settings: HostSettings, family: str) -> dict[str, Any]:
     """What the lock says of a family, as arguments of the operation ``apt.packages``."""
     found = settings.lock.packages.get(family) if settings.lock else None
-    return {"versions": found.versions, "snapshot": found.taken} if found else {}
+    if not found:
+        return {}
+    return {"versions": found.versions, "snapshot": found.taken if _has_snapshots(settings, family) else None}
+
+
+def _has_snapshots(settings: HostSettings, family: str) -> bool:
+    """Only Ubuntu's archive has them, on the internet."""
+    return not family.startswith("rocm") and not settings.local_only
 
 
 def fact_arguments(settings: HostSettings) -> dict[str, tuple[str, ...]]:
@@ -49,9 +56,8 @@ def fact_arguments(settings: HostSettings) -> dict[str, tuple[str, ...]]:
     words = {name: [f"{one}={version}" for one, version in found.versions.items()] for name, found in families.items()}
     return {
         "locked": tuple(word for name in families for word in words[name]),
-        # Only Ubuntu's archive has snapshots.
         "snapshots": tuple(
-            " ".join([found.taken, *words[name]]) for name, found in families.items() if not name.startswith("rocm")
+            " ".join([found.taken, *words[name]]) for name, found in families.items() if _has_snapshots(settings, name)
         ),
     }
 
@@ -78,14 +84,14 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         and any(newer(one, version) for one in found)
     }
     why = f" ({report.apt.snapshot_failed})" if report.apt.snapshot_failed else ""
-    locked = settings.lock.packages.values() if settings.lock else ()
-    taken = {name: packages.taken for packages in locked for name in packages.versions}
+    locked = settings.lock.packages.items() if settings.lock else ()
+    taken = {name: of.taken for family, of in locked if _has_snapshots(settings, family) for name in of.versions}
     for name, found in gone.items():
         mirrors = " and ".join(report.apt.mirrors.get(name, ())) or "the archive"
         yield FailedCheck(
             "locked package",
             f"{name} {', '.join(found)} at {mirrors}"
-            + ("" if name in rocm else f", and no snapshot of {taken[name]} that has the locked one{why}"),
+            + (f", and no snapshot of {taken[name]} that has the locked one{why}" if name in taken else ""),
             f"{name} {wanted[name]}, as the lock has it",
             f"`ojai lock --upgrade INVENTORY {name}`, read what changes and deploy; or name a mirror that keeps old "
             "versions in the host's apt sources",
