@@ -365,7 +365,7 @@ def test_what_has_left_the_archive_comes_from_its_snapshot_or_is_told(host, amd,
         moved.now,
         f"{here}/ubuntu",
         f"expected runc {moved.before}",
-        f"no snapshot of {TAKEN} that has the locked one (Failed to fetch {here}/{SNAPSHOTS}/{TAKEN}",
+        f"no snapshot of {TAKEN} that has the locked one (The repository '{here}/{SNAPSHOTS}/{TAKEN} noble Release'",
         "`ojai lock --upgrade INVENTORY runc`",
     ):
         assert words in refused.output, (words, refused.output[-3000:])

@@ -235,7 +235,7 @@ apt_snapshot() {
     -o Dir::Cache::srcpkgcache= -o Acquire::Languages=none
   LC_ALL=C timeout 90 apt-get "$@" update >"$lists.said" 2>&1
   [ $? != 124 ] || printf 'apt_snapshot_failed\tno end within 90 s\n'
-  sed -n "s,://[^/@ ]*@,://,g; /^W: .*$snapshot/{s/^W: /apt_snapshot_failed\t/p;q}" "$lists.said"
+  sed -n "s,://[^/@ ]*@,://,g; /^[EW]: .*$snapshot/{s/^.: /apt_snapshot_failed\t/p;q}" "$lists.said"
   # shellcheck disable=SC2086
   LC_ALL=C apt-cache "$@" madison $known 2>/dev/null |
     awk -F ' *[|] *' '{ sub(/^ +/, "", $1); print "apt_snapshot\t" $1 "\t" $2 }' | sort -u
