@@ -152,6 +152,13 @@ class _Making:
                 profile = service.profile.name
                 names[profile] = self._stays("profiles", profile) or profile_hash(profile)
         packages = {}
+        if any(name in self.kept.packages for name in self.moved):
+            self.notes += (
+                f"{host}: apt there read what the archives have {age // 86_400} days ago; `sudo apt-get update` first "
+                "finds what is newer"
+                for host, answer in self.answers.items()
+                if (age := answer["packages"]["lists_age"] or 0) > 2 * 86_400
+            )
         for family in dict.fromkeys(name for entry in self.entries for name in entry.settings.families):
             if found := self._packages(family):
                 packages[family] = found

@@ -32,6 +32,8 @@ for family; do
     sed -n "s/^Inst \([^ ]*\) (\([^ ]*\) .*/candidate\t${family%%:*}\t\1\t\2/p"
 done
 rm -rf "$pins"
+newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
+[ -z "$newest" ] || printf 'age\t%s\n' "$(($(date +%s) - newest))"
 """.replace("%OTHER_PINS%", OTHER_PINS)
 
 
@@ -42,11 +44,13 @@ class Resolved:
     + installed: name -> version, and the names that it depends on
     + candidates: family -> name -> version that apt would install, with all that it needs
     + since: name -> when its version was installed (seconds since 1970)
+    + lists_age: seconds since apt last read what the archives have
     """
 
     installed: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     candidates: dict[str, dict[str, str]] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
+    lists_age: int | None = None
 
     def closure(self, roots: Iterable[str]) -> dict[str, str]:
         """Those that are installed of ``roots``, and what they need of the others; none where a root is missing."""
@@ -85,6 +89,7 @@ class ResolvedPackages(FactBase[Resolved]):
         installed: dict[str, tuple[str, tuple[str, ...]]] = {}
         candidates: dict[str, dict[str, str]] = {}
         since: dict[str, int] = {}
+        age: int | None = None
         for line in output:
             match line.split("\t"):
                 case ["installed", name, version, depends, *moment]:
@@ -92,9 +97,11 @@ class ResolvedPackages(FactBase[Resolved]):
                         since[name] = int(seconds)
                     words = (re.split(r"[ (:]", one.strip())[0] for one in re.split(r"[,|]", depends))
                     installed[name] = version, tuple(word for word in words if word)
+                case ["age", seconds]:
+                    age = int(seconds)
                 case ["candidate", family, name, version]:
                     candidates.setdefault(family, {})[name] = version
-        return Resolved(installed, candidates, since)
+        return Resolved(installed, candidates, since, age)
 
 
 class Upstream(FactBase[Mapping[str, object]]):

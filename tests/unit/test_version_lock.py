@@ -302,6 +302,14 @@ def test_a_lock_of_which_no_host_says_anything_is_not_written(folder):
     assert (folder / "hosts.lock").read_text() == TEXT
 
 
+def test_lists_of_last_week_are_said(folder):
+    inventory = write(folder, ("one", saying(answers(), "age\t700000")))
+    done = ojai("lock", inventory)
+    assert done.returncode == 0 and "apt-get update" not in done.stderr
+    done = ojai("lock", "--upgrade", inventory, "docker")
+    assert done.returncode == 0 and "one: apt there read what the archives have 8 days ago" in done.stderr, done.stderr
+
+
 def test_a_snapshot_is_of_when_the_archive_had_it(folder):
     """A host that was installed in spring has what the archive of today has no more."""
 
