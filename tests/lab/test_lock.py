@@ -225,6 +225,11 @@ def test_an_upgrade_that_fails_goes_back_and_says_how_packages_would(host):
     assert not found.ok and f"rocminfo 1.0.0.{NEWER}, 1.0.0.{archive.BUILD} expected" in str(found.failed), found
     ends_well(host.deploy())
     assert installed(host) == packages
+    # What the failed upgrade brought is nobody's now.
+    image, model = unused(host)
+    assert (image["kind"], model["kind"]) == ("image", "model") and model["what"].startswith(f"{MODEL} at ")
+    prune(host)
+    assert served(host) == before
 
 
 def unused(host: Serving) -> list[dict[str, str]]:
@@ -233,7 +238,16 @@ def unused(host: Serving) -> list[dict[str, str]]:
     return sorted(listed["unused"], key=lambda one: one["kind"])
 
 
-#: The owner's: a model in the same cache, another name of an image, a container that reads a model.
+def prune(host: Serving) -> None:
+    """Remove what is unused, and see that it is gone, and that all is well."""
+    pruned = host.lab.ojai("prune", host.lab.inventory, "--yes")
+    assert pruned.returncode == 0, pruned.stderr
+    found = host.verify()
+    assert found.ok, (found.error, found.failed)
+    assert unused(host) == []
+
+
+#: The owner's own model, in the same cache.
 OWNERS = """
 hub=/srv/ojai/huggingface/hub
 mkdir -p $hub/models--owner--own/snapshots/{commit} $hub/models--owner--own/refs
@@ -268,12 +282,8 @@ def test_upgrade_moves_the_host_and_what_is_left_over_is_pruned(host):
     host.guest.root("docker rm owners; docker image rm owner/own:1")
     assert unused(host) == [image, model]
     before = digests(host)
-    pruned = host.lab.ojai("prune", host.lab.inventory, "--yes")
-    assert pruned.returncode == 0, pruned.stderr
+    prune(host)
     assert len(digests(host)) < len(before)
-    found = host.verify()
-    assert found.ok, (found.error, found.failed)
-    assert unused(host) == []
     assert (
         host.guest.root(f"cat /srv/ojai/huggingface/hub/models--owner--own/snapshots/{'7' * 40}/config.json") == "{}\n"
     )
