@@ -26,7 +26,7 @@ from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, 
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
 from ojai.settings.lock import Lock
-from ojai.settings.secrets import SecretSource, Source, token_of_environment
+from ojai.settings.secrets import NO_LIST, SecretSource, Source, token_of_environment
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
 from ojai.settings.types import (
     AbsolutePath,
@@ -244,7 +244,7 @@ class HostSettings(BaseModel):
     docker_registry_mirrors: tuple[Url, ...] = Field(
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
-    registry_credentials: dict[Registry, SecretSource] = Field(
+    registry_credentials: Annotated[dict[Registry, SecretSource], NO_LIST] = Field(
         default_factory=dict,
         description="Logins to registries, each `user:password`, with where the deploy reads them: `env`, `file` (mode "
         "0600) or `command` on the machine that runs it. They are handed to the daemon with the request and kept "
@@ -337,7 +337,7 @@ class HostSettings(BaseModel):
         "valid no more. `ojai open --show-key` prints them.",
         examples=[["laptop", "ci"]],
     )
-    gateway_key_sources: dict[KeyName, SecretSource] = Field(
+    gateway_key_sources: Annotated[dict[KeyName, SecretSource], NO_LIST] = Field(
         default_factory=dict,
         description="Keys of `gateway_keys` that the host does not make: where the deploy reads each. The host gets "
         "its sum alone.",
@@ -386,7 +386,7 @@ class HostSettings(BaseModel):
         64 * MIB, description="Largest request: pictures and recordings are in it.", examples=["20MiB"]
     )
 
-    service_secrets: dict[EnvironmentName, SecretSource] = Field(
+    service_secrets: Annotated[dict[EnvironmentName, SecretSource], NO_LIST] = Field(
         default_factory=dict,
         description="Secret variables of every service of the host, each with where the deploy reads it: `env`, `file` "
         "(mode 0600) or `command` on the machine that runs it. No text of a secret may be in the inventory.",
@@ -515,6 +515,10 @@ class HostSettings(BaseModel):
             wrong[absent] = "a certificate and its key go together: name both files, or neither"
         if self.exposure == "gateway" and self.gateway_port in {service.port for service in self.services}:
             wrong["gateway_port"] = f"found {self.gateway_port}, which a service has; expected its own"
+        if self.exposure == "gateway" and not self.gateway_keys:
+            wrong["gateway_keys"] = "found none, so nobody could ask; expected names, or another `exposure`"
+        if len(set(self.gateway_keys)) < len(self.gateway_keys):
+            wrong["gateway_keys"] = f"found {', '.join(self.gateway_keys)}; expected each name once"
         for name in ("gateway_key_sources", "gateway_keys_renewed"):
             if unknown := sorted(set(getattr(self, name)) - set(self.gateway_keys)):
                 wrong[name] = f"found {', '.join(unknown)}; expected names of gateway_keys"

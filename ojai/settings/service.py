@@ -16,7 +16,7 @@ from ojai.profiles import Features, Profile, ProfileError
 from ojai.profiles.features import EnvironmentName, OneLine
 from ojai.schema.errors import complete, refuse_flag_for_number
 from ojai.schema.expected import Choice, Expected
-from ojai.settings.secrets import SecretSource
+from ojai.settings.secrets import NO_LIST, SecretSource
 from ojai.settings.types import Digest, IpAddress, ServerName
 
 #: Units that hosts have anyway, and that a service must not be named like.
@@ -78,7 +78,7 @@ class ServiceSettings(ServicePaths, Features):
     image_digest: Digest | None = Field(
         None, description="Digest that the image must have; pulled by it.", examples=["sha256:" + "0" * 64]
     )
-    secrets: dict[EnvironmentName, SecretSource] = Field(
+    secrets: Annotated[dict[EnvironmentName, SecretSource], NO_LIST] = Field(
         default_factory=dict,
         description="Secret variables of the service, each with where the deploy reads it: `env`, `file` (mode 0600) "
         "or `command` on the machine that runs it. Beside those of the host; of one name, this one.",
@@ -156,6 +156,11 @@ class ServiceSettings(ServicePaths, Features):
             raise ValueError(
                 f"secrets: found {variable}; expected none with `exposure: gateway`, which asks clients for keys of "
                 "its own. What to do: name it in gateway_key_sources, or set another `exposure`"
+            )
+        if both := sorted({**secrets, **self.secrets}.keys() & (self.environment or {}).keys()):
+            raise ValueError(
+                f"secrets: found {', '.join(both)}, which `environment` has too, and that one would win; expected each "
+                "in one of them. What to do: take it out of `environment`"
             )
         if self.hardened and self.port < 1024:
             raise ValueError(
