@@ -11,18 +11,16 @@ import json
 import re
 import socket
 import ssl
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ojai.settings import parse
-from tests.gateway import engine as engines
 from tests.gateway import nginx
 from tests.gateway.client import BEARER, KEY, Answer, connected, read, request, send
-from tests.gateway.engine import Engine, Got
+from tests.gateway.engine import Engine
 from tests.gateway.nginx import Gateway
 
 CHAT = b'{"messages": []}'
@@ -176,7 +174,13 @@ def test_22_http_of_other_days(gateway: Gateway, engine: Engine) -> None:
     assert send(gateway, request("POST", "/v1/chat/completions", BEARER, body=CHAT, version="HTTP/1.0")).status == 200
     (got,) = engine.take()
     assert got.line == "POST /v1/chat/completions HTTP/1.1" and got.body == CHAT
-    for data in (b"GET /invocations\r\n\r\n", b"GET /v1/models\r\n\r\n", b"GET /health\n\n", b"\x16\x03\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+    for data in (
+        b"GET /invocations\r\n\r\n",
+        b"GET /v1/models\r\n\r\n",
+        b"GET /health\n\n",
+        b"\x16\x03\x01",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ):
         send(gateway, data)
     assert [line for line in asked(engine) if "health" not in line] == []
 
@@ -267,9 +271,19 @@ def test_26_slow_clients_keep_nobody_out(gateway: Gateway, engine: Engine) -> No
 
 # 27 -------------------------------------------------------------------------------------------------------------------
 def test_27_nothing_of_a_client_but_the_body_and_four_headers(gateway: Gateway, engine: Engine) -> None:
-    headers = ("X-Request-Id: mine", "X-Forwarded-For: 10.0.0.1", "X-Real-IP: 10.0.0.1", "Cookie: a=b", "Range: bytes=0-1",
-               "Accept-Encoding: gzip", "Accept-Language: de", "Origin: https://evil.example", "traceparent: 00-1-2-03",
-               "X-Data-Parallel-Rank: 1", "Te: trailers")  # fmt: skip
+    headers = (
+        "X-Request-Id: mine",
+        "X-Forwarded-For: 10.0.0.1",
+        "X-Real-IP: 10.0.0.1",
+        "Cookie: a=b",
+        "Range: bytes=0-1",
+        "Accept-Encoding: gzip",
+        "Accept-Language: de",
+        "Origin: https://evil.example",
+        "traceparent: 00-1-2-03",
+        "X-Data-Parallel-Rank: 1",
+        "Te: trailers",
+    )
     data = request("POST", "/v1/chat/completions?stream=1&api_key=x", BEARER, *headers, body=CHAT)
     answer = send(gateway, data.replace(b"Connection: close", b"Connection: close, Authorization, Content-Length"))
     assert answer.status == 200
@@ -283,7 +297,12 @@ def test_27_nothing_of_a_client_but_the_body_and_four_headers(gateway: Gateway, 
 
 # 28 -------------------------------------------------------------------------------------------------------------------
 def test_28_an_address_that_a_client_claims_opens_no_metrics(engine: Engine, tmp_path: Path) -> None:
-    claims = ("X-Forwarded-For: 192.0.2.20", "Forwarded: for=192.0.2.20", "X-Real-IP: 192.0.2.20", "True-Client-IP: 192.0.2.20")
+    claims = (
+        "X-Forwarded-For: 192.0.2.20",
+        "Forwarded: for=192.0.2.20",
+        "X-Real-IP: 192.0.2.20",
+        "True-Client-IP: 192.0.2.20",
+    )
     with nginx.running(tmp_path, engine.port, gateway_metrics_from=["192.0.2.20"]) as other:
         assert send(other, request("GET", "/metrics", *claims)).status == 401
         assert send(other, request("GET", "/metrics", BEARER, *claims)).status == 403
@@ -335,10 +354,14 @@ def test_29_an_answer_of_the_engine_leads_nowhere_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("said", "statuses"),
-    [(b"", (503,)), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", (200,)),
-     (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", (503,)), (b"HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n", (500,))],
+    [
+        (b"", (503,)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", (200,)),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", (503,)),
+        (b"HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n", (500,)),
+    ],
     ids=["closes", "dies", "huge head", "fails"],
-)  # fmt: skip
+)
 def test_30_an_engine_that_misbehaves(tmp_path: Path, said: bytes, statuses: tuple[int, ...]) -> None:
     with saying(said) as (port, asked), nginx.running(tmp_path, port) as other:
         for _ in range(2):
@@ -369,8 +392,19 @@ def test_30_no_engine(tmp_path: Path) -> None:
 
 # 31 -------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "target", ['/a"b', "/a%22,%22status%22:200,%22x%22:%22", "/a\\b", "/a%0a{}", "/a%00b", "/a%ffb", "/a\xffb", "/%e2%80%ae", "/%1b[2J"]
-)  # fmt: skip
+    "target",
+    [
+        '/a"b',
+        "/a%22,%22status%22:200,%22x%22:%22",
+        "/a\\b",
+        "/a%0a{}",
+        "/a%00b",
+        "/a%ffb",
+        "/a\xffb",
+        "/%e2%80%ae",
+        "/%1b[2J",
+    ],
+)
 def test_31_a_line_of_the_log_is_a_line_of_json(gateway: Gateway, target: str) -> None:
     before = len(Path(gateway.folder / "access.log").read_bytes())
     send(gateway, request("GET", target + f"?key={KEY}", f"Authorization: Bearer {KEY}x", "User-Agent: \x01\x1b[2J"))
@@ -417,3 +451,32 @@ def test_32_a_key_is_taken_out_and_another_is_replaced(engine: Engine, tmp_path:
             assert send(other, request("GET", "/v1/models", f"Authorization: Bearer {new}")).status == 200
             assert b"data: 11" in read(stream), "a stream that was open goes on"
         engine.parts = 4
+
+
+# Beside the list ------------------------------------------------------------------------------------------------------
+def test_every_address_is_of_both_versions(engine: Engine, tmp_path: Path) -> None:
+    """`gateway_address: "::"` shut IPv4 out, by which the deploy itself asks whether the gateway answers."""
+    with nginx.running(tmp_path, engine.port, gateway_address="::") as other:
+        assert send(other, request("GET", "/v1/models", BEARER)).status == 200
+        with socket.create_connection(("::1", other.port), 5):
+            pass
+    assert asked(engine) == ["GET /v1/models HTTP/1.1"]
+
+
+def test_13_nginx_takes_no_sum_twice(gateway: Gateway, tmp_path: Path) -> None:
+    """Why two names with one key are refused before: the gateway would not start with them."""
+    for name in ("one", "two"):
+        (gateway.folder / "keys" / f"{name}.map").write_text(f'"{"0" * 64}" "{name}";\n')
+    argv = [
+        nginx.program() / "usr/sbin/nginx",
+        "-t",
+        "-e",
+        "stderr",
+        "-p",
+        gateway.folder,
+        "-c",
+        gateway.folder / "nginx.conf",
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    gateway.set_keys(nginx.KEYS)
+    assert done.returncode and "conflicting parameter" in done.stderr

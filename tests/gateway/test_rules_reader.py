@@ -1,7 +1,8 @@
-"""Cases of a reader who had the issue and the documentation alone: certificates of the owner's, and a kernel's rules."""
+"""Cases of a reader who had the issue and the documentation alone: certificates of owners, and a kernel's rules."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ojai import firewall
+from ojai.operations.gateway import _MAKE_KEYS
 from ojai.settings import SettingsError, parse
 from tests.gateway.test_firewall import INSIDE, INSIDE6, OUTSIDE, OUTSIDE6, Cable, Namespace, cable, new_namespace
 from tests.gateway.test_report import Root, openssl, root
@@ -87,7 +89,8 @@ def test_34_networks_that_are_taken_load(kernel: Namespace, networks: list[str])
 
 
 @pytest.mark.parametrize(
-    "network", ["fe80::1%eth0", "::ffff:192.0.2.0/120", "::ffff:192.0.2.7", "192.0.2.7/24", "192.0.2", "mini", "", "10/8"]
+    "network",
+    ["fe80::1%eth0", "::ffff:192.0.2.0/120", "::ffff:192.0.2.7", "192.0.2.7/24", "192.0.2", "mini", "", "10/8"],
 )
 def test_34_networks_that_no_packet_comes_from_are_refused(network: str) -> None:
     with pytest.raises(SettingsError, match=r"firewall_networks\[0\]"):
@@ -132,3 +135,53 @@ def test_35_a_flush_of_everything_is_found(cable: Cable) -> None:
     assert cable.host.run("nft", "list", "table", "inet", "fw4") == kept
     cable.host.run("nft", "delete", "table", "inet", "ojai")
     assert subprocess.run(cable.host.argv("nft", "list", "table", "inet", "ojai"), capture_output=True).returncode
+
+
+# 12, 13, 32: on the host ----------------------------------------------------------------------------------------------
+def made(folder: Path, *lines: str, overlap: int = 0) -> subprocess.CompletedProcess[str]:
+    text = f"folder={folder} overlap={overlap}\n{_MAKE_KEYS}"
+    given = "".join(f"{line}\n" for line in lines)
+    return subprocess.run(["sh", "-c", text], input=given, capture_output=True, text=True, check=False)
+
+
+as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to root")
+
+
+@as_root_only
+@pytest.mark.parametrize(
+    "text", ["short", "two words of enough letters", "schlüssel-schlüssel-schlüssel", "a" * 257, "a" * 40 + "\r"]
+)
+def test_12_a_key_that_an_owner_wrote_and_no_client_can_send(tmp_path: Path, text: str) -> None:
+    """Its sum was taken, the deploy said that it is valid, and every request with it was answered with 401."""
+    (tmp_path / "default.key").write_text(f"{text}\n", newline="")
+    done = made(tmp_path, "default - ")
+    assert done.returncode == 1 and "found no key in" in done.stderr and "What to do: " in done.stderr
+    assert text not in done.stderr and not (tmp_path / "default.map").exists()
+
+
+@as_root_only
+def test_13_a_key_of_another_name_is_refused_on_the_host(tmp_path: Path) -> None:
+    assert made(tmp_path, "a - ").returncode == 0
+    (tmp_path / "b.key").write_text((tmp_path / "a.key").read_text())
+    done = made(tmp_path, "b - ")
+    assert done.returncode == 1 and "found for b the key of a.map; expected one of its own" in done.stderr
+    assert not (tmp_path / "b.map").exists(), "what nginx reads is as it was"
+    (tmp_path / "b.key").unlink()
+    assert made(tmp_path, "b - ").returncode == 0
+    # And one that was replaced is not another's before it has ended.
+    old = (tmp_path / "a.key").read_text()
+    (tmp_path / "a.key").write_text("ojai-" + "n" * 43 + "\n")
+    assert made(tmp_path, "a - ", overlap=3600).returncode == 0
+    (tmp_path / "b.key").write_text(old)
+    assert "the key of a.old.map" in made(tmp_path, "b - ").stderr
+
+
+@as_root_only
+def test_32_back_to_the_key_of_before(tmp_path: Path) -> None:
+    """Each sum is in the maps once, or nginx takes none of them."""
+    sums = [f"{number}" * 64 for number in (1, 2)]
+    for one in (*sums, sums[0], sums[1]):
+        assert made(tmp_path, f"a {one} ", overlap=60).returncode == 0
+        said = "".join(file.read_text() for file in sorted(tmp_path.glob("*.map")))
+        assert all(said.count(total) <= 1 for total in sums), said
+        assert f'"{one}" "a";' in said

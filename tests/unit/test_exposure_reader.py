@@ -73,22 +73,43 @@ def test_05_a_port_for_two() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--host", "0.0.0.0"], ["--host=0.0.0.0"], ["--port", "9"], ["--api-key", SECRET], [f"--api-key={SECRET}"], ["--config", "/x.yaml"]]
-)  # fmt: skip
+    "words",
+    [
+        ["--host", "0.0.0.0"],
+        ["--host=0.0.0.0"],
+        ["--port", "9"],
+        ["--api-key", SECRET],
+        [f"--api-key={SECRET}"],
+        ["--config", "/x.yaml"],
+    ],
+)
 def test_06_arguments_around_the_settings(words: list[str]) -> None:
     assert SECRET not in refused(services=[{"engine_args": words}])
 
 
 @pytest.mark.parametrize(
-    "name", ["VLLM_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "S3_SECRET", "WANDB_API_KEY"]
-)  # fmt: skip
+    "name",
+    [
+        "VLLM_API_KEY",
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "DB_PASSWORD",
+        "S3_SECRET",
+        "WANDB_API_KEY",
+    ],
+)
 def test_07_a_secret_as_a_variable_of_the_inventory(name: str) -> None:
     text = refused(services=[{"environment": {name: SECRET}}])
     assert "secret-in-argv" in text and name in text and SECRET not in text
 
 
 def test_07_what_is_no_secret_is_none() -> None:
-    for name, value in (("GOOGLE_APPLICATION_CREDENTIALS", "/keys/a.json"), ("TOKENIZERS_PARALLELISM", "false"), ("MAX_TOKENS", "9")):
+    for name, value in (
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/keys/a.json"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("MAX_TOKENS", "9"),
+    ):
         assert f"{name}={value}" in command(services=[{"environment": {name: value}}])
     assert "dev-mode" in refused(services=[{"environment": {"VLLM_SERVER_DEV_MODE": "1"}}])
 
@@ -101,8 +122,9 @@ def test_08_the_engine_s_own_key_behind_the_gateway() -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [["a", "a"], ["a", "b", "a"], ["läptop"], ["A"], ["../x"], [""], ["-a"], ["a" * 33], ["a\n"], [1], "a", ["a.old"]]
-)  # fmt: skip
+    "names",
+    [["a", "a"], ["a", "b", "a"], ["läptop"], ["A"], ["../x"], [""], ["-a"], ["a" * 33], ["a\n"], [1], "a", ["a.old"]],
+)
 def test_09_names_of_keys(names: Any) -> None:
     assert refused(gateway_keys=names).startswith("mini: gateway_keys")
 
@@ -166,7 +188,9 @@ def test_39_a_secret_that_a_variable_would_hide() -> None:
     assert "take it out of `environment`" in refused(services=[plain], service_secrets={"FOO": SOURCE})
 
 
-@pytest.mark.parametrize("name", ["https://ghcr.io", "ghcr.io/", "ghcr.io/owner", "a b", "", "https://index.docker.io/v1/"])
+@pytest.mark.parametrize(
+    "name", ["https://ghcr.io", "ghcr.io/", "ghcr.io/owner", "a b", "", "https://index.docker.io/v1/"]
+)
 def test_39_names_of_registries(name: str) -> None:
     assert "expected a registry as images name it" in refused(registry_credentials={name: SOURCE})
 
@@ -230,4 +254,9 @@ def test_40_open_says_what_is_true(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     data = json.loads(CliRunner().invoke(main, ["open", "hosts.py", "--json"]).output)["hosts"]
     assert [one["name"] for one in data if one["failure"]] == ["dead"]
     assert KEY not in json.dumps(data)
-    assert json.loads(CliRunner().invoke(main, ["open", "hosts.py", "--json", "--show-key"]).output)["hosts"][0]["keys"]["ci"] == KEY
+    assert (
+        json.loads(CliRunner().invoke(main, ["open", "hosts.py", "--json", "--show-key"]).output)["hosts"][0]["keys"][
+            "ci"
+        ]
+        == KEY
+    )
