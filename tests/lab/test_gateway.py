@@ -373,9 +373,11 @@ def test_only_the_named_networks_reach_it(guarded: Serving) -> None:
     found = elsewhere.verify()
     assert found.ok, found.failed
     ours = "nft list table inet ojai >/dev/null 2>&1"
-    for way in ("restart", "reload"):
+    first = "stop nftables.service; systemctl start ojai-firewall.service; systemctl start"
+    for way in ("restart", "reload", "stop nftables.service; systemctl start", first):
         # systemctl waits for the owner's unit alone; ours comes after it.
         guest.root(f"systemctl {way} nftables.service; for i in $(seq 60); do {ours} && exit; sleep 0.5; done; exit 1")
+        assert guest.run("systemctl is-active ojai-firewall.service").returncode == 0, way
         assert not reaches(guarded, 8443) and inside(guest, "-k https://127.0.0.1:8443/health") == "200", way
     assert guest.root(others) == before
     broken = "echo broken >> /etc/ojai/firewall.nft; systemctl stop ojai-firewall; systemctl restart ojai-gateway"
