@@ -57,7 +57,9 @@ def _render(name: str, **values: object) -> str:
 
 def rules(settings: HostSettings, may_come_back: bool = False) -> str:
     """What nft reads; see :func:`ports`."""
-    return _render("rules.nft.j2", allowed=list(_allowed(settings.firewall_networks)), ports=ports(settings, may_come_back))
+    return _render(
+        "rules.nft.j2", allowed=list(_allowed(settings.firewall_networks)), ports=ports(settings, may_come_back)
+    )
 
 
 def unit(name: str) -> str:

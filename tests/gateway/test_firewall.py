@@ -262,5 +262,7 @@ def test_systemd_takes_the_units(tmp_path):
     units = [tmp_path / name for name in firewall.UNIT_FILES]
     for unit in units:
         unit.write_text(firewall.unit(unit.name))
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")

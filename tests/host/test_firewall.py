@@ -74,7 +74,9 @@ def _collapsed(networks):
 
 
 def _unit(mini, name):
-    shown = mini.text(f"systemctl show {name} -p ActiveState,UnitFileState,NeedDaemonReload,DropInPaths,Before,WantedBy")
+    shown = mini.text(
+        f"systemctl show {name} -p ActiveState,UnitFileState,NeedDaemonReload,DropInPaths,Before,WantedBy"
+    )
     return dict(line.split("=", 1) for line in shown.splitlines())
 
 
