@@ -9,12 +9,11 @@ import re
 
 import pytest
 
-from ojai.engines import get
 from ojai.engines.vllm import endpoints
 from tests.gateway.client import BEARER, KEY, connected, read, request, send
+from tests.gateway.engine import OFFERED
 from tests.gateway.nginx import REVOKED
 
-OFFERED = {(method, one.path) for one in get("vllm").offered for method in one.methods}
 CLOSED = [re.sub(r"\{\w+\}", "x", path) for path in endpoints.closed()]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "PROPFIND")
 #: All that an engine may see of a request's headers.

@@ -88,7 +88,7 @@ def test_the_rules_are_loaded_at_boot_before_the_network(mini):
     assert "network-pre.target" in values["Before"].split(), "it is loaded after the network is up"
 
 
-def test_the_owner_s_rules_do_not_end_ours(mini):
+def test_the_rules_are_loaded_again_after_those_of_the_owner(mini):
     """A start of theirs usually begins with the removal of every table."""
     values = _unit(mini, "ojai-firewall-again.service")
     assert values["UnitFileState"] == "enabled", values
