@@ -38,7 +38,7 @@ EXCERPTS: list[dict[str, str]] = [
 #: As journals, Docker and dmesg write them, each in a form of its own; *-score.md have their first contact.
 AS_WRITTEN: list[dict[str, str]] = [
     one
-    for name in ("fifth", "sixth", "seventh")
+    for name in ("fifth", "sixth", "seventh", "eighth", "ninth")
     for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
@@ -169,6 +169,18 @@ def test_a_cause_that_the_engine_came_up_after_is_past_and_comes_later() -> None
     found = diagnose(read_log(lines))
     assert [(one.finding.code, one.past) for one in found] == [("gpu-memory-weights", False), ("port-taken", True)]
     assert diagnose(read_log(lines[:2]))[0].past
+
+
+def test_what_another_cause_explains_comes_after_it() -> None:
+    boot, off = "kernel: Linux version 6.17.0-1012-oem", "kernel: You have booted with nomodeset."
+    gone = 'docker: error gathering device information while adding custom device "/dev/kfd": no such file or directory'
+    start = "systemd[1]: Started vllm-gemma4.service - vLLM."
+    assert codes([boot, off, start, gone]) == ["driver-off", "device-missing"]
+    assert codes([boot, off, boot, start, gone]) == ["device-missing", "driver-off"]  # the boot after it had another
+    assert codes([gone]) == ["device-missing"]
+    known = {finding.code for name in ("failures", "symptoms", "failures-installing") for finding in catalogue(name)}
+    named = [finding for finding in catalogue() + catalogue("failures-installing") if finding.follows]
+    assert named and all(set(finding.follows) <= known - {finding.code} for finding in named)
 
 
 def test_a_host_that_came_up_after_a_cause_is_well() -> None:
