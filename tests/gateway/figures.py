@@ -41,8 +41,8 @@ Commit `{load[commit]}`, {load[at]}.
 {streams}
 ## Ports
 
-Every TCP port of the host's address, from another network namespace behind an interface of its own: {ports} answered.
-They are SSH's and the gateway's. Commit `{scan[commit]}`, {scan[at]}.
+Every TCP port of the host's address was tried from outside, by an interface of its own. From an address that
+`firewall_networks` names, {named} answered: SSH and the gateway. From another one, {others}. Commit `{scan[commit]}`, {scan[at]}.
 
 ## Abuse
 
@@ -105,7 +105,8 @@ def page(found: dict[str, Any]) -> str:
         scan=scan,
         abuse=abuse,
         processors=load["processors"],
-        ports=" and ".join(map(str, scan["ports"])),
+        named=" and ".join(map(str, scan["named"])),
+        others=" and ".join(map(str, scan["others"])),
         streams=results.table(["", ""], [[str(cell) for cell in row] for row in streams]),
         tests=results.table(
             ["test", "connections", "requests that reached the engine", "of these not on the list"],
