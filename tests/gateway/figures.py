@@ -42,7 +42,8 @@ Commit `{load[commit]}`, {load[at]}.
 ## Ports
 
 Every TCP port of the host's address was tried from outside, by an interface of its own. From an address that
-`firewall_networks` names, {named} answered: SSH and the gateway. From another one, {others}. Commit `{scan[commit]}`, {scan[at]}.
+`firewall_networks` names, {named} answered: SSH and the gateway. From another one, {others}. Commit `{scan[commit]}`,
+{scan[at]}.
 
 ## Abuse
 
