@@ -163,6 +163,32 @@ def test_causes_that_look_alike_are_told_apart(lines: list[str], first: str) -> 
     assert codes(lines)[:1] == [first]
 
 
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (
+            [
+                "radv/amdgpu: Not enough memory for command submission.",
+                "llama_model_load: error loading model: vk::Queue::submit: ErrorDeviceLost",
+            ],
+            ["gpu-memory-weights", "gpu-hang"],
+        ),
+        (["llama_prepare_model_devices: invalid value for main_gpu: 0 (available devices: 0)"], ["gpu-not-visible"]),
+        (["/lib64/libggml-base.so.0(ggml_abort+0x11f) [0x7f62e4d46aef]"], ["aborted"]),
+        (
+            [
+                "amdxdna: module verification failed: signature and/or required key missing - tainting kernel",
+                "amdxdna 0000:c4:00.1: [drm] *ERROR* amdxdna_drm_open: SVA bind device failed, ret -19",
+            ],
+            ["npu-iommu-off"],
+        ),
+    ],
+)
+def test_as_owners_of_such_boxes_have_seen_it(lines: list[str], found: list[str]) -> None:
+    """The words of ggml-org/llama.cpp, kyuz0/amd-strix-halo-toolboxes and ROCm/FastFlowLM#403."""
+    assert codes(lines) == found
+
+
 def test_the_evidence_is_the_line_and_its_number() -> None:
     (found,) = diagnose(read_log(["fine\n", "OSError: [Errno 98] Address already in use\n", "fine\n"]))
     assert [(line.number, line.text) for line in found.evidence] == [(2, "OSError: [Errno 98] Address already in use")]
@@ -176,6 +202,18 @@ def test_a_cause_that_the_engine_came_up_after_is_past_and_comes_later() -> None
     found = diagnose(read_log(lines))
     assert [(one.finding.code, one.past) for one in found] == [("gpu-memory-weights", False), ("port-taken", True)]
     assert diagnose(read_log(lines[:2]))[0].past
+
+
+def test_a_journal_as_json_says_which_program_spoke() -> None:
+    def entry(who: str, message: str) -> str:
+        return json.dumps({"_HOSTNAME": "mini", "SYSLOG_IDENTIFIER": who, "_PID": "7", "MESSAGE": message})
+
+    taken = "OSError: [Errno 98] Address already in use"
+    assert codes([entry("jellyfin", taken)]) == []
+    assert codes([entry("docker", taken)]) == ["port-taken"]
+    assert codes([entry("kernel", "You have booted with nomodeset.")]) == ["driver-off"]
+    (found,) = diagnose(read_log([entry("docker", taken)]))
+    assert found.evidence[0].text == f"mini docker[7]: {taken}"
 
 
 def test_what_another_cause_explains_comes_after_it() -> None:
