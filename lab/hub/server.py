@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -327,6 +328,11 @@ class _Second(_Handler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Little waits in the kernel of what is counted as sent: left to itself, it takes megabytes for a slow line."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHUNK)
+        super().server_bind()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: clients that go away are what is tried here."""
