@@ -121,6 +121,41 @@ def test_what_runs_beside_the_service_is_passed_over_and_nothing_else_is(line: s
     assert codes([line]) == ([code] if code else [])
 
 
+DENIED = (
+    "Error response from daemon: pull access denied for a/b, repository does not exist or may require 'docker login'"
+)
+LAUNCH = "torch.AcceleratorError: HIP error: unspecified launch failure"
+
+
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [
+        # moby's daemon/internal/distribution/errors.go: DENIED, UNAUTHORIZED; MANIFEST_UNKNOWN, NAME_UNKNOWN.
+        ([f"docker: {DENIED}: denied: requested access to the resource is denied"], "registry-denied"),
+        (["Unable to find image 'vllm/x:v1' locally", f"docker: {DENIED}"], "registry-denied"),
+        (["Error response from daemon: unauthorized: authentication required"], "registry-denied"),
+        (["manifest for vllm/x:v1 not found: manifest unknown: manifest unknown"], "image-missing"),
+        (["repository r.lan/x not found: name unknown: repository name not known to registry"], "image-missing"),
+        # containerd's resolver, which Docker 29 uses: the same two.
+        (
+            [
+                'failed to resolve reference "docker.io/vllm/x:v1": pull access denied, repository does not exist or '
+                "may require authorization: server message: insufficient_scope: authorization failed"
+            ],
+            "registry-denied",
+        ),
+        (['failed to resolve reference "docker.io/vllm/x:v1": docker.io/vllm/x:v1: not found'], "image-missing"),
+        # ROCm's HIP gives its one launch failure after an illegal instruction too; a hang is what the kernel tells.
+        ([LAUNCH, "Search for `hipErrorLaunchFailure' in https://rocm.docs.amd.com/"], "hip-error"),
+        ([LAUNCH, "[8.1] amdgpu 0000:c5:00.0: amdgpu: GPU reset begin!. Source:  1"], "gpu-hang"),
+        (["Callback: Queue 0x7f1 aborting with error : HSA_STATUS_ERROR_EXCEPTION: code: 0x1016"], "hip-error"),
+        (["HW Exception by GPU node-1 (Agent handle: 0x55d0b0) reason :GPU Hang"], "gpu-hang"),
+    ],
+)
+def test_causes_that_look_alike_are_told_apart(lines: list[str], first: str) -> None:
+    assert codes(lines)[:1] == [first]
+
+
 def test_the_evidence_is_the_line_and_its_number() -> None:
     (found,) = diagnose(read_log(["fine\n", "OSError: [Errno 98] Address already in use\n", "fine\n"]))
     assert [(line.number, line.text) for line in found.evidence] == [(2, "OSError: [Errno 98] Address already in use")]
