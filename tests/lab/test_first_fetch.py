@@ -90,7 +90,7 @@ class Relay:
 
 @dataclass(frozen=True)
 class Far(Serving):
-    """A container whose way to the hub is a slow and lossy line."""
+    """A container whose way to the hub and the registry is a slow and lossy line."""
 
     def join(self) -> None:
         """Give it its end of the line: it goes with the container's namespace."""
@@ -140,9 +140,12 @@ def bridge_of(host: Far) -> str:
         return bridge.address(1)
 
 
-def endpoint(host: Far) -> str:
+def by_the_line(host: Far, **data: object) -> Far:
+    """The host with a hub and a registry that it reaches by the line."""
     with using(host.lab):
-        return f"http://{bridge.address(1)}:{state.read().hub.port}"
+        records, near = state.read(), f"http://{bridge.address(1)}"
+    mirrors = [f"{near}:{records.registry.port}"]
+    return host.with_data(hf_endpoint=f"{near}:{records.hub.port}", docker_registry_mirrors=mirrors, **data)
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +156,8 @@ def host() -> Iterator[Far]:
         found.renew()
         line = bridge.up(LineRecord(), LINE)
         records = state.read()
-        relay = Relay(bridge.address(1), (records.hub.port, records.hub_files.port))
-        there = found.with_data(hf_endpoint=f"http://{bridge.address(1)}:{records.hub.port}")
+        relay = Relay(bridge.address(1), (records.hub.port, records.hub_files.port, records.registry.port))
+    there = by_the_line(found)
     there.join()
     yield there
     relay.close()
@@ -236,7 +239,7 @@ def test_proxies_and_authorities_are_where_they_are_used(host, tmp_path):
     """apt, the daemon and the container have them; the daemon is not restarted under a container that runs."""
     proxy = "http://127.0.0.1:9"
     data = {"http_proxy": proxy, "no_proxy": ["10.0.2.2", bridge_of(host)], "ca_certificates": [str(AUTHORITY)]}
-    behind = host.with_data(hf_endpoint=endpoint(host), **data)
+    behind = by_the_line(host, **data)
     done = behind.deploy()
     assert done.status == 1 and "sudo systemctl restart docker.service" in done.output, done.output[-3000:]
     assert "Running: vllm-gemma4" in done.output and healthy(host)
@@ -259,7 +262,7 @@ def test_proxies_and_authorities_are_where_they_are_used(host, tmp_path):
 @pytest.mark.whole
 def test_a_local_only_host_is_deployed_and_restarted_with_every_outside_address_blocked(host):
     """No route leads outside, and the lab's archive, registry and hub are stopped: who asks one fails."""
-    alone = host.with_data(local_only=True)
+    alone = by_the_line(host, local_only=True)
     host.netns("route", "del", "default")
     host.netns("link", "del", bridge.INSIDE)
     with using(host.lab), state.locked():
