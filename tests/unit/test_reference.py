@@ -63,6 +63,7 @@ def test_every_setting_is_explained_with_an_example_that_holds(model: Any, valid
         "move_adopted_caches": {"adopt": True},
         "gateway_certificate": {"gateway_certificate_key": "/etc/ai/key.pem"},
         "gateway_certificate_key": {"gateway_certificate": "/etc/ai/chain.pem"},
+        "gateway_key_sources": {"gateway_keys": ["laptop"]},
         "thinking": {"reasoning": True},
         "speculative": {"allow": ["speculative-too-early"]},
         "quantization": {"allow": ["quantization-not-on-rocm"]},
