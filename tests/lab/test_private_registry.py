@@ -49,7 +49,7 @@ def private(host: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         registry = subprocess.Popen(words, stdout=log, stderr=log)
     service = {"profile": "gemma-4-e4b", "start_timeout": 120, "model": FOLDER}
     service["image"] = f"10.0.2.2:{port}/vllm/vllm-openai-rocm:v0.20.1"
-    login = {f"10.0.2.2:{port}": "environment:REGISTRY_LOGIN"}
+    login = {f"10.0.2.2:{port}": {"env": "REGISTRY_LOGIN"}}
     yield host.with_data(services=[service], registry_credentials=login, ca_certificates=[str(work / "own.crt")])
     registry.terminate()
     registry.wait(20)
