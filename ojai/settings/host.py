@@ -410,11 +410,21 @@ class HostSettings(BaseModel):
             raise complete(f"found a value of type {kind}; expected what JSON has; put a date in quotes") from None
         return value
 
-    @field_validator("docker_registry_mirrors")
+    @field_validator("registry_credentials", mode="before")
     @classmethod
-    def _a_mirror_that_docker_takes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _no_login_of_its_own(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise complete(
+                "found something else (not shown); expected a mapping of a registry to where its login is read, such "
+                "as {registry.example.net: environment:NAME}"
+            )
+        return value
+
+    @field_validator("docker_registry_mirrors", mode="before")
+    @classmethod
+    def _a_mirror_that_docker_takes(cls, value: Any) -> Any:
         # dockerd: "username/password not allowed in URI", "query or fragment at end of the URI".
-        for url in value:
+        for url in filter(lambda one: isinstance(one, str), value if isinstance(value, list | tuple) else ()):
             parts = urlsplit(url)
             if "@" in parts.netloc or parts.query or parts.fragment:
                 raise complete("Docker does not start with a mirror that has a user, a query or a fragment")

@@ -156,9 +156,10 @@ def read(file: Path | None) -> Lock | None:
     """The lock in a file; None without one. Raises :class:`LockError` for one that cannot be used."""
     if file is None or not os.path.lexists(file):
         return None
-    if not os.path.isfile(file):  # which a link in a circle is not, either
+    if not file.is_file():
         raise LockError(
-            f"{file}: found no file there (a link to nothing, or a folder); expected a lock. What to do: mend or remove it"
+            f"{file}: found no file there (a folder, or a link to nothing); expected a lock. What to do: mend or "
+            "remove it"
         )
     return _read(file, file.stat().st_mtime_ns)
 

@@ -13,7 +13,7 @@ from ojai import engines, profiles
 from ojai.engines import Exposure, ResolvedService
 from ojai.paths import ServicePaths
 from ojai.profiles import Features, Profile, ProfileError
-from ojai.profiles.features import OneLine
+from ojai.profiles.features import ModelName
 from ojai.schema.errors import complete, refuse_flag_for_number
 from ojai.schema.expected import Choice, Expected
 from ojai.settings.types import Digest, IpAddress, ServerName
@@ -55,7 +55,7 @@ class ServiceSettings(ServicePaths, Features):
         "None: no host, and a request has to bring them itself; with `exposure: open` any host, as in the guides.",
         examples=[["images.example.net"]],
     )
-    model: OneLine | None = Field(
+    model: ModelName | None = Field(
         None,
         description="Model id instead of the profile's, or a folder of the host such as one on a USB disk: a "
         "variant of the same model, since limits, parsers and memory budget stay the profile's.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -19,8 +19,8 @@ Fingerprint = Annotated[
 ]
 Url = Annotated[
     str,
-    Field(pattern=r"^https?://[^\s\"']+[^\s\"'/]$"),
-    Expected("an address with http:// or https://, without a slash at its end"),
+    Field(pattern=r"^https?://[^\s\"'@/]+(/[^\s\"']*[^\s\"'/])?$"),
+    Expected("an address with http:// or https://, without a slash at its end, and without user and password"),
 ]
 UnixName = Annotated[
     str,
@@ -71,15 +71,15 @@ KernelParameter = Annotated[
 _SOURCE = "where it is read on this machine: environment:NAME, file:/path or command:WORDS"
 
 
-def _names_a_source(value: str) -> str:
+def _names_a_source(value: Any) -> str:
     """Refused without being shown: it may be the secret itself."""
-    if not re.fullmatch(r"environment:[A-Za-z_][A-Za-z0-9_]*|(file|command):\S.*", value):
-        raise complete(f"found another text (not shown); expected {_SOURCE}")
+    if not isinstance(value, str) or not re.fullmatch(r"environment:[A-Za-z_][A-Za-z0-9_]*|(file|command):\S.*", value):
+        raise complete(f"found something else (not shown); expected {_SOURCE}")
     return value
 
 
 #: Where a secret is read (see ojai.credentials).
-Secret = Annotated[str, AfterValidator(_names_a_source), Expected(_SOURCE)]
+Secret = Annotated[str, BeforeValidator(_names_a_source), Expected(_SOURCE)]
 Registry = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?$"),
@@ -88,6 +88,8 @@ Registry = Annotated[
 #: Without a user: the address is on the host in files that everybody can read, and in the containers.
 ProxyUrl = Annotated[
     str,
+    # As desktops write it, with a slash at its end.
+    BeforeValidator(lambda value: value.removesuffix("/") if isinstance(value, str) else value),
     Field(pattern=r"^https?://[^\s\"'@/]+$"),
     Expected("http:// or https://, a host and a port, without user and password (use a relay that adds them)"),
 ]
