@@ -19,7 +19,8 @@ class Finding(BaseModel):
     """One known failure. ``pattern`` is a regular expression that is searched for in each line.
 
     ``deploy_mends``: running the deploy again puts it right. ``raised_in``: which of Python's files raise errors of
-    this kind; what no pattern fits is taken for one, as a general cause.
+    this kind; what no pattern fits is taken for one, as a general cause. ``follows``: codes of which this one is the
+    consequence, where one of them is found since the machine last started.
     ``rank``: a cause, which stops the service; a general one, beside which a more exact one stands as a rule; unknown,
     an error that does so; a flaw, with which it serves; a consequence, which has a deeper cause as a rule; a note, of
     what could be better; harmless, and never listed.
@@ -33,6 +34,7 @@ class Finding(BaseModel):
     fix: str
     source: str
     raised_in: str | None = None
+    follows: tuple[str, ...] = ()
     deploy_mends: bool = False
     rank: Literal["cause", "general", "unknown", "flaw", "consequence", "note", "harmless"] = "cause"
 
@@ -92,8 +94,13 @@ _STOPS = re.compile(
     r"|\[shutdown\] Process manager: send sigterm"
 )
 
-#: A person's command or request may contain any word.
-_QUOTED = re.compile(r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request ")
+#: The machine starts.
+_BOOTS = re.compile(r"(^|kernel: |\] )Linux version \d")
+
+#: A person's command or request may contain any word; so may what a program says of its inner workings.
+_QUOTED = re.compile(
+    r"COMMAND=|\(command continued\)|CMD \(|Received request |Added request |\blevel=(debug|DEBUG)\b|\bDEBUG \d\d-\d\d "
+)
 
 #: A program tells what it does, or warns and goes on: whatever words are in it, nothing has failed.
 _TELLS = re.compile(
@@ -201,7 +208,8 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     turn: dict[str, int] = {}  # in which start it was seen last
-    starts, serves, fetched = 0, -1, -1
+    boot: dict[str, int] = {}  # and since which start of the machine
+    starts, boots, serves, fetched = 0, 0, -1, -1
     stopping = False
     place: Finding | None = None
     for position, line in enumerate(lines):
@@ -211,6 +219,8 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
             place = None
         if line.number and _STARTS.search(line.text):
             starts, stopping = starts + 1, False
+        if _BOOTS.search(line.text):
+            boots += 1
         if line.number and _STOPS.search(line.text):
             stopping = True
         if line.number and _SERVES.search(line.text):
@@ -226,6 +236,7 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
         if code not in findings or findings[code].rank == "general":
             findings[code] = finding
         evidence.setdefault(code, []).append(line)
+        boot[code] = boots
         # A fact is true now, whatever the log says later.
         last[code], now = (position, starts) if line.number else (sys.maxsize, sys.maxsize)
         if turn.get(code) != now and turn.get(code) != sys.maxsize:
@@ -234,6 +245,8 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
     def likely(code: str) -> tuple[int, int, int]:
         rank = findings[code].rank
         order = {"cause": 0, "general": 1, "unknown": 2, "flaw": 3, "consequence": 5, "note": 6}[rank]
+        if any(other in codes and boot[other] == boot[code] for other in findings[code].follows):
+            order = 5
         return 4 if past(code) and order < 3 else order, -turn[code], first[code]
 
     def past(code: str) -> bool:

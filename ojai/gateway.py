@@ -17,7 +17,8 @@ from ojai.settings import HostSettings
 FOLDER = f"{SECRETS}/gateway"
 CONFIGURATION = f"{FOLDER}/nginx.conf"
 SCRIPT = f"{FOLDER}/key.js"
-#: A file NAME.map for each key, with its SHA-256 sum, and NAME.key with the key itself until somebody deletes it.
+#: A file NAME.map for each key, with its SHA-256 sum, and NAME.key with the key itself until somebody deletes it. After
+#: it was replaced, NAME.old.map has the sum of the old one, with the time at which that ends.
 KEYS = f"{FOLDER}/keys"
 #: The certificate of the local authority that clients are to trust, what it signed, and the program that makes both.
 AUTHORITY = f"{FOLDER}/ca.crt"

@@ -29,6 +29,11 @@ def env_file(name: str) -> str:
     return f"{SECRETS}/{name}.env"
 
 
+def secrets_folder(name: str) -> str:
+    """The folder of its secrets that are files."""
+    return f"{SECRETS}/{name}.secrets"
+
+
 class _Named(Protocol):
     @property
     def name(self) -> str: ...
@@ -81,5 +86,10 @@ class ServicePaths:
 
     @property
     def env_file(self: _Named) -> str:
-        """Where its secrets are on the host."""
+        """Where its secret variables are on the host."""
         return env_file(self.name)
+
+    @property
+    def secrets_folder(self: _Named) -> str:
+        """Where its secrets are that are files."""
+        return secrets_folder(self.name)

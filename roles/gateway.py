@@ -3,6 +3,7 @@
 An nginx of the owner's, its configuration and its unit are not touched: ours has its own.
 """
 
+import hashlib
 from functools import partial
 
 from pyinfra import host
@@ -16,6 +17,15 @@ from ojai.preflight.gateway import packages
 from ojai.preflight.host import fact_arguments
 from ojai.releases import serving_of
 from ojai.settings import HostSettings
+
+
+def key_sums(settings: HostSettings) -> dict[str, str | None]:
+    """The sum of each key that the inventory has from elsewhere; None in a run that asks for no secret."""
+    return {
+        name: key and hashlib.sha256(key.encode()).hexdigest()
+        for name, source in settings.gateway_key_sources.items()
+        for key in [source.read()]
+    }
 
 
 @deploy("Gateway")
@@ -40,7 +50,13 @@ def apply(*, settings: HostSettings) -> None:
     files.text_file(name="Write the certificate's program", path=gateway.RENEWAL, text=gateway.renewal_script())
     if not settings.gateway_certificate:
         operations.certificate(name="Make or renew the certificate", names=names)
-    operations.keys(name="Make and revoke keys", names=list(settings.gateway_keys))
+    operations.keys(
+        name="Make and revoke keys",
+        names=list(settings.gateway_keys),
+        sums=key_sums(settings),
+        renewed=dict(settings.gateway_keys_renewed),
+        overlap_hours=settings.gateway_key_overlap,
+    )
     for what, path in zip(("gateway's unit", "renewal's unit", "renewal's timer"), gateway.UNIT_FILES, strict=True):
         files.text_file(name=f"Write the {what}", path=path, text=gateway.unit(path, settings, names))
     operations.running(

@@ -9,7 +9,7 @@ from ojai.connection.alone import refuse_host
 from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck, firewall, gateway, owner, packages, power
+from ojai.preflight import FailedCheck, firewall, gateway, owner, packages, power, secrets
 from ojai.preflight import lock as pins
 from ojai.preflight import weights as to_fetch
 from ojai.preflight.docker import remarks
@@ -43,7 +43,7 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     for line in owner.table(rows) if rows else ():
         logger.info(f"{host.print_prefix}{line}")
     _say_running(report)
-    found = failed_checks(settings, report)
+    found = failed_checks(settings, report) or list(secrets.failed(settings, report))
     if found:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None
@@ -88,7 +88,7 @@ def may_fetch(*, settings: HostSettings) -> HostSettings | None:
         _refuse(_NO_ANSWER)
         return None
     _say_running(report)
-    found = [*newer(report), *to_fetch.failed(settings, report)]
+    found = [*newer(report), *to_fetch.failed(settings, report), *secrets.failed(settings)]
     if found:
         _refuse("\n".join(f"preflight: {refusal}" for refusal in found))
         return None

@@ -11,7 +11,6 @@ from ojai.engines import ResolvedService
 from ojai.operations import adoption, docker, files, service, vllm
 from ojai.operations import gateway as gateway_operations
 from ojai.operations import release as releases
-from ojai.operations.weights import secrets
 from ojai.paths import SECRETS
 from ojai.releases import serving_of
 from ojai.settings import HostSettings
@@ -32,6 +31,18 @@ def render_unit(service: ResolvedService) -> str:
     )
     exec_start = systemd.command_line(["/usr/bin/docker", *service.command.docker_argv[1:]])
     return templates.get_template(f"{service.engine.name}.service.j2").render(service=service, exec_start=exec_start)
+
+
+def secret_variables(
+    settings: HostSettings, server: ResolvedService
+) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """A service's secrets: those of its environment file, and those that are files. None is one that is not asked for.
+
+    What is a file is taken out of the environment file: from there it would be in ``docker inspect``.
+    """
+    found = {name: source.read() for name, source in settings.secrets_of(server.name).items()}
+    texts = {name: found.pop(name) for name in server.secret_files}
+    return {**found, **dict.fromkeys(texts, "")}, texts
 
 
 @deploy("vLLM")
@@ -57,12 +68,19 @@ def apply(*, settings: HostSettings) -> None:
             on_failure=unchanged,
         )
     for server in host.loop(settings.resolved):
+        variables, texts = secret_variables(settings, server)
         files.secret_file(
             name=f"{server.name}: write the environment file",
             path=server.env_file,
-            values=secrets(),
+            values=variables,
             header=ENV_HEADER,
         )
+        for name in host.loop(sorted(texts)):
+            files.secret_text(
+                name=f"{server.name}: write the secret {name}",
+                path=f"{server.secrets_folder}/{name}",
+                text=texts[name],
+            )
         vllm.unit(name=f"{server.name}: write the systemd unit", service=server, render_unit=render_unit)
     vllm.stopped(name="Stop services no longer configured", keep=units)
     if settings.adopt:
@@ -97,6 +115,8 @@ def apply(*, settings: HostSettings) -> None:
         )
     releases.snapshot(name="Save the healthy release for rollback", services=release)
     vllm.removed(name="Remove services no longer configured", keep=units)
+    kept = [f"{server.secrets_folder}/{name}" for server in settings.resolved for name in server.secret_files]
+    vllm.secrets_removed(name="Remove secrets no longer configured", keep=kept)
 
 
 @deploy("vLLM: removal")

@@ -24,7 +24,6 @@ def apply(*, settings: HostSettings, report: Report | None = None) -> None:
         return
     services = [service for service in settings.resolved if service.wanted]
     unchanged = partial(releases.report_unchanged, services=[serving_of(server) for server in settings.resolved])
-    weights.secrets()  # refuses one that is no token while pyinfra only looks
     weights.client(name="Install the hub client", pack=packed)  # images are pulled with it too
     if not services:
         return
@@ -32,6 +31,7 @@ def apply(*, settings: HostSettings, report: Report | None = None) -> None:
         name="Fetch the weights",
         services=services,
         endpoint=settings.hf_endpoint,
+        tokens={service.name: settings.secrets_of(service.name).get("HF_TOKEN") for service in services},
         environment=settings.proxies,
         local_only=settings.local_only,
         on_failure=unchanged,

@@ -1,4 +1,4 @@
-"""Write docs/reference/profiles.md and docs/reference/deviations.md from the profiles and the data beside them.
+"""Write profiles.md, deviations.md and hardening.md in docs/reference from the profiles and the data beside them.
 
 Run it after a profile, a feature, a reason or a deviation changed:
 
@@ -8,6 +8,7 @@ Run it after a profile, a feature, a reason or a deviation changed:
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 import types
@@ -20,12 +21,12 @@ import yaml
 
 from ojai import profiles, resources
 from ojai.engines import Refusal
-from ojai.engines.vllm import explanations
+from ojai.engines.vllm import explanations, hardening
 from ojai.engines.vllm.flags import FLAGS
 from ojai.profiles import Features, Profile, deviations
 from ojai.profiles.features import Speculative
-from ojai.settings import HostSettings, ServiceSettings
-from ojai.sizes import format_gb
+from ojai.settings import HostSettings, ServiceSettings, parse
+from ojai.sizes import GIB, format_gb
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
@@ -268,7 +269,55 @@ def _code(tokens: Iterable[str]) -> str:
     return f"`{text}`" if text else ""
 
 
-PAGES = {"profiles.md": profiles_page, "deviations.md": deviations_page}
+def hardening_page() -> str:
+    """The text of docs/reference/hardening.md."""
+    rows = (
+        (
+            f"`{measure.id}`",
+            f"`{measure.taken}`" if measure.taken.startswith("-") else measure.taken or "(nothing)",
+            measure.why,
+            measure.lacks.strip(),
+            measure.found,
+            measure.source,
+        )
+        for measure in hardening.load()
+    )
+    lines = [
+        "# A service with fewer rights",
+        "",
+        GENERATED,
+        "",
+        "`hardened: true` in a service takes away what the guides give the engine beyond its need. It is off by "
+        "default, because it has not been tried on the GPU. Whether it is right for a host shows at its first start: a "
+        "service that does not become healthy with it is rolled back like any failed upgrade.",
+        "",
+        *table(("What", "Taken away", "Why", "What the engine lacks then", "Found by", "Source"), rows),
+        "",
+        "Refused with it, before a host is touched: `data_owner` other than root, a cache of somebody else's, a port "
+        "below 1024, and a `gtt_limit` above the container's limit of memory.",
+        "",
+        "Its `docker run` differs from the guides' in these words, in their order. The number of the render node and "
+        "the limit of memory are the host's:",
+        "",
+        "```",
+        *_hardened_words(),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _hardened_words() -> Iterator[str]:
+    plain, hard = (
+        parse("mini", {"services": [{"hardened": value}]}).resolved[0].on_host({"video": 44, "render": 992}, None)
+        for value in (False, True)
+    )
+    hard = hard.on_host(hard.group_ids, None, None, "renderD128", 64 * GIB)
+    for line in difflib.ndiff(plain.command.docker_argv, hard.command.docker_argv):
+        if line[0] in "-+":
+            yield line.replace("  ", " ", 1)
+
+
+PAGES = {"profiles.md": profiles_page, "deviations.md": deviations_page, "hardening.md": hardening_page}
 
 
 def main(arguments: list[str]) -> int:

@@ -46,6 +46,11 @@ SECTIONS = (
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
     ("Exposure", "Role `gateway`: who reaches the services, and how.", ("exposure", "gateway_")),
     ("Firewall", "Role `firewall`: from where they are reached.", ("firewall_",)),
+    (
+        "Secrets",
+        "Where the deploy reads them; [how](../guide/daily.md#secrets).",
+        ("service_secrets",),
+    ),
     ("Data", "Role `caches`.", ("data_", "cache_folders")),
     ("Weights", "Role `weights`; `model` and `revision` are a service's.", ("hf_",)),
     ("Your own data", "For roles of your own.", ("vars",)),

@@ -163,6 +163,10 @@ class Engine(Protocol):
         """The variable with a key of the engine's own, which clients of a gateway do not have."""
 
     @property
+    def secret_files(self) -> Mapping[str, str]:
+        """Secret variables that it also reads from a file, each with the variable that names the file."""
+
+    @property
     def offered(self) -> tuple[Offered, ...]:
         """What of its HTTP API is offered to others; the gateway passes nothing else on."""
 
@@ -248,9 +252,10 @@ class ResolvedService(ServicePaths):
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
     ``log_max_file`` rotate its log; ``proxies`` are variables of its container; ``media_domains``: hosts to fetch
-    from. ``revision`` is the model's as the service names it, ``pins`` are the commits that a lock gives its models.
-    ``group_ids``, ``image_key`` and ``revisions`` (the commit of each model that was fetched) are the host's own,
-    filled in by :meth:`on_host`.
+    from; ``secrets``: names of its secret variables. ``revision`` is the model's as the service names it, ``pins`` are
+    the commits that a lock gives its models. ``group_ids``, ``image_key``, ``revisions`` (the commit of each model that
+    was fetched), the GPU's ``render_node`` and ``memory_total`` (bytes) are the host's own, filled in by
+    :meth:`on_host`.
     """
 
     name: str
@@ -273,9 +278,13 @@ class ResolvedService(ServicePaths):
     pins: Mapping[str, str] | None = None
     exposure: Exposure = "open"
     media_domains: tuple[str, ...] = ()
+    hardened: bool = False
+    secrets: tuple[str, ...] = ()
     group_ids: Mapping[str, int] | None = None
     image_key: str | None = None
     revisions: Mapping[str, str] | None = None
+    render_node: str | None = None
+    memory_total: int | None = None
     _on_host: dict[object, ResolvedService] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -355,6 +364,11 @@ class ResolvedService(ServicePaths):
         return tuple(self.engine.wanted(self))
 
     @property
+    def secret_files(self) -> list[str]:
+        """Those of its secrets that its engine reads from files, in ``secrets_folder``."""
+        return [name for name in self.secrets if name in self.engine.secret_files]
+
+    @property
     def weights_folder(self) -> str:
         """The cache that its weights are in, or the owner's folder of them."""
         cache = self.engine.model_directory(self.model).partition("/")[0]
@@ -373,13 +387,26 @@ class ResolvedService(ServicePaths):
         return f"{self.weights_folder}/{self.engine.model_directory(self.model).partition('/')[2]}"
 
     def on_host(
-        self, group_ids: Mapping[str, int] | None, image_key: str | None, revisions: Mapping[str, str] | None = None
+        self,
+        group_ids: Mapping[str, int] | None,
+        image_key: str | None,
+        revisions: Mapping[str, str] | None = None,
+        render_node: str | None = None,
+        memory_total: int | None = None,
     ) -> ResolvedService:
-        """The service with the host's group numbers, its tuning results filed under the image's key, and the commits of
-        its models."""
-        numbers = (tuple(sorted((group_ids or {}).items())), image_key, tuple(sorted((revisions or {}).items())))
+        """The service with the host's numbers, its tuning results filed under the image's key, and the commits of its
+        models."""
+        named = tuple(tuple(sorted((given or {}).items())) for given in (group_ids, revisions))
+        numbers = (*named, image_key, render_node, memory_total)
         if numbers not in self._on_host:
-            placed = replace(self, group_ids=group_ids or None, image_key=image_key, revisions=revisions or None)
+            placed = replace(
+                self,
+                group_ids=group_ids or None,
+                image_key=image_key,
+                revisions=revisions or None,
+                render_node=render_node,
+                memory_total=memory_total,
+            )
             placed.__dict__["refusals"] = self.refusals  # they are of the choices, not of the host
             self._on_host[numbers] = placed
         return self._on_host[numbers]

@@ -103,7 +103,8 @@ files() {
   dpkg-query -W -f '${Package} ${Version}\n' 'linux-image-*' 'linux-firmware*' 'docker*' 'containerd*' 'rocm*' \
     'amdgpu*' 2>/dev/null | awk 'NF == 2' | sed 's/^/doctor-file\tpackages\t/'
 }
-secrets=$(sed -nE 's/^[[:space:]]*[A-Za-z0-9_]*%SECRET%[A-Za-z0-9_]*=//Ip' %ENV_FILES% /dev/null 2>/dev/null |
+secrets=$({ sed -nE 's/^[[:space:]]*[A-Za-z0-9_]*%SECRET%[A-Za-z0-9_]*=//Ip' %ENV_FILES% /dev/null
+  cat /etc/ojai/*.secrets/* /etc/ojai/gateway/keys/*.key; } 2>/dev/null |
   tr -d "\"'" | awk 'length >= 6')
 # shellcheck disable=SC2329  # the report's functions, which are called in a pipe here
 { facts

@@ -12,6 +12,7 @@ from typing import Any
 from pyinfra.api import FactBase
 
 from ojai.facts import Lines, Yes, script
+from ojai.paths import SECRETS
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,38 @@ class SecretFile(FactBase[Secrets | None]):
         """Read the answer."""
         user, group, mode = output[0].split()
         return Secrets(user, group, mode, {name: digest for name, digest, *_ in map(str.split, output[1:])})
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A file whose content stays on the host: ``sum`` is its SHA-256."""
+
+    user: str
+    group: str
+    mode: str
+    sum: str
+
+
+class ClosedFile(FactBase[Closed | None]):
+    """The :class:`Closed` at ``path``, if it is a regular file; None without one."""
+
+    def command(self, path: str) -> str:
+        """Owner, mode and sum."""
+        file = shlex.quote(path)
+        return f"if test -f {file} && ! test -L {file}; then stat -c '%U %G %a' {file} && sha256sum < {file}; fi"
+
+    def process(self, output: list[str]) -> Closed:
+        """Read the two lines."""
+        user, group, mode = output[0].split()
+        return Closed(user, group, mode, output[1].split()[0])
+
+
+class SecretFiles(Lines):
+    """The secrets of services that are files of their own."""
+
+    def command(self) -> str:
+        """A line for each."""
+        return f"find {SECRETS}/*.secrets -mindepth 1 -maxdepth 1 -type f 2>/dev/null | sort"
 
 
 def setting(names: Iterable[str]) -> str:

@@ -17,30 +17,66 @@ _KEYS = r"""
 any='[0-9a-f]\{64\}'
 for file in "$folder"/*.map; do
   [ -e "$file" ] || continue
-  name=${file##*/} name=${name%.map} key=${file%.map}.key sum=
+  name=${file##*/} name=${name%.map}
+  if [ "${name%.old}" != "$name" ]; then
+    end=$(sed -n 's/.*@\([0-9]*\)";$/\1/p' "$file")
+    [ "${end:-0}" -gt "$(date +%s)" ] || echo "ended ${name%.old}"
+    continue
+  fi
+  key=${file%.map}.key sum=
   [ ! -e "$key" ] || sum=$(tr -d '\n' < "$key" | sha256sum | cut -d' ' -f1)
   rights=$(stat -c %U:%a "$file" "$key" 2>/dev/null | sort -u)
-  if [ "$rights" = root:600 ] && grep -qx "\"${sum:-$any}\" \"$name\";" "$file"; then echo "$name"
-  else echo "$name wrong"; fi
+  found=$(sed -n "s/^\"\(${sum:-$any}\)\" \"$name\";\$/\1/p" "$file")
+  if [ "$rights" = root:600 ] && [ -n "$found" ]; then state=right; else state=wrong; fi
+  echo "key $name $state ${found:--} $(sed -n 's/^# //p' "$file")"
 done
 """
 
 
-class GatewayKeys(FactBase[dict[str, bool]]):
-    """The keys that nginx knows: name -> whether it is as it should be, which only root can read."""
+@dataclass(frozen=True)
+class Key:
+    """A key that nginx knows.
+
+    + right: it is as it should be, and only root can read it
+    + sum: its SHA-256
+    + renewed: the text of the inventory with which it was made; empty for none
+    """
+
+    right: bool
+    sum: str = ""
+    renewed: str = ""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The gateway's keys by name; ``ended``: names of those that have replaced one which is valid no more."""
+
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    ended: tuple[str, ...] = ()
+
+
+class GatewayKeys(FactBase[Keys]):
+    """The :class:`Keys` of the gateway."""
 
     @staticmethod
-    def default() -> dict[str, bool]:
+    def default() -> Keys:
         """None."""
-        return {}
+        return Keys()
 
     def command(self) -> str:
         """A line for each."""
         return script(_KEYS, folder=gateway.KEYS)
 
-    def process(self, output: list[str]) -> dict[str, bool]:
+    def process(self, output: list[str]) -> Keys:
         """Read the lines."""
-        return {line.split(" ")[0]: " " not in line for line in output if line}
+        keys, ended = {}, []
+        for line in output:
+            match line.split(" ", 4):
+                case ["ended", name]:
+                    ended.append(name)
+                case ["key", name, state, found, renewed]:
+                    keys[name] = Key(state == "right", found.removeprefix("-"), renewed)
+        return Keys(keys, tuple(ended))
 
 
 class CertificateDue(Lines):
@@ -79,6 +115,7 @@ class Access:
 _ACCESS = r"""
 printf 'authority %s\n' "$(base64 -w 0 "$authority" 2>/dev/null)"
 for file in "$folder"/*.map; do
+  case $file in *.old.map) continue;; esac
   [ -e "$file" ] || continue
   name=${file##*/} key=
   [ -z "$show" ] || key=$(base64 -w 0 "${file%.map}.key" 2>/dev/null)

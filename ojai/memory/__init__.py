@@ -19,6 +19,7 @@ from ojai.memory.budget import (
     HostMemory,
     Regime,
     budget,
+    container_limit,
     fit_together,
     over_reserved,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "bands",
     "budget",
     "check_pages_limit",
+    "container_limit",
     "decode",
     "default_batch",
     "default_max_num_seqs",

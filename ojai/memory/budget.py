@@ -50,7 +50,15 @@ DEFAULT_OVERCOMMIT_RATIO: Final = 50
 #: Suggested contexts are rounded down to a multiple of this many tokens.
 _CONTEXT_STEP: Final = 1024
 
+#: A container's limit is a multiple of this: MemTotal differs a little from kernel to kernel.
+_LIMIT_STEP: Final = 512 << 20
+
 _Positive = Annotated[int, Field(ge=1)]
+
+
+def container_limit(total: int) -> int:
+    """Most memory for a hardened container on a system of ``total`` bytes: Ubuntu and Docker keep what they need."""
+    return max(total - OS_RESERVE_BYTES, total // 2) // _LIMIT_STEP * _LIMIT_STEP
 
 
 class _Frozen(BaseModel):

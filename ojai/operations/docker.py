@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from ojai import credentials
 from ojai.facts.docker import DOCKER, REJECTED, DockerDaemon, DockerImage, PulledImage
 from ojai.operations import Steps, steps_or_noop
 from ojai.operations.ledger import STATE_DIR, note, undo
 from ojai.operations.progress import OnFailure, complain, refuse, run, with_progress
+from ojai.settings.secrets import SecretError, Source
 from ojai.weights import CLIENT
 from ojai.weights.pull import STATUS as PULL_STATUS
 
@@ -29,12 +29,12 @@ def _note(reference: str, value: str) -> str:
     )
 
 
-def pull_input(login: str | None, environment: Mapping[str, str]) -> str:
-    """What the program that pulls gets on its standard input. Raises :class:`CredentialError`.
+def pull_input(login: Source | None, environment: Mapping[str, str]) -> str:
+    """What the program that pulls gets on its standard input. Raises :class:`SecretError`.
 
-    + login: where user and password are read (see :mod:`ojai.credentials`)
+    + login: where user and password are read
     """
-    return json.dumps({"login": credentials.login(login) if login else None, "environment": dict(environment)})
+    return json.dumps({"login": login.login() if login else None, "environment": dict(environment)})
 
 
 def pull_image(
@@ -42,15 +42,15 @@ def pull_image(
     host: Host,
     reference: str,
     command: str,
-    login: str | None = None,
+    login: Source | None = None,
     environment: Mapping[str, str] | None = None,
     on_failure: OnFailure | None = None,
 ) -> bool:
     """Pull an image by ``command``, and tell how far it is. Its login travels as standard input."""
     try:
         hidden = pull_input(login, environment or {})
-    except credentials.CredentialError as error:
-        complain(host, str(error))
+    except SecretError as error:
+        complain(host, f"the login for {reference}: {error}")
         return False
     doing = f"pulling {reference}"
     return run(state, host, command, doing, True, on_failure, status=PULL_STATUS, hidden=hidden)
@@ -59,7 +59,7 @@ def pull_image(
 @operation()
 def image(
     reference: str,
-    login: str | None = None,
+    login: Source | None = None,
     environment: Mapping[str, str] | None = None,
     local_only: bool = False,
     on_failure: OnFailure | None = None,
@@ -89,8 +89,8 @@ def image(
         return
     try:
         pull_input(login, {})  # refused before anything is noted
-    except credentials.CredentialError as error:
-        yield refuse(str(error))
+    except SecretError as error:
+        yield refuse(f"the login for {reference}: {error}")
         return
     if not found and not pulled.begun:
         yield note("images", [reference])

@@ -20,6 +20,8 @@ from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 
 from ojai.facts.files import (
+    Closed,
+    ClosedFile,
     EmptyFolder,
     Existing,
     File,
@@ -67,7 +69,7 @@ def _upload(text: str, path: str, user: str, group: str, mode: str, check: str |
     yield ending(path, user, group, mode)
 
 
-def _same_rights(file: File | Secrets, user: str, group: str, mode: str) -> bool:
+def _same_rights(file: File | Secrets | Closed, user: str, group: str, mode: str) -> bool:
     return (file.user, file.group, file.mode.lstrip("0")) == (user, group, mode.lstrip("0"))
 
 
@@ -104,15 +106,44 @@ def text_file(path: str, text: str, user: str = "root", group: str = "root", mod
         host.noop(f"{path} is unchanged")
 
 
+#: The sum of no line.
+_NOTHING = hashlib.sha256(b"").hexdigest()
+
+
 @operation()
-def secret_file(path: str, values: dict[str, str], header: str) -> Steps:
+def secret_text(path: str, text: str | None) -> Steps:
+    """Write a file that only root can read, in a folder that only root can enter. Its text travels as standard input.
+
+    + path: the file
+    + text: its content; None: it must only be there
+    """
+    found = host.get_fact(ClosedFile, path=path)
+    folder = path.rsplit("/", 1)[0]
+    around = host.get_fact(Places, paths=(folder,)).get(folder)
+    if around and (around.user, around.mode) != ("root", "700"):
+        yield f"chown root:root {shlex.quote(folder)} && chmod 700 {shlex.quote(folder)}"
+    if found is None or (text is not None and found.sum != hashlib.sha256(text.encode()).hexdigest()):
+        script = (
+            f"umask 077; {beginning(path, 'root', 'root', '600')} && cat > {shlex.quote(f'{path}.ojai-new')} && "
+            f"{ending(path, 'root', 'root', '600')}"
+        )
+        yield StringCommand(script, _stdin=text or "")
+    elif not _same_rights(found, "root", "root", "600"):
+        yield f"chown root:root {shlex.quote(path)} && chmod 600 {shlex.quote(path)}"
+    elif around and (around.user, around.mode) == ("root", "700"):
+        host.noop(f"{path} is unchanged")
+
+
+@operation()
+def secret_file(path: str, values: Mapping[str, str | None], header: str) -> Steps:
     """Set variables in an environment file that only root can read, in a folder that only root can change.
 
     The operator may edit the file too: every other line is kept. Values never appear in a log, a diff or an argument
     list: they travel as standard input, and the content of the file is never read back.
 
     + path: the file, of ``NAME=value`` lines
-    + values: variables to set; if empty, the file is only created and its permissions are set
+    + values: variables to set; if empty, the file is only created and its permissions are set. One with an empty value
+      is taken out, one with None must only be there
     + header: comment at the top of a new file
     """
     found = host.get_fact(SecretFile, path=path, names=tuple(sorted(values)))
@@ -124,9 +155,12 @@ def secret_file(path: str, values: dict[str, str], header: str) -> Steps:
         opened = True
     else:
         opened = False
-    lines = {name: f"{name}={value}\n" for name, value in sorted(values.items())}
+    lines = {name: f"{name}={value}\n" if value else "" for name, value in sorted(values.items()) if value is not None}
     sums = {name: hashlib.sha256(line.encode()).hexdigest() for name, line in lines.items()}
-    if found is None or found.sums != sums:
+    if found is None or any(
+        found.sums.get(name) == _NOTHING if value is None else found.sums.get(name) != sums[name]
+        for name, value in values.items()
+    ):
         yield _set_secrets(path, lines, header)
     elif not _same_rights(found, "root", "root", "600"):
         yield f"chown root:root {shlex.quote(path)} && chmod 600 {shlex.quote(path)}"

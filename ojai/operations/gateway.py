@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import FunctionCommand, Host, State, operation
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
 from ojai import gateway
 from ojai.facts.files import Existing, NewerThan
@@ -49,41 +49,70 @@ def package_unit_unmasked() -> Steps:
     )
 
 
-# A key is 256 bits of the kernel's random numbers. It is on no command line: printf is the shell's own.
+# A key is 256 bits of the kernel's random numbers. It is on no command line: printf is the shell's own. A line of
+# standard input: the name, the sum of a key that is made elsewhere or -, and the inventory's text for its renewal.
 _MAKE_KEYS = r"""
 set -eu; umask 077; mkdir -p "$folder"; chown root:root "$folder"; chmod 700 "$folder"
-for name; do
+while read -r name sum renewed; do
   file="$folder/$name"
-  if [ ! -s "$file.key" ]; then
-    printf 'ojai-%s\n' "$(head -c 32 /dev/urandom | base64 | tr -d '=\n' | tr '+/' '-_')" > "$file.key.new"
-    sync "$file.key.new"; mv "$file.key.new" "$file.key"
+  if [ "$sum" = - ]; then
+    if [ "$renewed" != "$(sed -n 's/^# //p' "$file.map" 2>/dev/null)" ]; then rm -f "$file.key"; fi
+    if [ ! -s "$file.key" ]; then
+      printf 'ojai-%s\n' "$(head -c 32 /dev/urandom | base64 | tr -d '=\n' | tr '+/' '-_')" > "$file.key.new"
+      sync "$file.key.new"; mv "$file.key.new" "$file.key"
+    fi
+    chown root:root "$file.key"; chmod 600 "$file.key"
+    sum=$(tr -d '\n' < "$file.key" | sha256sum | cut -d' ' -f1)
+  else
+    rm -f "$file.key"
   fi
-  sum=$(tr -d '\n' < "$file.key" | sha256sum | cut -d' ' -f1)
-  printf '"%s" "%s";\n' "$sum" "$name" > "$file.map.new"
-  chown root:root "$file.key" "$file.map.new"; chmod 600 "$file.key" "$file.map.new"
+  old=$(sed -n 's/^"\([0-9a-f]\{64\}\)" .*/\1/p' "$file.map" 2>/dev/null || true)
+  if [ -n "$old" ] && [ "$old" != "$sum" ] && [ "$overlap" -gt 0 ]; then
+    printf '"%s" "%s@%s";\n' "$old" "$name" "$(($(date +%s) + overlap))" > "$file.old.map.new"
+    sync "$file.old.map.new"; mv "$file.old.map.new" "$file.old.map"
+  elif [ "$old" != "$sum" ]; then
+    rm -f "$file.old.map"
+  fi
+  { [ -z "$renewed" ] || printf '# %s\n' "$renewed"; printf '"%s" "%s";\n' "$sum" "$name"; } > "$file.map.new"
+  chown root:root "$file.map.new"; chmod 600 "$file.map.new"
   sync "$file.map.new"; mv "$file.map.new" "$file.map"
 done
 """
 
 
 @operation()
-def keys(names: Sequence[str]) -> Steps:
-    """Make the keys of these names that are missing, and revoke all others.
+def keys(names: Sequence[str], sums: Mapping[str, str | None], renewed: Mapping[str, str], overlap_hours: int) -> Steps:
+    """Make the keys of these names that are missing or replaced, and revoke all others.
 
-    The host keeps the sum of a key, and the key itself in a file beside it until somebody deletes that; with another
-    key in the file, that one is valid from then on.
+    The host keeps the sum of a key. A key that it makes is in a file beside it until somebody deletes that; with
+    another key in the file, that one is valid from then on. One that was replaced stays valid for a while.
 
     + names: of the keys
+    + sums: of those that the host does not make; None: it must only be there
+    + renewed: text for a key that the host makes; with another text it is made anew
+    + overlap_hours: how long a key that was replaced stays valid
     """
     found = host.get_fact(GatewayKeys)
-    revoked = sorted(set(found) - set(names))
-    due = [name for name in names if not found.get(name)]
+    revoked = sorted(set(found.keys) - set(names))
+    due = [
+        name
+        for name in names
+        if not (have := found.keys.get(name))
+        or not have.right
+        or (sums.get(name) or have.sum) != have.sum
+        or (name not in sums and renewed.get(name, have.renewed) != have.renewed)
+    ]
     if revoked:
-        files = [f"{gateway.KEYS}/{name}.{kind}" for name in revoked for kind in ("map", "key")]
+        files = [f"{gateway.KEYS}/{name}.{kind}" for name in revoked for kind in ("map", "key", "old.map")]
         yield f"rm -f {shlex.join(files)}"
+    if over := sorted(set(found.ended) - set(revoked)):
+        yield f"rm -f {shlex.join(f'{gateway.KEYS}/{name}.old.map' for name in over)}"
     if due:
-        yield f"folder={gateway.KEYS}\nset -- {shlex.join(due)}\n{_MAKE_KEYS.strip()}"
-    if not revoked and not due:
+        texts = {name: renewed.get(name, found.keys[name].renewed if name in found.keys else "") for name in due}
+        lines = "".join(f"{name} {sums.get(name) or '-'} {texts[name]}\n" for name in due)
+        text = f"folder={gateway.KEYS} overlap={overlap_hours * 3600}\n{_MAKE_KEYS.strip()}"
+        yield StringCommand(text, _stdin=lines)
+    if not revoked and not due and not over:
         host.noop(f"valid: {', '.join(names)}")
 
 

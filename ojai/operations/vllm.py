@@ -8,27 +8,35 @@ from collections.abc import Callable, Sequence
 from pyinfra import host
 from pyinfra.api import operation
 
+from ojai import accelerators
 from ojai.engines import ResolvedService
 from ojai.facts.docker import DockerImage
-from ojai.facts.files import Places
+from ojai.facts.files import Places, SecretFiles
 from ojai.facts.groups import Groups
+from ojai.facts.hardening import HostBounds
 from ojai.facts.ledger import Added, OwnUnits
 from ojai.facts.service import SystemdUnit
-from ojai.operations import Steps
+from ojai.operations import Steps, steps_or_noop
 from ojai.operations.files import text_file
 from ojai.operations.ledger import ADDED_DIR, forget, note
 from ojai.operations.weights import revisions
-from ojai.paths import UNITS, env_file
+from ojai.paths import UNITS, env_file, secrets_folder
 
 
 def on_this_host(service: ResolvedService) -> ResolvedService:
-    """The service with this host's group numbers, its image's key and its models' commits, all looked up here."""
+    """The service with this host's group numbers, its image's key, its models' commits, and a hardened one's bounds:
+    all looked up here, never written down."""
     groups = service.profile.docker.groups
     numbers = {name: group.gid for name, group in host.get_fact(Groups, names=groups).items()}
     found = host.get_fact(DockerImage, reference=service.image)
     if len(numbers) < len(set(groups)):
         numbers = {}  # a group was removed, and is created again before this operation's turn
-    return service.on_host(numbers, found.key if found else None, revisions(service))
+    key, commits = found.key if found else None, revisions(service)
+    if not service.hardened:
+        return service.on_host(numbers, key, commits)
+    bounds = host.get_fact(HostBounds)
+    version = accelerators.load(service.accelerator).gfx_target_version
+    return service.on_host(numbers, key, commits, bounds.render_nodes.get(version), bounds.memory_total)
 
 
 def argv(service: ResolvedService) -> tuple[str, ...]:
@@ -72,7 +80,8 @@ def removed(keep: Sequence[str]) -> Steps:
     for name in old:
         stem = name.removesuffix(".service")
         yield f"! systemctl cat {shlex.quote(name)} >/dev/null 2>&1 || systemctl disable --now {shlex.quote(name)}"
-        yield f"rm -rf {UNITS}/{shlex.quote(name)} {UNITS}/{shlex.quote(name)}.d {shlex.quote(env_file(stem))}"
+        secret = shlex.join([env_file(stem), secrets_folder(stem)])
+        yield f"rm -rf {UNITS}/{shlex.quote(name)} {UNITS}/{shlex.quote(name)}.d {secret}"
     if old:
         yield "systemctl daemon-reload"
         yield f"systemctl reset-failed {shlex.join(old)} 2>/dev/null || true"
@@ -81,3 +90,16 @@ def removed(keep: Sequence[str]) -> Steps:
         yield forget("files", [f"{UNITS}/{name}" for name in old])
     else:
         host.noop("no unit is left over")
+
+
+@operation()
+def secrets_removed(keep: Sequence[str]) -> Steps:
+    """Secrets in files of their own that the inventory no longer names are gone, with their folder.
+
+    + keep: the files that stay
+    """
+    gone = [path for path in host.get_fact(SecretFiles) if path not in keep]
+    steps = [
+        f"rm -f {shlex.quote(path)}; rmdir {shlex.quote(path.rpartition('/')[0])} 2>/dev/null || true" for path in gone
+    ]
+    yield from steps_or_noop(steps, "none is left over")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 import gevent
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, FunctionCommand, Host, State, operation
-from pyinfra.api.exceptions import DeployError
 from pyinfra.facts.files import Sha256File
 
 from ojai.engines import ResolvedService
@@ -22,6 +19,7 @@ from ojai.facts.weights import FetchedModels
 from ojai.operations import Steps
 from ojai.operations.files import beginning, ending
 from ojai.operations.progress import OnFailure, ask, complain, connector_arguments, follow, refuse, say
+from ojai.settings.secrets import Source
 from ojai.weights import CLIENT, errors
 from ojai.weights.pack import PackError
 from ojai.weights.program import FAILURE, RESULT, STATE, record_name
@@ -44,28 +42,6 @@ Report = Callable[[list[dict[str, Any]]], None]
 
 #: In the place of a commit while pyinfra only looks: it is known once it is fetched.
 TO_COME = "the-commit-that-is-fetched"
-
-#: Where Hugging Face's own library looks for a token, in its order.
-TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-
-
-def secrets() -> dict[str, str]:
-    """HF_TOKEN from the controller's environment, if it is set there: never from inventory data or an argument.
-
-    Raises ``DeployError``, without the value, for one that is not a token: Docker would hand quotes to the server, and
-    a second line would be a second variable in the file.
-    """
-    name = next((name for name in TOKENS if os.environ.get(name, "").strip()), None)
-    if name is None:
-        return {}
-    token = os.environ[name].strip()
-    if not re.fullmatch(r"[\w.~+/-]+", token, re.ASCII):
-        found = "a line break or blank" if token.split() != [token] else "a quote, an = or another character"
-        raise DeployError(
-            f"{name} in your environment: found {found} in it; expected a token, such as hf_ with letters and digits. "
-            "What to do: set it again (the value is not shown here)."
-        )
-    return {"HF_TOKEN": token}
 
 
 def records(service: ResolvedService) -> dict[str, str]:
@@ -103,6 +79,7 @@ def client(pack: Callable[[], bytes]) -> Steps:
 def fetched(
     services: Sequence[ResolvedService],
     endpoint: str | None,
+    tokens: Mapping[str, Source | None] | None = None,
     environment: Mapping[str, str] | None = None,
     local_only: bool = False,
     on_failure: OnFailure | None = None,
@@ -114,23 +91,26 @@ def fetched(
 
     + services: the services; a model that two of them have is fetched once
     + endpoint: the hub; None: huggingface.co
+    + tokens: where the hub's token of a service is read on this machine; None: its environment file on the host
     + environment: proxies
     + local_only: ask no hub; what is in the cache is verified and recorded, and anything else is a failure
     + on_failure: called if one cannot be fetched
-    + report: called at the end with what there is now; then the program is also run where all is there
+    + report: called with what there is now, for the services of each token; then the program is also run where all
+      is there
     """
-    missing = []
+    missing: dict[Source | None, list[ResolvedService]] = {}
     for service in services:
         named = records(service)
         found = host.get_fact(FetchedModels, cache=service.folders["huggingface"], records=tuple(named.values()))
         if report or not all(record in found and found[record].whole for record in named.values()):
-            missing.append(service)
+            missing.setdefault((tokens or {}).get(service.name), []).append(service)
     if not missing:
         host.noop("all of them are there")
         return
-    words = [request(missing, endpoint, local_only)]
-    kwargs = {"environment": environment, "on_failure": on_failure, "report": report}
-    yield FunctionCommand(fetch, words, {name: given for name, given in kwargs.items() if given})
+    for token, wanting in missing.items():
+        kwargs = {"token": token, "environment": environment, "on_failure": on_failure, "report": report}
+        given = {name: value for name, value in kwargs.items() if value}
+        yield FunctionCommand(fetch, [request(wanting, endpoint, local_only)], given)
 
 
 def request(services: Sequence[ResolvedService], endpoint: str | None, local_only: bool = False) -> str:
@@ -166,13 +146,14 @@ def fetch(
     state: State,
     host: Host,
     asked: str,
+    token: Source | None = None,
     environment: Mapping[str, str] | None = None,
     on_failure: OnFailure | None = None,
     report: Report | None = None,
 ) -> bool:
     """Run the program on the host, and tell how far it is."""
     arguments = connector_arguments(host)
-    hidden = json.dumps({"token": secrets().get("HF_TOKEN"), "environment": dict(environment or {})})
+    hidden = json.dumps({"token": token and token.read(), "environment": dict(environment or {})})
     # -I: no variable and no folder of the host's own changes which modules are loaded.
     command = f"python3 -I {CLIENT} {shlex.quote(asked)}"
     work = gevent.spawn(ask, host, command, **{**arguments, "_stdin": hidden})

@@ -19,6 +19,7 @@ from ojai.preflight import (
     folders,
     gateway,
     gpu,
+    hardening,
     local,
     lock,
     memory,
@@ -52,6 +53,7 @@ AREAS = (
     weights,
     local,
     memory,
+    hardening,
 )
 
 

@@ -12,6 +12,7 @@ from ojai.connection.likely import likely
 from ojai.connection.lock import RUNNING
 from ojai.settings.inventory import Entry
 from ojai.settings.lock import VARIABLE
+from ojai.settings.secrets import LOOKING
 
 #: How the message of a host that gave no answer begins.
 UNREACHABLE = "cannot be reached"
@@ -32,7 +33,7 @@ def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None)
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pyinfra", "--json", f"{__package__}.given_host.inventory", str(deploy)],
         cwd=folder or deploy.parent,
-        env={**os.environ, VARIABLE: str(entry.lock or "")},
+        env={**os.environ, VARIABLE: str(entry.lock or ""), LOOKING: "1"},
         input=json.dumps({"name": entry.name, "groups": entry.groups, "data": data}),
         capture_output=True,
         text=True,

@@ -17,9 +17,13 @@ config.SUDO = True
 configure_connection(host)
 
 
-def tell(found: list[dict[str, Any]], name: str = host.name) -> None:
-    """Print what a host has, for the command to read; by then, `host` is another."""
-    sys.stdout.write(f"{marked(name, json.dumps(found))}\n")
+told: list[dict[str, Any]] = []
+
+
+def tell(found: list[dict[str, Any]], name: str = host.name, told: list[dict[str, Any]] = told) -> None:
+    """Print what a host has so far, for the command to read; by then, `host` is another."""
+    told += found
+    sys.stdout.write(f"{marked(name, json.dumps(told))}\n")
 
 
 settings = preflight.may_fetch(settings=settings_of(host))

@@ -21,11 +21,12 @@ from ojai import accelerators, engines, kernels, resources, systems
 from ojai.engines import Exposure, ResolvedService
 from ojai.memory import DEFAULT_UTILIZATION, over_reserved
 from ojai.profiles import Features
-from ojai.profiles.features import OneLine
+from ojai.profiles.features import EnvironmentName, OneLine
 from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, refuse_flag_for_number, shown
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
 from ojai.settings.lock import Lock
+from ojai.settings.secrets import SecretSource, Source, mapping_of_sources, token_of_environment
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
 from ojai.settings.types import (
     AbsolutePath,
@@ -38,10 +39,10 @@ from ojai.settings.types import (
     Memory,
     Network,
     NoProxy,
+    Occasion,
     Package,
     ProxyUrl,
     Registry,
-    Secret,
     ServerName,
     UnixName,
     Url,
@@ -243,12 +244,12 @@ class HostSettings(BaseModel):
     docker_registry_mirrors: tuple[Url, ...] = Field(
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
-    registry_credentials: dict[Registry, Secret] = Field(
+    registry_credentials: dict[Registry, SecretSource] = Field(
         default_factory=dict,
-        description="Logins to registries, each `user:password`, by where they are read on this machine when an image "
-        "is pulled. They are handed to the daemon with the request and kept nowhere. A registry without one is pulled "
-        "from with root's own login on the host, if there is one.",
-        examples=[{"registry.example.net": "environment:REGISTRY_LOGIN"}],
+        description="Logins to registries, each `user:password`, with where the deploy reads them: `env`, `file` (mode "
+        "0600) or `command` on the machine that runs it. They are handed to the daemon with the request and kept "
+        "nowhere. A registry without one is pulled from with root's own login on the host, if there is one.",
+        examples=[{"registry.example.net": {"env": "REGISTRY_LOGIN"}}],
     )
     docker_log_max_size: Annotated[str, Expected("a number and k, m or g")] = Field(
         LOG_MAX_SIZE,
@@ -336,6 +337,24 @@ class HostSettings(BaseModel):
         "valid no more. `ojai open --show-key` prints them.",
         examples=[["laptop", "ci"]],
     )
+    gateway_key_sources: dict[KeyName, SecretSource] = Field(
+        default_factory=dict,
+        description="Keys of `gateway_keys` that the host does not make: where the deploy reads each. The host gets "
+        "its sum alone.",
+        examples=[{"laptop": {"command": ["pass", "show", "ai/laptop"]}}],
+    )
+    gateway_keys_renewed: dict[KeyName, Occasion] = Field(
+        default_factory=dict,
+        description="The host makes a key of `gateway_keys` anew when its text here changes.",
+        examples=[{"default": "2026-12-01"}],
+    )
+    gateway_key_overlap: int = Field(
+        24,
+        ge=0,
+        le=8760,
+        description="Hours for which the old key stays valid after it was replaced; 0 ends it at once.",
+        examples=[2],
+    )
     gateway_names: tuple[ServerName, ...] = Field(
         (),
         description="Names and addresses that clients use, beside the inventory's and the host's own, for the "
@@ -367,6 +386,12 @@ class HostSettings(BaseModel):
         64 * MIB, description="Largest request: pictures and recordings are in it.", examples=["20MiB"]
     )
 
+    service_secrets: dict[EnvironmentName, SecretSource] = Field(
+        default_factory=dict,
+        description="Secret variables of every service of the host, each with where the deploy reads it: `env`, `file` "
+        "(mode 0600) or `command` on the machine that runs it. No text of a secret may be in the inventory.",
+        examples=[{"HF_TOKEN": {"file": "~/.config/ojai/hf"}}],
+    )
     firewall_networks: tuple[Network, ...] = Field(
         (),
         description="Networks that reach the ports of the services and of the gateway; everybody else is held off by a "
@@ -399,6 +424,7 @@ class HostSettings(BaseModel):
     _lock: Lock | None = PrivateAttr(None)
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
+    _no_secret = field_validator("registry_credentials", mode="before")(mapping_of_sources)
 
     @field_validator("vars")
     @classmethod
@@ -408,16 +434,6 @@ class HostSettings(BaseModel):
         except (TypeError, ValueError) as error:
             kind = str(error).removeprefix("Object of type ").partition(" is not")[0]
             raise complete(f"found a value of type {kind}; expected what JSON has; put a date in quotes") from None
-        return value
-
-    @field_validator("registry_credentials", mode="before")
-    @classmethod
-    def _no_login_of_its_own(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise complete(
-                "found something else (not shown); expected a mapping of a registry to where its login is read, such "
-                "as {registry.example.net: environment:NAME}"
-            )
         return value
 
     @field_validator("docker_registry_mirrors", mode="before")
@@ -500,6 +516,16 @@ class HostSettings(BaseModel):
             wrong[absent] = "a certificate and its key go together: name both files, or neither"
         if self.exposure == "gateway" and self.gateway_port in {service.port for service in self.services}:
             wrong["gateway_port"] = f"found {self.gateway_port}, which a service has; expected its own"
+        for name in ("gateway_key_sources", "gateway_keys_renewed"):
+            if unknown := sorted(set(getattr(self, name)) - set(self.gateway_keys)):
+                wrong[name] = f"found {', '.join(unknown)}; expected names of gateway_keys"
+        if both := sorted(set(self.gateway_key_sources) & set(self.gateway_keys_renewed)):
+            wrong["gateway_keys_renewed"] = f"found {', '.join(both)}, which the host does not make; change its secret"
+        if self.data_owner != "root" and any(service.hardened for service in self.services):
+            wrong["data_owner"] = (
+                f"found {self.data_owner}; a hardened service has no capability to write to the files of others, so "
+                "set root, or leave hardened out"
+            )
         if self.removed_data and not self.removed:
             wrong["removed_data"] = "means nothing without `removed: true`"
         if self.move_adopted_caches and not self.adopt:
@@ -523,6 +549,7 @@ class HostSettings(BaseModel):
             data_directory=self.data_directory,
             elsewhere=self.cache_folders,
             exposure=self.exposure,
+            secrets=self.service_secrets,
             log_max_size=self.docker_log_max_size,
             log_max_file=self.docker_log_max_file,
             proxies=self.proxies,
@@ -577,6 +604,11 @@ class HostSettings(BaseModel):
             }
         )
 
+    def secrets_of(self, service: str) -> dict[str, Source]:
+        """The secret variables of a service, with where each is read. A token of this environment comes last."""
+        own = next((one.secrets for one in self.services if one.name == service), {})
+        return {**token_of_environment(), **self.service_secrets, **own}
+
     @property
     def proxies(self) -> dict[str, str]:
         """The variables that name the proxies; empty without one."""
@@ -584,7 +616,7 @@ class HostSettings(BaseModel):
         named = {name: value for name, value in found.items() if value}
         return {**named, "no_proxy": ",".join(("localhost", "127.0.0.1", *self.no_proxy))} if named else {}
 
-    def login(self, image: str) -> str | None:
+    def login(self, image: str) -> Source | None:
         """Where the login to an image's registry is read."""
         return self.registry_credentials.get(registry_of(image))
 

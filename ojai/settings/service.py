@@ -13,9 +13,10 @@ from ojai import engines, profiles
 from ojai.engines import Exposure, ResolvedService
 from ojai.paths import ServicePaths
 from ojai.profiles import Features, Profile, ProfileError
-from ojai.profiles.features import ModelName
+from ojai.profiles.features import EnvironmentName, ModelName
 from ojai.schema.errors import complete, refuse_flag_for_number
 from ojai.schema.expected import Choice, Expected
+from ojai.settings.secrets import SecretSource, mapping_of_sources
 from ojai.settings.types import Digest, IpAddress, ServerName
 
 #: Units that hosts have anyway, and that a service must not be named like.
@@ -77,6 +78,19 @@ class ServiceSettings(ServicePaths, Features):
     image_digest: Digest | None = Field(
         None, description="Digest that the image must have; pulled by it.", examples=["sha256:" + "0" * 64]
     )
+    secrets: dict[EnvironmentName, SecretSource] = Field(
+        default_factory=dict,
+        description="Secret variables of the service, each with where the deploy reads it: `env`, `file` (mode 0600) "
+        "or `command` on the machine that runs it. Beside those of the host; of one name, this one.",
+        examples=[{"HF_TOKEN": {"command": ["pass", "show", "hf/token"]}}],
+    )
+    hardened: bool = Field(
+        False,
+        description="Run the engine with fewer rights than the guides give it: a read-only container without "
+        "capabilities, with Docker's filter of system calls, the GPU's own nodes, and limits. Not tried on the GPU "
+        "yet; see the page on hardening.",
+        examples=[True],
+    )
     start_timeout: int = Field(
         1800,
         ge=1,
@@ -89,6 +103,7 @@ class ServiceSettings(ServicePaths, Features):
     )
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
+    _no_secret = field_validator("secrets", mode="before")(mapping_of_sources)
 
     @field_validator("name")
     @classmethod
@@ -120,6 +135,7 @@ class ServiceSettings(ServicePaths, Features):
         data_directory: str,
         elsewhere: Mapping[str, str] = MappingProxyType({}),
         exposure: Exposure = "open",
+        secrets: Mapping[str, object] = MappingProxyType({}),
         log_max_size: str = LOG_MAX_SIZE,
         log_max_file: int = LOG_MAX_FILE,
         proxies: Mapping[str, str] = MappingProxyType({}),
@@ -127,14 +143,25 @@ class ServiceSettings(ServicePaths, Features):
     ) -> ResolvedService:
         """The service with its profile's facts and choices; what cannot work is in its ``refusals``.
 
-        ``elsewhere``: caches that are not in ``data_directory``, by name. ``profile``: in place of the one that it
-        names. Raises ``ProfileError`` or ``ValidationError`` where a choice contradicts one of the profile's, and
-        ``ValueError`` where the service would listen on another address than its host's exposure has it.
+        ``elsewhere``: caches that are not in ``data_directory``, by name. ``secrets``: those of the host. ``profile``:
+        in place of the one that it names. Raises ``ProfileError`` or ``ValidationError`` where a choice contradicts one
+        of the profile's, and ``ValueError`` where one does not go with the host's exposure or with its rights.
         """
         if self.host and exposure != "open" and not ipaddress.ip_address(self.host).is_loopback:
             raise ValueError(
                 f"host: found {self.host}; expected an address of the host's own with `exposure: {exposure}`. What to "
                 "do: leave it out, or set `exposure: open`"
+            )
+        variable = engines.get(self.engine).key_variable
+        if exposure == "gateway" and variable in {**secrets, **self.secrets}:
+            raise ValueError(
+                f"secrets: found {variable}; expected none with `exposure: gateway`, which asks clients for keys of "
+                "its own. What to do: name it in gateway_key_sources, or set another `exposure`"
+            )
+        if self.hardened and self.port < 1024:
+            raise ValueError(
+                f"port: found {self.port}; expected 1024 or more with `hardened: true`, which takes away the "
+                "capability to open a lower one. What to do: name another port; the gateway may have a low one"
             )
         profile = profile or profiles.load(self.profile)
         # Another image than the profile's does not have the profile's digest.
@@ -154,6 +181,8 @@ class ServiceSettings(ServicePaths, Features):
             revision=self.revision,
             exposure=exposure,
             media_domains=self.media_domains,
+            hardened=self.hardened,
+            secrets=tuple(sorted({**secrets, **self.secrets})),
             host=self.host or ("0.0.0.0" if exposure == "open" else "127.0.0.1"),
             **{name: getattr(self, name) for name in ("name", "port", "start_timeout", "stop_timeout")},
         )

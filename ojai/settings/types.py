@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ojai.schema.errors import complete
 from ojai.schema.expected import Expected
 from ojai.sizes import Bytes, parse_memory
 
@@ -63,23 +61,14 @@ KeyName = Annotated[
     Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$"),
     Expected("small letters, digits and -, at most 32"),
 ]
+Occasion = Annotated[
+    str, Field(pattern=r"^[!-~]{1,64}$"), Expected("a word of your own in quotes, such as a date, at most 64 letters")
+]
 KernelParameter = Annotated[
     str,
     Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_/-]+)+$"),
     Expected("a kernel parameter with its dots, such as vm.swappiness"),
 ]
-_SOURCE = "where it is read on this machine: environment:NAME, file:/path or command:WORDS"
-
-
-def _names_a_source(value: Any) -> str:
-    """Refused without being shown: it may be the secret itself."""
-    if not isinstance(value, str) or not re.fullmatch(r"environment:[A-Za-z_][A-Za-z0-9_]*|(file|command):\S.*", value):
-        raise complete(f"found something else (not shown); expected {_SOURCE}")
-    return value
-
-
-#: Where a secret is read (see ojai.credentials).
-Secret = Annotated[str, BeforeValidator(_names_a_source), Expected(_SOURCE)]
 Registry = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?$"),

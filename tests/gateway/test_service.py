@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import ssl
@@ -307,3 +308,24 @@ def test_64_streams_while_the_engine_dies_and_comes_back(own):
     whole = [answer for _, answer in answers if answer.status == 200 and answer.data.endswith(b"0\r\n\r\n")]
     assert len(whole) >= 64
     assert statuses.count([503]) >= 1
+
+
+def test_a_key_that_was_replaced_ends_by_itself_and_the_new_one_goes_on(own, engine):
+    old, new = "ojai-" + "d" * 43, "ojai-" + "e" * 43
+    found = own()
+    found.set_keys({"laptop": new})
+    end = int(time.time()) + 6
+    total = hashlib.sha256(old.encode()).hexdigest()
+    (found.folder / "keys/laptop.old.map").write_text(f'"{total}" "laptop@{end}";\n')
+    found.reload()
+
+    def status(key):
+        return send(found, request("GET", "/v1/models", f"Authorization: Bearer {key}")).status
+
+    workers = found.workers()
+    assert (status(old), status(new)) == (200, 200), "both are valid for a while"
+    assert '"client":"laptop"' in found.log
+    while time.time() < end + 1:
+        time.sleep(0.2)
+    assert (status(old), status(new)) == (401, 200)
+    assert found.workers() == workers, "nothing was started anew for it"

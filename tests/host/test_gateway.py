@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import shlex
+import time
 
 import pytest
 
@@ -112,11 +113,15 @@ def test_keys_are_the_inventory_s_and_closed(guarded):
     files = guarded.text(f"cd {FOLDER}/keys && stat -c '%n %U:%a' . *").splitlines()
     rights = dict(line.split(" ") for line in files)
     assert rights.pop(".") == "root:700"
-    assert {name.removesuffix(".map") for name in rights if name.endswith(".map")} == set(guarded.settings.gateway_keys)
+    maps = {name.removesuffix(".map") for name in rights if name.endswith(".map")}
+    assert {name for name in maps if not name.endswith(".old")} == set(guarded.settings.gateway_keys)
+    for name in (name for name in maps if name.endswith(".old")):
+        end = guarded.text(f"sed -n 's/.*@\\([0-9]*\\)\";$/\\1/p' {FOLDER}/keys/{name}.map")
+        assert int(end) <= time.time() + guarded.settings.gateway_key_overlap * 3600 + 300, "the old key stays too long"
     assert set(rights.values()) == {"root:600"}, f"others can read a key: {rights}"
     assert {name.rpartition(".")[2] for name in rights} <= {"map", "key"}
     for name in guarded.settings.gateway_keys:
-        line = guarded.text(f"cat {FOLDER}/keys/{name}.map")
+        line = guarded.text(f"grep -v '^#' {FOLDER}/keys/{name}.map")
         assert line.split('"')[3] == name
         if f"{name}.key" in rights:
             total = guarded.text(f"tr -d '\\n' < {FOLDER}/keys/{name}.key | sha256sum").split()[0]

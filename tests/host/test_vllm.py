@@ -111,6 +111,8 @@ def test_container_runs_what_the_inventory_asks_for(services):
 def test_container_has_the_rights_of_the_guides_command(services):
     for served in services:
         host = json.loads(served.inspect("{{json .HostConfig}}"))
+        if served.service.hardened:
+            continue
         assert (host["NetworkMode"], host["IpcMode"]) == ("host", "host")
         assert [device["PathOnHost"] for device in host["Devices"]] == ["/dev/kfd", "/dev/dri"]
         assert host["CapAdd"] in (["SYS_PTRACE"], ["CAP_SYS_PTRACE"])
@@ -121,11 +123,41 @@ def test_container_has_the_rights_of_the_guides_command(services):
         assert host["GroupAdd"] == numbers
 
 
+def test_a_hardened_container_has_no_more_rights_than_it_needs(services):
+    for served in services:
+        host = json.loads(served.inspect("{{json .HostConfig}}"))
+        if not served.service.hardened:
+            continue
+        shown = "awk '$1 == \"drm_render_minor\" && $2 > 0 {print $2}' /sys/class/kfd/kfd/topology/nodes/*/properties"
+        own = [f"/dev/dri/renderD{minor}" for minor in served.mini.run(shown).stdout.split()]
+        own = own or served.mini.text("ls /dev/dri/renderD*").split()
+        devices = [device["PathOnHost"] for device in host["Devices"]]
+        assert devices[:1] == ["/dev/kfd"] and len(devices) == 2 and devices[1] in own, devices
+        assert (host["NetworkMode"], host["IpcMode"], host["ReadonlyRootfs"]) == ("host", "private", True)
+        assert (host["CapAdd"] or [], host["CapDrop"]) == ([], ["ALL"])
+        assert host["SecurityOpt"] == ["no-new-privileges"] and host["Privileged"] is False
+        # A kernel without the controllers has no limits, which Docker says and goes on.
+        controllers = served.mini.run("cat /sys/fs/cgroup/cgroup.controllers").stdout.split()
+        if "pids" in controllers:
+            assert host["PidsLimit"] == 4096
+        if "memory" in controllers:
+            assert 0 < host["Memory"] < 1024 * int(served.mini.text("awk '/^MemTotal:/ {print $2}' /proc/meminfo"))
+        name = shlex.quote(served.service.name)
+        status = served.mini.text(f"cat /proc/$(docker container inspect -f '{{{{.State.Pid}}}}' {name})/status")
+        found = dict(line.split(":", 1) for line in status.splitlines())
+        assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")
+        assert {int(found[kind], 16) for kind in ("CapEff", "CapPrm", "CapBnd")} == {0}
+        assert served.mini.run(f"timeout 20 docker exec {name} touch /root/x").rc != 0, "the image can be changed"
+
+
 def test_the_group_can_open_the_gpu_inside_the_container(services):
     for served in services:
         name = shlex.quote(served.service.name)
+        nodes = served.mini.text("ls /dev/dri/renderD*").split()
+        if served.service.hardened:
+            nodes = [device["PathOnHost"] for device in json.loads(served.inspect("{{json .HostConfig.Devices}}"))][1:]
         # Nobody, with only the groups that --group-add gives: root would get in whatever the groups are.
-        for device in ("/dev/kfd", *served.mini.text("ls /dev/dri/renderD*").split()):
+        for device in ("/dev/kfd", *nodes):
             done = served.mini.run(f"timeout 20 docker exec --user 65534:65534 {name} sh -c 'exec 3<>{device}'")
             assert done.rc == 0, f"{device}: {done.stderr.strip()}"
 

@@ -9,6 +9,7 @@ from ojai.paths import ApiPaths
 from ojai.preflight import host as preflight
 from ojai.releases import Serving
 from ojai.settings import parse
+from ojai.settings.secrets import Source
 from ojai.weights.pack import PackError
 
 _SETTINGS = parse("mini", {"services": [{"tunableop": "tune"}]})
@@ -40,6 +41,10 @@ def check_driver(report: Report) -> list[str]:
     """What preflight has against the host's driver after the kernel role."""
     found = preflight.failed_after_boot(parse("mini", {}), report)
     return [str(failed) for failed in found if failed.check == "GPU driver"]
+
+
+#: Where a login would be read, if it were there.
+LOGIN = Source(env="HOME_OF_NOTHING")
 
 
 #: Where its server answers.

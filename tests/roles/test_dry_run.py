@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
+from ojai.roles import vllm
+from ojai.settings import parse
 from tests.operation_names import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,22 +252,22 @@ def test_an_inventory_without_hosts_is_refused(inventory):
 
 @pytest.mark.parametrize("token", ["hf_x\n", " hf_x\r\n", "hf_x"])
 def test_a_token_is_trimmed(monkeypatch, token):
-    from ojai.roles import vllm
-
+    settings = parse("mini", {})
     monkeypatch.setenv("HF_TOKEN", token)
-    assert vllm.secrets() == {"HF_TOKEN": "hf_x"}
+    (service,) = settings.resolved
+    assert vllm.secret_variables(settings, service) == ({"HF_TOKEN": "hf_x"}, {})
     monkeypatch.setenv("HF_TOKEN", "")
-    assert vllm.secrets() == {}
+    assert vllm.secret_variables(settings, service) == ({}, {})
 
 
 def test_the_older_name_of_the_token_is_read_too(monkeypatch):
-    from ojai.roles import vllm
-
+    settings = parse("mini", {})
+    (service,) = settings.resolved
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_old")
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    assert vllm.secrets() == {"HF_TOKEN": "hf_old"}
+    assert vllm.secret_variables(settings, service) == ({"HF_TOKEN": "hf_old"}, {})
     monkeypatch.setenv("HF_TOKEN", "hf_x")
-    assert vllm.secrets() == {"HF_TOKEN": "hf_x"}
+    assert vllm.secret_variables(settings, service) == ({"HF_TOKEN": "hf_x"}, {})
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
@@ -277,7 +279,8 @@ def test_a_token_that_is_none_is_refused(name, token):
     """It would put a second variable into the environment file, or Docker would hand its quotes to the server."""
     run = pyinfra(HERE / "serving.py", "--dry", **{"HF_TOKEN": "", name: token})
     assert (run.status, "Traceback" in run.said) == (1, False), run.said
-    assert f"{name} in your environment: found" in run.said
+    assert "preflight: secret: found for HF_TOKEN: " in run.said
+    assert f"in what the variable {name} of this environment has; expected" in run.said
     assert "hf_SECRET" not in run.said and "AITER" not in run.said
 
 

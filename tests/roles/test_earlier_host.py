@@ -111,8 +111,8 @@ def test_the_unit_is_ours_also_without_its_note(earlier):
 def test_the_unit_of_today_differs_only_as_the_changelog_says(slot, profile):
     """Any difference makes the next deploy restart the server of every host, once.
 
-    Meant, and in the changelog: the log's rotation is the container's own, a missing cache folder is an error, and the
-    unit waits for the data disk.
+    Meant, and in the changelog: the log's rotation is the container's own, a missing cache folder is an error, the
+    unit waits for the data disk, and docker's client has a sandbox.
     """
     settings = parse("lab", {"exposure": "open", "services": [{"profile": profile, "start_timeout": 300}]})
     service = settings.resolved[0].on_host({"video": 44, "render": 992}, "3c54bb91fa2c")
@@ -128,7 +128,11 @@ def test_the_unit_of_today_differs_only_as_the_changelog_says(slot, profile):
     }.items():
         assert changed.count(before) == 1
         changed = changed.replace(before, line + before)
-    assert render_unit(service) == changed
+    unit, sandbox, rest = re.split(
+        r"(?<=\n)(\n# Of the client, .*?\n)(?=\n\[Install\])", render_unit(service), flags=re.DOTALL
+    )
+    assert "NoNewPrivileges=yes" in sandbox and "\nExec" not in sandbox
+    assert unit + rest == changed
 
 
 def test_once_its_model_is_recorded_the_unit_gains_these_lines_and_no_other():

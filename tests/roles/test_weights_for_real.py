@@ -9,12 +9,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
-from pyinfra.api.exceptions import DeployError
 from real_host import RealHost
 
 from ojai.engines import ResolvedService
@@ -24,13 +24,17 @@ from ojai.lab.hub.faults import Counts, Fault
 from ojai.lab.hub.repository import Store
 from ojai.lab.hub.server import Hub, Running, start
 from ojai.operations import progress, vllm, weights
+from ojai.preflight import secrets
 from ojai.settings import parse
+from ojai.settings.secrets import Source
 from ojai.weights.pack import packed
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="the operation gives files to root")
 
 MODEL, DRAFT, SIZE = "google/gemma-4-E4B-it", "google/gemma-4-E4B-it-assistant", 4_000_000
 TOKEN = "hf_labAccepted"
+GIVEN = Source(env="HF_TOKEN")
+TOKENS = {"vllm-gemma4": GIVEN}
 
 
 class Host(RealHost):
@@ -102,12 +106,12 @@ def test_a_model_and_its_assistant_are_fetched_and_the_second_run_asks_nobody(ho
     wanted = drafted(tmp_path)
     before = host.get_fact(FetchedModels, cache=f"{tmp_path}/data/huggingface", records=("x@main",))
     assert before == {}
-    assert host.apply(weights.fetched, services=wanted, endpoint=hub.url)
+    assert host.apply(weights.fetched, services=wanted, endpoint=hub.url, tokens=TOKENS)
     assert [line.split(": ")[1].split(" at ")[0] for line in host.said[-2:]] == [MODEL, DRAFT]
     assert all("verified in" in line for line in host.said[-2:])
     asked = hub.hub.counts.shown()
     hub.stop()
-    assert not host.apply(weights.fetched, services=wanted, endpoint=hub.url)
+    assert not host.apply(weights.fetched, services=wanted, endpoint=hub.url, tokens=TOKENS)
     assert hub.hub.counts.shown() == asked
     # The unit has both commits, and needs no hub.
     with_commits = placed(host, wanted[0])
@@ -134,7 +138,7 @@ def test_what_is_not_fetched_yet_is_said_so_in_the_plan(host, tmp_path):
 
 def test_a_file_that_is_lost_or_cut_short_is_seen(host, hub, tmp_path):
     wanted = services(tmp_path)
-    host.apply(weights.fetched, services=wanted, endpoint=hub.url)
+    host.apply(weights.fetched, services=wanted, endpoint=hub.url, tokens=TOKENS)
     record = weights.records(wanted[0])[MODEL]
     words = {"cache": f"{tmp_path}/data/huggingface", "records": (record, "models--x--y@main")}
     (found,) = host.get_fact(FetchedModels, **words).values()
@@ -142,7 +146,7 @@ def test_a_file_that_is_lost_or_cut_short_is_seen(host, hub, tmp_path):
     (blob,) = [path for path in (tmp_path / "data").rglob("blobs/*") if path.stat().st_size > SIZE]
     os.truncate(blob, 10)
     assert not host.get_fact(FetchedModels, **words)[record].whole
-    assert host.apply(weights.fetched, services=wanted, endpoint=hub.url)
+    assert host.apply(weights.fetched, services=wanted, endpoint=hub.url, tokens=TOKENS)
     assert host.get_fact(FetchedModels, **words)[record].whole
     next((tmp_path / "data").rglob("snapshots/*/config.json")).unlink()
     assert not host.get_fact(FetchedModels, **words)[record].whole
@@ -165,12 +169,12 @@ def test_a_run_that_is_killed_is_continued_and_progress_is_told(host, hub, tmp_p
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(AssertionError):
-        host.apply(weights.fetched, services=wanted, endpoint=hub.url)
+        host.apply(weights.fetched, services=wanted, endpoint=hub.url, tokens=TOKENS)
     killer.join()
     assert any("ended without a word" in line for line in host.errors)
     assert any(line.startswith(f"fetching {MODEL}: ") and line.endswith(" left") for line in host.said), host.said
     hub.hub.faults.put([])
-    assert host.apply(weights.fetched, services=wanted, endpoint=hub.url)
+    assert host.apply(weights.fetched, services=wanted, endpoint=hub.url, tokens=TOKENS)
     # A piece of 1 MiB that was not written yet, and what was on its way, at most.
     assert hub.hub.counts.bytes[f"{MODEL} model.safetensors"] < SIZE + (3 << 20)
     assert hub.hub.counts.requests[f"{MODEL} config.json"] == 1  # finished files are not asked for again
@@ -180,7 +184,7 @@ def test_on_a_terminal_one_line_moves(host, hub, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "one_line", lambda state: True)
     monkeypatch.setattr(progress, "MOVES", 0.3)
     hub.hub.faults.put([Fault("slow", "*model.safetensors", rate=1_000_000)])
-    host.apply(weights.fetched, services=services(tmp_path), endpoint=hub.url)
+    host.apply(weights.fetched, services=services(tmp_path), endpoint=hub.url, tokens=TOKENS)
     shown = capsys.readouterr().err
     assert shown.count(f"\rfetching {MODEL}: ") > 1 and shown.count("\n") == 1
     assert len(host.said) == 1, "only what came of it is a line of its own"
@@ -201,7 +205,7 @@ def test_the_token_is_in_no_argument_list_no_file_and_no_output(host, hub, tmp_p
 
     looking = threading.Thread(target=look)
     looking.start()
-    host.apply(weights.fetched, services=services(tmp_path), endpoint=hub.url)
+    host.apply(weights.fetched, services=services(tmp_path), endpoint=hub.url, tokens=TOKENS)
     done.set()
     looking.join()
     assert any(weights.CLIENT.encode() in line for line in seen), "the program itself was not seen"
@@ -213,7 +217,6 @@ def test_the_token_is_in_no_argument_list_no_file_and_no_output(host, hub, tmp_p
 
 
 def test_a_failure_is_told_and_the_caller_decides_what_becomes_of_the_host(host, hub, tmp_path, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN")
     called = []
     with pytest.raises(AssertionError):
         host.apply(
@@ -230,15 +233,29 @@ def test_a_failure_is_told_and_the_caller_decides_what_becomes_of_the_host(host,
 def test_the_report_is_given_where_all_is_there_too(host, hub, tmp_path):
     reports: list[list[dict[str, Any]]] = []
     for _ in range(2):
-        host.apply(weights.fetched, services=services(tmp_path), endpoint=hub.url, report=reports.append)
+        host.apply(weights.fetched, services=services(tmp_path), endpoint=hub.url, tokens=TOKENS, report=reports.append)
     (first,), (again,) = reports
     assert (first["service"], first["model"], first["asked"]) == ("vllm-gemma4", MODEL, "main")
     assert first["bytes_fetched"] == first["bytes"] == again["bytes_before"] and again["bytes_fetched"] == 0
 
 
-@pytest.mark.parametrize("token", ["hf_x\nVLLM_API_KEY=y", '"hf_x"', "hf x"])
+@pytest.mark.parametrize("token", ["hf_x\nVLLM_API_KEY=y", '"hf_x"', "hf x", "HF_TOKEN=hf_x"])
 def test_a_token_that_is_none_is_refused_without_its_value(monkeypatch, token):
     monkeypatch.setenv("HF_TOKEN", token)
-    with pytest.raises(DeployError) as refused:
-        weights.secrets()
-    assert "hf_x" not in str(refused.value)
+    (refused,) = secrets.failed(parse("mini", {}))
+    assert "hf_x" not in str(refused) and "HF_TOKEN" in str(refused)
+
+
+def test_a_model_is_asked_for_with_the_token_of_its_service(host, hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("WRONG", "hf_wrong")
+    (one,) = drafted(tmp_path)
+    other = replace(one, name="other", model=DRAFT)
+    with pytest.raises(AssertionError):
+        host.apply(
+            weights.fetched,
+            services=[other, one],
+            endpoint=hub.url,
+            tokens={"other": GIVEN, one.name: Source(env="WRONG")},
+        )
+    assert "found a token" in host.errors[-1] and "hf_wrong" not in host.errors[-1]
+    assert host.apply(weights.fetched, services=[one], endpoint=hub.url, tokens={one.name: GIVEN})

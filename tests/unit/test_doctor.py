@@ -38,7 +38,7 @@ EXCERPTS: list[dict[str, str]] = [
 #: As journals, Docker and dmesg write them, each in a form of its own; *-score.md have their first contact.
 AS_WRITTEN: list[dict[str, str]] = [
     one
-    for name in ("fifth", "sixth", "seventh")
+    for name in ("fifth", "sixth", "seventh", "eighth", "ninth")
     for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
@@ -121,6 +121,41 @@ def test_what_runs_beside_the_service_is_passed_over_and_nothing_else_is(line: s
     assert codes([line]) == ([code] if code else [])
 
 
+DENIED = (
+    "Error response from daemon: pull access denied for a/b, repository does not exist or may require 'docker login'"
+)
+LAUNCH = "torch.AcceleratorError: HIP error: unspecified launch failure"
+
+
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [
+        # moby's daemon/internal/distribution/errors.go: DENIED, UNAUTHORIZED; MANIFEST_UNKNOWN, NAME_UNKNOWN.
+        ([f"docker: {DENIED}: denied: requested access to the resource is denied"], "registry-denied"),
+        (["Unable to find image 'vllm/x:v1' locally", f"docker: {DENIED}"], "registry-denied"),
+        (["Error response from daemon: unauthorized: authentication required"], "registry-denied"),
+        (["manifest for vllm/x:v1 not found: manifest unknown: manifest unknown"], "image-missing"),
+        (["repository r.lan/x not found: name unknown: repository name not known to registry"], "image-missing"),
+        # containerd's resolver, which Docker 29 uses: the same two.
+        (
+            [
+                'failed to resolve reference "docker.io/vllm/x:v1": pull access denied, repository does not exist or '
+                "may require authorization: server message: insufficient_scope: authorization failed"
+            ],
+            "registry-denied",
+        ),
+        (['failed to resolve reference "docker.io/vllm/x:v1": docker.io/vllm/x:v1: not found'], "image-missing"),
+        # ROCm's HIP gives its one launch failure after an illegal instruction too; a hang is what the kernel tells.
+        ([LAUNCH, "Search for `hipErrorLaunchFailure' in https://rocm.docs.amd.com/"], "hip-error"),
+        ([LAUNCH, "[8.1] amdgpu 0000:c5:00.0: amdgpu: GPU reset begin!. Source:  1"], "gpu-hang"),
+        (["Callback: Queue 0x7f1 aborting with error : HSA_STATUS_ERROR_EXCEPTION: code: 0x1016"], "hip-error"),
+        (["HW Exception by GPU node-1 (Agent handle: 0x55d0b0) reason :GPU Hang"], "gpu-hang"),
+    ],
+)
+def test_causes_that_look_alike_are_told_apart(lines: list[str], first: str) -> None:
+    assert codes(lines)[:1] == [first]
+
+
 def test_the_evidence_is_the_line_and_its_number() -> None:
     (found,) = diagnose(read_log(["fine\n", "OSError: [Errno 98] Address already in use\n", "fine\n"]))
     assert [(line.number, line.text) for line in found.evidence] == [(2, "OSError: [Errno 98] Address already in use")]
@@ -134,6 +169,18 @@ def test_a_cause_that_the_engine_came_up_after_is_past_and_comes_later() -> None
     found = diagnose(read_log(lines))
     assert [(one.finding.code, one.past) for one in found] == [("gpu-memory-weights", False), ("port-taken", True)]
     assert diagnose(read_log(lines[:2]))[0].past
+
+
+def test_what_another_cause_explains_comes_after_it() -> None:
+    boot, off = "kernel: Linux version 6.17.0-1012-oem", "kernel: You have booted with nomodeset."
+    gone = 'docker: error gathering device information while adding custom device "/dev/kfd": no such file or directory'
+    start = "systemd[1]: Started vllm-gemma4.service - vLLM."
+    assert codes([boot, off, start, gone]) == ["driver-off", "device-missing"]
+    assert codes([boot, off, boot, start, gone]) == ["device-missing", "driver-off"]  # the boot after it had another
+    assert codes([gone]) == ["device-missing"]
+    known = {finding.code for name in ("failures", "symptoms", "failures-installing") for finding in catalogue(name)}
+    named = [finding for finding in catalogue() + catalogue("failures-installing") if finding.follows]
+    assert named and all(set(finding.follows) <= known - {finding.code} for finding in named)
 
 
 def test_a_host_that_came_up_after_a_cause_is_well() -> None:

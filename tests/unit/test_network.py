@@ -10,6 +10,7 @@ from pyinfra.api.exceptions import DeployError
 from ojai.roles import docker, network
 from ojai.settings import parse
 from ojai.settings.host import SettingsError
+from ojai.settings.secrets import Source
 
 PEM = Path(__file__).resolve().parents[1] / "roles" / "inventories" / "authority.pem"
 PROXIED = {"http_proxy": "http://proxy.lan:3128", "no_proxy": ["registry.lan"]}
@@ -40,23 +41,24 @@ def test_a_folder_of_the_owners_is_mounted_under_its_own_path_and_nothing_is_fet
 @pytest.mark.parametrize(
     "data",
     [
-        {"http_proxy": "http://ada:secret@proxy.lan:3128"},
+        {"http_proxy": "http://ada:geheim@proxy.lan:3128"},
         {"http_proxy": "proxy.lan:3128"},
         {"no_proxy": ["a b"]},
-        {"registry_credentials": {"registry.lan": "ada:secret"}},
-        {"registry_credentials": {"https://registry.lan": "environment:LOGIN"}},
+        {"registry_credentials": {"registry.lan": "ada:geheim"}},
+        {"registry_credentials": {"https://registry.lan": {"env": "LOGIN"}}},
     ],
 )
 def test_what_cannot_be_meant_is_refused(data):
     with pytest.raises(SettingsError, match="expected") as raised:
         parse("mini", data)
-    assert "secret" not in str(raised.value)
+    assert "geheim" not in str(raised.value)
 
 
 def test_a_login_is_that_of_the_images_registry():
-    settings = parse("mini", {"registry_credentials": {"docker.io": "environment:A", "registry.lan:5000": "file:/b"}})
-    assert settings.login("vllm/vllm-openai-rocm:v0.20.1") == "environment:A"
-    assert settings.login("registry.lan:5000/vllm:1") == "file:/b"
+    logins = {"docker.io": {"env": "A"}, "registry.lan:5000": {"file": "/b"}}
+    settings = parse("mini", {"registry_credentials": logins})
+    assert settings.login("vllm/vllm-openai-rocm:v0.20.1") == Source(env="A")
+    assert settings.login("registry.lan:5000/vllm:1") == Source(file="/b")
     assert settings.login("other.lan/vllm:1") is None
 
 

@@ -10,6 +10,7 @@ from ojai.engines.vllm.command import directories, image_key
 from ojai.profiles import Features, ProfileError, load, names
 from ojai.profiles.deviations import load as deviations
 from ojai.settings import parse
+from ojai.sizes import GIB
 
 E4B = load("gemma-4-e4b")
 B26 = load("gemma-4-26b-a4b")
@@ -136,8 +137,12 @@ def test_no_reason_is_for_nothing():
     )
     one = resolve(E4B, image="x/y:v0.24.0", features=everything)
     other = resolve(B26, features=Features(prefix_caching=False, async_scheduling=False))
+    # Behind the gateway, as a host has it unless it is told otherwise.
+    data = {"services": [{"hardened": True, "secrets": {"HF_TOKEN": {"env": "A"}}}]}
+    hard = parse("mini", data).resolved[0].on_host({"video": 44, "render": 992}, None, None, "renderD128", GIB)
     other = replace(other.on_host(None, None, {other.model: "0" * 40}), exposure="gateway")
-    used = {part[0].partition("=")[0] for service in (one, other) for part, _ in explanations.parts(service)}
+    used = {part[0].partition("=")[0] for service in (one, other, hard) for part, _ in explanations.parts(service)}
+    used |= {" ".join(part) for part, _ in explanations.parts(hard)} | set(hard.command.environment)
     used |= set(one.command.environment) | set(other.command.environment)
     written = {name for group in explanations.load().values() for name in group}
     assert written - used == set()

@@ -12,8 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from ojai import credentials
-from ojai.credentials import CredentialError
+from ojai.settings.secrets import SecretError, Source
 from ojai.weights import pull
 from ojai.weights.pull import Image, Pull, PullError
 
@@ -203,45 +202,45 @@ def test_what_the_daemon_refuses_is_said(world, tmp_path):
         pull.run(f"{world}/a/b:v1", {}, tmp_path / "status")
 
 
-# Where secrets come from.
+# Where secrets come from (and tests/roles/test_secrets.py).
 
 
 def test_a_login_from_a_variable_a_file_and_a_command(tmp_path, monkeypatch):
-    monkeypatch.setenv("REGISTRY_LOGIN", "ada:sec:ret")
+    monkeypatch.setenv("REGISTRY_LOGIN", "ada:sec:r et'")
     file = tmp_path / "login"
-    file.write_text("ada:sec:ret\n")
-    file.chmod(0o600)
-    for source in ("environment:REGISTRY_LOGIN", f"file:{file}", f"command:cat {file}"):
-        assert credentials.login(source) == {"username": "ada", "password": "sec:ret"}
+    file.touch(mode=0o600)
+    file.write_text("ada:sec:r et'\n")
+    for source in ({"env": "REGISTRY_LOGIN"}, {"file": str(file)}, {"command": ["cat", str(file)]}):
+        assert Source.model_validate(source).login() == {"username": "ada", "password": "sec:r et'"}
 
 
 @pytest.mark.parametrize(
     ("content", "mode", "said"),
     [
-        ("ada:SECRET\n", 0o640, "mode 640"),
+        ("ada:SECRET\n", 0o640, "mode 0640"),
         ("SECRET\n", 0o600, "no user:password"),
-        ("ada:SECRET\nmore\n", 0o600, "more than one line"),
-        ("", 0o600, "nothing in it"),
+        ("ada:SECRET\nmore\n", 0o600, "a line break"),
+        ("", 0o600, "no user:password"),
     ],
 )
 def test_a_file_that_will_not_do_is_said_without_what_is_in_it(tmp_path, content, mode, said):
     file = tmp_path / "login"
     file.write_text(content)
     file.chmod(mode)
-    with pytest.raises(CredentialError, match=said) as raised:
-        credentials.login(f"file:{file}")
+    with pytest.raises(SecretError, match=said) as raised:
+        Source(file=str(file)).login()
     assert "SECRET" not in str(raised.value) and "What to do" in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("environment:NOT_THERE_AT_ALL", "nothing in it"),
-        ("file:/not/there", "No such file"),
-        ("command:false", "status 1"),
-        ("command:/not/there", "No such file"),
+        ({"env": "NOT_THERE_AT_ALL"}, "nothing in the variable NOT_THERE_AT_ALL"),
+        ({"file": "/not/there"}, "No such file"),
+        ({"command": ["false"]}, "exit status 1"),
+        ({"command": ["/not/there"]}, "No such file"),
     ],
 )
 def test_a_source_that_gives_nothing(source, said):
-    with pytest.raises(CredentialError, match=said):
-        credentials.login(source)
+    with pytest.raises(SecretError, match=said):
+        Source.model_validate(source).login()

@@ -63,6 +63,7 @@ def test_every_setting_is_explained_with_an_example_that_holds(model: Any, valid
         "move_adopted_caches": {"adopt": True},
         "gateway_certificate": {"gateway_certificate_key": "/etc/ai/key.pem"},
         "gateway_certificate_key": {"gateway_certificate": "/etc/ai/chain.pem"},
+        "gateway_key_sources": {"gateway_keys": ["laptop"]},
         "thinking": {"reasoning": True},
         "speculative": {"allow": ["speculative-too-early"]},
         "quantization": {"allow": ["quantization-not-on-rocm"]},
@@ -156,7 +157,7 @@ def test_real_engines_were_green_and_their_page_is_fresh() -> None:
     kept = {file.stem: json.loads(file.read_text()) for file in real_engines.KEPT.glob("*.json")}
     assert {"vllm-cpu", "llamacpp-vulkan"} <= kept.keys()
     for name, one in kept.items():
-        assert {"smoke", "bench"} <= one.keys() and not any(each["status"] for each in one.values()), name
+        assert {"smoke", "bench", "status"} <= one.keys() and not any(each["status"] for each in one.values()), name
         assert not any(each["commit"].endswith("-dirty") for each in one.values()), name
         outcomes = {outcome for _, outcome, _ in one["smoke"]["checks"]}
         assert outcomes <= {"passed", "skipped"} and "passed" in outcomes

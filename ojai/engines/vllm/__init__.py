@@ -41,6 +41,7 @@ class _Vllm:
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
     mounts = command.MOUNTS
     key_variable = "VLLM_API_KEY"
+    secret_files = command.SECRET_FILES
 
     @property
     def offered(self) -> tuple[Offered, ...]:

@@ -6,7 +6,7 @@ import re
 
 from ojai import accelerators
 from ojai.engines import Command, ResolvedService
-from ojai.engines.vllm import weights
+from ojai.engines.vllm import hardening, weights
 from ojai.engines.vllm.flags import arguments, tunableop_environment
 from ojai.profiles import ProfileError
 
@@ -36,6 +36,13 @@ CLOSED: dict[str, str] = {
 
 NOWHERE = "media.invalid"
 """A host that there is not (RFC 2606): vLLM takes an empty list of hosts for all of them."""
+
+
+#: huggingface_hub looks for the token in the variable, then in the file that the other one names (its constants.py).
+SECRET_FILES = {"HF_TOKEN": "HF_TOKEN_PATH"}
+
+#: Where the container has the secrets that are files.
+SECRETS_INSIDE = "/run/secrets/ojai"
 
 
 def image_key(image: str) -> str:
@@ -74,11 +81,13 @@ def build(service: ResolvedService) -> Command:
     mounts |= given
     offline = {"HF_HUB_OFFLINE": "1"} if weights.offline(service) else {}
     guarded = CLOSED if service.exposure != "open" else {}
-    environment = {**service.proxies, **_environment(service), **guarded, **offline, **(features.environment or {})}
+    closed = {SECRET_FILES[name]: f"{SECRETS_INSIDE}/{name}" for name in service.secret_files}
+    own = {**service.proxies, **_environment(service), **guarded, **offline}
+    environment = {**own, **closed, **(features.environment or {})}
     chosen = (*arguments(features, service.revisions or {}), *weights.arguments(service))
     where = ("--host", service.host, "--port", str(service.port))
     engine = (service.model, *chosen, *_media(service, chosen), *where)
-    docker = profile.docker
+    docker = hardening.docker(service)
     missing = [group for group in docker.groups if numbers is not None and group not in numbers]
     if missing:
         raise ProfileError(
@@ -96,12 +105,15 @@ def build(service: ResolvedService) -> Command:
     argv += [f"--cap-add={capability}" for capability in docker.cap_add]
     for option in docker.security_opt:
         argv += ["--security-opt", option]
+    argv += hardening.options(service)
     for variable, text in environment.items():
         argv += ["-e", f"{variable}={text}"]
     argv.append(f"--env-file={service.env_file}")
     for source, target in mounts.items():
         # Not -v: Docker would create a folder that is missing, and a data disk that is late would hide it.
         argv += ["--mount", f"type=bind,src={source},dst={target}{',readonly' if source in given else ''}"]
+    if closed:
+        argv += ["--mount", f"type=bind,src={service.secrets_folder},dst={SECRETS_INSIDE},readonly"]
     argv += [service.image, *engine]
     return Command(
         docker_argv=tuple(argv),

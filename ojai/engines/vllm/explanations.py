@@ -40,7 +40,10 @@ def parts(service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("docker", "run"), ""
     for part in _cut(command.docker_argv[2 : len(command.docker_argv) - len(command.engine_argv) - 1]):
         variable = part[1].partition("=")[0] if part[0] == "-e" else ""
-        yield part, why("environment", variable) if variable else why("docker", _option(part))
+        yield (
+            part,
+            why("environment", variable) if variable else why("docker", " ".join(part)) or why("docker", _option(part)),
+        )
     yield (service.image,), ""
     yield command.engine_argv[:1], ""
     for part in _cut(command.engine_argv[1:]):

@@ -25,6 +25,7 @@ cannot() { say cannot_move "$(printf '%s\t%s' "$from" "$1")"; }
 set -- %FOLDERS%; place=$(nearest "$1")
 for each in %CACHES%; do
   from=${each#*=} to=$1/${each%%=*}
+  [ ! -d "$from" ] || say cache_owner "$from $(stat -L -c %U "$from")"
   [ ! -L "$from" ] || continue
   if mountpoint -q "$from"; then cannot "a file system of its own"
   elif [ "$(stat -c %d "$from" 2>/dev/null)" != "$(stat -c %d "$place")" ]; then
@@ -43,12 +44,14 @@ class Folders:
     + read_only: path -> mount point and device of its file system, to which root cannot write
     + not_mounted: mount points of /etc/fstab at or above them where nothing is mounted
     + cannot_move: cache that is elsewhere -> what keeps it from being renamed into the first of them
+    + cache_owners: cache that is elsewhere -> the account that it belongs to
     """
 
     not_folders: Mapping[str, str] = field(default_factory=dict)
     not_mounted: tuple[str, ...] = ()
     read_only: Mapping[str, str] = field(default_factory=dict)
     cannot_move: Mapping[str, str] = field(default_factory=dict)
+    cache_owners: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(every: Mapping[str, list[str]]) -> Folders:
@@ -56,6 +59,7 @@ def read(every: Mapping[str, list[str]]) -> Folders:
     return Folders(
         not_folders=dict(line.split(" ", 1) for line in every.get("not_a_folder", [])),
         not_mounted=tuple(every.get("not_mounted", [])),
+        cache_owners=dict(line.rsplit(" ", 1) for line in every.get("cache_owner", [])),
         cannot_move=dict(line.split("\t", 1) for line in every.get("cannot_move", [])),
         read_only={path: disk for path, _, disk in (line.partition(" ") for line in every.get("read_only", []))},
     )
