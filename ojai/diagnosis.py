@@ -142,7 +142,7 @@ def read_log(lines: Iterable[str]) -> Iterator[Line]:
 
 
 def _unwrapped(text: str) -> tuple[str, bool]:
-    """The message in a line of a journal's or Docker's JSON, else the line itself; and whether it ends with it."""
+    """A journal's JSON as a plain journal has it, Docker's message, else the line itself; and whether it is whole."""
     try:
         entry = json.loads(text) if text.startswith("{") else None
     except ValueError:
@@ -151,10 +151,15 @@ def _unwrapped(text: str) -> tuple[str, bool]:
         return text, True
     if isinstance(entry.get("log"), str):
         return entry["log"], entry["log"].endswith("\n")
-    message = entry.get("MESSAGE", text)
+    message, who = entry.get("MESSAGE", text), entry.get("SYSLOG_IDENTIFIER")
     if isinstance(message, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in message):
-        return bytes(message).decode(errors="replace"), True  # systemd writes what cannot be printed as bytes
-    return message if isinstance(message, str) else "", True
+        message = bytes(message).decode(errors="replace")  # systemd writes what cannot be printed as bytes
+    if not isinstance(message, str):
+        return "", True
+    if not isinstance(who, str):
+        return message, True
+    process = "" if who == "kernel" else f"[{entry.get('SYSLOG_PID') or entry.get('_PID') or 0}]"
+    return f"{entry.get('_HOSTNAME', '')} {who}{process}: {message}", True
 
 
 #: What differs between lines that mean the same: times, addresses, large numbers.

@@ -116,7 +116,17 @@ def examine(case: Case, data: Mapping[str, Any] | None = None) -> list[Diagnosis
             causes.append(_found("preflight", "cause", cause, one.todo, "preflight", one.found))
     allowed = [one for service in settings.resolved for one in service.allowed] if settings else []
     known = [_found(one.code, "note", one.reason, "the inventory allows it", one.source, str(one)) for one in allowed]
-    return [*causes, *others, *_failed(case), *known, *unread]
+    return [_with_names(one, settings) for one in (*causes, *others, *_failed(case), *known, *unread)]
+
+
+def _with_names(found: Diagnosis, settings: HostSettings | None) -> Diagnosis:
+    """What to do as it is typed: with the unit and the profile, where the host has one service."""
+    if settings is None or len(settings.resolved) != 1:
+        return found
+    (service,) = settings.resolved
+    fix = re.sub(r"\bUNIT\b", service.unit.removesuffix(".service"), found.finding.fix)
+    fix = re.sub(r"\bPROFILE\b", service.profile.name, fix)
+    return replace(found, finding=found.finding.model_copy(update={"fix": fix}))
 
 
 def current(case: Case) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pyinfra import host
 from pyinfra.api.deploy import deploy
 
 from ojai import gateway, resources, systemd
+from ojai.connection.recap import note_next
 from ojai.engines import ResolvedService
 from ojai.operations import adoption, docker, files, service, vllm
 from ojai.operations import gateway as gateway_operations
@@ -117,6 +118,8 @@ def apply(*, settings: HostSettings) -> None:
     vllm.removed(name="Remove services no longer configured", keep=units)
     kept = [f"{server.secrets_folder}/{name}" for server in settings.resolved for name in server.secret_files]
     vllm.secrets_removed(name="Remove secrets no longer configured", keep=kept)
+    if units:
+        note_next({"open": "says how to chat", "status": "how it is", "doctor": "what is wrong"})
 
 
 @deploy("vLLM: removal")

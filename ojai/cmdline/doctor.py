@@ -179,8 +179,10 @@ def _fixed(inventory: str, found: dict[str, list[Diagnosis]], deploy: Path | Non
     hosts = []
     for name, diagnoses in found.items():
         wrong = [one for one in diagnoses if one.finding.rank not in ("note", "consequence") and not one.past]
+        # What an edited unit asks for goes with it; what stays is seen when the host is looked at again.
+        edited = any(one.finding.code == "unit-edited" for one in wrong)
         for one in wrong:
-            if not one.finding.deploy_mends:
+            if not one.finding.deploy_mends and not edited:
                 click.echo(f"{name}: only its owner can mend {one.finding.code}: {one.finding.fix}")
         # The service is down, and nothing says why: the deploy starts it.
         if any(one.finding.deploy_mends for one in wrong) or (not wrong and _ill(diagnoses)):

@@ -179,7 +179,7 @@ def _lines(one: Opened, show_key: bool) -> Iterator[str]:
     body = json.dumps({"model": first.model, "messages": [{"role": "user", "content": "Say hello."}]})
     yield ""
     if guarded:
-        yield "  export OPENAI_API_KEY=…"
+        yield "  export OPENAI_API_KEY=…   # the key, in place of the dots"
     yield f"  curl {trust}{first.base_url}/chat/completions \\"
     if guarded:
         yield '    -H "Authorization: Bearer $OPENAI_API_KEY" \\'

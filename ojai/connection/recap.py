@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import re
+import shlex
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -27,6 +29,8 @@ class Recap(BaseStateCallback, logging.Handler):
         self.complaints: dict[str, list[str]] = {}
         self.state: State | None = None
         self.broken_off = False
+        self.inventory = ""
+        self.commands: Mapping[str, str] = {}
 
     def watch(self, state: State) -> None:
         """Follow a run, which may not know its hosts yet."""
@@ -102,6 +106,18 @@ class Recap(BaseStateCallback, logging.Handler):
             return f"STOPPED  after {len(done)} of {total} operations"
         return f"ok  {state.meta[host].ops_change} of {total} operations would change something"
 
+    @property
+    def changed(self) -> bool:
+        """Whether the run came to its end on a host, and changed something there."""
+        state = self.state
+        if state is None or not state.is_executing or self.broken_off:
+            return False
+        for host in set(state.activated_hosts) - set(state.failed_hosts):
+            done = [data.operation_meta for data in state.ops[host].values() if data.operation_meta.is_complete()]
+            if len(done) == len(state.ops[host]) and any(one.did_change() for one in done):
+                return True
+        return False
+
     def _cause(self, state: State, host: Host, complaints: list[str]) -> list[str]:
         """Why the operation failed: the cause that was found, else what was said first, else the last output."""
         causes = [line for line in complaints if line.startswith("cause: ")] or complaints
@@ -121,7 +137,9 @@ def recap() -> Recap:
     logger.addHandler(found)
     context = click.get_current_context(silent=True)
     if context is not None:
-        context.find_root().with_resource(found)
+        root = context.find_root()
+        root.with_resource(found)
+        found.inventory = str(root.params.get("inventory") or "")
     atexit.register(_print, found)
     return found
 
@@ -132,7 +150,18 @@ def note_refusal(host: Host, reason: str) -> None:
     recap().reasons[host.name] = ("REFUSED", " ".join(found))
 
 
+def note_next(commands: Mapping[str, str]) -> None:
+    """Say at the end of a run that changed a host what its owner can do now: commands of ojai, and what they are for.
+
+    They are given the run's inventory, which is known where ``config.py`` has called ``prepare_run``.
+    """
+    recap().commands = commands
+
+
 def _print(found: Recap) -> None:
     lines = found.lines()
+    if found.inventory and found.commands and found.changed:
+        said = (f"`ojai {command} {shlex.quote(found.inventory)}` {use}" for command, use in found.commands.items())
+        click.echo(f"--> Next: {'; '.join(said)}", err=True)
     if lines:
         click.echo("\n".join(["--> Recap:", *(f"    {line}" for line in lines)]), err=True)

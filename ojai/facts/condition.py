@@ -14,10 +14,12 @@ from typing import Any
 
 from pyinfra.api import FactBase
 
+from ojai import releases
 from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
 from ojai.facts.readings import READINGS, Asked
 from ojai.facts.report import HostReport, Report
 from ojai.facts.service import CURL
+from ojai.weights.program import STATE
 
 #: Lines of logs at most: of the kernel, and of the units.
 KERNEL_LINES, UNIT_LINES = 1500, 3000
@@ -66,6 +68,10 @@ service() {
       "ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s NRestarts=%s since=%s\n", unit, found["LoadState"],
       found["ActiveState"], found["SubState"], found["Result"], found["ExecMainStatus"], found["NRestarts"],
       found["ActiveEnterTimestamp"]}'
+  # What the last healthy release of this service was started by; a release of another ojai may not say it.
+  healthy=%RELEASES%/healthy/release.json found=$(sha256sum "/etc/systemd/system/$unit" 2>/dev/null)
+  [ -z "$found" ] || ! grep -q "\"name\": *\"$name\"" "$healthy" 2>/dev/null || grep -q "${found%% *}" "$healthy" ||
+    fact unit-edited "$unit"
   state=$(%DOCKER% container inspect --format 'Status={{.State.Status}} ExitCode={{.State.ExitCode}} '\
 'OOMKilled={{.State.OOMKilled}} Image={{.Config.Image}} StartedAt={{.State.StartedAt}}' "$name" 2>/dev/null) &&
     fact container "$name" "$state"
@@ -93,15 +99,18 @@ logs() {
   } | grep . | sort -s -k 1,1 | sed 's/^/doctor-log\t/'
 }
 files() {
-  set -- /etc/docker/daemon.json /etc/systemd/system/docker.service.d/*.conf /var/lib/ojai/releases/*/release.json
+  set -- /etc/docker/daemon.json /etc/systemd/system/docker.service.d/*.conf %RELEASES%/*/release.json
   for unit in %UNITS%; do set -- "$@" "/etc/systemd/system/$unit" "/etc/systemd/system/$unit.d"/*.conf; done
   for file; do
     [ ! -f "$file" ] || head -c 20000 "$file" | sed "s|^|doctor-file\t$file\t|"
   done
+  for file in %WEIGHTS%/models--*@*; do
+    case $file in *.part) ;; *) sed -n "s|^commit\t|doctor-file\tweights\t${file##*/} |p" "$file" 2>/dev/null;; esac
+  done
   uname -a | sed 's/^/doctor-file\tuname\t/'
   cat /etc/os-release 2>/dev/null | sed 's/^/doctor-file\tos-release\t/'
-  dpkg-query -W -f '${Package} ${Version}\n' 'linux-image-*' 'linux-firmware*' 'docker*' 'containerd*' 'rocm*' \
-    'amdgpu*' 2>/dev/null | awk 'NF == 2' | sed 's/^/doctor-file\tpackages\t/'
+  dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' 'linux-image-*' 'linux-firmware*' 'docker*' \
+    'containerd*' 'rocm*' 'amdgpu*' 2>/dev/null | sed -n 's/^installed /doctor-file\tpackages\t/p'
 }
 secrets=$({ sed -nE 's/^[[:space:]]*[A-Za-z0-9_]*%SECRET%[A-Za-z0-9_]*=//Ip' %ENV_FILES% /dev/null
   cat /etc/ojai/*.secrets/* /etc/ojai/gateway/keys/*.key; } 2>/dev/null |
@@ -188,6 +197,8 @@ class Condition(FactBase[Answered]):
             "%KERNEL%": str(KERNEL_LINES),
             "%LINES%": str(UNIT_LINES),
             "%UNITS%": shlex.join(one.unit for one in services),
+            "%RELEASES%": shlex.quote(releases.FOLDER),
+            "%WEIGHTS%": shlex.quote(STATE),
             "%ENV_FILES%": shlex.join(one.env_file for one in services),
             "%SERVICES%": calls,
             "%REPORT%": HostReport().command(**report),

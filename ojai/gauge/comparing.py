@@ -20,7 +20,10 @@ FIGURES = (
 ENOUGH = 3
 
 #: Fields of a subject that two boxes never share.
-_OWN = {"host", "url", "memory", "facts"}
+_OWN = {"host", "url", "memory"}
+
+#: Those with names of their own.
+_BY_NAME = ("facts", "commits", "packages")
 
 Outcome = Literal["better", "worse", "within the spread", "too few measurements"]
 
@@ -73,12 +76,13 @@ def subjects(first: Run, second: Run) -> list[tuple[str, str, str]]:
     """In what the runs differ besides their figures: name, of the first, of the second."""
     pairs: list[tuple[str, Any, Any]] = [("ojai", first.ojai, second.ojai)]
     for name in type(first.subject).model_fields:
-        if name not in _OWN:
+        if name not in _OWN and name not in _BY_NAME:
             pairs.append((name.replace("_", " "), getattr(first.subject, name), getattr(second.subject, name)))
     for name in type(first.settings).model_fields:
         pairs.append((name.replace("_", " "), getattr(first.settings, name), getattr(second.settings, name)))
-    for name in sorted({*first.subject.facts, *second.subject.facts}):
-        pairs.append((name, first.subject.facts.get(name), second.subject.facts.get(name)))
+    for field in _BY_NAME:
+        one, two = getattr(first.subject, field), getattr(second.subject, field)
+        pairs += [(name, one.get(name), two.get(name)) for name in sorted({*one, *two})]
     return [(name, _shown(one), _shown(two)) for name, one, two in pairs if one != two]
 
 

@@ -43,6 +43,7 @@ def about(run: Run) -> list[tuple[str, str]]:
         ("Profile", one.profile),
         ("Engine", engine),
         ("Backend, by its log", "; ".join(one.backend)),
+        *((f"Commit of {model}", commit) for model, commit in one.commits.items()),
         ("Image", " ".join(part for part in (one.image, one.image_digest) if part)),
         ("Context", f"{one.context:,} tokens" if one.context else None),
         ("Fit", one.fit),

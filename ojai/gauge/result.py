@@ -169,6 +169,8 @@ class Subject(_Frozen):
     fit: str | None = None
     memory: tuple[Memory, ...] = ()
     facts: dict[str, str] = {}
+    commits: dict[str, str] = Field({}, description="The commit of each model that is fetched for it.")
+    packages: dict[str, str] = Field({}, description="Versions of what a lock names: kernel, Docker, ROCm, firmware.")
 
 
 class Settings(_Frozen):

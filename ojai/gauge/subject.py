@@ -13,7 +13,9 @@ from ojai.gauge.result import Subject
 from ojai.preflight.memory import memory_of
 from ojai.profiles import budgets
 from ojai.releases import Release
+from ojai.settings import lock
 from ojai.settings.inventory import Entry
+from ojai.weights.program import record_name
 
 #: The process of a journal's line: docker's client runs in the foreground of a unit, one a start of a service.
 _PROCESS = re.compile(r"\S*\[(\d+)\]:")
@@ -31,8 +33,14 @@ def of(entry: Entry, service: ResolvedService, url: str, answered: Answered | No
     backend, memory = engine.by_log(_log(entry, service, answered)) if answered else ((), ())
     image = digest = fit = None
     facts: dict[str, str] = {}
+    commits: dict[str, str] = {}
+    packages: dict[str, str] = {}
     if answered:
         facts = dict(_facts(answered))
+        recorded = _named(answered, "weights")
+        names = {one.model: record_name(one.model, one.revision) for one in service.wanted}
+        commits = {model: recorded[name] for model, name in names.items() if name in recorded}
+        packages = {name: version for name, version in _named(answered, "packages").items() if _locked(name)}
         image, digest = _image(service, answered)
         host = memory_of(entry.settings, answered.report) if answered.report else None
         fit = service.budget(host).sentence(service.name) if host else None
@@ -56,7 +64,18 @@ def of(entry: Entry, service: ResolvedService, url: str, answered: Answered | No
         fit=fit,
         memory=memory,
         facts=facts,
+        commits=commits,
+        packages=packages,
     )
+
+
+def _named(answered: Answered, file: str) -> dict[str, str]:
+    """Of a file with a name and a value a line."""
+    return dict(line.split(" ", 1) for line in answered.files.get(file, "").splitlines() if " " in line)
+
+
+def _locked(name: str) -> bool:
+    return any(lock.is_protected(family, name) for family in lock.protected())
 
 
 def _log(entry: Entry, service: ResolvedService, answered: Answered) -> list[str]:

@@ -224,11 +224,24 @@ def test_fix_shows_asks_and_mends_by_the_deploy(host: Serving) -> None:
 
 
 @pytest.mark.whole
+def test_a_unit_that_was_edited_is_told_and_mended_by_the_deploy(host: Serving) -> None:
+    make, _ = edited("s/max-model-len\\([ =]\\)[0-9]*/max-model-len\\1999999/")
+    host.guest.root(f"{make}; sleep 12")
+    _, found = doctor(host)
+    assert wrong(found)[0] == "context-beyond-model" and "unit-edited" in wrong(found), wrong(found)
+    done = ojai(host, "doctor", "--fix", "--yes", "--deploy", host.lab.deploy_file)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "only its owner can mend" not in done.stdout and "\nlab: nothing is wrong\n" in done.stdout
+    assert "999999" not in host.guest.root(f"cat {UNIT}")
+
+
+@pytest.mark.whole
 def test_what_only_the_owner_can_mend_is_said_and_left(host: Serving) -> None:
-    make, undo = edited("s/google.gemma-4-E4B-it/& --disable-log-requests/")
+    _, make, undo = TROUBLES["somebody else has the port"]
     host.guest.root(f"{make}; sleep 12")
     done = ojai(host, "doctor", "--fix", "--yes", "--deploy", host.lab.deploy_file)
     host.guest.root(undo)
+    served(host)
     assert done.returncode == 1
-    assert "lab: only its owner can mend flag-disable-log-requests: remove it from engine_args" in done.stdout
+    assert "lab: only its owner can mend port-taken: " in done.stdout
     assert done.stdout.rstrip().endswith("The deploy would mend nothing.")

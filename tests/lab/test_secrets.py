@@ -9,6 +9,7 @@ import base64
 import json
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,16 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Vault:
 
 
 @pytest.fixture(scope="module")
-def bare() -> Iterator[Serving]:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where ojai keeps its own things on this machine."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(scope="module")
+def bare(kept: Path) -> Iterator[Serving]:
     found = serving(ROOT / ".lab-secrets", "overlay2")
+    own = {f"XDG_{what}_HOME": str(kept / what.lower()) for what in ("CACHE", "DATA", "STATE")}
+    found = replace(found, lab=replace(found.lab, env={**found.lab.env, **own}))
     found.renew()
     yield found
     found.stop()
@@ -154,7 +163,7 @@ def test_the_files_with_a_secret_are_known_and_root_s_alone(host: Serving) -> No
     assert host.guest.root("stat -c %U:%a /etc/ojai/vllm-gemma4.secrets") == "root:700"
 
 
-def test_no_command_of_ours_says_one(host: Serving, tmp_path: Path) -> None:
+def test_no_command_of_ours_says_one(host: Serving, tmp_path: Path, kept: Path) -> None:
     bundle = tmp_path / "bundle.json"
     for words in (
         ("doctor", host.lab.inventory, "--bundle", str(bundle)),
@@ -170,6 +179,14 @@ def test_no_command_of_ours_says_one(host: Serving, tmp_path: Path) -> None:
     text = json.dumps(json.loads(bundle.read_text()))
     assert not any(form in text for form in FORMS)
     assert not said(host.deploy("-vvv", "--diff"))
+    inventory = tmp_path / "fleet.py"
+    inventory.write_text(f"import runpy\nlab = runpy.run_path({str(ROOT / host.lab.inventory)!r})['lab']\n")
+    done = host.lab.ojai("lock", str(inventory))
+    assert done.returncode == 0, done.stderr
+    made = [inventory.with_suffix(".lock"), *(file for file in kept.rglob("*") if file.is_file())]
+    assert len(made) > 1
+    assert not any(form in done.stdout + done.stderr for form in FORMS)
+    assert not [file for file in made if any(form in file.read_text(errors="replace") for form in FORMS)]
 
 
 def test_a_token_that_is_replaced_restarts_nothing(host: Serving, vault: Vault) -> None:

@@ -96,6 +96,21 @@ def test_what_an_operation_may_fail_in_is_no_failure(tmp_path):
     assert (status, recap["@local"]) == (0, ("ok", "2 of 3 operations changed something"))
 
 
+@pytest.mark.parametrize(
+    ("option", "command", "said"), [("-y", "true", True), ("--dry", "true", False), ("-y", "false", False)]
+)
+def test_a_run_that_changed_a_host_says_what_comes_next(tmp_path, option, command, said):
+    (tmp_path / "config.py").write_text("from ojai.connection import prepare_run\n\nprepare_run()\n")
+    text = FAILING.format(command=command)
+    text += (
+        "from ojai.connection.recap import note_next\nnote_next({'open': 'says how to chat', 'status': 'how it is'})\n"
+    )
+    (tmp_path / "d.py").write_text(text)
+    _, _, before, _ = pyinfra(option, "@local", "d.py", cwd=tmp_path)
+    line = "--> Next: `ojai open @local` says how to chat; `ojai status @local` how it is"
+    assert (line in before.splitlines()) == said
+
+
 @pytest.mark.parametrize("option", ["-y", "--dry"])
 def test_a_run_that_breaks_off_is_not_ok(tmp_path, option):
     if option == "--dry":

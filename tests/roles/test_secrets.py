@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ojai.facts.report import Report
+from ojai.preflight import secrets
 from ojai.settings import parse
 from ojai.settings.secrets import LOOKING, TIMEOUT, SecretError, Source
 from tests.operation_names import NAMES
@@ -110,6 +112,29 @@ def test_no_run_says_one_and_none_is_left_on_this_machine(planted, options):
     assert [str(file) for file in kept if _found(file.read_text(errors="replace"))] == []
 
 
+#: Fails in the step that has just got the secrets, as a fault of ours would.
+BROKEN = """
+import runpy
+from pyinfra.api import StringCommand
+from ojai.operations import files
+
+def fails(script, _stdin):
+    raise RuntimeError("broken on purpose")
+
+files.StringCommand = fails
+runpy.run_path("deploy.py")
+"""
+
+
+def test_a_traceback_has_none(planted):
+    folder, _ = planted
+    (folder / "broken.py").write_text(BROKEN)
+    said = _run(planted, "pyinfra", "-y", "-vvv", "--debug", str(HERE / "secret.py"), "broken.py", status=1)
+    assert "Traceback" in said and "broken on purpose" in said and "values" in said
+    logs = [file for file in folder.iterdir() if file.is_file() and file.name != "deploy.py"]
+    assert _found("".join([said, *(file.read_text() for file in logs)])) == []
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -191,6 +216,20 @@ def test_a_check_asks_for_none(monkeypatch, tmp_path):
     assert Source(command=["false"]).read() is None
     assert Source(file=str(tmp_path / "none")).read() is None
     assert Source(command=["false"]).login() is None
+
+
+def test_a_run_that_only_fetches_asks_for_the_hub_s_token_alone_and_no_login_is_asked_for_in_vain():
+    absent = {"env": "NOT_THERE"}
+    data = {"service_secrets": {"HF_TOKEN": absent, "OTHER": absent}, "registry_credentials": {"docker.io": absent}}
+    settings = parse("mini", data)
+    image = settings.resolved[0].image
+
+    def named(report=None):
+        return [str(found).partition(": found for ")[2].split(":")[0] for found in secrets.failed(settings, report)]
+
+    assert named() == ["HF_TOKEN"]
+    assert named(Report(images=(image,))) == ["HF_TOKEN", "OTHER"]
+    assert named(Report()) == ["HF_TOKEN", "OTHER", f"the login for {image.partition(':')[0]}"]
 
 
 def test_a_closed_file_of_one_s_own_is_read(tmp_path):

@@ -190,9 +190,17 @@ def test_a_difference_is_one_when_the_ranges_do_not_overlap():
 
 
 def test_what_else_differs_is_named():
-    one = run(GOOD, image_digest="sha256:1", profile="gemma-4-e4b", facts={"kernel": "6.17.0"})
-    two = run(GOOD, image_digest="sha256:2", profile="gemma-4-e4b", facts={"kernel": "6.17.5"}, host="other")
-    assert subjects(one, two) == [("image digest", "sha256:1", "sha256:2"), ("kernel", "6.17.0", "6.17.5")]
+    one = run(GOOD, image_digest="sha256:1", profile="gemma-4-e4b", facts={"kernel": "6.17.0"}, commits={"m": "1a"})
+    two = run(GOOD, image_digest="sha256:2", profile="gemma-4-e4b", facts={"kernel": "6.17.5"}, commits={"m": "2b"})
+    two = two.model_copy(
+        update={"subject": two.subject.model_copy(update={"host": "other", "packages": {"runc": "1"}})}
+    )
+    assert subjects(one, two) == [
+        ("image digest", "sha256:1", "sha256:2"),
+        ("kernel", "6.17.0", "6.17.5"),
+        ("m", "1a", "2b"),
+        ("runc", "not known", "1"),
+    ]
 
 
 def test_the_command_compares_two_files(tmp_path):

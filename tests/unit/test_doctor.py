@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,25 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from ojai import releases
 from ojai.cli import main
 from ojai.cmdline import doctor
 from ojai.diagnosis import Diagnosis, catalogue, diagnose, match, read_log
 from ojai.doctor import FORMAT, VERSION, Results, case, current, examine, pack, unpack, unreachable, without_secrets
+from ojai.facts import condition
 from ojai.facts.condition import MASK, Answered, Condition, read
 from ojai.facts.readings import Asked
 from ojai.facts.report import Report
+from ojai.gauge import subject
 from ojai.gauge.judging import judge
 from ojai.gauge.result import Run, Settings, Subject, place_of, save
 from ojai.preflight.host import fact_arguments
 from ojai.pyinfra_runs import kept
 from ojai.pyinfra_runs.kept import Kept
 from ojai.settings import parse
+from ojai.settings.inventory import Entry
 from ojai.sizes import GIB
+from ojai.weights.program import record_name
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(__file__).parent / "data" / "doctor"
@@ -156,6 +163,32 @@ def test_causes_that_look_alike_are_told_apart(lines: list[str], first: str) -> 
     assert codes(lines)[:1] == [first]
 
 
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (
+            [
+                "radv/amdgpu: Not enough memory for command submission.",
+                "llama_model_load: error loading model: vk::Queue::submit: ErrorDeviceLost",
+            ],
+            ["gpu-memory-weights", "gpu-hang"],
+        ),
+        (["llama_prepare_model_devices: invalid value for main_gpu: 0 (available devices: 0)"], ["gpu-not-visible"]),
+        (["/lib64/libggml-base.so.0(ggml_abort+0x11f) [0x7f62e4d46aef]"], ["aborted"]),
+        (
+            [
+                "amdxdna: module verification failed: signature and/or required key missing - tainting kernel",
+                "amdxdna 0000:c4:00.1: [drm] *ERROR* amdxdna_drm_open: SVA bind device failed, ret -19",
+            ],
+            ["npu-iommu-off"],
+        ),
+    ],
+)
+def test_as_owners_of_such_boxes_have_seen_it(lines: list[str], found: list[str]) -> None:
+    """The words of ggml-org/llama.cpp, kyuz0/amd-strix-halo-toolboxes and ROCm/FastFlowLM#403."""
+    assert codes(lines) == found
+
+
 def test_the_evidence_is_the_line_and_its_number() -> None:
     (found,) = diagnose(read_log(["fine\n", "OSError: [Errno 98] Address already in use\n", "fine\n"]))
     assert [(line.number, line.text) for line in found.evidence] == [(2, "OSError: [Errno 98] Address already in use")]
@@ -169,6 +202,18 @@ def test_a_cause_that_the_engine_came_up_after_is_past_and_comes_later() -> None
     found = diagnose(read_log(lines))
     assert [(one.finding.code, one.past) for one in found] == [("gpu-memory-weights", False), ("port-taken", True)]
     assert diagnose(read_log(lines[:2]))[0].past
+
+
+def test_a_journal_as_json_says_which_program_spoke() -> None:
+    def entry(who: str, message: str) -> str:
+        return json.dumps({"_HOSTNAME": "mini", "SYSLOG_IDENTIFIER": who, "_PID": "7", "MESSAGE": message})
+
+    taken = "OSError: [Errno 98] Address already in use"
+    assert codes([entry("jellyfin", taken)]) == []
+    assert codes([entry("docker", taken)]) == ["port-taken"]
+    assert codes([entry("kernel", "You have booted with nomodeset.")]) == ["driver-off"]
+    (found,) = diagnose(read_log([entry("docker", taken)]))
+    assert found.evidence[0].text == f"mini docker[7]: {taken}"
 
 
 def test_what_another_cause_explains_comes_after_it() -> None:
@@ -282,6 +327,7 @@ GUIDES = {
 }
 
 LINES = {
+    "fact unit-edited vllm-gemma4.service": "unit-edited",
     "gfx1150 not in supported_archs": "no-kernel-for-gpu",
     'error="amdgpu version file missing: /sys/module/amdgpu/version stat"': "log-harmless",
     "INFO IrOpPriorityConfig(rms_norm=['native'])": "log-harmless",
@@ -502,8 +548,14 @@ HF_TOKEN={SECRETS["variable"]} vllm serve
 
 
 @pytest.fixture
-def ill_host(tmp_path: Path) -> Iterator[tuple[Answered, str]]:
+def ill_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Answered, str]]:
     """This machine, with stand-ins for the programs that would read the secrets."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    monkeypatch.setattr(condition, "STATE", str(weights))
+    record = weights / record_name("google/gemma-4-E4B-it", None)
+    record.write_text("ojai-weights\t1\ncommit\t1a2b\nfile\t7\tc0ffee\tconfig.json\ncomplete\n")
+    (weights / f"{record_name('google/other', None)}.part").write_text("ojai-weights\t1\ncommit\t3c4d\n")
     (tmp_path / "planted").write_text(PLANTED)
     env_file = tmp_path / "service.env"
     env_file.write_text(f"VLLM_API_KEY='{SECRETS['environment file']}'\nPLAIN=visible\n")
@@ -528,6 +580,42 @@ def ill_host(tmp_path: Path) -> Iterator[tuple[Answered, str]]:
     yield read(done.stdout.splitlines()), done.stdout
 
 
+@pytest.mark.parametrize(
+    ("saved", "edited"),
+    [("ExecStart=docker run x\n", False), ("ExecStart=docker run\n", True), (None, False)],
+    ids=["as it was saved", "edited since", "no release yet"],
+)
+def test_a_unit_is_compared_with_the_last_healthy_release(
+    saved: str | None, edited: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(condition.releases, "FOLDER", str(tmp_path))
+    settings = parse("mini", {"services": [{"profile": "gemma-4-e4b"}]})
+    (service,) = settings.resolved
+    (tmp_path / service.unit).write_text("ExecStart=docker run x\n")
+    if saved is not None:
+        contents = releases.Contents(unit=hashlib.sha256(saved.encode()).hexdigest())
+        release = releases.Release("2026-11-27T20:00:00", (releases.Released(releases.serving_of(service), contents),))
+        (tmp_path / "healthy").mkdir()
+        (tmp_path / "healthy/release.json").write_text(releases.to_json(release))
+    asked = Asked(service.name, service.unit, "http://127.0.0.1:9", "/health", "/metrics", "/v1/models", "m", "-", ())
+    command = Condition().command(services=(asked,), report=fact_arguments(settings))
+    command = command.replace("/etc/systemd/system", str(tmp_path))
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True)
+    assert (f"fact unit-edited {service.unit}" in done.stdout.splitlines()) == edited
+
+
+def test_what_to_do_names_the_unit_of_the_only_service() -> None:
+    facts = ["fact unit vllm-gemma4.service LoadState=loaded ActiveState=failed SubState=failed"]
+    one = {"services": [{"profile": "gemma-4-e4b"}]}
+    two = {"services": [*one["services"], {"profile": "gemma-4-e2b", "name": "small", "port": 8001}]}
+    said = [
+        [each.finding.fix for each in examine(case("mini", data, 0.0, Answered(facts=tuple(facts)), ""))]
+        for data in (one, two)
+    ]
+    assert any("systemctl start vllm-gemma4`" in text for text in said[0]) and "UNIT" not in " ".join(said[0])
+    assert any("systemctl start UNIT`" in text for text in said[1])
+
+
 def test_no_secret_leaves_the_host(ill_host: tuple[Answered, str]) -> None:
     answered, said = ill_host
     assert len(answered.log) >= 9 and "in the midst" in said and "registry.example.net" in said, "all was read"
@@ -541,6 +629,19 @@ def test_a_host_without_docker_and_with_a_dead_server_is_read_all_the_same(ill_h
     unit = next(fact for fact in answered.facts if fact.startswith("fact unit vllm.service"))
     assert "ActiveState=failed" in unit and "Result=oom-kill" in unit
     assert "oom-killer" in ranks(examine(case("mini", {}, 0.0, answered, "")))
+
+
+def test_a_bundle_and_a_result_of_bench_name_the_commit_of_the_weights(ill_host: tuple[Answered, str]) -> None:
+    answered, _ = ill_host
+    assert answered.files["weights"] == "models--google--gemma-4-E4B-it@main 1a2b"
+    answered = replace(
+        answered, files=answered.files | {"packages": "linux-firmware 1.2-3\nrocminfo 1.0\ndockerfilter 2\nrunc 1.3"}
+    )
+    data = {"services": [{"profile": "gemma-4-e4b"}]}
+    settings = parse("mini", data)
+    about = subject.of(Entry("mini", (), data, settings), settings.resolved[0], "http://127.0.0.1:8000", answered)
+    assert about.commits == {"google/gemma-4-E4B-it": "1a2b"}
+    assert about.packages == {"linux-firmware": "1.2-3", "rocminfo": "1.0", "runc": "1.3"}
 
 
 def test_a_bundle_has_no_secret_of_the_inventory() -> None:
@@ -738,6 +839,14 @@ def test_fix_deploys_nothing_where_only_the_owner_can_mend(
     inventory = ill(monkeypatch, {"b": [PORT]})
     done = run(str(inventory), "--fix", "--yes")
     assert (done.exit_code, deploys) == (1, []) and done.output.endswith("The deploy would mend nothing.\n")
+
+
+def test_fix_writes_an_edited_unit_afresh_whatever_it_asks_for(
+    monkeypatch: pytest.MonkeyPatch, deploys: list[list[str]]
+) -> None:
+    inventory = ill(monkeypatch, {"a": [PORT, "fact unit-edited vllm-gemma4.service"]}, {"a": []})
+    done = run(str(inventory), "--fix", "--yes")
+    assert (done.exit_code, len(deploys)) == (0, 2) and "only its owner" not in done.output
 
 
 def test_fix_starts_what_is_down_for_no_reason_that_is_seen(
