@@ -189,8 +189,11 @@ def build_suite(top: Path, where: Path, packages: tuple[Package, ...], gnupg: Pa
     publish(repository, ORIGIN, "main", gnupg)
 
 
-def publish(repository: Path, origin: str, component: str, gnupg: Path) -> None:
-    """Write and sign the index of a repository (suite noble) whose packages are in pool/COMPONENT."""
+def publish(repository: Path, origin: str, component: str, gnupg: Path, snapshots: str | None = None) -> None:
+    """Write and sign the index of a repository (suite noble) whose packages are in pool/COMPONENT.
+
+    ``snapshots``: where apt finds it as it was, as Ubuntu's Release files say it, with ``@SNAPSHOTID@`` for the time.
+    """
     binary = repository / "dists" / "noble" / component / "binary-amd64"
     binary.mkdir(parents=True, exist_ok=True)
     index = run(["apt-ftparchive", "packages", f"pool/{component}"], what="indexing packages", cwd=repository)
@@ -210,6 +213,8 @@ def publish(repository: Path, origin: str, component: str, gnupg: Path) -> None:
     for old in ("Release", "InRelease", "Release.gpg"):
         (dist / old).unlink(missing_ok=True)
     release = run(["apt-ftparchive", *options, "release", "."], what="writing Release", cwd=dist)
+    if snapshots:  # apt-ftparchive does not know this field
+        release = f"Snapshots: {snapshots}\n{release}"
     (dist / "Release").write_text(release)
     sign: list[str | Path] = ["gpg", "--batch", "--yes", "--homedir", gnupg, "--digest-algo", "SHA512"]
     run([*sign, "--clearsign", "-o", dist / "InRelease", dist / "Release"], what="signing InRelease")

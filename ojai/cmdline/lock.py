@@ -46,8 +46,8 @@ Examples:
   ojai lock --upgrade inventory/fleet.py
   ojai lock --upgrade inventory/fleet.py rocm google/gemma-4-E4B-it
 
-Exit status: 0 the lock is written, or has it all already; 1 something could not be found out; 2 usage error or faulty
-inventory.
+Exit status: 0 the lock is written, or has it all already; 1 a host did not answer (what only that host could say stays
+as it was), or something could not be found out (nothing is written); 2 usage error or faulty inventory.
 """
 
 SECTIONS = ("images", "models", "packages", "profiles")
@@ -83,12 +83,13 @@ def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
         answers, failures = collect_locks(inventory, [entry.name for entry in entries], sorted(moved))
     except CollectError as error:
         raise click.ClickException(str(error)) from None
-    console, problems = Console(highlight=False), [f"{name}: {why}" for name, why in failures.items()]
+    console = Console(highlight=False)
+    for name, why in failures.items():
+        click.echo(f"{name}: found no answer ({why}); what only this host could say stays as it was locked", err=True)
     made = _Making(entries, answers, old, moved)
     new = made.lock()
-    problems += made.problems
-    if problems:
-        for problem in problems:
+    if made.problems or not answers:
+        for problem in made.problems:
             click.echo(problem, err=True)
         click.echo(f"{file.name} was not {'changed' if file.exists() else 'written'}.", err=True)
         sys.exit(1)
@@ -97,11 +98,11 @@ def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
     changes = list(_changes(old, new))
     if file.exists() and not changes:
         console.print(f"{file}: nothing to change")
-        sys.exit(0)
+        sys.exit(1 if failures else 0)
     _write(file.resolve(), new.text())
     console.print(_table(changes))
     console.print(f"{file}: written")
-    sys.exit(0)
+    sys.exit(1 if failures else 0)
 
 
 def _write(file: Path, text: str) -> None:
@@ -166,6 +167,13 @@ class _Making:
                 profile = service.profile.name
                 names[profile] = self._stays("profiles", profile) or profile_hash(profile)
         packages = {}
+        if any(name in self.kept.packages for name in self.moved):
+            self.notes += (
+                f"{host}: apt there read what the archives have {age // 86_400} days ago; `sudo apt-get update` first "
+                "finds what is newer"
+                for host, answer in self.answers.items()
+                if (age := answer["packages"]["lists_age"] or 0) > 2 * 86_400
+            )
         for family in dict.fromkeys(name for entry in self.entries for name in entry.settings.families):
             if found := self._packages(family):
                 packages[family] = found
@@ -177,7 +185,7 @@ class _Making:
             return cast(Image, stays)
         found = self._first("images", name, lambda there: str(there or ""), "digest")
         if found is None:
-            return None
+            return self.kept.images.get(name)
         engine, contract = service.engine.identity(name)
         return Image(digest=found, engine=engine, contract=contract)
 
@@ -185,8 +193,8 @@ class _Making:
         if stays := self._stays("models", one):
             return cast(Model, stays)
         found = self._first("models", one, lambda lines: _recorded(lines), "commit")
-        if not isinstance(found, dict):
-            return cast("Model | None", found)
+        if found is None:
+            return self.kept.models.get(one)
         listed = found["files"]
         patterns = service.engine.files
         asked = SimpleNamespace(allow=patterns.allow, fallback=patterns.weights, ignore=patterns.ignore)
@@ -197,7 +205,10 @@ class _Making:
         return Model(commit=found["commit"], files={path: File(size=f[0], hash=f[1]) for path, f in files.items()})
 
     def _first(self, section: str, name: str, local: Any, key: str) -> Any:
-        """What the first host has of something, or was answered; other hosts that have another are told."""
+        """What the first host has of something, or was answered; other hosts that have another are told.
+
+        None where no host could say, which is a problem unless it is locked already.
+        """
         found: Any = None
         errors: list[str] = []
         for host, answer in self.answers.items():
@@ -212,38 +223,57 @@ class _Making:
                 found = mine
             elif mine != found:
                 self.notes.append(f"{host}: has another {name}: its next deploy moves it")
-        if found is None:
+        if found is None and (errors or name not in getattr(self.kept, section)):
             self.problems += errors or [f"{name}: no host answered"]
         return found
 
     def _packages(self, family: str) -> Packages | None:
         """A family's: as they are installed, else as apt would install them; the newest of all hosts."""
-        stays = cast("Packages | None", self._stays("packages", family))
-        if stays and all(name in stays.versions for answer in self.answers.values() for name in _roots(answer, family)):
-            return stays
+        before, stays = self.kept.packages.get(family), family not in self.moved
+        if stays and before and all(one in before.versions for a in self.answers.values() for one in _roots(a, family)):
+            return before
         found: dict[str, str] = {}
+        silent: list[str] = []
         for entry in self.entries:
-            if family not in entry.settings.families or entry.name not in self.answers:
+            if family not in entry.settings.families:
                 continue
-            for name, version in self._versions(entry, family).items():
+            versions = self._versions(entry, family) if entry.name in self.answers else {}
+            if not versions:
+                silent.append(entry.name)
+            for name, version in versions.items():
                 if name not in found or newer(version, found[name]):
                     found[name] = version
-        if stays:
-            found = {**found, **stays.versions}
-        elif not found:
+        if stays and before:
+            return Packages(taken=before.taken, versions={**found, **before.versions})
+        if before and silent and not before.versions.keys() <= found.keys():
+            # Versions of a family belong together: what a host that says nothing needs is not left behind.
+            self.notes.append(f"{family}: stays as it was locked: {', '.join(silent)} could not say what it has")
+            return before
+        if not found:
             self.notes.append(
                 f"{family}: no host knows its packages yet; deploy one, then run `ojai lock` again to add them"
             )
             return None
-        before = self.kept.packages.get(family)
-        taken = before.taken if stays and before else datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        return Packages(taken=taken, versions=found)
+        return Packages(taken=self._taken(family, found).strftime("%Y%m%dT%H%M%SZ"), versions=found)
+
+    def _taken(self, family: str, found: dict[str, str]) -> datetime:
+        """When an archive had them all: now, or when the last was installed of those that it has replaced since."""
+        answers = [answer["packages"] for answer in self.answers.values()]
+        offered = {one for answer in answers for one in answer["candidates"].get(family, {}).items()}
+        since = [
+            answer["since"][name]
+            for answer in answers
+            for name, version in found.items()
+            if answer["installed"].get(name, [""])[0] == version and name in answer["since"]
+        ]
+        return datetime.fromtimestamp(max(since), UTC) if since and found.items() - offered else datetime.now(UTC)
 
     def _versions(self, entry: Entry, family: str) -> dict[str, str]:
         settings, answer = entry.settings, self.answers[entry.name]["packages"]
         packages = Resolved(
             {name: (version, tuple(needs)) for name, (version, needs) in answer["installed"].items()},
             answer["candidates"],
+            answer["since"],
         )
         asked = _roots(self.answers[entry.name], family)
         there, offered = packages.closure(asked), packages.candidates.get(family, {})

@@ -47,6 +47,15 @@ INDEXTARGETS = (
     "-o Dir::Cache::srcpkgcache= -o APT::Get::IndexTargets::ReleaseInfo=false indextargets"
 )
 
+#: A folder ``$pins`` with the preferences but for our own pins, for ``Dir::Etc::preferencesparts``: those say what was
+#: locked before. Who asks removes it.
+OTHER_PINS = r"""
+pins=$(mktemp -d) && chmod 755 "$pins" || pins=/nowhere
+for file in /etc/apt/preferences.d/*; do
+  case $file in */ojai-lock) ;; *) [ ! -f "$file" ] || ln -s "$file" "$pins/";; esac
+done
+""".strip()
+
 #: Prints the files of package $1 that are gone or changed.
 ALTERED = (
     'dpkg --verify "$1" 2>/dev/null | '

@@ -12,23 +12,29 @@ from pathlib import Path
 from pyinfra.api import FactBase
 
 from ojai.facts import script
+from ojai.facts.apt import OTHER_PINS
 
 _PROGRAM = Path(__file__).with_name("upstream_program.py")
 
-#: apt on a machine with nothing installed: the packages of a family and all that they need. Its caches stay.
+#: apt on a machine with nothing installed: the packages of a family and all that they need. Its caches stay. Our own
+#: pins are left out: they say what was locked before.
 _PACKAGES = r"""
-dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Version}\t${Pre-Depends}, ${Depends}\n' |
+%OTHER_PINS%
+dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Version}\t${Pre-Depends}, ${Depends}\t${db-fsys:Last-Modified}\n' |
   sed -nE 's/^(installed|triggers-[a-z]*)\t/installed\t/p' |
   awk -F '\t' -v names="$names" -v mark="$mark" -v asked=" $asked " '
     $2 ~ names || index($3, mark) || index(asked, " " $2 " ")'
 for family; do
   # shellcheck disable=SC2086
   LC_ALL=C apt-get -q --simulate --no-install-recommends -o Dir::State::status=/dev/null \
-    -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Get::Always-Include-Phased-Updates=true \
-    install ${family#*:} 2>/dev/null |
+    -o Dir::Etc::preferencesparts="$pins" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
+    -o APT::Get::Always-Include-Phased-Updates=true install ${family#*:} 2>/dev/null |
     sed -n "s/^Inst \([^ ]*\) (\([^ ]*\) .*/candidate\t${family%%:*}\t\1\t\2/p"
 done
-"""
+rm -rf "$pins"
+newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
+[ -z "$newest" ] || printf 'age\t%s\n' "$(($(date +%s) - newest))"
+""".replace("%OTHER_PINS%", OTHER_PINS)
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,14 @@ class Resolved:
 
     + installed: name -> version, and the names that it depends on
     + candidates: family -> name -> version that apt would install, with all that it needs
+    + since: name -> when its version was installed (seconds since 1970)
+    + lists_age: seconds since apt last read what the archives have
     """
 
     installed: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     candidates: dict[str, dict[str, str]] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
+    lists_age: int | None = None
 
     def closure(self, roots: Iterable[str]) -> dict[str, str]:
         """Those that are installed of ``roots``, and what they need of the others; none where a root is missing."""
@@ -78,14 +88,20 @@ class ResolvedPackages(FactBase[Resolved]):
         """Read the lines."""
         installed: dict[str, tuple[str, tuple[str, ...]]] = {}
         candidates: dict[str, dict[str, str]] = {}
+        since: dict[str, int] = {}
+        age: int | None = None
         for line in output:
             match line.split("\t"):
-                case ["installed", name, version, depends]:
+                case ["installed", name, version, depends, *moment]:
+                    for seconds in filter(str.isdigit, moment):
+                        since[name] = int(seconds)
                     words = (re.split(r"[ (:]", one.strip())[0] for one in re.split(r"[,|]", depends))
                     installed[name] = version, tuple(word for word in words if word)
+                case ["age", seconds]:
+                    age = int(seconds)
                 case ["candidate", family, name, version]:
                     candidates.setdefault(family, {})[name] = version
-        return Resolved(installed, candidates)
+        return Resolved(installed, candidates, since, age)
 
 
 class Upstream(FactBase[Mapping[str, object]]):

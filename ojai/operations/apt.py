@@ -32,6 +32,7 @@ from ojai.facts.files import Entry, Places
 from ojai.operations import Steps, steps_or_noop
 from ojai.operations.ledger import ADDED_DIR, STATE_DIR, added, forget, note, note_lines, noted, record_residue
 from ojai.operations.progress import ask, complain, connector_arguments, refuse, say, with_progress
+from ojai.versions import newer
 
 #: Seconds to wait for another apt or dpkg (unattended-upgrades, most of the time) before giving up.
 LOCK_TIMEOUT = 900
@@ -282,7 +283,7 @@ def packages(
         _hold_again(found.unheld),
         _complete(found, names),
         _record(missing, state, groups),
-        _install(names, wanted, bool(replaced), found, bool(origin), versions, snapshot),
+        _install(names, wanted, bool(replaced), found, origin, versions, snapshot),
         _reinstall(altered),
     )
     yield from steps_or_noop(steps, f"installed: {' '.join(names)}")
@@ -347,21 +348,36 @@ def _record(missing: list[str], state: Sequence[str], groups: Sequence[str]) -> 
             yield record_residue(state, groups)
 
 
-#: Shell that finds the version of a lock: in the archive, in its lists read anew, or in a snapshot of it (whose lists
-#: are kept apart, in ``$lists``). The shell's parameters are then what apt is given to take it from there.
+#: Shell that finds the versions of a lock: in the archives, in their lists read anew, or in a snapshot of them (whose
+#: lists are kept apart, in ``$lists``). The shell's parameters are then what apt is given to take them from there.
 _FIND_LOCKED = """set --
-gone() {{ LC_ALL=C {install} --simulate 2>&1 | grep "^E: Version '.*' for '.*' was not found"; }}
+gone() {{
+  had=$(LC_ALL=C apt-cache "$@" madison {names} 2>/dev/null | sed 's,://[^/@ ]*@,://,' |
+    awk -F ' *[|] *' '{{ sub(/^ +/, "", $1); sub(/ .*/, "", $3); print $1 "=" $2, $3 }}')
+  LC_ALL=C {install} --simulate 2>&1 |
+    sed -n "s/^Inst \\([^ ]*\\) .*/\\1/p; s/^E: Version '.*' for '\\(.*\\)' was not found/\\1/p" | sort -u |
+    while read -r name; do for each in {locked}; do
+      [ "${{each%%=*}}" = "$name" ] || continue
+      printf '%s\\n' "$had" | cut -d ' ' -f 1 | grep -qxF -- "$each" && continue
+      mirrors=$(printf '%s\\n' "$had" | sed -n "s/^$name=[^ ]* //p" | sort -u | paste -sd ' ')
+      echo "E: Version '${{each#*=}}' for '$name' was not found at $mirrors"
+    done; done | grep .
+}}
 if gone "$@" >/dev/null; then
   {update}
   if gone "$@"; then
-    lists=$(mktemp -d) && chmod 755 "$lists" && trap 'rm -rf "$lists"' EXIT
-    set -- -o APT::Snapshot={snapshot} -o Dir::State::lists="$lists"
-    apt-get -q "$@" update >/dev/null 2>&1
+    {snapshot}
     ! gone "$@" >/dev/null || {{
-      echo "the archive has no such version any more, nor has its snapshot {snapshot}. What to do: ojai lock --upgrade \
-INVENTORY PACKAGE, or a mirror that keeps old versions." >&2; exit 1; }}
+      echo "What to do: ojai lock --upgrade INVENTORY PACKAGE, or a mirror that keeps old versions." >&2; exit 1; }}
   fi
 fi"""
+
+_SNAPSHOT = """echo "looking into the snapshot of {taken}" >&2
+    lists=$(mktemp -d) && chmod 755 "$lists" && trap 'rm -rf "$lists"' EXIT
+    cp /var/lib/apt/lists/*Release "$lists"
+    set -- -o APT::Snapshot={taken} -o Dir::State::lists="$lists"
+    set -- "$@" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+    apt-get -q "$@" update >/dev/null 2>&1"""
 
 
 def _install(
@@ -369,7 +385,7 @@ def _install(
     wanted: list[str],
     replaces: bool,
     found: Packages,
-    downgrades: bool,
+    origin: str | None,
     versions: Mapping[str, str],
     snapshot: str | None,
 ) -> Steps:
@@ -378,7 +394,7 @@ def _install(
         return
     if found.lists_age is None or found.lists_age > STALE_LISTS:
         yield from _update()
-    options = "--allow-downgrades " if replaces and downgrades else ""
+    options = "--allow-downgrades " if replaces and origin else ""
     found_locked = '"$@" ' if versions else ""
     install = f"{INSTALL} {found_locked}{options}install {shlex.join(wanted)}"
     simulate = f"{install} --simulate 2>/dev/null"
@@ -387,9 +403,17 @@ def _install(
         f"grep -vxF {' '.join(f'-e {shlex.quote(name)}' for name in names)}"
     )
     steps = []
-    if versions and snapshot:
+    if versions:
         update = f"( {_UPDATE}\n) || exit 1"
-        steps.append(_FIND_LOCKED.format(install=install, update=f"needed=; {update}", snapshot=shlex.quote(snapshot)))
+        steps.append(
+            _FIND_LOCKED.format(
+                install=install,
+                names=shlex.join(versions),
+                locked=shlex.join(map("=".join, versions.items())),
+                update=f"needed=; {update}",
+                snapshot=_SNAPSHOT.format(taken=shlex.quote(snapshot)) if snapshot else ":",
+            )
+        )
     steps.append(note_lines("dependencies", dependencies))
     if replaces:
         # Upgrades within an archive are the owner's daily business. Here the archive changes.
@@ -408,6 +432,22 @@ def _install(
         f"{_INSTALLED}; {{ {done}; }} && {{ {_as_locked(versions)}; }}" if versions else f"{_INSTALLED}; {done}"
     )
     yield from locked("; ".join(steps), f"installing {' '.join(wanted)}")
+    if versions and origin and not replaces:
+        # Before the archive was known, nothing could be said of it.
+        yield FunctionCommand(_say_newer, (versions, origin), {})
+
+
+def _say_newer(state: State, host: Host, versions: Mapping[str, str], origin: str) -> bool:
+    command = f"LC_ALL=C apt-cache madison {shlex.join(versions)} 2>/dev/null"
+    _, output = ask(host, command, **connector_arguments(host))
+    newest = dict(versions)
+    for line in output.stdout_lines:
+        words = [word.strip() for word in line.split("|")]
+        if words[2].startswith(f"{origin} ") and newer(words[1], newest[words[0]]):
+            newest[words[0]] = words[1]
+    if shown := [f"{name} {one} (locked: {versions[name]})" for name, one in newest.items() if one != versions[name]]:
+        say(host, f"lock: newer in the archives: {', '.join(shown)}; `ojai lock --upgrade INVENTORY` moves to it")
+    return True
 
 
 def _as_locked(versions: Mapping[str, str]) -> str:

@@ -38,7 +38,14 @@ def versions(settings: HostSettings, engine: Engine) -> dict[str, str]:
 def arguments(settings: HostSettings, family: str) -> dict[str, Any]:
     """What the lock says of a family, as arguments of the operation ``apt.packages``."""
     found = settings.lock.packages.get(family) if settings.lock else None
-    return {"versions": found.versions, "snapshot": found.taken} if found else {}
+    if not found:
+        return {}
+    return {"versions": found.versions, "snapshot": found.taken if _has_snapshots(settings, family) else None}
+
+
+def _has_snapshots(settings: HostSettings, family: str) -> bool:
+    """Only Ubuntu's archive has them, on the internet."""
+    return not family.startswith("rocm") and not settings.local_only
 
 
 def fact_arguments(settings: HostSettings) -> dict[str, tuple[str, ...]]:
@@ -49,9 +56,8 @@ def fact_arguments(settings: HostSettings) -> dict[str, tuple[str, ...]]:
     words = {name: [f"{one}={version}" for one, version in found.versions.items()] for name, found in families.items()}
     return {
         "locked": tuple(word for name in families for word in words[name]),
-        # Only Ubuntu's archive has snapshots.
         "snapshots": tuple(
-            " ".join([found.taken, *words[name]]) for name, found in families.items() if not name.startswith("rocm")
+            " ".join([found.taken, *words[name]]) for name, found in families.items() if _has_snapshots(settings, name)
         ),
     }
 
@@ -59,30 +65,43 @@ def fact_arguments(settings: HostSettings) -> dict[str, tuple[str, ...]]:
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """What keeps the locked versions from being installed.
 
-    Lists that are older than the lock are read anew by the deploy; so only an archive that has moved on is refused. Of
-    ROCm's packages others have the names too: before AMD's archive is known, nothing is known of their versions.
+    Lists that are older than the lock are read anew by the deploy; so only an archive that has moved on is refused,
+    even if a pocket of it that never moves has an older version. Before AMD's archive is known, nothing is known of
+    its versions.
     """
     wanted = versions(settings, report.engine)
-    unknown = _rocm(settings) if not report.apt.offers else set()
+    rocm = _rocm(settings)
+    unknown = rocm if not report.apt.offers else set()
     yield from _downgrades(settings, report, wanted)
     gone = {
         name: found
         for name, version in wanted.items()
         if name not in unknown
-        and (found := report.apt.versions.get(name, ()))
+        and (found := _offered(settings, report, name))
         and report.apt.installed.get(name) != version
         and version not in found
         and version not in report.apt.snapshot.get(name, ())
-        and all(newer(one, version) for one in found)
+        and any(newer(one, version) for one in found)
     }
+    why = f" ({report.apt.snapshot_failed})" if report.apt.snapshot_failed else ""
+    locked = settings.lock.packages.items() if settings.lock else ()
+    taken = {name: of.taken for family, of in locked if _has_snapshots(settings, family) for name in of.versions}
     for name, found in gone.items():
+        mirrors = " and ".join(report.apt.mirrors.get(name, ())) or "the archive"
         yield FailedCheck(
             "locked package",
-            f"{name} {', '.join(found)} in the archive, and not in its snapshot either",
+            f"{name} {', '.join(found)} at {mirrors}"
+            + (f", and no snapshot of {taken[name]} that has the locked one{why}" if name in taken else ""),
             f"{name} {wanted[name]}, as the lock has it",
             f"`ojai lock --upgrade INVENTORY {name}`, read what changes and deploy; or name a mirror that keeps old "
             "versions in the host's apt sources",
         )
+
+
+def _offered(settings: HostSettings, report: Report, name: str) -> tuple[str, ...]:
+    """The versions of a locked package in its archives. Ubuntu has packages of its own by names of ROCm's."""
+    found, mark = report.apt.versions.get(name, ()), release_mark(settings)
+    return tuple(one for one in found if mark in one) if name in _rocm(settings) else found
 
 
 def _rocm(settings: HostSettings) -> set[str]:
@@ -117,7 +136,7 @@ def remarks(settings: HostSettings, report: Report) -> Iterator[str]:
     newest = {
         name: best
         for name, version in wanted.items()
-        if newer(best := _best(report.apt.versions.get(name, ()), version), version)
+        if newer(best := _best(_offered(settings, report, name), version), version)
     }
     if newest:
         shown = ", ".join(f"{name} {best} (locked: {wanted[name]})" for name, best in newest.items())

@@ -1,6 +1,7 @@
 """The lock beside an inventory: which image, model and packages every host of it gets, whatever there is by now.
 
-``NAME.lock`` belongs to ``NAME.py``. ``ojai lock`` writes it; the deploy, the checks and ``ojai plan`` read it.
+``NAME.lock`` belongs to ``NAME.py``, and to the ``NAME.yaml`` that this may read. ``ojai lock`` writes it; the deploy,
+the checks and ``ojai plan`` read it.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Model(_Part):
 
 
 class Packages(_Part):
-    """The packages of a family. ``taken``: when, as snapshots of an archive are named."""
+    """The packages of a family. ``taken``: when an archive had them, as its snapshots are named."""
 
     taken: str = Field(pattern=r"^\d{8}T\d{6}Z$")
     versions: dict[Package, Annotated[str, Field(pattern=r"^\d[A-Za-z0-9.+:~-]*$")]] = Field(min_length=1)
@@ -144,12 +145,15 @@ def is_protected(family: str, name: str) -> bool:
 
 
 def place(inventory: str) -> Path | None:
-    """Where the lock of an inventory is, or would be; None for one that is no file."""
+    """Where the lock of an inventory is, or would be; None for one that is no file.
+
+    ``NAME.yaml`` is data that ``NAME.py`` reads: they have one lock.
+    """
     given = os.environ.get(VARIABLE)
     if given is not None:
         return Path(given) if given else None
     path = Path(inventory)
-    return path.resolve().with_suffix(".lock") if path.suffix == ".py" and path.is_file() else None
+    return path.resolve().with_suffix(".lock") if path.suffix in (".py", ".yaml", ".yml") and path.is_file() else None
 
 
 def read(file: Path | None) -> Lock | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ojai.facts.report import HostReport
 from ojai.facts.report.engine import Engine
 from ojai.operations import apt, files, release
 from ojai.preflight import lock as preflight
+from ojai.preflight import packages
 from ojai.roles.versions import DROP_IN, drop_in_text, pins_text
 from ojai.settings import parse
 from ojai.settings.lock import Lock, profile_hash, protected
@@ -95,6 +97,12 @@ def look(box: AptRoot, settings: Any):
     return report, [str(one) for one in preflight.failed(settings, report)], list(preflight.remarks(settings, report))
 
 
+def foretold(settings: Any, report: Any) -> list[str]:
+    """What keeps packages from being installed; the source of this test is not where ojai's is."""
+    found = packages.failed(settings, replace(report, rocm_trees=()))
+    return [str(one) for one in found if one.check != "ROCm apt sources"]
+
+
 def settings() -> Any:
     return parse("mini", {"rocm_packages": ["rocminfo"]}).locked(LOCK)
 
@@ -158,9 +166,29 @@ def test_an_archive_that_has_moved_on_is_refused_while_looking_by_name(box):
     said = "\n".join(failed)
     for name, found, wanted in (("docker.io", "28.5-1", "26.1-1"), ("rocminfo", NEW, OLD)):
         assert (
-            f"locked package: found {name} {found} in the archive" in said and f"expected {name} {wanted}, as" in said
+            f"locked package: found {name} {found} at file:{box.archives}/" in said
+            and f"expected {name} {wanted}, as" in said
         )
         assert f"`ojai lock --upgrade INVENTORY {name}`" in said
+    # Only Ubuntu's archive has snapshots.
+    assert [" and no snapshot of 20261101T000000Z that has" in line for line in failed if "rocm" in line] == [False] * 2
+    assert [" and no snapshot of 20261101T000000Z that has" in line for line in failed if "docker.io" in line] == [True]
+
+
+def test_a_pocket_that_never_moves_hides_no_archive_that_has(box):
+    publish(box, *SECOND, ("ubuntu", "docker.io", "24.0-1", ""))
+    box.ok("apt-get -q update")
+    _, failed, said = look(box, settings())
+    assert any("locked package: found docker.io 28.5-1, 24.0-1 at" in one for one in failed)
+    assert "docker.io 28.5-1 (locked: 26.1-1)" in said[0]
+
+
+def test_ubuntu_s_packages_by_names_of_rocm_s_are_not_newer(box):
+    publish(box, *FIRST, ("ubuntu", "rocminfo", "6.1.2-2", ""))
+    box.ok("apt-get -q update")
+    report, failed, said = look(box, settings())
+    assert report.apt.versions["rocminfo"] == ("6.1.2-2", OLD) and failed == []
+    assert not any("newer in the archives" in line for line in said)
 
 
 def test_if_it_moves_after_that_the_installation_fails_and_installs_nothing_else(box):
@@ -168,8 +196,69 @@ def test_if_it_moves_after_that_the_installation_fails_and_installs_nothing_else
     publish(box, *SECOND)  # apt has not read it anew
     with ctx_state.use(box.state), ctx_host.use(box):
         said = refused(box, apt.packages, **DOCKER)
-    assert "Version '26.1-1' for 'docker.io' was not found" in said and "ojai lock --upgrade" in said
+    assert f"Version '26.1-1' for 'docker.io' was not found at file:{box.archives}/ubuntu" in said
+    assert "ojai lock --upgrade" in said
     assert box.versions() == {}
+
+
+def test_a_dependency_that_the_archive_has_no_more_is_told_before_anything_is_installed(box):
+    pin(box, VERSIONS)
+    publish(box, FIRST[0], *SECOND[1:3])
+    box.ok("apt-get -q update")
+    with ctx_state.use(box.state), ctx_host.use(box):
+        said = refused(box, apt.packages, **DOCKER)
+    assert f"Version '1.7-1' for 'containerd' was not found at file:{box.archives}/ubuntu" in said
+    assert box.versions() == {}
+
+
+def test_pins_of_the_lock_before_do_not_keep_it_from_being_moved(box):
+    """As AMD's packages do, rocminfo needs just its own rocm-core; and both generations are in the archive."""
+    old, new = ({"rocminfo": version, "rocm-core": version.replace("1.0.0", "7.2.0")} for version in (OLD, NEW))
+    both = [
+        (AMD, name, found[name], f"rocm-core (= {found['rocm-core']})" if name == "rocminfo" else "")
+        for found in (old, new) for name in found
+    ]  # fmt: skip
+    publish(box, *FIRST[:3], *both)
+    box.ok("apt-get -q update")
+    words = {"names": ["rocminfo"], "origin": box.amd, "snapshot": "20261101T000000Z"}
+    rocm_pin = box.root / "etc/apt/preferences.d/ojai-rocm-pin-600"
+    rocm_pin.write_text("Package: *\nPin: release o=repo.radeon.com\nPin-Priority: 600\n")
+    pin(box, old)
+    assert box.apply(apt.packages, **words, versions=old)
+    assert box.versions() == old
+    asked = {"families": {"rocm 7.2": ("rocminfo",)}, "names": "^rocm", "asked": ("rocminfo",), "mark": ".70200-"}
+    found = box.get_fact(ResolvedPackages, **asked)
+    assert found.candidates == {"rocm 7.2": new}
+    assert found.since.keys() == old.keys() and all(abs(moment - time.time()) < 600 for moment in found.since.values())
+    moved = parse("mini", {"rocm_packages": ["rocminfo"]}).locked(lock(**{"rocm 7.2": new}))
+    report, failed, _ = look(box, moved)
+    assert failed == [] and report.apt.candidates == {"rocminfo": NEW} and report.apt.refusals == {}
+    assert foretold(moved, report) == []
+    pin(box, new)
+    assert box.apply(apt.packages, **words, versions=new)
+    assert box.versions() == new
+
+
+def test_lists_without_the_locked_rocm_are_no_reason_to_refuse(box):
+    publish(box, *FIRST)
+    box.ok("apt-get -q update")
+    new = {"rocminfo": NEW, "rocm-core": "7.2.0.70200-44~24.04"}
+    moved = parse("mini", {"rocm_packages": ["rocminfo"]}).locked(lock(**{"rocm 7.2": new}))
+    report, failed, _ = look(box, moved)
+    assert failed == [] and report.apt.refusals == {} and report.apt.offers == {"rocminfo": NEW}
+    assert foretold(moved, report) == []
+
+
+def test_what_was_unknown_before_an_archive_was_is_said_once_it_is_known(box, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(apt, "say", lambda host, message: said.append(message))
+    versions = LOCK.packages["rocm 7.2"].versions
+    pin(box, versions)
+    assert box.apply(apt.packages, names=["rocminfo"], origin=box.amd, versions=versions, snapshot="20261101T000000Z")
+    assert said == [
+        f"lock: newer in the archives: rocminfo {NEW} (locked: {OLD}), rocm-core 7.2.0.70200-44~24.04 (locked: "
+        "7.2.0.70200-43~24.04); `ojai lock --upgrade INVENTORY` moves to it"
+    ]
 
 
 def test_lists_that_are_older_than_the_lock_are_read_anew(box):
@@ -189,10 +278,8 @@ def test_before_amd_s_archive_is_known_ubuntu_s_package_of_the_same_name_says_no
     assert failed == []
     bare = replace(report.apt, versions={**report.apt.versions, "rocminfo": ("6.1.2-2",)}, offers={})
     assert list(preflight.failed(settings(), replace(report, apt=bare))) == []
-    known = replace(bare, offers={"rocminfo": NEW})
-    assert ["rocminfo 6.1.2-2" in str(one) for one in preflight.failed(settings(), replace(report, apt=known))] == [
-        True
-    ]
+    known = replace(bare, versions={**bare.versions, "rocminfo": ("6.1.2-2", NEW)}, offers={"rocminfo": NEW})
+    assert [f"rocminfo {NEW}" in str(one) for one in preflight.failed(settings(), replace(report, apt=known))] == [True]
 
 
 def test_what_is_newer_is_said_and_a_newer_one_that_is_installed_is_refused(box):

@@ -61,6 +61,7 @@ def of_fixture(file):
                 yield text
             case [
                 "upload"
+                | "_say_newer"
                 | "_say_skipped"
                 | "wait_for_lock"
                 | "reboot"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -237,6 +238,103 @@ def test_what_cannot_be_found_out_leaves_the_lock_as_it_is(folder):
     done = ojai("lock", inventory)
     assert done.returncode == 1 and "registry.test: status 503" in done.stderr and "not written" in done.stderr
     assert not (folder / "hosts.lock").exists() and "Traceback" not in done.stderr
+
+
+ROCM = "1.0.0.70200-43~24.04"
+ROCM_THERE = [
+    f"installed\t{name}\t{version}\t, {needs}"
+    for name, version, needs in (
+        ("rocminfo", ROCM, "rocm-core"), ("rocm-core", "7.2.0.70200-43~24.04", ""),
+        ("amd-smi-lib", "26.2.1.70200-43~24.04", "rocm-core"),
+    )
+]  # fmt: skip
+#: A host that nobody answers for.
+OFF = '("mini-07", {"ssh_hostname": "127.0.0.1", "ssh_port": 9, "data_owner": "root"})'
+
+
+def saying(found: dict[str, list[str]], *lines: str) -> dict[str, list[str]]:
+    """The answers of a host that has more to say of packages."""
+    return {**found, "for family; do": [*found["for family; do"], *lines]}
+
+
+def test_a_host_that_is_not_reached_is_named_and_leaves_its_entries(folder):
+    inventory = write(folder, ("one", answers()), ("two", saying(answers(), *ROCM_THERE)))
+    assert ojai("lock", inventory).returncode == 0
+    rocm = read(folder).packages["rocm 7.2"]
+    assert rocm.versions["rocminfo"] == ROCM
+    # The one that knew of ROCm is off; the other has moved on with all else.
+    moved = saying(answers(candidate="28.5.2-1", upstream=UPSTREAM), "candidate\tdocker\tcontainerd\t1.8-1")
+    write(folder, ("one", moved))
+    inventory.write_text(inventory.read_text().replace("hosts = [", f"hosts = [{OFF}, "))
+    done = ojai("lock", "--upgrade", inventory)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "mini-07: found no answer (" in done.stderr and "stays as it was locked" in done.stderr
+    assert "rocm 7.2: stays as it was locked: mini-07, @fake/one could not say what it has" in done.stderr
+    assert "hosts.lock: written" in done.stdout and "rocminfo" not in done.stdout
+    found = read(folder)
+    assert found.packages["rocm 7.2"] == rocm
+    assert found.images[IMAGE].digest == NEW and found.packages["docker"].versions["docker.io"] == "28.5.2-1"
+
+
+def test_a_family_moves_as_a_whole_or_not_at_all(folder):
+    inventory = write(folder, ("one", answers()), ("two", answers()))
+    text = whole().text().replace("docker.io: 26.1.5-1", "docker-compose-plugin: 2.1-1\n      docker.io: 26.1.5-1")
+    (folder / "hosts.lock").write_text(text)
+    write(folder, ("one", answers(candidate="28.5.2-1", upstream=UPSTREAM)))
+    inventory.write_text(inventory.read_text().replace("hosts = [", f"hosts = [{OFF}, "))
+    done = ojai("lock", "--upgrade", inventory, "docker")
+    assert "docker: stays as it was locked: mini-07 could not" in done.stderr, done.stderr
+    assert read(folder).packages["docker"].versions["docker.io"] == "26.1.5-1"
+    # With every host there, what no host has any more is no part of it.
+    write(folder, ("one", answers(candidate="28.5.2-1", upstream=UPSTREAM)))
+    assert ojai("lock", "--upgrade", inventory, "docker").returncode == 0
+    assert read(folder).packages["docker"].versions == {"docker.io": "28.5.2-1", "runc": "1.1"}
+
+
+def test_a_lock_of_which_no_host_says_anything_is_not_written(folder):
+    inventory = write(folder)
+    inventory.write_text(inventory.read_text().replace("hosts = [", f"hosts = [{OFF}"))
+    done = ojai("lock", inventory)
+    assert done.returncode == 1 and "mini-07: " in done.stderr and "hosts.lock was not written" in done.stderr, done
+    (folder / "hosts.lock").write_text(TEXT)
+    done = ojai("lock", "--upgrade", inventory)
+    assert done.returncode == 1 and "hosts.lock was not changed" in done.stderr
+    assert (folder / "hosts.lock").read_text() == TEXT
+
+
+def test_lists_of_last_week_are_said(folder):
+    inventory = write(folder, ("one", saying(answers(), "age\t700000")))
+    done = ojai("lock", inventory)
+    assert done.returncode == 0 and "apt-get update" not in done.stderr
+    done = ojai("lock", "--upgrade", inventory, "docker")
+    assert done.returncode == 0 and "one: apt there read what the archives have 8 days ago" in done.stderr, done.stderr
+
+
+def test_a_snapshot_is_of_when_the_archive_had_it(folder):
+    """A host that was installed in spring has what the archive of today has no more."""
+
+    def taken(candidate: str) -> str:
+        found = answers(candidate=candidate)
+        lines = [
+            f"installed\tdocker.io\t26.1.5-1\t, runc\t{1_780_000_000}", f"installed\trunc\t1.1\t\t{1_770_000_000}"
+        ]  # fmt: skip
+        (folder / "hosts.lock").unlink(missing_ok=True)
+        assert ojai("lock", write(folder, ("one", {**found, "for family; do": [
+            *lines, *found["for family; do"][2:]]}))).returncode == 0  # fmt: skip
+        return read(folder).packages["docker"].taken
+
+    assert taken("28.5.2-1") == "20260528T202640Z"
+    assert abs(datetime.strptime(taken("26.1.5-1"), "%Y%m%dT%H%M%S%z") - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+def test_an_inventory_s_data_have_its_lock(folder):
+    """NAME.yaml is read by NAME.py, which is what commands take."""
+    for name in ("fleet.py", "fleet.yaml"):
+        (folder / name).write_text("")
+        assert locks.place(str(folder / name)) == folder / "fleet.lock"
+    done = ojai("lock", folder / "fleet.yaml")
+    assert done.returncode == 2 and "fleet.yaml is read by an inventory: name that, " in done.stderr
+    assert "fleet.py" in done.stderr and not (folder / "fleet.lock").exists()
 
 
 def test_a_broken_lock_stops_every_command_and_connects_to_no_host(folder):

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ojai.facts.apt import INDEXTARGETS, UNMET, usable_fingerprints
+from ojai.facts.apt import INDEXTARGETS, OTHER_PINS, UNMET, usable_fingerprints
 
 #: Prints a line for each source that is in force. apt itself reads the files, one by one, so that one it refuses
 #: hides no other; of its fields only Signed-By is read here, because no version of apt prints it. Credentials in URLs
 #: never leave the host.
-SCRIPT = r"""
+SCRIPT = (
+    r"""
 apt_tab=$(printf '\t')
 apt_targets() {
   apt_format="\$(SOURCESENTRY)$apt_tab\$(IDENTIFIER)$apt_tab\$(SITE)$apt_tab\$(RELEASE)$apt_tab"
@@ -124,8 +125,9 @@ apt_state() {
 }
 simulate() {
   LC_ALL=C apt-get --simulate -q -y --no-remove --no-install-recommends \
-    -o APT::Get::Always-Include-Phased-Updates=true "$@"
+    -o APT::Get::Always-Include-Phased-Updates=true -o Dir::Etc::preferencesparts="$pins" "$@"
 }
+policy() { LC_ALL=C apt-cache -o Dir::Etc::preferencesparts="$pins" policy "$@" 2>/dev/null; }
 # $1: what for, the rest: packages. What keeps apt from installing them.
 apt_try() {
   reason=$1
@@ -159,47 +161,52 @@ apt_try() {
     part != "" { sub(/^ +/, ""); print "apt_" part "\t" what "\t" $0 }
     sub(/^E: */, "") { print "apt_refuses\t" what "\t" $0 }'
 }
-# Whether our pins are those of the lock.
-apt_pinned() {
-  for each in %LOCKED%; do
-    grep -qsxF "Pin: version ${each#*=}" /etc/apt/preferences.d/ojai-lock || return 1
-  done
-}
+# What is foretold is what comes with the pins of the lock, whichever are there now.
 apt_plan() {
+  %OTHER_PINS%
+  for each in %LOCKED%; do
+    printf 'Package: %s\nPin: version %s\nPin-Priority: 999\n\n' "${each%%=*}" "${each#*=}" >>"$pins/ojai-lock"
+  done
   apt_try 'the system' %SYSTEM%
   apt_try Docker %ENGINE%
-  LC_ALL=C apt-cache policy %ENGINE% 2>/dev/null | awk '/^[^ ]/ { sub(/:$/, ""); name = $0 }
+  policy %ENGINE% | awk '/^[^ ]/ { sub(/:$/, ""); name = $0 }
     $1 == "Candidate:" && $2 != "(none)" { print "apt_engine\t" name "\t" $2 }'
   # Before AMD's archive is known, its versions are not.
   rocm=%ROCM_URI%
-  case $found in *"$rocm"*) offered=$(LC_ALL=C apt-cache madison %ROCM% 2>/dev/null |
-    awk -v uri="$rocm" '$5 == uri && !($1 in seen) { print $1 "=" $3; seen[$1] }');;
-    *) offered=;;
+  case $found in *"$rocm"*) had=$(LC_ALL=C apt-cache madison %ROCM% 2>/dev/null |
+    awk -v uri="$rocm" '$5 == uri { print $1 "=" $3 }');;
+    *) had=;;
   esac
-  # What the lock says counts, not what is newest.
-  [ -z "$offered" ] || offered=$(printf '%s\n' "$offered" | while IFS='=' read -r name version; do
-    for each in %LOCKED%; do [ "${each%%=*}" != "$name" ] || version=${each#*=}; done
-    printf '%s=%s\n' "$name" "$version"
-  done)
-  [ -z "$offered" ] || printf '%s\n' "$offered" | sed 's/^\([^=]*\)=/apt_offer\t\1\t/'
-  # shellcheck disable=SC2086
-  apt_try ROCm $offered
+  # What the lock says counts, not what is newest; if the lists do not have it, apt is not asked.
+  known=
+  for each in $(printf '%s\n' "$had" | awk -F = '!($1 in seen) { print; seen[$1] }'); do
+    # shellcheck disable=SC2089,SC2090
+    for locked in %LOCKED%; do [ "${locked%%=*}" != "${each%%=*}" ] || each=$locked; done
+    # shellcheck disable=SC2089,SC2090
+    printf 'apt_offer\t%s\t%s\n' "${each%%=*}" "${each#*=}"
+    ! printf '%s\n' "$had" | grep -qxF "$each" || known="$known $each"
+  done
+  # shellcheck disable=SC2086,SC2090
+  apt_try ROCm $known
   # Without our own pin, what apt prefers says nothing yet.
-  if [ -n "$offered" ] && grep -qsx 'Pin-Priority: 600' /etc/apt/preferences.d/ojai-rocm-pin-600 && apt_pinned; then
-    LC_ALL=C apt-cache policy %ROCM% 2>/dev/null |
+  if [ -n "$known" ] && grep -qsx 'Pin-Priority: 600' /etc/apt/preferences.d/ojai-rocm-pin-600; then
+    for each in $known; do policy "${each%%=*}"; done |
       awk '/^[^ ]/ { sub(/:$/, ""); name = $0 } $1 == "Candidate:" { print "apt_candidate\t" name "\t" $2 }'
   fi
   LC_ALL=C apt-config dump APT::Default-Release 2>/dev/null | sed -n 's/^[^"]*"\(.*\)";$/apt_default_release\t\1/p'
   newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
   [ -z "$newest" ] || printf 'apt_lists_age\t%s\n' "$(($(date +%s) - newest))"
+  rm -rf "$pins"
 }
 # Which versions of the locked packages there are: in the archives, and where those have moved on, in the snapshot of
 # the day of the lock, read into a folder of its own.
 # shellcheck disable=SC2120
 apt_locked() {
   dpkg-query -W -f 'apt_package\t${Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
-  LC_ALL=C apt-cache madison "$@" 2>/dev/null |
-    awk -F ' *[|] *' '{ sub(/^ +/, "", $1) } !(($1, $2) in seen) { print "apt_version\t" $1 "\t" $2; seen[$1, $2] }'
+  LC_ALL=C apt-cache madison "$@" 2>/dev/null | sed 's,://[^/@ ]*@,://,' | awk -F ' *[|] *' '
+    { sub(/^ +/, "", $1); sub(/ .*/, "", $3) }
+    !(($1, $2) in seen) { print "apt_version\t" $1 "\t" $2; seen[$1, $2] }
+    !(($1, $3) in named) { print "apt_mirror\t" $1 "\t" $3; named[$1, $3] }'
 }
 # $1: the snapshot, the rest: packages
 apt_snapshot() {
@@ -221,14 +228,18 @@ apt_snapshot() {
   apt-get --version | grep -q '^apt \(2\.[7-9]\|[3-9]\)' || return 0
   lists=$(mktemp -d)
   chmod 755 "$lists"
-  # A source without snapshots is left out by apt, whatever that does to the status.
-  LC_ALL=C timeout 90 apt-get -q -o APT::Snapshot="$snapshot" -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
-    -o Dir::Cache::srcpkgcache= update >/dev/null 2>&1
+  # By its Release file apt knows where the snapshots of an archive are: without one, only of a few hosts. An archive
+  # without snapshots stays as it is.
+  cp /var/lib/apt/lists/*Release "$lists" 2>/dev/null
+  set -- -q -o APT::Snapshot="$snapshot" -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
+    -o Dir::Cache::srcpkgcache= -o Acquire::Languages=none
+  LC_ALL=C timeout 90 apt-get "$@" update >"$lists.said" 2>&1
+  [ $? != 124 ] || printf 'apt_snapshot_failed\tno end within 90 s\n'
+  sed -n "s,://[^/@ ]*@,://,g; /^[EW]: .*$snapshot/{s/^.: /apt_snapshot_failed\t/p;q}" "$lists.said"
   # shellcheck disable=SC2086
-  LC_ALL=C apt-cache -o APT::Snapshot="$snapshot" -o Dir::State::lists="$lists" -o Dir::Cache::pkgcache= \
-    -o Dir::Cache::srcpkgcache= madison $known 2>/dev/null |
+  LC_ALL=C apt-cache "$@" madison $known 2>/dev/null |
     awk -F ' *[|] *' '{ sub(/^ +/, "", $1); print "apt_snapshot\t" $1 "\t" $2 }' | sort -u
-  rm -rf "$lists"
+  rm -rf "$lists" "$lists.said"
 }
 sort -u /var/lib/ojai/added/packages /var/lib/ojai/added/dependencies 2>/dev/null | sed 's/^/apt_ours\t/'
 if command -v apt-get >/dev/null; then
@@ -243,7 +254,10 @@ if command -v apt-get >/dev/null; then
     break
   done
 fi
-""".replace("%UNMET%", UNMET).replace("%INDEXTARGETS%", INDEXTARGETS)
+""".replace("%UNMET%", UNMET)
+    .replace("%INDEXTARGETS%", INDEXTARGETS)
+    .replace("%OTHER_PINS%", OTHER_PINS)
+)
 
 
 @dataclass(frozen=True)
@@ -330,7 +344,9 @@ class AptReport:
     + default_release: apt's setting of that name
     + lists_age: seconds since the package lists were read
     + versions: locked package -> its versions in the archives; empty before apt has read one that has it
-    + snapshot: the same in Ubuntu's snapshot of the day of the lock, of those that the archives have no more
+    + mirrors: locked package -> addresses of the archives that have it in any version
+    + snapshot_failed: why a snapshot could not be read
+    + snapshot: the same as ``versions`` in Ubuntu's snapshot of the day of the lock, of those that are gone from it
     """
 
     sources: tuple[Source, ...] = ()
@@ -352,7 +368,9 @@ class AptReport:
     default_release: str = ""
     lists_age: int | None = None
     versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     snapshot: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    snapshot_failed: str = ""
 
 
 def words(
@@ -432,7 +450,9 @@ def read(every: Mapping[str, list[str]]) -> AptReport:
         default_release=every.get("apt_default_release", [""])[0],
         lists_age=int(age) if age else None,
         versions=_lists(every, "apt_version"),
+        mirrors=_lists(every, "apt_mirror"),
         snapshot=_lists(every, "apt_snapshot"),
+        snapshot_failed=every.get("apt_snapshot_failed", [""])[0],
         ours=frozenset(every.get("apt_ours", [])),
     )
 
