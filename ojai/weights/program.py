@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 #: Where the records are.
 STATE = "/var/lib/ojai/weights"
@@ -500,8 +500,11 @@ class Model:
         raise FetchError("size", file=file.path, size=str(file.size))
 
     def _patiently(self, do: Callable[[], Any], done: Callable[[], int]) -> Any:
-        """Try again what may go away by itself, as long as something comes, and ``patience`` times if nothing does."""
-        tries = 0
+        """Try again what may go away by itself, as long as something comes; if nothing does, ``patience`` times.
+
+        Where the client itself has waited longer than that many timeouts, not once more.
+        """
+        tries, last = 0, time.monotonic()
         while True:
             before = done()
             try:
@@ -509,8 +512,9 @@ class Model:
             except Exception as error:
                 found = failure(error, self.request)
                 found.words.setdefault("model", self.name)
-                tries = 1 if done() > before else tries + 1
-                if found.code not in TRANSIENT or tries > self.request.patience:
+                tries, last = (1, time.monotonic()) if done() > before else (tries + 1, last)
+                silent = time.monotonic() - last > self.request.patience * self.request.timeout
+                if found.code not in TRANSIENT or tries > self.request.patience or silent:
                     raise found from error
                 time.sleep(max(min(2.0**tries / 2, 30.0), min(found.wait, 120.0)))
 
@@ -569,7 +573,7 @@ def failure(error: BaseException, request: Request) -> FetchError:
         if isinstance(one, exceptions.JSONDecodeError):
             return FetchError("not-a-hub")
         if isinstance(one, exceptions.HTTPError) and response is not None:
-            return _of_status(response, said)
+            return _of_status(response, said, request.endpoint)
         if isinstance(one, exceptions.ProxyError | exceptions.InvalidProxyURL):
             return FetchError("proxy", said=said)
         if isinstance(one, exceptions.SSLError):
@@ -585,13 +589,15 @@ def failure(error: BaseException, request: Request) -> FetchError:
     return FetchError("unknown", said=f"{type(error).__name__}: {said}")
 
 
-def _of_status(response: Any, said: str) -> FetchError:
+def _of_status(response: Any, said: str, endpoint: str) -> FetchError:
     status: int = response.status_code
     if status == 429:
         wait = response.headers.get("Retry-After", "")
         return FetchError("hub-busy", wait=float(wait) if wait.isdigit() else 0.0)
     if status == 407:
         return FetchError("proxy", said=said)
+    if status == 403 and urlsplit(response.url).netloc != urlsplit(endpoint).netloc:  # asked for anew, it is another
+        return FetchError("cut-off", said="the address that the hub gave for it has expired")
     if status == 416:  # more is there than the file has: it is of another
         return FetchError("cut-off", said=said)
     if status >= 500:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from ojai.cli import main
+from ojai.diagnosis import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob(".github/**/*.md")])
@@ -119,6 +120,41 @@ def test_the_guides_commands_exist(page: str, line: str) -> None:
     assert command, line
     options = {option for parameter in command.params for option in parameter.opts}
     assert {part for part in rest if part.startswith("--")} <= options | {"--help"}, line
+
+
+HALF_HOUR = ROOT / "docs" / "guide" / "first-half-hour.md"
+
+
+@pytest.mark.parametrize("line", [line for page, line in commands() if page == HALF_HOUR.stem])
+def test_each_command_of_the_first_half_hour_is_taken(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inventory").symlink_to(ROOT / "inventory")
+    (tmp_path / "mine.json").touch()
+    monkeypatch.chdir(tmp_path)
+    _, word, *rest = shlex.split(line, comments=True)
+    with main.make_context("ojai", ["--help"], resilient_parsing=True) as context:
+        command = main.get_command(context, word)
+    assert command
+    command.make_context(word, rest)
+
+
+def test_what_the_doctor_says_in_the_first_half_hour_is_what_it_knows() -> None:
+    text = HALF_HOUR.read_text()
+    known = {one.code: one for name in ("failures", "failures-installing", "symptoms") for one in catalogue(name)}
+    said = re.findall(r"^(?:cause|flaw|seen too) ([a-z-]+): (.+)\n  What to do: (.+)$", text, re.MULTILINE)
+    assert {"context-beyond-model", "docker-down"} <= {code for code, _, _ in said}
+    for code, cause, fix in said:
+        assert (cause, fix) == (known[code].cause, known[code].fix.replace("UNIT", "vllm-gemma4")), code
+
+
+def test_the_first_half_hour_goes_from_chat_to_mend_and_is_found() -> None:
+    headings = re.findall(r"^## (.+)$", HALF_HOUR.read_text(), re.MULTILINE)
+    assert headings[:5] == ["Chat", "Look", "Measure", "Break", "Mend"]
+    programs = {line.split()[1] for page, line in commands() if page == HALF_HOUR.stem}
+    assert {"open", "status", "logs", "verify", "smoke", "bench", "doctor"} <= programs
+    for page in ("README.md", "docs/index.md"):
+        assert HALF_HOUR.name in (ROOT / page).read_text(), page
 
 
 def test_pre_commit_runs_only_what_make_setup_installs() -> None:
