@@ -26,7 +26,7 @@ from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, 
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
 from ojai.settings.lock import Lock
-from ojai.settings.secrets import SecretSource, Source, token_of_environment
+from ojai.settings.secrets import SecretSource, Source, mapping_of_sources, token_of_environment
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
 from ojai.settings.types import (
     AbsolutePath,
@@ -424,6 +424,7 @@ class HostSettings(BaseModel):
     _lock: Lock | None = PrivateAttr(None)
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
+    _no_secret = field_validator("registry_credentials", mode="before")(mapping_of_sources)
 
     @field_validator("vars")
     @classmethod
@@ -435,11 +436,11 @@ class HostSettings(BaseModel):
             raise complete(f"found a value of type {kind}; expected what JSON has; put a date in quotes") from None
         return value
 
-    @field_validator("docker_registry_mirrors")
+    @field_validator("docker_registry_mirrors", mode="before")
     @classmethod
-    def _a_mirror_that_docker_takes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _a_mirror_that_docker_takes(cls, value: Any) -> Any:
         # dockerd: "username/password not allowed in URI", "query or fragment at end of the URI".
-        for url in value:
+        for url in filter(lambda one: isinstance(one, str), value if isinstance(value, list | tuple) else ()):
             parts = urlsplit(url)
             if "@" in parts.netloc or parts.query or parts.fragment:
                 raise complete("Docker does not start with a mirror that has a user, a query or a fragment")

@@ -98,6 +98,13 @@ def _no_text(value: Any) -> Any:
 SecretSource = Annotated[Source, BeforeValidator(_no_text), Expected(_EXPECTED)]
 
 
+def mapping_of_sources(value: Any) -> Any:
+    """A validator for settings with many of them: what is written in their place is not shown either."""
+    if not isinstance(value, Mapping):
+        raise complete(f"found something else (not shown); expected names, each with where its secret is: {_EXPECTED}")
+    return value
+
+
 def token_of_environment() -> dict[str, Source]:
     """``HF_TOKEN``, where a variable of this environment has it: for services whose inventory does not name it."""
     found = next((name for name in TOKENS if os.environ.get(name, "").strip()), None)

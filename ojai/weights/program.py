@@ -67,6 +67,8 @@ PIECE = 1 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+_COPIES = "copies in the place of the cache's links, which say what is in each file,"
+
 #: What may go away by itself, and is tried again.
 TRANSIENT = frozenset({"hub-dead", "hub-down", "hub-busy", "cut-off"})
 
@@ -389,13 +391,14 @@ class Model:
         commit = self.record.commit
         if self.asked and _COMMIT.fullmatch(self.asked):
             commit = self.asked
-        if not commit and self.asked is None:
-            commit = self._cached_commit()
-            if commit and (files := self._cached_files(commit)):
-                self.record.begin(commit)
+        if (not commit and self.asked is None) or self.request.local_only:
+            cached = self._cached_commit(commit)
+            if cached and (files := self._cached_files(cached)):
+                self.record.begin(cached)
                 return files
-        if self.request.local_only:
-            raise FetchError("local-only", place=str(self.folder))
+            if self.request.local_only:
+                raise self._local_only(_COPIES if cached else "")
+            commit = cached
         info = self._asked_of_hub(commit or self.asked)
         self.record.begin(info.sha)
         listed = {one.rfilename: one for one in info.siblings or ()}
@@ -407,10 +410,10 @@ class Model:
             raise FetchError("no-weights", forms=", ".join(self.request.fallback))
         return files
 
-    def _cached_commit(self) -> str:
-        """The commit that the cache has as the branch, if that is whole."""
+    def _cached_commit(self, commit: str) -> str:
+        """This commit, or else the one that the cache has as the branch, if that is whole."""
         try:
-            commit = (self.folder / "refs" / "main").read_text().strip()
+            commit = commit or (self.folder / "refs" / self.record.asked).read_text().strip()
         except OSError:
             return ""
         place = self.folder / "snapshots" / commit
@@ -440,6 +443,9 @@ class Model:
             files.append(File(name, blob.stat().st_size, blob.name))
         return files
 
+    def _local_only(self, why: str = "") -> FetchError:
+        return FetchError("local-only", why=why or "not every file of it, whole,", place=str(self.folder))
+
     def _asked_of_hub(self, revision: str | None) -> Any:
         from huggingface_hub import HfApi
 
@@ -463,7 +469,7 @@ class Model:
         from huggingface_hub import hf_hub_download
 
         if self.request.local_only:
-            raise FetchError("local-only", place=str(self.folder))
+            raise self._local_only()
 
         def download() -> None:
             part = self.folder / "blobs" / f"{file.hash}.incomplete"
