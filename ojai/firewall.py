@@ -13,7 +13,9 @@ from ojai.settings import HostSettings
 
 RULES = f"{SECRETS}/firewall.nft"
 UNIT = "ojai-firewall.service"
-UNIT_FILE = f"{UNITS}/{UNIT}"
+#: Runs with each start of the owner's nftables.service.
+AGAIN = "ojai-firewall-again.service"
+UNIT_FILES = {unit: f"{UNITS}/{unit}" for unit in (UNIT, AGAIN)}
 #: The only table that is ours.
 TABLE = "inet ojai"
 PACKAGE = "nftables"
@@ -43,19 +45,23 @@ def _allowed(networks: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
             yield word, found
 
 
-def rules(settings: HostSettings, may_come_back: bool = False) -> str:
-    """What nft reads; see :func:`ports`."""
+def _render(name: str, **values: object) -> str:
     templates = Environment(
         loader=FileSystemLoader(resources.TEMPLATES / "firewall"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
     )
-    return templates.get_template("rules.nft.j2").render(
-        allowed=list(_allowed(settings.firewall_networks)), ports=ports(settings, may_come_back)
+    return templates.get_template(name).render(**values)
+
+
+def rules(settings: HostSettings, may_come_back: bool = False) -> str:
+    """What nft reads; see :func:`ports`."""
+    return _render(
+        "rules.nft.j2", allowed=list(_allowed(settings.firewall_networks)), ports=ports(settings, may_come_back)
     )
 
 
-def unit() -> str:
-    """The text of the unit."""
-    return (resources.TEMPLATES / "firewall" / UNIT).read_text(encoding="utf-8")
+def unit(name: str) -> str:
+    """The text of one of `UNIT_FILES`."""
+    return _render(f"{UNIT}.j2", again=name == AGAIN)

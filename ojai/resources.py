@@ -28,6 +28,24 @@ def parse(text: str) -> Any:
     return yaml.load(text, Loader=_LOADER)
 
 
+class _Once(_LOADER):  # type: ignore[misc]
+    """Of a key that is there twice, YAML's own loaders take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+            seen.add(key.value)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+def parse_once(text: str) -> Any:
+    """YAML that people merge and edit: a key that is there twice is an error."""
+    return yaml.load(text, Loader=_Once)
+
+
 def data(name: str) -> Any:
     """The content of ``ojai/data/NAME.yaml``."""
     return parse((_PACKAGE / "data" / f"{name}.yaml").read_text(encoding="utf-8"))

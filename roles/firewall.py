@@ -1,4 +1,4 @@
-"""Which networks reach the gateway and the services. Owns a table of nftables, its file, its unit, nftables if ours.
+"""Which networks reach the gateway and the services. Owns a table of nftables, its file, its units, nftables if ours.
 
 No rule of anybody else's is touched, ufw's and Docker's included; SSH's port is never among those guarded.
 """
@@ -22,7 +22,8 @@ def apply(*, settings: HostSettings) -> None:
     rules = firewall.rules(settings, may_come_back=bool(host.get_fact(Existing, paths=gateway.UNIT_FILES[:1])))
     apt.packages(name="Install nftables", names=[firewall.PACKAGE])
     files.text_file(name="Write the firewall's rules", path=firewall.RULES, text=rules)
-    files.text_file(name="Write the firewall's unit", path=firewall.UNIT_FILE, text=firewall.unit())
+    for what, (unit, path) in zip(("unit", "second unit"), firewall.UNIT_FILES.items(), strict=True):
+        files.text_file(name=f"Write the firewall's {what}", path=path, text=firewall.unit(unit))
     operations.loaded(name="Load the firewall's rules", rules=rules)
 
 

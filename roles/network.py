@@ -1,5 +1,6 @@
 """The way to the outside: the proxies of apt, and authorities of the owner's own. Owns a file for each."""
 
+import ssl
 from pathlib import Path
 
 from pyinfra.api.deploy import deploy
@@ -35,14 +36,27 @@ def certificates(settings: HostSettings) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             text, trouble = "", getattr(error, "strerror", None) or "no text"
         parts = [part.partition(_END)[0] for part in text.split(_BEGIN)[1:]]
-        if not parts or "PRIVATE KEY" in text:
+        secret, whole = "PRIVATE KEY" in text, [f"{_BEGIN}{part}{_END}\n" for part in parts]
+        if parts and not secret and not _readable(whole):
+            parts, trouble = [], "a certificate that is damaged or cut short"
+        if not parts or secret:
             raise DeployError(
-                f"ca_certificates {name}: found {'a private key' if parts else trouble}; expected certificates in PEM "
+                f"ca_certificates {name}: found {'a private key' if secret else trouble}; expected certificates in PEM "
                 "form, and nothing secret. What to do: correct the path in the inventory, or convert the file "
                 "(`openssl x509 -inform der -in FILE`)."
             )
-        found += [f"{_BEGIN}{part}{_END}\n" for part in parts]
+        found += whole
     return list(dict.fromkeys(found))
+
+
+def _readable(certificates: list[str]) -> bool:
+    """Whether OpenSSL, which the programs of the host read them with, takes each of them."""
+    for one in certificates:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=one)
+        except (ssl.SSLError, ValueError):
+            return False
+    return True
 
 
 @deploy("Network")

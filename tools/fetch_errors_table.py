@@ -15,8 +15,9 @@ HEAD = """\
 # When a model cannot be fetched
 
 What the deploy and `ojai fetch` say, and when: `SERVICE: weights of MODEL: found …; expected …. What to do: …`. Words
-in braces are filled in. What serves goes on; what was fetched stays, and is continued. Each case is tried by the hub's
-own client on a stand-in for the hub (`tests/unit/test_fetching.py`).
+in braces are filled in. What serves goes on; what was fetched stays, and is continued. Each case but *anything else* is
+brought about on a host of the lab, where the hub's own client asks a stand-in for the hub
+(`tests/lab/test_fetch_errors.py`).
 """
 
 

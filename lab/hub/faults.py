@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-KINDS = ("drop", "stall", "status", "corrupt", "lie", "page", "slow")
+KINDS = ("drop", "stall", "status", "corrupt", "lie", "size", "hidden", "gone", "gated", "expired", "page", "slow")
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,10 @@ class Fault:
     """One way to misbehave.
 
     + kind: `drop` the connection after ``after`` bytes, `stall` there for ``seconds``, answer with ``status``,
-      `corrupt` one byte of the content, `lie` in the API about the file's checksum, answer with a web `page` as a
-      captive portal does, or send ``rate`` bytes a second (`slow`)
+      `corrupt` one byte of the content, `lie` in the API about the file's checksum or list another `size`, leave a
+      file out of the list (`hidden`), list it and not have it (`gone`), want its licence accepted (`gated`), take the
+      address at the second server for one that has `expired`, answer with a web `page` as a captive portal does, or
+      send ``rate`` bytes a second (`slow`)
     + file: pattern of the files that it concerns; `api` is the API
     + times: how often; None: always
     """

@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -225,9 +226,12 @@ class _Site(_Handler):
             answer: Any = tree(files)
         else:
             query = parse_qs(urlsplit(self.path).query)
-            listed = siblings(files)
+            faults = self.hub.faults
+            listed = [entry for entry in siblings(files) if not faults.take(entry["rfilename"], "hidden")]
             for entry in listed:
-                if "lfs" in entry and self.hub.faults.take(entry["rfilename"], "lie"):
+                if faults.take(entry["rfilename"], "size"):
+                    entry["size"] += 1
+                if "lfs" in entry and faults.take(entry["rfilename"], "lie"):
                     entry["lfs"]["sha256"] = entry["lfs"]["sha256"][::-1]
             if "blobs" not in query:
                 listed = [{"rfilename": entry["rfilename"]} for entry in listed]
@@ -249,7 +253,7 @@ class _Site(_Handler):
         if found is None:
             return None
         repository, commit = found
-        if repository.gated and rights != "accepted":
+        if (repository.gated or self.hub.faults.take(file, "gated")) and rights != "accepted":
             page = f"https://huggingface.co/{name}"
             if rights.startswith("fine-grained"):
                 said = (
@@ -263,7 +267,7 @@ class _Site(_Handler):
             self.error(403 if rights else 401, said, "GatedRepo")
             return None
         entry = repository.commits[commit].get(file)
-        if entry is None:
+        if entry is None or self.hub.faults.take(file, "gone"):
             self.error(404, f"{file} does not exist on {asked['revision']!r}.", "EntryNotFound", X_Repo_Commit=commit)
             return None
         return name, commit, entry
@@ -306,7 +310,8 @@ class _Second(_Handler):
         path = unquote(address.path)
         asked = _BLOB.fullmatch(path)
         signed = parse_qs(address.query).get("Signature", [""])[0]
-        if asked is None or not hmac.compare_digest(signed, self.hub.signature(path)):
+        known = asked and hmac.compare_digest(signed, self.hub.signature(path))
+        if not asked or not known or self.hub.faults.take(asked["file"], "expired"):
             self.answer(403, b"<Error><Code>AccessDenied</Code></Error>", Content_Type="application/xml")
             return
         if self.headers.get("Authorization"):
@@ -323,6 +328,11 @@ class _Second(_Handler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Little waits in the kernel of what is counted as sent: left to itself, it takes megabytes for a slow line."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHUNK)
+        super().server_bind()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: clients that go away are what is tried here."""
@@ -374,12 +384,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where files are generated and counted")
     parser.add_argument("port", type=int)
     parser.add_argument("second", type=int, help="the port that large files come from")
-    parser.add_argument("--size", type=int, default=DEFAULT_SIZE, help="bytes of each weight file")
+    parser.add_argument("--size", type=int, help="bytes of each weight file; without it, as before")
     parser.add_argument("--gated", action="append", default=[], help="a model that wants its licence accepted")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
+    # Files of another size are other commits: a hub that is started again must have those that it had.
+    kept = given.folder / "size"
+    size = given.size or (int(kept.read_text()) if kept.exists() else DEFAULT_SIZE)
+    kept.write_text(str(size))
     models = Path(__file__).resolve().parents[1] / "modelserver" / "models.json"
-    store = Store(given.folder / "models", weights(models), given.size, frozenset(given.gated))
+    store = Store(given.folder / "models", weights(models), size, frozenset(given.gated))
     running = start(Hub(store, Counts(given.folder / "counts")), given.port, given.second)
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())

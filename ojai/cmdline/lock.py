@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
@@ -64,16 +66,16 @@ def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
     The deploy then installs exactly that on every host.
     """
     file = place(inventory)
-    if file is None:
-        raise click.UsageError(f"{inventory} is no file, so there is no place for a lock beside it.")
     if what and not upgrade:
         raise click.UsageError("WHAT says what --upgrade moves; without --upgrade all that is missing is added.")
     os.environ[VARIABLE] = ""  # the inventory is read as if there were none
+    inventory, entries = resolved(inventory, ())
+    if file is None:
+        raise click.UsageError(f"{inventory} is no file, so there is no place for a lock beside it.")
     try:
         found = read(file)
     except LockError as error:
-        raise click.ClickException(str(error)) from None
-    inventory, entries = resolved(inventory, ())
+        raise click.UsageError(str(error)) from None
     entries = [entry for entry in entries if not entry.settings.removed]
     old = found or Lock(ojai=__version__)
     moved = set(_named(what or (SECTIONS if upgrade else ()), old))
@@ -97,12 +99,25 @@ def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
     if file.exists() and not changes:
         console.print(f"{file}: nothing to change")
         sys.exit(1 if failures else 0)
-    written = file.with_name(f"{file.name}.new")
-    written.write_text(new.text(), encoding="utf-8")
-    written.replace(file)
+    _write(file.resolve(), new.text())
     console.print(_table(changes))
     console.print(f"{file}: written")
     sys.exit(1 if failures else 0)
+
+
+def _write(file: Path, text: str) -> None:
+    """The whole file, or the one that was there."""
+    written = file.with_name(f"{file.name}.new")
+    try:
+        written.write_text(text, encoding="utf-8")
+        written.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            written.unlink()
+        raise click.ClickException(
+            f"{file}: found no way to write it ({error.strerror}); expected a folder of yours with room. What to do: "
+            "mend that and run the command again; nothing was changed"
+        ) from None
 
 
 def _named(what: Iterable[str], lock: Lock) -> Iterator[str]:
@@ -117,7 +132,7 @@ def _named(what: Iterable[str], lock: Lock) -> Iterator[str]:
                 of_family = section == "packages" and (
                     word == name.partition(" ")[0] or word in lock.packages[name].versions
                 )
-                if word in (name, name.rpartition("@")[0]) or of_family:
+                if word in (name, name.rpartition("@")[0] or name) or of_family:
                     found.append(name)
         if not found and word not in SECTIONS:
             known = ", ".join([*SECTIONS, *lock.images, *lock.models, *lock.packages, *lock.profiles])

@@ -16,11 +16,11 @@ found=$($list 2>/dev/null) && [ -n "$found" ] &&
 
 
 class RulesThere(Lines):
-    """What there is of ours: its unit, its file, and the name of the table in the kernel."""
+    """What there is of ours: its units, its file, and the name of the table in the kernel."""
 
     def command(self) -> str:
         """One line for each."""
-        files = shlex.join((firewall.UNIT_FILE, firewall.RULES))
+        files = shlex.join((*firewall.UNIT_FILES.values(), firewall.RULES))
         return (
             f'for path in {files}; do [ ! -e "$path" ] || echo "$path"; done; '
             f"! nft list table {firewall.TABLE} >/dev/null 2>&1 || echo {shlex.quote(firewall.TABLE)}"

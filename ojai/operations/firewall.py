@@ -15,16 +15,17 @@ from ojai.operations import Step, Steps, steps_or_noop
 
 @operation()
 def loaded(rules: str) -> Steps:
-    """Load the rules, and enable their unit. They are replaced as one: there is no moment without them.
+    """Load the rules, and enable their units. They are replaced as one: there is no moment without them.
 
     + rules: what is in the file that the unit loads
     """
-    found = host.get_fact(SystemdUnit, unit=firewall.UNIT)
+    units = {unit: host.get_fact(SystemdUnit, unit=unit) for unit in firewall.UNIT_FILES}
+    found = units[firewall.UNIT]
     steps: list[Step] = []
-    if found.reload:
+    if any(unit.reload for unit in units.values()):
         steps.append("systemctl daemon-reload")
-    if not found.starts_at_boot:
-        steps.append(f"systemctl enable {firewall.UNIT}")
+    if off := [unit for unit, state in units.items() if not state.starts_at_boot]:
+        steps.append(f"systemctl enable {shlex.join(off)}")
     if not found.up:
         steps.append(f"systemctl reset-failed {firewall.UNIT} || true")
         steps.append(f"systemctl start {firewall.UNIT}")
@@ -35,12 +36,13 @@ def loaded(rules: str) -> Steps:
 
 @operation()
 def gone() -> Steps:
-    """Unload the rules, and remove their file and their unit."""
+    """Unload the rules, and remove their file and their units."""
     there = host.get_fact(RulesThere)
     steps: list[Step] = []
-    if firewall.UNIT_FILE in there:
-        steps.append(f"systemctl disable --now {firewall.UNIT}")
-    elif firewall.TABLE in there:
+    units = [unit for unit, path in firewall.UNIT_FILES.items() if path in there]
+    if units:
+        steps.append(f"systemctl disable --now {shlex.join(units)}")
+    if firewall.UNIT not in units and firewall.TABLE in there:
         steps.append(f"nft delete table {firewall.TABLE}")
     files = [path for path in there if path != firewall.TABLE]
     if files:

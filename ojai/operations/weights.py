@@ -31,7 +31,7 @@ STATUS = "/run/ojai-fetch"
 RESERVE = 1 << 30
 
 #: Seconds without a byte after which a connection is given up, and tries without a byte before the step fails. With
-#: the pauses between them a hub may be away for about a minute.
+#: the pauses between them, and the tries of the client itself, a hub may be away for about three minutes.
 TIMEOUT, PATIENCE = 30, 5
 
 #: Files that are fetched at once.

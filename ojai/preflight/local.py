@@ -14,11 +14,14 @@ from ojai.weights.program import record_name
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """What is missing."""
     for service in settings.resolved:
-        if service.brought and service.model_directory not in report.models:
+        # A folder that was adopted is known once the host has answered, so nobody asked what is in it.
+        unasked = not service.brought and "models" in settings.adopted_caches
+        fetched = any(one.model == service.model for one in service.wanted)
+        if not fetched and not unasked and service.model_directory not in report.models:
             yield FailedCheck(
                 "model",
-                f"no whole model in {service.model}",
-                "its config.json, tokenizer and every weight file there",
+                f"no whole model in {service.model_directory}",
+                "its config.json, tokenizer and every weight file (safetensors) there",
                 "mount the disk that has it, copy the whole folder, or correct `model`",
             )
     if not settings.local_only:

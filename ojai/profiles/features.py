@@ -6,12 +6,14 @@ pages are generated from the descriptions here.
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ojai.profiles.codes import CODES
-from ojai.schema.errors import FieldError, FieldErrors
+from ojai.schema.errors import FieldError, FieldErrors, complete, shown
 from ojai.schema.expected import Expected
 from ojai.schema.nearest import nearest
 
@@ -48,12 +50,25 @@ def _no_refusal(code: str) -> str:
 OneLine = Annotated[str, Field(min_length=1, pattern=r"^[^\n\r\x00]+$"), Expected("text on one line, not empty")]
 
 
+def _model(value: str) -> str:
+    """An id as the hub has them, or a folder of the host, without a slash at its end."""
+    path = PurePosixPath(value)
+    folder = path.is_absolute() and len(path.parts) > 1 and ".." not in path.parts and not re.search(r"[,\"']", value)
+    if not folder and not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", value, re.ASCII):
+        raise complete(f"found {shown(value)}; expected {MODEL}")
+    return str(path)
+
+
+MODEL = "an id such as google/gemma-4-E4B-it, or the absolute path of a folder on the host"
+ModelName = Annotated[OneLine, AfterValidator(_model), Expected(MODEL)]
+
+
 class Speculative(BaseModel):
     """A draft model and how many tokens it guesses at a time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: OneLine = Field(
+    model: ModelName = Field(
         description="The assistant (draft) model; it has to be the one made for the served model.",
         examples=["google/gemma-4-E4B-it-assistant"],
     )

@@ -19,8 +19,8 @@ Path = tuple[str | int, ...]
 
 _LONGEST = 80
 
-#: User and password in an address.
-_LOGIN = re.compile(r"//[^/@\s]*@")
+#: User and password in an address, with or without its scheme.
+_LOGIN = re.compile(r"//[^/@\s]*@|[^/@\s'\"]*:[^/@\s'\"]+@")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,11 @@ def location(path: Path) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+    return _LOGIN.sub(_unseen, text)
+
+
+def _unseen(login: re.Match[str]) -> str:
+    return "//…@" if login[0].startswith("//") else "…@"
 
 
 def shown(value: Any) -> str:
@@ -81,7 +85,7 @@ def shown(value: Any) -> str:
     elif isinstance(value, bool):
         text = "true" if value else "false"
     else:
-        text = value.isoformat() if isinstance(value, datetime.date) else _LOGIN.sub("//…@", repr(value))
+        text = value.isoformat() if isinstance(value, datetime.date) else _LOGIN.sub(_unseen, repr(value))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
@@ -179,7 +183,7 @@ def _text(one: Any, path: Path, model: type[BaseModel]) -> str:
         text = f"{reason[:1].lower()}{reason[1:]}; expected {_inner(field, beyond)}"
         return text if repr(one["input"]) in text else f"found {shown(one['input'])}; {text}"
     if one["loc"] and one["loc"][-1] == "[key]":
-        return f"found the name {one['input']!r}; expected {_inner(field, 1, key=True)}"
+        return f"found the name {shown(one['input'])}; expected {_inner(field, 1, key=True)}"
     expected = _inner(field, beyond) if field else one["msg"]
     text = f"found {shown(one['input'])}; expected {expected}"
     if isinstance(one["input"], str) and (near := nearest(one["input"], _literals(one))):

@@ -26,7 +26,7 @@ from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, 
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
 from ojai.settings.lock import Lock
-from ojai.settings.secrets import NO_LIST, SecretSource, Source, token_of_environment
+from ojai.settings.secrets import SecretSource, Source, mapping_of_sources, token_of_environment
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
 from ojai.settings.types import (
     AbsolutePath,
@@ -244,7 +244,7 @@ class HostSettings(BaseModel):
     docker_registry_mirrors: tuple[Url, ...] = Field(
         (), description="Mirrors of Docker Hub, for a fleet.", examples=[["https://registry.example.net"]]
     )
-    registry_credentials: Annotated[dict[Registry, SecretSource], NO_LIST] = Field(
+    registry_credentials: dict[Registry, SecretSource] = Field(
         default_factory=dict,
         description="Logins to registries, each `user:password`, with where the deploy reads them: `env`, `file` (mode "
         "0600) or `command` on the machine that runs it. They are handed to the daemon with the request and kept "
@@ -337,7 +337,7 @@ class HostSettings(BaseModel):
         "valid no more. `ojai open --show-key` prints them.",
         examples=[["laptop", "ci"]],
     )
-    gateway_key_sources: Annotated[dict[KeyName, SecretSource], NO_LIST] = Field(
+    gateway_key_sources: dict[KeyName, SecretSource] = Field(
         default_factory=dict,
         description="Keys of `gateway_keys` that the host does not make: where the deploy reads each. The host gets "
         "its sum alone.",
@@ -386,7 +386,7 @@ class HostSettings(BaseModel):
         64 * MIB, description="Largest request: pictures and recordings are in it.", examples=["20MiB"]
     )
 
-    service_secrets: Annotated[dict[EnvironmentName, SecretSource], NO_LIST] = Field(
+    service_secrets: dict[EnvironmentName, SecretSource] = Field(
         default_factory=dict,
         description="Secret variables of every service of the host, each with where the deploy reads it: `env`, `file` "
         "(mode 0600) or `command` on the machine that runs it. No text of a secret may be in the inventory.",
@@ -424,6 +424,9 @@ class HostSettings(BaseModel):
     _lock: Lock | None = PrivateAttr(None)
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
+    _no_secret = field_validator("registry_credentials", "gateway_key_sources", "service_secrets", mode="before")(
+        mapping_of_sources
+    )
 
     @field_validator("vars")
     @classmethod
@@ -435,11 +438,11 @@ class HostSettings(BaseModel):
             raise complete(f"found a value of type {kind}; expected what JSON has; put a date in quotes") from None
         return value
 
-    @field_validator("docker_registry_mirrors")
+    @field_validator("docker_registry_mirrors", mode="before")
     @classmethod
-    def _a_mirror_that_docker_takes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _a_mirror_that_docker_takes(cls, value: Any) -> Any:
         # dockerd: "username/password not allowed in URI", "query or fragment at end of the URI".
-        for url in value:
+        for url in filter(lambda one: isinstance(one, str), value if isinstance(value, list | tuple) else ()):
             parts = urlsplit(url)
             if "@" in parts.netloc or parts.query or parts.fragment:
                 raise complete("Docker does not start with a mirror that has a user, a query or a fragment")

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ojai import profiles, resources
 from ojai.engines import ResolvedService
+from ojai.settings.types import Package
 
 #: Version of the format. An older ojai refuses a newer one.
 FORMAT = 1
@@ -70,7 +71,7 @@ class Packages(_Part):
     """The packages of a family. ``taken``: when an archive had them, as its snapshots are named."""
 
     taken: str = Field(pattern=r"^\d{8}T\d{6}Z$")
-    versions: dict[str, Annotated[str, Field(pattern=r"^\d[A-Za-z0-9.+:~-]*$")]] = Field(min_length=1)
+    versions: dict[Package, Annotated[str, Field(pattern=r"^\d[A-Za-z0-9.+:~-]*$")]] = Field(min_length=1)
 
 
 class Lock(_Part):
@@ -157,8 +158,13 @@ def place(inventory: str) -> Path | None:
 
 def read(file: Path | None) -> Lock | None:
     """The lock in a file; None without one. Raises :class:`LockError` for one that cannot be used."""
-    if file is None or not file.exists():
+    if file is None or not os.path.lexists(file):
         return None
+    if not file.is_file():
+        raise LockError(
+            f"{file}: found no file there (a folder, or a link to nothing); expected a lock. What to do: mend or "
+            "remove it"
+        )
     return _read(file, file.stat().st_mtime_ns)
 
 
@@ -166,7 +172,7 @@ def read(file: Path | None) -> Lock | None:
 def _read(file: Path, changed: int) -> Lock:
     again = "`git checkout` it, or delete it and run `ojai lock INVENTORY`"
     try:
-        document: Any = resources.parse(file.read_text(encoding="utf-8"))
+        document: Any = resources.parse_once(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise LockError(f"{file}: found a file that cannot be read ({error}); expected a lock") from None
     except yaml.MarkedYAMLError as error:

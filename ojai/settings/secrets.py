@@ -108,18 +108,14 @@ def _no_text(value: Any) -> Any:
     return value
 
 
-def _no_list(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        raise complete(f"found no mapping (not shown); expected a name for each secret, with {_EXPECTED}")
-    if any("@" in str(name) for name in value):
-        raise complete("found a login in a name (not shown); expected the name alone, and the login elsewhere")
-    return value
-
-
 SecretSource = Annotated[Source, BeforeValidator(_no_text), Expected(_EXPECTED)]
 
-#: Before a mapping of names to sources: what is none is not shown, since it may be the secret.
-NO_LIST = BeforeValidator(_no_list)
+
+def mapping_of_sources(value: Any) -> Any:
+    """A validator for settings with many of them: what is written in their place is not shown either."""
+    if not isinstance(value, Mapping):
+        raise complete(f"found something else (not shown); expected names, each with where its secret is: {_EXPECTED}")
+    return value
 
 
 def token_of_environment() -> dict[str, Source]:

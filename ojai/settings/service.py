@@ -13,10 +13,10 @@ from ojai import engines, profiles
 from ojai.engines import Exposure, ResolvedService
 from ojai.paths import ServicePaths
 from ojai.profiles import Features, Profile, ProfileError
-from ojai.profiles.features import EnvironmentName, OneLine
+from ojai.profiles.features import EnvironmentName, ModelName
 from ojai.schema.errors import complete, refuse_flag_for_number
 from ojai.schema.expected import Choice, Expected
-from ojai.settings.secrets import NO_LIST, SecretSource
+from ojai.settings.secrets import SecretSource, mapping_of_sources
 from ojai.settings.types import Digest, IpAddress, ServerName
 
 #: Units that hosts have anyway, and that a service must not be named like.
@@ -56,7 +56,7 @@ class ServiceSettings(ServicePaths, Features):
         "None: no host, and a request has to bring them itself; with `exposure: open` any host, as in the guides.",
         examples=[["images.example.net"]],
     )
-    model: OneLine | None = Field(
+    model: ModelName | None = Field(
         None,
         description="Model id instead of the profile's, or a folder of the host such as one on a USB disk: a "
         "variant of the same model, since limits, parsers and memory budget stay the profile's.",
@@ -78,7 +78,7 @@ class ServiceSettings(ServicePaths, Features):
     image_digest: Digest | None = Field(
         None, description="Digest that the image must have; pulled by it.", examples=["sha256:" + "0" * 64]
     )
-    secrets: Annotated[dict[EnvironmentName, SecretSource], NO_LIST] = Field(
+    secrets: dict[EnvironmentName, SecretSource] = Field(
         default_factory=dict,
         description="Secret variables of the service, each with where the deploy reads it: `env`, `file` (mode 0600) "
         "or `command` on the machine that runs it. Beside those of the host; of one name, this one.",
@@ -103,6 +103,7 @@ class ServiceSettings(ServicePaths, Features):
     )
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
+    _no_secret = field_validator("secrets", mode="before")(mapping_of_sources)
 
     @field_validator("name")
     @classmethod

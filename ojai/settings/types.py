@@ -17,8 +17,8 @@ Fingerprint = Annotated[
 ]
 Url = Annotated[
     str,
-    Field(pattern=r"^https?://[^\s\"']+[^\s\"'/]$"),
-    Expected("an address with http:// or https://, without a slash at its end"),
+    Field(pattern=r"^https?://[^\s\"'@/]+(/[^\s\"']*[^\s\"'/])?$"),
+    Expected("an address with http:// or https://, without a slash at its end, and without user and password"),
 ]
 UnixName = Annotated[
     str,
@@ -87,6 +87,8 @@ Registry = Annotated[
 #: Without a user: the address is on the host in files that everybody can read, and in the containers.
 ProxyUrl = Annotated[
     str,
+    # As desktops write it, with a slash at its end.
+    BeforeValidator(lambda value: value.removesuffix("/") if isinstance(value, str) else value),
     Field(pattern=r"^https?://[^\s\"'@/]+$"),
     Expected("http:// or https://, a host and a port, without user and password (use a relay that adds them)"),
 ]

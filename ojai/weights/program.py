@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 #: Where the records are.
 STATE = "/var/lib/ojai/weights"
@@ -66,6 +66,8 @@ PIECE = 1 << 20
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_COPIES = "copies in the place of the cache's links, which say what is in each file,"
 
 #: What may go away by itself, and is tried again.
 TRANSIENT = frozenset({"hub-dead", "hub-down", "hub-busy", "cut-off"})
@@ -389,13 +391,14 @@ class Model:
         commit = self.record.commit
         if self.asked and _COMMIT.fullmatch(self.asked):
             commit = self.asked
-        if not commit and self.asked is None:
-            commit = self._cached_commit()
-            if commit and (files := self._cached_files(commit)):
-                self.record.begin(commit)
+        if (not commit and self.asked is None) or self.request.local_only:
+            cached = self._cached_commit(commit)
+            if cached and (files := self._cached_files(cached)):
+                self.record.begin(cached)
                 return files
-        if self.request.local_only:
-            raise FetchError("local-only", place=str(self.folder))
+            if self.request.local_only:
+                raise self._local_only(_COPIES if cached else "")
+            commit = cached
         info = self._asked_of_hub(commit or self.asked)
         self.record.begin(info.sha)
         listed = {one.rfilename: one for one in info.siblings or ()}
@@ -407,10 +410,10 @@ class Model:
             raise FetchError("no-weights", forms=", ".join(self.request.fallback))
         return files
 
-    def _cached_commit(self) -> str:
-        """The commit that the cache has as the branch, if that is whole."""
+    def _cached_commit(self, commit: str) -> str:
+        """This commit, or else the one that the cache has as the branch, if that is whole."""
         try:
-            commit = (self.folder / "refs" / "main").read_text().strip()
+            commit = commit or (self.folder / "refs" / self.record.asked).read_text().strip()
         except OSError:
             return ""
         place = self.folder / "snapshots" / commit
@@ -440,6 +443,9 @@ class Model:
             files.append(File(name, blob.stat().st_size, blob.name))
         return files
 
+    def _local_only(self, why: str = "") -> FetchError:
+        return FetchError("local-only", why=why or "not every file of it, whole,", place=str(self.folder))
+
     def _asked_of_hub(self, revision: str | None) -> Any:
         from huggingface_hub import HfApi
 
@@ -463,7 +469,7 @@ class Model:
         from huggingface_hub import hf_hub_download
 
         if self.request.local_only:
-            raise FetchError("local-only", place=str(self.folder))
+            raise self._local_only()
 
         def download() -> None:
             part = self.folder / "blobs" / f"{file.hash}.incomplete"
@@ -494,8 +500,11 @@ class Model:
         raise FetchError("size", file=file.path, size=str(file.size))
 
     def _patiently(self, do: Callable[[], Any], done: Callable[[], int]) -> Any:
-        """Try again what may go away by itself, as long as something comes, and ``patience`` times if nothing does."""
-        tries = 0
+        """Try again what may go away by itself, as long as something comes; if nothing does, ``patience`` times.
+
+        Where the client itself has waited longer than that many timeouts, not once more.
+        """
+        tries, last = 0, time.monotonic()
         while True:
             before = done()
             try:
@@ -503,8 +512,9 @@ class Model:
             except Exception as error:
                 found = failure(error, self.request)
                 found.words.setdefault("model", self.name)
-                tries = 1 if done() > before else tries + 1
-                if found.code not in TRANSIENT or tries > self.request.patience:
+                tries, last = (1, time.monotonic()) if done() > before else (tries + 1, last)
+                silent = time.monotonic() - last > self.request.patience * self.request.timeout
+                if found.code not in TRANSIENT or tries > self.request.patience or silent:
                     raise found from error
                 time.sleep(max(min(2.0**tries / 2, 30.0), min(found.wait, 120.0)))
 
@@ -563,7 +573,7 @@ def failure(error: BaseException, request: Request) -> FetchError:
         if isinstance(one, exceptions.JSONDecodeError):
             return FetchError("not-a-hub")
         if isinstance(one, exceptions.HTTPError) and response is not None:
-            return _of_status(response, said)
+            return _of_status(response, said, request.endpoint)
         if isinstance(one, exceptions.ProxyError | exceptions.InvalidProxyURL):
             return FetchError("proxy", said=said)
         if isinstance(one, exceptions.SSLError):
@@ -579,13 +589,15 @@ def failure(error: BaseException, request: Request) -> FetchError:
     return FetchError("unknown", said=f"{type(error).__name__}: {said}")
 
 
-def _of_status(response: Any, said: str) -> FetchError:
+def _of_status(response: Any, said: str, endpoint: str) -> FetchError:
     status: int = response.status_code
     if status == 429:
         wait = response.headers.get("Retry-After", "")
         return FetchError("hub-busy", wait=float(wait) if wait.isdigit() else 0.0)
     if status == 407:
         return FetchError("proxy", said=said)
+    if status == 403 and urlsplit(response.url).netloc != urlsplit(endpoint).netloc:  # asked for anew, it is another
+        return FetchError("cut-off", said="the address that the hub gave for it has expired")
     if status == 416:  # more is there than the file has: it is of another
         return FetchError("cut-off", said=said)
     if status >= 500:

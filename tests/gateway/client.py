@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from tests.gateway import figures
 from tests.gateway.nginx import KEYS, Gateway
 
 KEY = KEYS["laptop"]
@@ -47,6 +48,7 @@ class Answer:
 def connected(
     gateway: Gateway, timeout: float = 20, context: ssl.SSLContext | None = None, name: str = "gateway.test"
 ) -> Iterator[ssl.SSLSocket]:
+    figures.count("connections")
     context = context or ssl.create_default_context(cafile=str(gateway.authority))
     with (
         socket.create_connection(("127.0.0.1", gateway.port), timeout) as plain,

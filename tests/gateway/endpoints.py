@@ -1,9 +1,11 @@
 """Every endpoint of a real vLLM: asked from outside, through the gateway, with and without key; and directly.
 
-    python -m tests.gateway.endpoints ask --port PORT --log FILE     asks a running server, and writes both files
-    python -m tests.gateway.endpoints page                           writes the page from what was answered
+    python -m tests.gateway.endpoints ask --port PORT --log FILE          asks a running server, and writes both files
+    python -m tests.gateway.endpoints ask --more --port PORT --log FILE   a server with all that can be switched on
+    python -m tests.gateway.endpoints page                                writes the page from what was answered
 
 The paths are those of the server's OpenAPI document and of its router, which it writes to its log when it starts.
+`--more` adds those that the first server does not have, and whatever else ojai/data/vllm-endpoints.yaml names.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,15 @@ What is not in this list is answered with 401 and 404 too. The list of what is o
 
 """
 
+MORE = """
+## With other settings of vLLM
+
+What another start of the same release adds, asked of a server with `VLLM_SERVER_DEV_MODE`,
+`VLLM_ALLOW_RUNTIME_LORA_UPDATING`, `--enable-lora`, `--enable-tokenizer-info-endpoint`, `--enable-offline-docs` and a
+profiler; and what vLLM has for other models only (404 under *open*). The gateway passes none of it on.
+
+"""
+
 
 def routes(log: str) -> dict[str, list[str]]:
     """Path -> methods, from the lines of the log. One without methods is a websocket, or a folder."""
@@ -57,8 +69,8 @@ def _direct(port: int, method: str, path: str, body: bytes) -> int:
         return error.code
 
 
-def ask(port: int, log: str) -> dict[str, Any]:
-    """What the server on ``port`` answers, directly and through a gateway."""
+def ask(port: int, log: str, also: Iterable[str] = ()) -> dict[str, Any]:
+    """What the server on ``port`` answers, directly and through a gateway. ``also``: paths that it may not have."""
     found = routes(log)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=60) as answer:
         document = json.load(answer)
@@ -66,6 +78,8 @@ def ask(port: int, log: str) -> dict[str, Any]:
         release = json.load(answer)["version"]
     for path, operations in document["paths"].items():
         found.setdefault(path, []).extend(method.upper() for method in operations)
+    for path in also:
+        found.setdefault(path, ["POST"])
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -88,15 +102,19 @@ def ask(port: int, log: str) -> dict[str, Any]:
     return {"release": release.partition("+")[0], "answers": answers}
 
 
-def page(found: dict[str, Any]) -> str:
-    """The page."""
+def _table(answers: list[dict[str, Any]]) -> str:
     lines = ["| endpoint | | open | gateway, no key | gateway, key | |", "| --- | --- | --- | --- | --- | --- |"]
     offered = {one.path: one for one in endpoints.offered()}
-    for one in sorted(found["answers"], key=lambda one: (one["path"] not in offered, one["path"])):
+    for one in sorted(answers, key=lambda one: (one["path"] not in offered, one["path"])):
         path = one["path"]
         why = f"**offered**: {offered[path].why}" if path in offered else endpoints.closed()[path]
         lines.append(f"| `{path}` | {one['method']} | {one['open']} | {one['without']} | {one['with']} | {why} |")
-    return HEAD.format(release=found["release"]) + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page."""
+    return HEAD.format(release=found["release"]) + _table(found["answers"]) + MORE + _table(found["more"])
 
 
 def main() -> None:
@@ -105,9 +123,19 @@ def main() -> None:
     parser.add_argument("what", choices=["ask", "page"])
     parser.add_argument("--port", type=int)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--more", action="store_true")
     given = parser.parse_args()
     if given.what == "ask":
-        ANSWERS.write_text(json.dumps(ask(given.port, given.log.read_text()), indent=1) + "\n")
+        known = json.loads(ANSWERS.read_text())
+        if given.more:
+            there = {(one["path"], one["method"]) for one in known["answers"]}
+            asked = ask(given.port, given.log.read_text(), endpoints.closed().keys() - {path for path, _ in there})
+            if asked["release"] != known["release"]:
+                raise SystemExit(f"this is vLLM {asked['release']}; the first server was {known['release']}")
+            known["more"] = [one for one in asked["answers"] if (one["path"], one["method"]) not in there]
+        else:
+            known |= ask(given.port, given.log.read_text())
+        ANSWERS.write_text(json.dumps(known, indent=1) + "\n")
     PAGE.write_text(page(json.loads(ANSWERS.read_text())))
 
 

@@ -11,6 +11,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from ojai.engines import get
+from tests.gateway import figures
+
+#: Method and path of all that the gateway passes on.
+OFFERED = {(method, one.path) for one in get("vllm").offered for method in one.methods}
+
 
 @dataclass(frozen=True)
 class Got:
@@ -53,6 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if not self.parse_request():
+            figures.count("unlisted")
             self.engine.got.append(Got(self.raw_requestline.decode("latin-1"), (), b""))
             return
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
@@ -60,6 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         line = self.raw_requestline.decode("latin-1").strip()
+        figures.count("reached")
+        if tuple(line.split(" ")[:2]) not in OFFERED:
+            figures.count("unlisted")
         self.engine.got.append(Got(line, tuple(self.headers.items()), body))
         if b'"stream": true' in body:
             self._stream()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import re
 
 import pytest
 
-from ojai.engines import get
 from ojai.engines.vllm import endpoints
 from tests.gateway.client import BEARER, KEY, connected, read, request, send
+from tests.gateway.engine import OFFERED
 from tests.gateway.nginx import REVOKED
 
-OFFERED = {(method, one.path) for one in get("vllm").offered for method in one.methods}
-CLOSED = [path.replace("{response_id}", "resp_1") for path in endpoints.closed()]
+CLOSED = [re.sub(r"\{\w+\}", "x", path) for path in endpoints.closed()]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "PROPFIND")
 #: All that an engine may see of a request's headers.
 HEADERS = {"host", "content-type", "content-length", "accept", "user-agent", "x-request-id"}

@@ -6,13 +6,15 @@ from ojai.engines.vllm import endpoints
 from tests.gateway.endpoints import ANSWERS, PAGE, page, routes
 
 FOUND = json.loads(ANSWERS.read_text())
+EVERY = FOUND["answers"] + FOUND["more"]
 OFFERED = {one.path: one for one in endpoints.offered()}
 
 
 def test_every_endpoint_is_decided_about():
-    unknown = {one["path"] for one in FOUND["answers"]} - OFFERED.keys() - endpoints.closed().keys()
+    unknown = {one["path"] for one in EVERY} - OFFERED.keys() - endpoints.closed().keys()
     assert not unknown, f"not in ojai/data/vllm-endpoints.yaml: {unknown}"
     assert not OFFERED.keys() & endpoints.closed().keys()
+    assert endpoints.closed().keys() <= {one["path"] for one in EVERY}, "named, and not asked"
 
 
 def test_what_is_offered_is_there():
@@ -21,12 +23,12 @@ def test_what_is_offered_is_there():
 
 
 def test_without_a_key_there_is_nothing_but_health():
-    for one in FOUND["answers"]:
+    for one in EVERY:
         assert one["without"] == (200 if one["path"] == "/health" else 401), one
 
 
 def test_with_a_key_there_is_what_is_offered():
-    for one in FOUND["answers"]:
+    for one in EVERY:
         offered = OFFERED.get(one["path"])
         if offered is None:
             assert one["with"] == 404, one

@@ -258,8 +258,11 @@ print(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[2], flush=True)
     assert tried[0] == 0 and tried[1] > 0, tried
 
 
-def test_systemd_takes_the_unit(tmp_path):
-    unit = tmp_path / firewall.UNIT
-    unit.write_text(firewall.unit())
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+def test_systemd_takes_the_units(tmp_path):
+    units = [tmp_path / name for name in firewall.UNIT_FILES]
+    for unit in units:
+        unit.write_text(firewall.unit(unit.name))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")

@@ -73,12 +73,25 @@ def _collapsed(networks):
     }
 
 
-def test_the_rules_are_loaded_at_boot_before_the_network(mini):
+def _unit(mini, name):
     shown = mini.text(
-        "systemctl show ojai-firewall.service -p ActiveState,UnitFileState,NeedDaemonReload,DropInPaths,Before"
+        f"systemctl show {name} -p ActiveState,UnitFileState,NeedDaemonReload,DropInPaths,Before,WantedBy"
     )
-    values = dict(line.split("=", 1) for line in shown.splitlines())
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+def test_the_rules_are_loaded_at_boot_before_the_network(mini):
+    values = _unit(mini, "ojai-firewall.service")
     assert (values["ActiveState"], values["UnitFileState"]) == ("active", "enabled"), values
     assert values["NeedDaemonReload"] == "no", "the unit was edited and not reloaded"
     assert not values["DropInPaths"], f"it is changed by {values['DropInPaths']}"
     assert "network-pre.target" in values["Before"].split(), "it is loaded after the network is up"
+
+
+def test_the_rules_are_loaded_again_after_those_of_the_owner(mini):
+    """A start of theirs usually begins with the removal of every table."""
+    values = _unit(mini, "ojai-firewall-again.service")
+    assert values["UnitFileState"] == "enabled", values
+    assert "nftables.service" in values["WantedBy"].split(), "a start of nftables.service does not run it"
+    assert values["NeedDaemonReload"] == "no", "the unit was edited and not reloaded"
+    assert not values["DropInPaths"], f"it is changed by {values['DropInPaths']}"

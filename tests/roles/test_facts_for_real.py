@@ -804,12 +804,15 @@ def test_report_counts_weights_as_far_as_they_are_there(host, tmp_path):
     one = str(hub / "one")
     write(Path(one), **{"snapshots/abc/model.safetensors": "w" * 10, "snapshots/def/config.json": "{}"})
     plain = str(tmp_path / "models/plain")
-    write(Path(plain), **{"model.safetensors": "w" * 20})
-    found = report(host, tmp_path, models=(whole, half, unlisted, refused, gone, one, plain, str(hub / "none")))
+    write(Path(plain), **{"model.safetensors": "w" * 20, "config.json": "{}", "tokenizer.json": "{}"})
+    bare = str(tmp_path / "models/bare")  # as far as the size goes, but no engine starts from it
+    write(Path(bare), **{"model.safetensors": "w" * 20})
+    found = report(host, tmp_path, models=(whole, half, unlisted, refused, gone, one, plain, bare, str(hub / "none")))
     assert found.models == (whole, one, plain)
     index = len((Path(whole) / "snapshots/abc/model.safetensors.index.json").read_text())
     assert found.space.weights == {
-        whole: 2000 + index, half: 1000 + index, unlisted: 2000, gone: 1000 + index, one: 10, plain: 20
+        whole: 2000 + index, half: 1000 + index, unlisted: 2000, gone: 1000 + index, one: 10, plain: 24,
+        bare: 20,
     }  # fmt: skip
 
 

@@ -276,6 +276,7 @@ def test_a_hub_that_lies_about_a_checksum_is_not_believed(world):
         ([Fault("status", WEIGHTS, status=404)], "refused"),
         ([Fault("stall", WEIGHTS_PATTERN, after=1000, seconds=20)], "hub-dead"),
         ([Fault("drop", WEIGHTS_PATTERN, after=0)], "cut-off"),
+        ([Fault("expired", WEIGHTS)], "cut-off"),
         ([Fault("page", "api")], "not-a-hub"),
         ([Fault("page", WEIGHTS)], "not-a-hub"),
     ],
@@ -292,6 +293,21 @@ def test_each_fault_of_the_hub_is_told_from_the_others(world, faults, code, monk
     # And once it is gone, the same command goes through.
     world.hub.faults.put([])
     assert world.fetch()[0]["files"] == 7
+
+
+def test_an_address_that_has_expired_is_asked_for_anew(world):
+    world.hub.faults.put([Fault("expired", WEIGHTS, times=1)])
+    assert world.fetch()[0]["files"] == 7
+    assert world.hub.counts.requests[f"{MODEL} {WEIGHTS}"] == 2
+
+
+def test_a_hub_that_stalls_is_not_waited_for_over_and_over(world, monkeypatch):
+    """The client tries six times itself, and that is enough."""
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    world.hub.faults.put([Fault("stall", WEIGHTS_PATTERN, after=1000, seconds=20)])
+    assert world.fails(timeout=0.5).code == "hub-dead"
+    assert world.hub.counts.requests[f"{MODEL} {WEIGHTS}"] == 1
+    assert world.sent() == 6 * 1000
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -453,7 +469,7 @@ def test_a_certificate_that_the_host_does_not_trust_and_then_does(world, tmp_pat
     port = world.running.site.server_address[1]
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     found = world.fails(endpoint=f"https://localhost:{port}")
-    assert found.code == "certificate" and "update-ca-certificates" in told(found, world)
+    assert found.code == "certificate" and "ca_certificates" in told(found, world)
     # Once the host trusts it, as update-ca-certificates has it.
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "")
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")

@@ -29,7 +29,7 @@ def units() -> dict[str, str]:
             if path.endswith(".service"):
                 name = path.rpartition("/")[2]
                 found[f"{name}{kind}"] = gateway.unit(path, settings, ["mini"])
-    found[firewall.UNIT] = firewall.unit()
+    found |= {name: firewall.unit(name) for name in firewall.UNIT_FILES}
     return found
 
 

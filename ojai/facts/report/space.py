@@ -10,14 +10,21 @@ from dataclasses import dataclass, field
 #: `snapshot_state` is the owner's section's, which comes before.
 _MODELS = r"""
 for folder in %MODELS%; do
-  most=0; whole=
+  most=0; whole=; can=yes
   set -- "$folder" # of a plain folder's own files
-  [ ! -d "$folder/blobs" ] && [ ! -d "$folder/snapshots" ] || set -- "$folder"/snapshots/*
+  if [ -d "$folder/blobs" ] || [ -d "$folder/snapshots" ]; then
+    set -- "$folder"/snapshots/*
+  else # GGUF files, say, are for another engine
+    token=$(find -L "$folder" -maxdepth 1 -type f -name '*token*' -print -quit 2>/dev/null)
+    shard=$(find -L "$folder" -maxdepth 1 -type f -size +0 \( -name '*.safetensors' -o -name '*.bin' \) \
+      -print -quit 2>/dev/null)
+    [ -s "$folder/config.json" ] && [ "$token" ] && [ "$shard" ] || can=
+  fi
   for snapshot in "$@"; do
     [ -d "$snapshot" ] || continue
     size=$(find -L "$snapshot" -type f -printf '%s\n' 2>/dev/null | awk '{sum += $1} END {printf "%.0f", sum}')
     [ "$size" -le "$most" ] || most=$size
-    [ "$(snapshot_state "$snapshot")" != complete ] || whole=yes
+    [ "$(snapshot_state "$snapshot")" != complete ] || whole=$can
   done
   [ "$most" = 0 ] || say weights "$folder $most"
   [ -z "$whole" ] || say model "$folder"
