@@ -134,13 +134,12 @@ def configuration(settings: HostSettings) -> str:
     """nginx's configuration."""
     every = tuple(locations(settings))
     address = f"[{settings.gateway_address}]" if ":" in settings.gateway_address else settings.gateway_address
-    # Every address, not every one of version 6 alone.
-    both = " ipv6only=off" if settings.gateway_address == "::" else ""
     return _render(
         "nginx.conf.j2",
         locations=every,
         open_paths=health_paths(settings),
-        listen=f"{address}:{settings.gateway_port}{both}",
+        listen=f"{address}:{settings.gateway_port}",
+        both=settings.gateway_address == "::",
         certificate=settings.gateway_certificate or CERTIFICATE,
         certificate_key=settings.gateway_certificate_key or CERTIFICATE_KEY,
         metrics_from=settings.gateway_metrics_from,
