@@ -91,8 +91,9 @@ class ContainerState:
         return self.created is None or (self.auto_remove and since - 1 <= self.created <= since + CREATION)
 
 
+#: Not the whole configuration: it has the environment, and with -vvv an answer is shown.
 _CONTAINER = r"""
-shown=$(%DOCKER% container inspect "$container" --format 'Container={{json .Config}}
+shown=$(%DOCKER% container inspect "$container" --format 'Container={"Image": {{json .Config.Image}}, "Cmd": {{json .Config.Cmd}}}
 Name={{.Config.Image}}
 Runs={{.State.Status}} {{.Image}} {{.HostConfig.AutoRemove}} {{.Created}}
 {{range .Mounts}}Mount={{$.State.Pid}} {{.Destination}} {{.Source}}{{println}}{{end}}' 2>/dev/null)
