@@ -139,6 +139,7 @@ def configuration(settings: HostSettings) -> str:
         locations=every,
         open_paths=health_paths(settings),
         listen=f"{address}:{settings.gateway_port}",
+        both=settings.gateway_address == "::",
         certificate=settings.gateway_certificate or CERTIFICATE,
         certificate_key=settings.gateway_certificate_key or CERTIFICATE_KEY,
         metrics_from=settings.gateway_metrics_from,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 import click
 
 from ojai import gateway
+from ojai.engines import ResolvedService
 from ojai.facts.gateway import Access
 from ojai.parameters import InventoryFile, limit_option, resolved
 from ojai.pyinfra_runs.collect import CollectError, collect_access
@@ -43,6 +45,7 @@ class Opened:
 
     + authority: the file with the certificate to trust, on this machine; its place on the host is ``host_authority``
     + keys: by name; None for one that is not shown, or that was deleted on the host
+    + keys_here: those of them that the host never had in plain text, with where the deploy reads them
     + networks: those from which it is reached; none: from every one
     + tunnel: the command that makes the host's own address this machine's
     """
@@ -54,6 +57,7 @@ class Opened:
     host_authority: str | None = None
     keys: dict[str, str | None] = field(default_factory=dict)
     keys_on_host: str | None = None
+    keys_here: dict[str, str] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
     tunnel: str | None = None
     failure: str | None = None
@@ -96,7 +100,7 @@ def _opened(entry: Entry, access: Access | None, failure: str | None) -> Opened:
             Service(
                 service.name,
                 service.command.served_model_name,
-                f"http://{service.address if local else shown}:{service.port}/v1",
+                f"http://{_address(service, shown, local)}:{service.port}/v1",
             )
             for service in settings.resolved
         ]
@@ -123,9 +127,18 @@ def _opened(entry: Entry, access: Access | None, failure: str | None) -> Opened:
         host_authority=None if own else gateway.AUTHORITY,
         keys=dict(access.keys) if access else {},
         keys_on_host=gateway.KEYS,
+        keys_here={name: str(source) for name, source in settings.gateway_key_sources.items()},
         networks=settings.firewall_networks,
         failure=failure,
     )
+
+
+def _address(service: ResolvedService, shown: str, local: bool) -> str:
+    """Where one that has no gateway listens: the host's own address, unless it has one of its own."""
+    own = ipaddress.ip_address(service.host)
+    if local or own.is_loopback:
+        return service.address
+    return shown if own.is_unspecified else f"[{own}]" if own.version == 6 else str(own)
 
 
 def _kept(name: str, text: str) -> str:
@@ -171,6 +184,8 @@ def _lines(one: Opened, show_key: bool) -> Iterator[str]:
         for name, key in one.keys.items():
             here = f"on the host, in {one.keys_on_host}/{name}.key"
             gone = f"{here}, unless that was deleted" if show_key else f"{here}; --show-key prints it"
+            if name in one.keys_here:
+                gone = f"in {one.keys_here[name]}; the host has its sum alone"
             yield f"  key {name}: {key or gone}"
     if one.authority:
         trust = f"--cacert {shlex.quote(one.authority)} "

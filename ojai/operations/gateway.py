@@ -62,9 +62,20 @@ while read -r name sum renewed; do
       sync "$file.key.new"; mv "$file.key.new" "$file.key"
     fi
     chown root:root "$file.key"; chmod 600 "$file.key"
+    if ! tr -d '\n' < "$file.key" | LC_ALL=C grep -qxE '[!-~]{16,256}'; then
+      echo "gateway: found no key in $file.key; expected one word of 16 to 256 letters, digits and signs." \
+        "What to do: write another into it, or delete it, then run the deploy again." >&2
+      exit 1
+    fi
     sum=$(tr -d '\n' < "$file.key" | sha256sum | cut -d' ' -f1)
   else
     rm -f "$file.key"
+  fi
+  # nginx takes no sum twice, and one of them could not be revoked alone.
+  if other=$(grep -ls "^\"$sum\"" "$folder"/*.map | grep -vxF -e "$file.map" -e "$file.old.map"); then
+    echo "gateway: found for $name the key of ${other##*/}; expected one of its own." \
+      "What to do: give it another, then run the deploy again." >&2
+    exit 1
   fi
   old=$(sed -n 's/^"\([0-9a-f]\{64\}\)" .*/\1/p' "$file.map" 2>/dev/null || true)
   if [ -n "$old" ] && [ "$old" != "$sum" ] && [ "$overlap" -gt 0 ]; then

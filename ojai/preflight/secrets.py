@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from ojai import gateway
 from ojai.facts.report import Report
 from ojai.preflight import FailedCheck
 from ojai.settings import HostSettings
@@ -21,8 +22,10 @@ def _token(source: Source) -> None:
         )  # fmt: skip
 
 
-def _key(source: Source) -> None:
+def _key(source: Source, name: str, seen: dict[str, str]) -> None:
     found = source.read()
+    if found and (other := seen.setdefault(found, name)) != name:
+        raise SecretError(f"the key that {other} has", "one of its own", "make another: `openssl rand -hex 32`")
     if found is not None and not 20 <= len(found) <= 256:
         raise SecretError(f"{len(found)} characters", "20 to 256", "make a longer one: `openssl rand -hex 32`")
 
@@ -37,7 +40,9 @@ def _of_the_host(settings: HostSettings, report: Report) -> Iterator[tuple[str, 
     for image in sorted({service.image for service in settings.resolved} - set(report.images)):
         if source := settings.login(image):
             yield f"the login for {image}", source.login
-    yield from ((f"the key {name}", partial(_key, source)) for name, source in settings.gateway_key_sources.items())
+    seen: dict[str, str] = {}
+    for name, source in settings.gateway_key_sources.items() if gateway.wanted(settings) else ():
+        yield f"the key {name}", partial(_key, source, name, seen)
 
 
 def failed(settings: HostSettings, report: Report | None = None) -> Iterator[FailedCheck]:

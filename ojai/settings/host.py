@@ -424,7 +424,9 @@ class HostSettings(BaseModel):
     _lock: Lock | None = PrivateAttr(None)
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
-    _no_secret = field_validator("registry_credentials", mode="before")(mapping_of_sources)
+    _no_secret = field_validator("registry_credentials", "gateway_key_sources", "service_secrets", mode="before")(
+        mapping_of_sources
+    )
 
     @field_validator("vars")
     @classmethod
@@ -516,6 +518,10 @@ class HostSettings(BaseModel):
             wrong[absent] = "a certificate and its key go together: name both files, or neither"
         if self.exposure == "gateway" and self.gateway_port in {service.port for service in self.services}:
             wrong["gateway_port"] = f"found {self.gateway_port}, which a service has; expected its own"
+        if self.exposure == "gateway" and not self.gateway_keys:
+            wrong["gateway_keys"] = "found none, so nobody could ask; expected names, or another `exposure`"
+        if len(set(self.gateway_keys)) < len(self.gateway_keys):
+            wrong["gateway_keys"] = f"found {', '.join(self.gateway_keys)}; expected each name once"
         for name in ("gateway_key_sources", "gateway_keys_renewed"):
             if unknown := sorted(set(getattr(self, name)) - set(self.gateway_keys)):
                 wrong[name] = f"found {', '.join(unknown)}; expected names of gateway_keys"

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -29,6 +30,11 @@ TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 #: Seconds that a command may take; somebody may have to type a passphrase.
 TIMEOUT = 120
+
+#: The longest file that can be a secret, in bytes.
+_LARGEST = 65_536
+
+_RUNS = Lock()
 
 _EXPECTED = "{env: NAME}, {file: PATH} or {command: [PROGRAM, ARGUMENT]}"
 
@@ -60,6 +66,13 @@ class Source(BaseModel):
         if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value, re.ASCII):
             # Not shown: somebody may have put the secret here.
             raise complete("found something else (not shown); expected the name of a variable")
+        return value
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise complete("found something else (not shown); expected a list, such as [pass, show, hf/token]")
         return value
 
     @model_validator(mode="after")
@@ -115,42 +128,68 @@ def _read(source: Source) -> str:
     if source.command:
         return _printed(source.command, str(source))
     if source.file:
-        return _closed(Path(source.file).expanduser())
+        return _closed(source.file, str(source))
     found = os.environ.get(source.env or "", "").strip()
     if not found:
         raise SecretError(f"nothing in {source}", "the secret", f"`export {source.env}=…` for this run")
     return found
 
 
-@cache  # run once, however many hosts want it
 def _printed(command: tuple[str, ...], name: str) -> str:
+    with _RUNS:  # hosts ask side by side
+        found = _run(command, name)
+    if isinstance(found, SecretError):
+        raise found.with_traceback(None)
+    return found
+
+
+@cache  # run once, however many hosts want it, and whatever came of it
+def _run(command: tuple[str, ...], name: str) -> str | SecretError:
     expected, todo = "a program that prints the secret", f"run it by hand: `{shlex.join(command)}`"
     try:
         # Its complaints go to the terminal, not into a message of ours.
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=TIMEOUT, check=False)
     except OSError as error:
-        raise SecretError(f"{error.strerror} by {name}", expected, todo) from None
+        return SecretError(f"{error.strerror} by {name}", expected, todo)
     except subprocess.TimeoutExpired:
-        raise SecretError(f"no answer of {name} within {TIMEOUT} s", expected, todo) from None
+        return SecretError(f"no answer of {name} within {TIMEOUT} s", expected, todo)
     if done.returncode:
-        raise SecretError(f"exit status {done.returncode} of {name}", expected, todo)
-    return done.stdout.decode(errors="replace").rstrip("\r\n")
+        return SecretError(f"exit status {done.returncode} of {name}", expected, todo)
+    return _decoded(done.stdout, name)
 
 
-def _closed(file: Path) -> str:
+def _decoded(data: bytes, name: str) -> str | SecretError:
     try:
-        with file.open(encoding="utf-8", errors="replace") as opened:
+        return data.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        todo = "store it again (it is not shown)"
+        return SecretError(f"characters that are not UTF-8 in what {name} has", "a text in UTF-8", todo)
+
+
+def _closed(file: str, name: str) -> str:
+    expected, todo = "a file with the secret", "make it, with mode 0600"
+    try:
+        place = Path(file).expanduser()
+        # Without waiting: what is there may be a pipe in which nobody writes.
+        with os.fdopen(os.open(place, os.O_RDONLY | os.O_NONBLOCK), "rb") as opened:
             found = os.fstat(opened.fileno())
             mode = stat.S_IMODE(found.st_mode)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
+                raise SecretError(f"no plain file, or one of more than {_LARGEST} bytes: {place}", expected, todo)
             if found.st_uid not in (os.geteuid(), 0) or mode & 0o077:
                 raise SecretError(
-                    f"{file} of user {found.st_uid} with mode {mode:04o}",
+                    f"{place} of user {found.st_uid} with mode {mode:04o}",
                     "a file that only you can read",
-                    f"`chmod 600 {file}`, and another secret if somebody could read this one",
+                    f"`chmod 600 {place}`, and another secret if somebody could read this one",
                 )
-            return opened.read(65536).rstrip("\r\n")
+            text = _decoded(opened.read(), name)
     except OSError as error:
-        raise SecretError(f"{error.strerror}: {file}", "a file with the secret", "make it, with mode 0600") from None
+        raise SecretError(f"{error.strerror}: {place}", expected, todo) from None
+    except RuntimeError:
+        raise SecretError(f"no account for the ~ of {file}", expected, "write the whole path") from None
+    if isinstance(text, SecretError):
+        raise text
+    return text
 
 
 def _checked(text: str, source: Source) -> str:

@@ -158,6 +158,11 @@ class ServiceSettings(ServicePaths, Features):
                 f"secrets: found {variable}; expected none with `exposure: gateway`, which asks clients for keys of "
                 "its own. What to do: name it in gateway_key_sources, or set another `exposure`"
             )
+        if both := sorted({**secrets, **self.secrets}.keys() & (self.environment or {}).keys()):
+            raise ValueError(
+                f"secrets: found {', '.join(both)}, which `environment` has too, and that one would win; expected each "
+                "in one of them. What to do: take it out of `environment`"
+            )
         if self.hardened and self.port < 1024:
             raise ValueError(
                 f"port: found {self.port}; expected 1024 or more with `hardened: true`, which takes away the "

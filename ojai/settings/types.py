@@ -45,9 +45,19 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$"), Expected("sha25
 Amount = Annotated[Bytes, Expected("an amount of memory or disk such as 64GiB, or a number of bytes")]
 Memory = Annotated[int, BeforeValidator(parse_memory), Expected("an amount of memory such as 64GiB, 1 GiB at least")]
 IpAddress = Annotated[str, AfterValidator(lambda value: str(ipaddress.ip_address(value))), Expected("an IP address")]
+
+
+def _network(value: str) -> str:
+    found = ipaddress.ip_network(value)
+    mapped = isinstance(found, ipaddress.IPv6Network) and found.network_address.ipv4_mapped
+    if "%" in value or mapped:
+        raise ValueError("no packet comes from such an address")
+    return str(found)
+
+
 Network = Annotated[
     str,
-    AfterValidator(lambda value: str(ipaddress.ip_network(value))),
+    AfterValidator(_network),
     Expected("an IP address, or a network such as 192.0.2.0/24"),
 ]
 #: A host name or an address, as a certificate has it.

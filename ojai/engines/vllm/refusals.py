@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ojai import accelerators
+from ojai.containers import is_secret
 from ojai.engines import Refusal, ResolvedService
 from ojai.engines.vllm import cli as vllm_cli
 from ojai.engines.vllm import releases
@@ -130,8 +131,8 @@ def _environment(service: ResolvedService) -> Iterator[Refusal]:
 
 
 def _secrets(service: ResolvedService) -> Iterator[Refusal]:
-    known = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY")
-    found = [name for name in known if name in service.command.environment]
+    own = service.features.environment or {}
+    found = [name for name, value in own.items() if is_secret(name, value) and not value.startswith("/")]
     found += ["--api-key"] if _values(service.command.engine_argv, "--api-key") else []
     if found:
         yield Refusal(

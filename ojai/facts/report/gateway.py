@@ -18,6 +18,8 @@ if [ $# = 2 ] && [ -s "$1" ] && [ -s "$2" ] && command -v openssl >/dev/null; th
   [ -n "$of_certificate" ] || say bad_certificate "no certificate in $1"
   [ "$of_certificate" = "$(openssl pkey -in "$2" -passin pass: -pubout 2>/dev/null)" ] ||
     say bad_certificate "no key of that certificate in $2"
+  begin=$(date -d "$(openssl x509 -in "$1" -noout -startdate 2>/dev/null | cut -d= -f2)" +%s 2>/dev/null)
+  [ "${begin:-0}" -le "$(date +%s)" ] || say bad_certificate "a certificate that is not valid yet in $1"
   openssl x509 -in "$1" -noout -checkend 0 >/dev/null 2>&1 || say bad_certificate "a certificate that has ended in $1"
 fi
 { %OWN_UNITS%; } | while IFS= read -r unit; do
