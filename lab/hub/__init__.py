@@ -9,7 +9,7 @@ Known differences from the real hub, on purpose:
 
 - commits and git's own ids of the small files are real, trees and history are not: there is no git;
 - Xet, the hub's newer transport, is not there, and no file claims to have it;
-- which token may read what is decided by the token's name (`TOKENS`).
+- which token may read what is decided by how the token begins (`TOKENS`).
 
 It can be told to misbehave, with `POST /lab/faults` (see `faults`), and counts what it sent: `GET /lab/counts`.
 Standard library only.

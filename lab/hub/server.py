@@ -24,7 +24,7 @@ from .repository import DEFAULT_SIZE, File, Repository, Store, siblings, tree
 
 CHUNK = 1 << 16
 
-#: Tokens that the hub knows, and what they may read: gated models, or only what is open to all.
+#: How tokens that the hub knows begin, and what they may read: gated models, or only what is open to all.
 TOKENS = {
     "hf_labAccepted": "accepted",
     "hf_labNotAccepted": "not accepted",
@@ -190,10 +190,10 @@ class _Site(_Handler):
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         if not scheme:
             return ""
-        if token not in TOKENS:
+        rights = next((rights for known, rights in TOKENS.items() if token.startswith(known)), None)
+        if rights is None:
             self.error(401, "Invalid credentials in Authorization header")
-            return None
-        return TOKENS[token]
+        return rights
 
     def _found(self, name: str, revision: str, rights: str) -> tuple[Repository, str] | None:
         repository = self.hub.store.find(name)

@@ -193,7 +193,8 @@ if [ "$found" != {expected} ]; then
   echo "Nothing was installed. If the key really was replaced, check the new fingerprint with its owner and set it." >&2
   exit 1
 fi
-if grep -q '^pub:[er]:' "$work/shown"; then
+if awk -F: '$1 == "pub" {{bad = $2 ~ /^[erdi]/}} $1 == "sub" && $12 ~ /s/ {{n++; good += $2 !~ /^[erdi]/}}
+  END {{exit !(bad || n && !good)}}' "$work/shown"; then
   echo "the key at {url} has expired, or was revoked: found {expected}; expected: the same key, valid today." >&2
   echo "What to do: wait until its owner has re-issued it there, then run the deploy again." >&2
   exit 1

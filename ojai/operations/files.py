@@ -115,19 +115,21 @@ def secret_text(path: str, text: str | None) -> Steps:
     """Write a file that only root can read, in a folder that only root can enter. Its text travels as standard input.
 
     + path: the file
-    + text: its content; None: it must only be there
+    + text: its content, without the newline at its end; None: it must only be there
     """
     found = host.get_fact(ClosedFile, path=path)
+    # pyinfra ends standard input with a newline, so the file has one too.
+    content = None if text is None else f"{text}\n"
     folder = path.rsplit("/", 1)[0]
     around = host.get_fact(Places, paths=(folder,)).get(folder)
     if around and (around.user, around.mode) != ("root", "700"):
         yield f"chown root:root {shlex.quote(folder)} && chmod 700 {shlex.quote(folder)}"
-    if found is None or (text is not None and found.sum != hashlib.sha256(text.encode()).hexdigest()):
+    if found is None or (content is not None and found.sum != hashlib.sha256(content.encode()).hexdigest()):
         script = (
             f"umask 077; {beginning(path, 'root', 'root', '600')} && cat > {shlex.quote(f'{path}.ojai-new')} && "
             f"{ending(path, 'root', 'root', '600')}"
         )
-        yield StringCommand(script, _stdin=text or "")
+        yield StringCommand(script, _stdin=content or "")
     elif not _same_rights(found, "root", "root", "600"):
         yield f"chown root:root {shlex.quote(path)} && chmod 600 {shlex.quote(path)}"
     elif around and (around.user, around.mode) == ("root", "700"):

@@ -60,7 +60,9 @@ class RealHost:
         if not isinstance(command, str):
             arguments = {**arguments, **command.connector_arguments}
             command = command.get_raw_value()
-        done = self.sh(command, arguments.get("_stdin") or "")
+        stdin = arguments.get("_stdin") or ""
+        # As pyinfra's write_stdin.
+        done = self.sh(command, f"{stdin}\n" if stdin and not stdin.endswith("\n") else stdin)
         lines = [OutputLine("stdout", line) for line in done.stdout.splitlines()]
         lines += [OutputLine("stderr", line) for line in done.stderr.splitlines()]
         self.errors += done.stderr.splitlines()

@@ -19,7 +19,10 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    """One key, as it was until 2021 and as it was issued anew, like AMD's: ``(old, new, fingerprint)``."""
+    """One key, as it was until 2021, as it was issued anew like AMD's, and with a subkey for signing that has expired.
+
+    ``(old, new, subkey, fingerprint)``
+    """
     home = tmp_path_factory.mktemp("gnupg")
     home.chmod(0o700)
     gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
@@ -35,14 +38,16 @@ def keys(tmp_path_factory):
         (place / "old").write_text(run("--armor", "--export"))
         run("--quick-set-expire", fingerprint, "0")
         (place / "new").write_text(run("--armor", "--export"))
+        run("--faked-system-time", "20200102T000000", "--quick-add-key", fingerprint, "ed25519", "sign", "1y")
+        (place / "subkey").write_text(run("--armor", "--export"))
     finally:
         subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)
-    return place / "old", place / "new", fingerprint
+    return place / "old", place / "new", place / "subkey", fingerprint
 
 
 def test_an_expired_key_is_replaced_by_the_one_that_was_issued_anew(keys, tmp_path):
     """Before: the fingerprint was the expected one, so that nothing was fetched, and apt said EXPKEYSIG for ever."""
-    old, new, fingerprint = keys
+    old, new, _, fingerprint = keys
     host, ring = RealHost(), tmp_path / "ring.gpg"
     subprocess.run(["gpg", "--dearmor", "-o", ring, old], check=True)
     assert host.get_fact(KeyringFingerprints, path=str(ring)) == ()
@@ -52,10 +57,13 @@ def test_an_expired_key_is_replaced_by_the_one_that_was_issued_anew(keys, tmp_pa
     assert not host.apply(apt.keyring, **words)
 
 
-def test_a_key_that_its_owner_has_not_issued_anew_is_refused_and_not_installed(keys, tmp_path):
-    old, _, fingerprint = keys
+@pytest.mark.parametrize("published", ["old", "subkey"])
+def test_a_key_that_its_owner_has_not_issued_anew_is_refused_and_not_installed(keys, tmp_path, published):
+    """Whatever in it has expired: gpg signs with a subkey where there is one. Else each run would fetch it again."""
+    old, _, subkey, fingerprint = keys
+    found = {"old": old, "subkey": subkey}[published]
     host, ring = RealHost(), tmp_path / "ring.gpg"
     with pytest.raises(AssertionError):
-        host.apply(apt.keyring, path=str(ring), url=f"file://{old}", fingerprint=fingerprint)
+        host.apply(apt.keyring, path=str(ring), url=f"file://{found}", fingerprint=fingerprint)
     assert any("has expired, or was revoked" in line for line in host.errors)
     assert not ring.exists()

@@ -279,3 +279,15 @@ def test_keyring_installs_nothing_else(host, tmp_path, keys, what):
         found = {"other": keys["other"][0], "no key": "no key"}.get(what, expected)
         assert f"found {found}" in said and f"expected {expected}" in said
         assert "Nothing was installed" in said
+
+
+@as_root
+def test_a_secret_is_written_once(host, tmp_path):
+    """Before: pyinfra's newline at the end was not counted, and each run wrote it again."""
+    place = tmp_path / "secrets" / "TOKEN"
+    assert host.apply(files.secret_text, path=str(place), text="one")
+    assert (place.read_text(), mode(place), mode(place.parent)) == ("one\n", "600", "700")
+    assert not host.apply(files.secret_text, path=str(place), text="one")
+    assert host.apply(files.secret_text, path=str(place), text="two")
+    assert place.read_text() == "two\n"
+    assert not host.apply(files.secret_text, path=str(place), text=None)
