@@ -196,7 +196,8 @@ def _fixed(inventory: str, found: dict[str, list[Diagnosis]], deploy: Path | Non
     for name in hosts:
         argv += ["--limit", name]
     click.echo(f"\nWhat the deploy will change on {', '.join(hosts)}:")
-    if subprocess.run([*argv, "--dry", "--diff", "--yes"], check=False).returncode:
+    # With --yes pyinfra would not say what changes. Without, it asks whether to go on where a host fails: Enter is yes.
+    if subprocess.run([*argv, "--dry", "--diff"], input="\n" * len(hosts), text=True, check=False).returncode:
         raise click.ClickException("the deploy cannot be run: its message is above")
     if not yes:
         click.confirm(f"Run the deploy on {', '.join(hosts)}?", abort=True)

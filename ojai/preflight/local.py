@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import astuple
 
 from ojai.facts.report import Report
+from ojai.facts.report.engine import Engine
 from ojai.preflight import FailedCheck, docker, packages
 from ojai.settings import HostSettings
 from ojai.weights.program import record_name
@@ -31,7 +32,7 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             "local_only: image",
             f"no image {image}",
             "every image on the host, since nothing is fetched",
-            f"`docker save {image}` on a host that has it, `docker load` here; or set local_only: false",
+            _ways(image, report.engine),
         )
     for service in (one for one in settings.resolved if not one.brought):
         unknown = [one.model for one in service.wanted if record_name(*astuple(one)) not in report.fetched]
@@ -52,3 +53,23 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
             "every package on the host, since nothing is fetched",
             "install them from a medium or a mirror of yours, or deploy once with local_only: false",
         )
+
+
+def _ways(image: str, engine: Engine) -> str:
+    """How an image gets onto a host that fetches nothing.
+
+    Only containerd's store keeps a digest in an archive, and only under a name with a tag: saved by its digest, an
+    image is loaded without a name.
+    """
+    tag, _, digest = image.partition("@")
+    if not digest:
+        return f"`docker save {image}` on a host that has it, `docker load` here; or set local_only: false"
+    if engine.server and engine.server.containerd_store:
+        return (
+            f"on a host that has it, whose Docker keeps images in containerd's store too: `docker tag {image} {tag}` "
+            f"and `docker save {tag}`; `docker load` here; or set local_only: false"
+        )
+    return (
+        "deploy once with local_only: false, from a registry that the host reaches (`docker_registry_mirrors`): with "
+        "this host's image store, `docker load` forgets an image's digest"
+    )

@@ -391,6 +391,9 @@ class Model:
         commit = self.record.commit
         if self.asked and _COMMIT.fullmatch(self.asked):
             commit = self.asked
+        if self.request.local_only and self.record.whole and self.record.commit == commit:
+            lost = next(path for path, file in self.record.files.items() if not self.has(file))
+            raise self._local_only(f"no whole {lost}")
         if (not commit and self.asked is None) or self.request.local_only:
             cached = self._cached_commit(commit)
             if cached and (files := self._cached_files(cached)):

@@ -215,6 +215,7 @@ def test_fix_shows_asks_and_mends_by_the_deploy(host: Serving) -> None:
     fix = ("doctor", "--fix", "--deploy", host.lab.deploy_file)
     done = ojai(host, *fix)
     assert done.returncode == 1 and "What the deploy will change on lab" in done.stdout
+    assert "vLLM | vllm-gemma4: write the systemd unit" in done.stdout + done.stderr, "what it will change"
     assert host.guest.root(f"ls {UNIT} 2>/dev/null || true") == "", "nobody said yes"
     done = ojai(host, *fix, "--yes")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

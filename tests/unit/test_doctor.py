@@ -791,7 +791,9 @@ def deploys(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The runs of pyinfra, which are not made."""
     called: list[list[str]] = []
 
-    def run(argv: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+    def run(argv: list[str], check: bool, **given: object) -> subprocess.CompletedProcess[str]:
+        # It would ask whether to go on without a host that fails, once for each.
+        assert ("--yes" in argv) != (given == {"input": "\n", "text": True})
         called.append(argv[4:])
         return subprocess.CompletedProcess(argv, 0)
 
@@ -821,7 +823,7 @@ def test_fix_shows_first_and_deploys_to_the_hosts_that_it_mends_something_of(
     inventory = ill(monkeypatch, {"a": [MISSING], "b": [PORT], "c": []}, {"a": [], "b": [], "c": []})
     done = run(str(inventory), "--fix", "--yes", "--deploy", str(ROOT / "deploy.py"))
     common = [str(inventory), str(ROOT / "deploy.py"), "--limit", "a"]
-    assert deploys == [[*common, "--dry", "--diff", "--yes"], [*common, "--yes"]]
+    assert deploys == [[*common, "--dry", "--diff"], [*common, "--yes"]]
     assert done.exit_code == 0 and "b: only its owner can mend port-taken: stop it" in done.output
     assert "What the deploy will change on a:" in done.output and done.output.endswith("c: nothing is wrong\n")
 

@@ -147,6 +147,19 @@ def test_where_nothing_may_be_fetched_no_hub_is_asked(world):
     assert world.hub.counts.shown() == asked
 
 
+def test_a_verified_file_that_is_gone_is_named_where_nothing_may_be_fetched(world):
+    """What the record lists counts, and not what the cache has left of it."""
+    world.fetch()
+    asked = world.hub.counts.shown()
+    (world.snapshot() / "tokenizer.json").unlink()
+    (world.snapshot() / "tokenizer_config.json").write_text("{}")
+    found = world.fails(local_only=True)
+    assert (found.code, found.words["why"]) == ("local-only", "no whole tokenizer.json")
+    assert world.hub.counts.shown() == asked
+    world.fetch()
+    assert world.fetch(local_only=True)[0]["bytes_fetched"] == 0
+
+
 def test_what_the_line_gave_is_kept_for_the_plan(world, monkeypatch):
     world.fetch()
     assert not (world.folder / "state" / "line").exists()  # a few bytes tell nothing

@@ -116,10 +116,11 @@ COMPLETE: dict[str, Any] = {
 }
 
 
+DIGEST = f"sha256:{'0' * 64}"
 #: What a lock says of the host's packages: one of Ubuntu's, one of AMD's.
 LOCK = Lock(
     ojai="0.9.0",
-    images={IMAGE: {"digest": f"sha256:{'0' * 64}", "engine": "vllm 0.20.1", "contract": "0" * 64}},
+    images={IMAGE: {"digest": DIGEST, "engine": "vllm 0.20.1", "contract": "0" * 64}},
     models={
         "google/gemma-4-E4B-it@main": {"commit": "0" * 40, "files": {"config.json": {"size": 1, "hash": "0" * 40}}}
     },
@@ -1188,6 +1189,23 @@ def test_all_faults_are_told_at_once_in_the_order_a_person_would_look():
         "environment file",
         "memory for vllm-gemma4",
     ]
+
+
+@pytest.mark.parametrize(
+    ("image", "containerd_store", "way"),
+    [
+        (IMAGE, False, f"`docker save {IMAGE}` on a host"),
+        (IMAGE, True, f"`docker save {IMAGE}` on a host"),
+        (f"{IMAGE}@{DIGEST}", True, f"`docker tag {IMAGE}@{DIGEST} {IMAGE}` and `docker save {IMAGE}`;"),
+        (f"{IMAGE}@{DIGEST}", False, "deploy once with local_only: false, from a registry"),
+    ],
+)
+def test_how_an_image_is_brought_is_what_the_host_s_store_can_keep(image, containerd_store, way):
+    engine = replace(ENGINE, server=Server("29.1.0", root="/var/lib/docker", containerd_store=containerd_store))
+    wanted = settings(LOCK if "@" in image else None, local_only=True)
+    here = replace(GOOD, **{**COMPLETE, "engine": engine, "images": ()})
+    (failed,) = (one for one in failed_checks(wanted, here) if one.check == "local_only: image")
+    assert image in failed.found and way in failed.todo
 
 
 def test_the_other_apu_is_named_with_what_to_set():
