@@ -93,7 +93,8 @@ class ContainerState:
 
 #: Not the whole configuration: it has the environment, and with -vvv an answer is shown.
 _CONTAINER = r"""
-shown=$(%DOCKER% container inspect "$container" --format 'Container={"Image": {{json .Config.Image}}, "Cmd": {{json .Config.Cmd}}}
+shown=$(%DOCKER% container inspect "$container" --format \
+  'Container={"Image": {{json .Config.Image}}, "Cmd": {{json .Config.Cmd}}}
 Name={{.Config.Image}}
 Runs={{.State.Status}} {{.Image}} {{.HostConfig.AutoRemove}} {{.Created}}
 {{range .Mounts}}Mount={{$.State.Pid}} {{.Destination}} {{.Source}}{{println}}{{end}}' 2>/dev/null)
