@@ -47,6 +47,11 @@ INDEXTARGETS = (
     "-o Dir::Cache::srcpkgcache= -o APT::Get::IndexTargets::ReleaseInfo=false indextargets"
 )
 
+#: Shell: when apt last read what an archive has, in seconds since 1970; nothing before the first time.
+LISTS_READ = (
+    "$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)"
+)
+
 #: A folder ``$pins`` with the preferences but for our own pins, for ``Dir::Etc::preferencesparts``: those say what was
 #: locked before. Who asks removes it.
 OTHER_PINS = r"""
@@ -88,7 +93,8 @@ dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Provides}\t${Pre-Depends}, 
   }' | sort -u
 """.strip()
 
-_PACKAGES = r"""
+_PACKAGES = (
+    r"""
 dpkg-query -W -f 'package\t${Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
 
 dpkg-query -W -f '${db:Status-Status}\t${Package}\n' |
@@ -102,12 +108,15 @@ sed 's/^/unheld\t/' /var/lib/ojai/added/holds 2>/dev/null
 altered() { %ALTERED%; }
 for name in "$@"; do altered "$name" | sed "s,^,altered\t$name\t,"; done
 
-stamp=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
+stamp=%LISTS_READ%
 # Lists that a power cut emptied look fresh, and are as good as none.
 empty=$(find /var/lib/apt/lists -maxdepth 1 -type f -empty ! -name lock 2>/dev/null | head -n 1)
 [ -z "$stamp" ] || [ -n "$empty" ] || printf 'age\t%s\n' "$(($(date +%s) - stamp))"
 printf 'end\n'
-""".replace("%ALTERED%", ALTERED).replace("%UNMET%", UNMET)
+""".replace("%ALTERED%", ALTERED)
+    .replace("%UNMET%", UNMET)
+    .replace("%LISTS_READ%", LISTS_READ)
+)
 
 
 class AptPackages(FactBase[Packages]):

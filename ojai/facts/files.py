@@ -15,6 +15,11 @@ from ojai.facts import Lines, Yes, script
 from ojai.paths import SECRETS
 
 
+def _regular(file: str, then: str) -> str:
+    """Shell: owner, group and mode of a regular file, quoted, and what follows. A link counts as none."""
+    return f"if test -f {file} && ! test -L {file}; then stat -c '%U %G %a' {file}{then}; fi"
+
+
 @dataclass(frozen=True)
 class File:
     """A regular file. ``mode`` is octal digits as a string (``"644"``)."""
@@ -31,7 +36,7 @@ class SmallFile(FactBase[File | None]):
     def command(self, path: str) -> str:
         """Owner and mode, then the content in base64, so that it cannot be mistaken for the first line."""
         file = shlex.quote(path)
-        return f"if test -f {file} && ! test -L {file}; then stat -c '%U %G %a' {file} && base64 -w 0 {file}; fi"
+        return _regular(file, f" && base64 -w 0 {file}")
 
     def process(self, output: list[str]) -> File:
         """Read the answer."""
@@ -140,7 +145,7 @@ class SecretFile(FactBase[Secrets | None]):
             f'"$({{ LC_ALL=C grep -aE {shlex.quote(setting([name]))} {file} || true; }} | sha256sum)"'
             for name in names
         )
-        return f"if test -f {file} && ! test -L {file}; then stat -c '%U %G %a' {file}{sums}; fi"
+        return _regular(file, sums)
 
     def process(self, output: list[str]) -> Secrets:
         """Read the answer."""
@@ -164,7 +169,7 @@ class ClosedFile(FactBase[Closed | None]):
     def command(self, path: str) -> str:
         """Owner, mode and sum."""
         file = shlex.quote(path)
-        return f"if test -f {file} && ! test -L {file}; then stat -c '%U %G %a' {file} && sha256sum < {file}; fi"
+        return _regular(file, f" && sha256sum < {file}")
 
     def process(self, output: list[str]) -> Closed:
         """Read the two lines."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from pyinfra.api import FactBase
 
 from ojai.facts import script
-from ojai.facts.apt import OTHER_PINS
+from ojai.facts.apt import LISTS_READ, OTHER_PINS
 
 _PROGRAM = Path(__file__).with_name("upstream_program.py")
 
@@ -32,9 +32,9 @@ for family; do
     sed -n "s/^Inst \([^ ]*\) (\([^ ]*\) .*/candidate\t${family%%:*}\t\1\t\2/p"
 done
 rm -rf "$pins"
-newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
+newest=%LISTS_READ%
 [ -z "$newest" ] || printf 'age\t%s\n' "$(($(date +%s) - newest))"
-""".replace("%OTHER_PINS%", OTHER_PINS)
+""".replace("%OTHER_PINS%", OTHER_PINS).replace("%LISTS_READ%", LISTS_READ)
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,9 @@ def _found(text):
     return sorted(name for name, secret in SECRETS.items() if any(form in text for form in _forms(secret)))
 
 
-def _run(planted, *words, status=0):
+def _done(planted, *words):
     folder, environment = planted
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=folder,
         env=environment,
@@ -79,6 +79,10 @@ def _run(planted, *words, status=0):
         timeout=120,
         check=False,
     )
+
+
+def _run(planted, *words, status=0):
+    done = _done(planted, *words)
     assert done.returncode == status, done.stderr + done.stdout
     return done.stdout + done.stderr
 
@@ -150,17 +154,7 @@ def test_no_command_says_one(planted, words):
     module, *rest = words
     inventory = str(HERE / "secret.py")
     order = [inventory, *rest] if module == "pyinfra" else [rest[0], inventory, *rest[1:]]
-    folder, environment = planted
-    done = subprocess.run(
-        [sys.executable, "-m", module, *order],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = _done(planted, module, *order)
     assert "Traceback" not in done.stderr, done.stderr
     assert "secret" in done.stdout + done.stderr
     assert _found(done.stdout + done.stderr) == []

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ojai.facts.apt import INDEXTARGETS, OTHER_PINS, UNMET, usable_fingerprints
+from ojai.facts.apt import INDEXTARGETS, LISTS_READ, OTHER_PINS, UNMET, usable_fingerprints
 
 #: Prints a line for each source that is in force. apt itself reads the files, one by one, so that one it refuses
 #: hides no other; of its fields only Signed-By is read here, because no version of apt prints it. Credentials in URLs
@@ -194,7 +194,7 @@ apt_plan() {
       awk '/^[^ ]/ { sub(/:$/, ""); name = $0 } $1 == "Candidate:" { print "apt_candidate\t" name "\t" $2 }'
   fi
   LC_ALL=C apt-config dump APT::Default-Release 2>/dev/null | sed -n 's/^[^"]*"\(.*\)";$/apt_default_release\t\1/p'
-  newest=$(stat -c %Y /var/lib/apt/lists/*InRelease /var/lib/apt/lists/*_Release 2>/dev/null | sort -n | tail -n 1)
+  newest=%LISTS_READ%
   [ -z "$newest" ] || printf 'apt_lists_age\t%s\n' "$(($(date +%s) - newest))"
   rm -rf "$pins"
 }
@@ -257,6 +257,7 @@ fi
 """.replace("%UNMET%", UNMET)
     .replace("%INDEXTARGETS%", INDEXTARGETS)
     .replace("%OTHER_PINS%", OTHER_PINS)
+    .replace("%LISTS_READ%", LISTS_READ)
 )
 
 
