@@ -39,6 +39,12 @@ LINES = {
     "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1-6)": "refused the download",
     "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-6)\n\nRepository Not Found "
     "for url: https://huggingface.co/api/models/google/gemma-4-e4b-itt.": "no model of that name",
+    "huggingface_hub.errors.RevisionNotFoundError: 404 Client Error. (Request ID: Root=1-6)\n\nRevision Not Found for "
+    "url: https://huggingface.co/google/gemma-4-E4B-it/resolve/v9/config.json.": "not the revision",
+    "huggingface_hub.errors.HfHubHTTPError: 401 Client Error: Unauthorized for url: https://huggingface.co/google/"
+    "gemma-4-E4B-it/resolve/main/config.json (Request ID: Root=1-6)\n\nInvalid credentials in Authorization header": (
+        "refuses the token"
+    ),
     "OSError: [Errno 28] No space left on device": "disk is full",
     # From public reports (first-contact, case 34); the source of each is in the catalogue.
     "(EngineCore_DP0 pid=17374) ERROR 09-28 15:47:24 [core.py:718] ValueError: Free memory on device (3.22/4.0 GiB) on "
