@@ -126,6 +126,9 @@ INSTALLING = {
     "E: Held packages were changed and -y was used without --allow-change-held-packages.": "is on hold",
     "E: Failed to fetch http://a.example/P.gz  Hash Sum mismatch": "being refreshed",
     "Unable to find image 'vllm/vllm-openai-rocm:v0.20.1' locally": "get to the end of pulling it",
+    "docker: Error response from daemon: Requested CPUs are not available - requested 0-63, available: 0-23": (
+        "container could not be made"
+    ),
     "Error response from daemon: toomanyrequests: You have reached your pull rate limit.": "limit of pulls",
     "Error response from daemon: manifest for vllm/vllm-openai-rocm:v9 not found: manifest unknown: x": "no image of",
     "Error response from daemon: pull access denied for a/b, repository does not exist or may require 'docker login'": (
