@@ -45,7 +45,7 @@ EXCERPTS: list[dict[str, str]] = [
 #: As journals, Docker and dmesg write them, each in a form of its own; *-score.md have their first contact.
 AS_WRITTEN: list[dict[str, str]] = [
     one
-    for name in ("fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+    for name in ("fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh")
     for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
