@@ -60,10 +60,10 @@ SECTIONS = ("images", "models", "packages", "profiles")
 def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
     """Lock what the hosts of INVENTORY get: image digests, model commits, package versions, profiles.
 
-    Written to NAME.lock beside NAME.py or NAME.yaml. Where a host has something already, that is locked; else what its registry, hub
-    and package archives have now. What is locked stays, and what is new is added, unless --upgrade moves it. WHAT is a
-    section (images, models, packages, profiles), a family of packages (kernel, docker, rocm), or a name in the lock.
-    The deploy then installs exactly that on every host.
+    Written to NAME.lock beside NAME.py or NAME.yaml. Where a host has something already, that is locked; else what its
+    registry, hub and package archives have now. What is locked stays, and what is new is added, unless --upgrade moves
+    it. WHAT is a section (images, models, packages, profiles), a family of packages (kernel, docker, rocm), or a name
+    in the lock. The deploy then installs exactly that on every host.
     """
     file = place(inventory)
     if what and not upgrade:
