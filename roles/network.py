@@ -9,7 +9,8 @@ from pyinfra.api.exceptions import DeployError
 
 from ojai.operations import authorities, files
 from ojai.settings import HostSettings
-from ojai.weights.pull import HUB, registry_of
+from ojai.weights.pull import registry_of
+from ojai.weights.upstream import HUB
 
 PROXIES = "/etc/apt/apt.conf.d/95ojai-proxy"
 

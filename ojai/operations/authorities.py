@@ -12,7 +12,7 @@ from pyinfra.api import operation
 from ojai.facts.authorities import DOCKER, DOCKER_FILE, PLACE, OwnAuthorities
 from ojai.operations import Steps
 from ojai.operations.files import text_file
-from ojai.operations.ledger import note_lines
+from ojai.operations.ledger import note_lines, noted
 
 #: A host without this program makes the bundle when it is installed.
 _UPDATE = "! command -v update-ca-certificates >/dev/null || update-ca-certificates --fresh"
@@ -39,6 +39,9 @@ def trusted(certificates: Sequence[str], registries: Sequence[str] = ()) -> Step
         yield from text_file._inner(path=path, text=wanted[path])
     if gone:
         yield f"rm -f -- {shlex.join(gone)}"
+    for folder in sorted(path.rpartition("/")[0] for path in gone if path.startswith(DOCKER)):
+        place = shlex.quote(folder)
+        yield f"! {noted('folders', place)} || rmdir --ignore-fail-on-non-empty {place}"
     if changed or gone or not all(found[path].trusted for path in wanted):
         yield _UPDATE
     else:

@@ -5,6 +5,7 @@ The registry is the real one, with a login and a certificate by an authority tha
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +90,8 @@ def test_it_serves_the_folder_and_the_password_is_nowhere(host, private):
     there = with_login(private, f"ada:{PASSWORD}")
     done = there.deploy()
     ends_well(done)
+    # The registry was asked by the host, with the login.
+    assert re.search(rf"/{IMAGE}: [\d.]+ MB to pull; about \d+ s at [\d.]+ [MG]B/s \(measured now\)", done.output)
     assert healthy(host) and hub(host, "/lab/counts") == before
     words = argv(host)
     assert words[words.index("--model") + 1] == FOLDER if "--model" in words else FOLDER in words
@@ -112,7 +115,10 @@ def test_a_docker_that_runs_trusts_another_registry_without_a_restart(host, priv
         before = host.guest.root(running)
         refused = host.guest.run(f"sudo docker pull {name}/{IMAGE}")
         assert refused.returncode != 0 and "x509" in refused.stderr, refused
-        ends_well(there.deploy())
+        done = there.deploy()
+        ends_well(done)
+        # It was asked before its authority was trusted. All layers of the image are there.
+        assert f"{name}/{IMAGE}: 0 bytes to pull" in done.output
         assert healthy(host) and host.guest.root(running) == before
         assert name in host.guest.root("docker container inspect --format '{{.Config.Image}}' vllm-gemma4")
         assert host.guest.root("ls /etc/docker/certs.d") == name
