@@ -200,7 +200,7 @@ def sentences(settings: HostSettings, report: Report) -> Iterator[str]:
     times = [one.seconds for one in found]
     if len(found) > 1 and all(times):
         size = sum(one.size or 0 for one in found)
-        yield f"to fetch in all: {amount(size)}; about {duration(sum(filter(None, times)))}"
+        yield f"in all {amount(size)} to fetch; about {duration(sum(filter(None, times)))}"
 
 
 def newer(settings: HostSettings, report: Report) -> Iterator[str]:

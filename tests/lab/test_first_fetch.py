@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from ojai.lab import bridge, container, state, upstreams
+from ojai.lab import bridge, container, packages, state, upstreams
 from ojai.lab.shell import as_root
 from ojai.lab.state import LineRecord
 from ojai.weights.upstream import SECONDS
@@ -155,6 +155,7 @@ def host() -> Iterator[Far]:
     found = Far(replace(found.lab, env={**found.lab.env, "OJAI_LAB_HUB_SIZE": str(SIZE)}))
     with using(found.lab):
         found.renew()
+        packages.ensure(packages.LINE_PROGRAMS)
         line = bridge.up(LineRecord(), LINE)
         records = state.read()
         relay = Relay(bridge.address(1), (records.hub.port, records.hub_files.port, records.registry.port))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from ojai.lab.hub import server as hub
 from ojai.lab.hub.faults import Counts, Fault
 from ojai.lab.hub.repository import Store
 from ojai.preflight import lock, upstream, weights
+from ojai.resources import DEPLOY
 from ojai.settings import parse
 from ojai.settings.lock import Lock, profile_hash
 from ojai.settings.secrets import LOOKING
@@ -188,7 +190,7 @@ def test_a_plan_says_how_much_is_fetched_and_how_long_that_takes():
     assert list(weights.remarks(wanted, of_host())) == [
         f"{IMAGE}: 8.0 GB to pull; about 27 min at 5.0 MB/s (measured now)",
         f"vllm-gemma4: 15.0 GB of {MODEL} to fetch; about 25 min at 10.0 MB/s (measured now)",
-        "to fetch in all: 23.0 GB; about 52 min",
+        "in all 23.0 GB to fetch; about 52 min",
     ]
     begun = {**FILES, "model.safetensors": [15_000_000_000, "4" * 64, 5_000_000_000]}
     assert (
@@ -267,7 +269,7 @@ def test_a_host_that_has_it_all_is_asked_only_for_what_a_lock_has_and_without_a_
 
 
 def test_what_is_missing_is_asked_for_with_logins_and_authorities(monkeypatch, tmp_path):
-    monkeypatch.setenv("LOGIN", "ada:secret")
+    monkeypatch.setenv("LOGIN", "ada:NobodyElsesWord")
     monkeypatch.setenv("HF_TOKEN", "hf_token")
     pem = Path(__file__).resolve().parents[1] / "roles" / "inventories" / "authority.pem"
     data = {"registry_credentials": {"docker.io": {"env": "LOGIN"}}, "ca_certificates": [str(pem), "/not/there"]}
@@ -275,10 +277,42 @@ def test_what_is_missing_is_asked_for_with_logins_and_authorities(monkeypatch, t
     upstream.asked(asked, parse("mini", data), Report(line=(1, 1)))
     (call,) = asked.calls
     hidden = json.loads(call["_stdin"])
-    assert hidden["logins"] == {"docker.io": {"username": "ada", "password": "secret"}}
+    assert hidden["logins"] == {"docker.io": {"username": "ada", "password": "NobodyElsesWord"}}
     assert hidden["tokens"] == {MODEL: "hf_token"} and hidden["authorities"] in pem.read_text()
     command = str(upstream.Upstream().command(**{key: value for key, value in call.items() if key[0] != "_"}))
-    assert "secret" not in command.partition("json.dumps")[0][-200:] and "hf_token" not in command
+    assert "Nobody" not in command and "hf_token" not in command
     monkeypatch.delenv("LOGIN")  # preflight refuses that; a plan goes on
     upstream.asked(asked, parse("mini", data), replace(Report(), python="3.12"))
     assert json.loads(asked.calls[1]["_stdin"])["logins"] == {}
+
+
+INVENTORY = """
+from ojai.fake import fake_host
+
+name, found = fake_host("mini", {{}})
+answers = {{"What registries and the hub have": [{answer!r}], **found["fake_responses"]}}
+hosts = [(name, {{**found, "fake_responses": answers}})]
+"""
+
+
+def test_a_plan_and_the_deploy_before_it_asks_say_it(tmp_path):
+    """By the commands, on a host that is made of air."""
+    inventory = tmp_path / "hosts.py"
+    inventory.write_text(INVENTORY.format(answer=json.dumps(of_host().upstream)))
+    environment = {**os.environ, "NO_COLOR": "1"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", *words]
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    image = f"{IMAGE}: 8.0 GB to pull; about 27 min at 5.0 MB/s (measured now)"
+    planned = run("ojai", "plan", "--facts", str(inventory))
+    assert f"To fetch: {image}\n" in planned.stdout, planned
+    assert "To fetch: in all 23.0 GB to fetch; about 52 min\n" in planned.stdout
+    (found,) = json.loads(run("ojai", "plan", "--facts", "--json", str(inventory)).stdout)["hosts"]
+    assert [(one["what"], one["size"], one["rate"]) for one in found["fetches"]] == [
+        (IMAGE, 8_000_000_000, 5e6),
+        (MODEL, 15_000_001_000, 1e7),
+    ]
+    dry = run("pyinfra", "--dry", str(inventory), str(DEPLOY))
+    assert f"] {image}\n" in dry.stderr and "Traceback" not in dry.stderr, dry.stderr
