@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +196,14 @@ def planned(deploy: Running, of: str, verb: str) -> tuple[float, float, float]:
     return float(size) * 1e6, float(number) * units[unit], float(rate) * units[prefix]
 
 
+def sent_again() -> int:
+    """Packets that this machine has sent once more, because they were lost."""
+    names, values = (
+        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Tcp:")
+    )
+    return int(values[names.index("RetransSegs")])
+
+
 def cut(host: Far, share: float, how: Callable[[Running], object]) -> Running:
     """A deploy, cut off where that share was sent, to its end."""
     deploy, began, before = Running(host.lab), time.monotonic(), sent(host)
@@ -212,6 +221,7 @@ def cut(host: Far, share: float, how: Callable[[Running], object]) -> Running:
 
 @pytest.mark.whole
 def test_a_first_deploy_is_cut_off_three_times_and_fetches_no_finished_file_again(host):
+    lost = -sent_again()
     first = cut(host, 0.1, lambda deploy: deploy.kill())
     for what in (("", "pull"), (f" of {MODEL}", "fetch")):
         size, seconds, rate = planned(first, *what)
@@ -241,6 +251,9 @@ def test_a_first_deploy_is_cut_off_three_times_and_fetches_no_finished_file_agai
     assert sizes[FILE] <= counted[f"{MODEL} {FILE}"] <= sizes[FILE] + 3 * COST
     # Each of the four plans measured the line: by at most so many seconds of it, and what waits on it.
     samples = hub(host, "/lab/counts")["samples"]
+    lost += sent_again()
+    print(f"packets that were lost: {lost}")
+    assert lost > SIZE / 1448 * LINE.loss_percent / 100 / 2
     print(f"read to measure the line, and thrown away: {samples}")
     assert 0 < sum(samples.values()) <= 4 * (SECONDS * RATE * 1.2 + COST)
     ends_well(host.deploy(), [])
