@@ -284,7 +284,7 @@ def model(name: str, revision: str, folder: str, asked: Mapping[str, Any], token
     """
     endpoint = asked["endpoint"].rstrip("/")
     place = quote(name, safe="/")
-    only = "expand[]=sha" if asked["brief"] else "blobs=true"
+    only = "expand=sha" if asked["brief"] else "blobs=true"
 
     def ask(path: str, **headers: str) -> Any:
         request = urllib.request.Request(f"{endpoint}/{path}", headers=headers)
