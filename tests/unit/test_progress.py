@@ -100,7 +100,7 @@ def moments(argv: list[str]) -> list[list[str]]:
     environment.pop("PYINFRA_PROGRESS", None)
     run = subprocess.Popen(argv, stdin=writer, stdout=writer, stderr=writer, env=environment)
     os.close(writer)
-    data, end = b"", time.monotonic() + 300
+    data, end = b"", time.monotonic() + 900
     while time.monotonic() < end:
         if not select.select([reader], [], [], 1)[0]:
             continue
@@ -149,7 +149,7 @@ def test_on_a_terminal_each_host_has_a_line_and_a_silent_one_keeps_no_other_wait
 
 def test_in_a_log_a_line_is_written_now_and_then(argv):
     done = subprocess.run(
-        argv, env={**os.environ, "LAST": "2"}, capture_output=True, text=True, timeout=300, check=False
+        argv, env={**os.environ, "LAST": "2"}, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     lines = [row for row in done.stderr.splitlines() if re.search(r"short\S* +read \d+$", row)]

@@ -303,7 +303,7 @@ def test_a_plan_and_the_deploy_before_it_asks_say_it(tmp_path):
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", *words]
-        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
     image = f"{IMAGE}: 8.0 GB to pull; about 27 min at 5.0 MB/s (measured now)"
     planned = run("ojai", "plan", "--facts", str(inventory))
