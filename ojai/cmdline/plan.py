@@ -177,7 +177,7 @@ def _show(console: Console, found: HostPlan) -> None:
         console.print(f"Least for all services: {_least(found)}", soft_wrap=True, markup=False)
         console.print(_table(found))
     for line in found.to_fetch:
-        console.print(f"To fetch: {line}", soft_wrap=True, markup=False)
+        console.print(f"{line}.", soft_wrap=True, markup=False)
     for service in found.services:
         console.print(f"\n[bold]{service.unit}[/bold], {service.title}", soft_wrap=True)
         if service.budget.fits:
