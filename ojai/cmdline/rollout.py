@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ojai.parameters import FileToWrite, InventoryFile, find_deploy, limit_option, resolved, sudo_password
-from ojai.pyinfra_runs.verification import areas
+from ojai.pyinfra_runs.verification import DRIFT, areas
 from ojai.report_html import render
 from ojai.rollout import STEPS, NothingBegunError, Order, Rollout, Row, rows
 from ojai.rollout.report import STATES, TITLES, document, page, sentence, steps
@@ -144,10 +144,12 @@ def command(
         rows=rows(entries, inventory, deploy),
         order=Order(canary, batch_size(batch, len(entries)), max_failed, finish),
         files=tuple(path for area in known if not only or area in only for path in known[area]),
+        drift=not only or DRIFT in only,
         rules=rules,
     )
     interrupted = False
-    signal.signal(signal.SIGTERM, _interrupt)  # ended by another program: as by Ctrl-C
+    # Ended by another program it is as by Ctrl-C.
+    handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     with _Shown(rollout):
         try:
             rollout.look() if dry else rollout.run()
@@ -161,6 +163,9 @@ def command(
             for row in rollout.rows:
                 if row.step:
                     row.why = f"interrupted while {_DOING[row.step]}"
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     if html:
         html.write_text(render(page(rollout)), encoding="utf-8")
     if as_json:
@@ -171,6 +176,7 @@ def command(
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    click.echo("Interrupted: what runs is ended …", err=True)
     raise KeyboardInterrupt
 
 

@@ -71,7 +71,13 @@ class Order:
 
 @dataclass
 class Row:
-    """A host. ``wanted``: stands for all that it is to be; ``step`` and ``said``: what it does, ``since`` when."""
+    """A host.
+
+    + wanted: stands for all that it is to be
+    + batch: the one in which it was, from 1; 0: in none
+    + step, said: what it does now, since when (monotonic seconds)
+    + seconds: by step, how long it took
+    """
 
     entry: Entry
     wanted: str
@@ -102,7 +108,7 @@ class Rollout:
     """A rollout to the hosts of ``rows``.
 
     + inventory: its file; deploy: what is deployed
-    + files: the checks of verify
+    + files: the checks of verify; drift: whether it looks for drift too
     + rules: those of smoke, or None
     + tell: called when a host begins with something else
     + stopped: why it ended before the last batch
@@ -113,6 +119,7 @@ class Rollout:
     rows: list[Row]
     order: Order
     files: tuple[Path, ...]
+    drift: bool
     rules: Rules | None
     tell: Callable[[Row], None] = lambda row: None
     batch: int = 0
@@ -222,7 +229,8 @@ class Rollout:
         known = {row.name: row for row in rows}
         for row in rows:
             self._begin(row, "verify")
-        for verdict in verify([row.entry for row in rows], Plan(self.files, self.deploy)):
+        plan = Plan(self.files, self.deploy if self.drift else None)
+        for verdict in verify([row.entry for row in rows], plan):
             row = known[verdict.host]
             row.verdict = verdict
             kept.keep(self.inventory, verdict)

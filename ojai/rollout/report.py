@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import ojai
 from ojai.plan import plan
-from ojai.report_html import Bar, Bars, Note, Page, Section, State, Table, Value
+from ojai.report_html import Bar, Bars, Note, Page, Section, State, Table, Value, Zone
 from ojai.rollout import STEPS, Rollout, Row, against_lock
 from ojai.sizes import GIB
 
@@ -20,7 +21,7 @@ STATES: dict[str, tuple[str, State]] = {
     "failed": ("failed", "bad"),
     "offline": ("offline", "note"),
     "busy": ("busy", "note"),
-    "waiting": ("not begun", "plain"),
+    "waiting": ("to do", "plain"),
 }
 
 #: What a host's line has.
@@ -82,10 +83,14 @@ def page(rollout: Rollout) -> Page:
     good: State = "ok" if rollout.ok else "bad" if any(row.state == "failed" for row in rows) else "note"
     stopped = f" Stopped {rollout.stopped}." if rollout.stopped else ""
     return Page(
-        title=f"Rollout to {rollout.inventory}",
+        title=f"Rollout to {Path(rollout.inventory).name}",
         verdict=Value(sentence(rollout) + stopped, good),
         sections=tuple(sections),
-        about=(("Ended", datetime.now(UTC).isoformat(timespec="seconds")), ("Deploy", str(rollout.deploy))),
+        about=(
+            ("Ended", datetime.now(UTC).isoformat(timespec="seconds")),
+            ("Inventory", rollout.inventory),
+            ("Deploy", str(rollout.deploy)),
+        ),
         foot=f"Made by ojai {ojai.__version__}. What is not known, or does not apply, is shown as {_NONE}.",
     )
 
@@ -142,7 +147,8 @@ def _memory(rows: list[Row]) -> Bars | None:
         fits: State = "plain" if there is None else "ok" if needed <= there else "bad"
         share = needed / there * 100 if there else 0.0
         bars.append(Bar(row.name, share, f"{text}{' ✗' if fits == 'bad' else ''}", state=fits))
-    return Bars("Needed, in per cent of what the host has", tuple(bars)) if bars else None
+    zones = Zone("what the host has", 0.0, 100.0), Zone("more than that", 100.0, None, "bad")
+    return Bars("Needed, as a share of what the host has", tuple(bars), zones) if bars else None
 
 
 def _versions(rows: list[Row]) -> tuple[tuple[Table, ...], tuple[str, ...]]:

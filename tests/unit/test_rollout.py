@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import runpy
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from pydantic import TypeAdapter
+from rich.console import Console
 
 import ojai.rollout
 from ojai.cli import main
@@ -255,7 +257,7 @@ def test_interrupted_it_says_where_it_stands(world, tmp_path):
     done = run(fleet, "--batch", "2", "--html", str(page))
     assert done.exit_code == 1
     assert "mini-02: interrupted while deploying" in done.output and "Interrupted. `ojai rollout" in done.output
-    assert "1 of 4 hosts are as wanted; 3 not begun." in done.output and "1 of 4 hosts" in page.read_text()
+    assert "1 of 4 hosts are as wanted; 3 to do." in done.output and "1 of 4 hosts" in page.read_text()
     world.before = lambda names: None
     status, found, document = states(fleet, "--batch", "2")
     assert (status, found, document["interrupted"]) == (0, {"there": ["01"], "done": ["02", "03", "04"]}, False)
@@ -414,6 +416,37 @@ def test_fakes_are_really_asked_and_deployed_to(tmp_path):
     one, two = json.loads(done.stdout)["hosts"]
     assert one["why"].startswith("verify: cannot be checked") and (one["state"], two["state"]) == ("failed", "waiting")
     assert "@fake/one: deploying …\n@fake/one: verifying …\n@fake/one: failed: verify" in done.stderr
+
+
+def test_what_each_host_does_is_seen_while_it_does_it(world, monkeypatch, tmp_path):
+    """As on a terminal: a line a host of the batch, with the bytes and the time that are left."""
+    fleet = inventory(tmp_path, 3)
+    screen = io.StringIO()
+    shown: list[str] = []
+
+    class Terminal(rollout_command._Shown):
+        def __init__(self, rollout: Any) -> None:
+            super().__init__(rollout)
+            self.console = Console(file=screen, force_terminal=True, width=100, highlight=False)
+
+    def deploy(entries, file, tell, command):
+        came = world.deploy(entries, file, tell, command)
+        terminal.console.print(terminal._now())
+        shown.append(screen.getvalue())
+        return came
+
+    def start(rollout: Any) -> Terminal:
+        nonlocal terminal
+        terminal = Terminal(rollout)
+        return terminal
+
+    terminal: Any = None
+    monkeypatch.setattr(rollout_command, "_Shown", start)
+    monkeypatch.setattr(batches, "deploy", deploy)
+    assert run(fleet, "--batch", "2").exit_code == 0
+    last = shown[-1].splitlines()[-3:]
+    assert re.match(r"mini-02 +deploying +0 s +pulling the image: 3.1 GB of 20.0 GB, 11.0 MB/s, 26 min left", last[0])
+    assert last[2] == "Batch 2: 1 of 3 hosts are as wanted; 2 to do."
 
 
 @pytest.fixture
