@@ -29,7 +29,7 @@ from ojai.schema.nearest import nearest
 _NEXT_STEPS = {
     "apt": "repair apt first: sudo apt-get -f install",
     "docker": "see its log: journalctl -u docker",
-    "gateway": "see its log: journalctl -u ojai-gateway -t ojai_gateway",
+    "gateway": "see its log: journalctl -u ojai-gateway",
     "groups": "log in again: a session keeps the groups it began with",
     "kernel": "reboot the host yourself if kernel_reboot is `never`",
     "rocm": "run rocminfo on it",
