@@ -9,19 +9,21 @@ from ojai.preflight import FailedCheck
 from ojai.settings import HostSettings
 from ojai.surface import unexplained
 
-_CHECKS = {
-    "mount": ("file systems", "it to be mounted as it was after the last deploy: what is hidden under it is ours"),
-    "device": ("device nodes", "the node that the kernel made"),
-    "docker client": ("Docker's client", "root's client to ask the daemon of this host, as after the last deploy"),
-}
-_PROGRAM = ("programs", "the program of the package, first on root's PATH")
-
 
 def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
     """Mounts over our folders, device nodes that were replaced, programs before those that the deploy calls."""
     for one in unexplained(settings, report.surface):
-        kind = one.kind(settings)
-        if kind.red:
-            check, expected = _CHECKS.get(one.what.partition(": ")[0], _PROGRAM)
-            todo = f"{kind.todo}; or, if it is meant, `ojai verify INVENTORY --accept {one.what!r} --why TEXT`"
-            yield FailedCheck(check, str(one), expected, todo)
+        kind, found = one.kind(settings), str(one)
+        todo = f"{kind.todo}; or, if it is meant, `ojai verify INVENTORY --accept {one.what!r} --why TEXT`"
+        if not kind.red:
+            continue
+        if one.what.startswith("mount: "):
+            yield FailedCheck(
+                "file systems", found, "what ojai manages to be on the file systems of the last deploy", todo
+            )
+        elif one.what.startswith("device: "):
+            yield FailedCheck("device nodes", found, "the node that the kernel made", todo)
+        elif one.what.startswith("docker client: "):
+            yield FailedCheck("Docker's client", found, "root's client as it was after the last deploy", todo)
+        else:
+            yield FailedCheck("programs", found, "the program of the package, first on root's PATH", todo)

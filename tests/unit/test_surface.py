@@ -194,6 +194,23 @@ def test_what_a_deploy_that_was_cut_off_saw_first_stands(host):
     assert recorded() == {"a": "2"}
 
 
+def test_without_aide_before_it_a_deploy_takes_only_its_own_folder_for_its_own(host, monkeypatch):
+    host |= {"/etc/a": "1", "/var/lib/ojai/added/packages": "1", "hold: a": "1"}
+    program.main(["", "record"])
+    host["/etc/a"] = "2"
+
+    def gone(order):
+        raise OSError("aide")
+
+    with monkeypatch.context() as without:
+        without.setattr(program, "whole", gone)
+        without.setattr(program, "live", lambda order: {"hold: a": "1"})
+        assert program.main(["", "before"]) == 0
+    host |= {"/var/lib/ojai/added/packages": "2", "hold: a": "2"}
+    program.main(["", "record"])
+    assert recorded() == {"/etc/a": "1", "/var/lib/ojai/added/packages": "2", "hold: a": "2"}
+
+
 def test_a_container_that_is_not_there_is_no_difference_of_its_limits():
     was = {"container: a HostConfig.Memory": "1", "container: b limit x": "1", "container: b limit y": "1"}
     found = program.compared({"at": 0, "state": was}, {"container: b limit y": "1"}, deep=False)
