@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ojai.lab.errors import LabError
+from tests.lab import inputs, results
 from tests.lab import own_docker as docker_archive
-from tests.lab import results
 from tests.lab.backends import Container, TestHost, Verified, VirtualMachine, say
 from tests.lab.batches import batches
 from tests.lab.cases import DriftCase, pending
@@ -57,6 +57,7 @@ class Outcome:
             "together": together,
             "seconds": round(seconds),
             "commit": commit,
+            "inputs": inputs.of(self.case),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "on": on,
         }
