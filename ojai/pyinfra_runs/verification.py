@@ -123,7 +123,7 @@ def _unreadable(text: str) -> str | None:
     return "; ".join(found) or None
 
 
-def read_junit(host: str, text: str) -> Verdict:
+def read_junit(host: str, text: str, strict: bool = False) -> Verdict:
     """A verdict from pytest's JUnit XML."""
     suite = next(ElementTree.fromstring(text).iter("testsuite"))
     for case in suite.iter("testcase"):
@@ -132,7 +132,7 @@ def read_junit(host: str, text: str) -> Verdict:
         if cause.startswith(f"{host}: "):
             cause = cause.removeprefix(f"{host}: ")
             return failed(host, cause, "unreachable" if cause.startswith(UNREACHABLE) else "not checked")
-    return _verdict(host, suite)
+    return _verdict(host, suite, strict)
 
 
 def _verdict(host: str, suite: ElementTree.Element, strict: bool = False) -> Verdict:
@@ -251,7 +251,7 @@ def _pytest(entry: Entry, plan: Plan) -> Verdict:
         if done.returncode not in (0, 1) or not report.exists():
             last = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
             return failed(entry.name, last or f"pytest exited {done.returncode}")
-        return read_junit(entry.name, report.read_text())
+        return read_junit(entry.name, report.read_text(), plan.strict)
 
 
 def verify(entries: list[Entry], plan: Plan) -> Iterator[Verdict]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from ojai import surface
-from ojai.settings import accepted, parse
+from ojai.cli import main
+from ojai.pyinfra_runs import accepting
+from ojai.pyinfra_runs.verification import Verdict, read_junit
+from ojai.settings import accepted, inventory, parse
 from ojai.settings.accepted import AcceptedError, Note
 from ojai.surface import Difference, program
 
@@ -127,6 +133,60 @@ def test_what_was_accepted_is_explained_until_it_changes_again(tmp_path):
     with pytest.raises(AcceptedError, match="git checkout"):
         accepted.read(file)
     assert accepted.read(tmp_path / "none") == accepted.read(None) == ()
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, *differences: Difference) -> None:
+    """Hosts that say so, in place of a run of the checks."""
+    said = json.dumps({"differences": [asdict(one) for one in differences], "things": 9, "cost": {}})
+    suite = ElementTree.Element("testsuite")
+    case = ElementTree.SubElement(suite, "testcase", classname="test_surface", name="test_the_surface_was_recorded")
+    ElementTree.SubElement(ElementTree.SubElement(case, "properties"), "property", name="surface", value=said)
+    monkeypatch.setattr(
+        accepting, "verify", lambda entries, plan: [Verdict(entry.name, suite, state="failed") for entry in entries]
+    )
+
+
+INVENTORY = "hosts = [('mini', {'services': []})]\n"
+
+
+def test_a_difference_is_accepted_by_its_name_and_noted_beside_the_inventory(tmp_path, monkeypatch):
+    answering(monkeypatch, Difference("/etc/fstab", None, FILE), Difference("/etc/x", None, FILE))
+    (tmp_path / "fleet.py").write_text(INVENTORY)
+    words = ["verify", str(tmp_path / "fleet.py"), "--accept", "/etc/fstab", "--why", "the new disk"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0 and "accepted in" in done.output, done.output
+    (note,) = accepted.read(tmp_path / "fleet.accepted.yaml")
+    assert (note.host, note.what, note.why) == ("mini", "/etc/fstab", "the new disk")
+    (entry,) = inventory.read(str(tmp_path / "fleet.py"))
+    assert entry.settings.accepted == (note,)
+    again = CliRunner().invoke(main, words)
+    assert again.exit_code == 2 and "nothing of this name is unexplained; unexplained are: /etc/x" in again.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--accept", "/etc/x"], "--accept and --why: give both"),
+        (["--why", "x"], "--accept and --why: give both"),
+        (["--accept", "/etc/x", "--why", "x", "--json"], "--accept: looks at the surface only"),
+    ],
+)
+def test_what_cannot_be_accepted_is_a_usage_error(tmp_path, words, told):
+    (tmp_path / "fleet.py").write_text(INVENTORY)
+    done = CliRunner().invoke(main, ["verify", str(tmp_path / "fleet.py"), *words])
+    assert done.exit_code == 2 and told in done.output, done.output
+
+
+def test_a_warning_is_told_and_fails_only_where_that_is_asked_for():
+    case = (
+        '<testcase classname="test_surface" name="test_a" time="0">'
+        '<properties><property name="warning" value="/etc/x"/></properties></testcase>'
+    )
+    document = f"<testsuites><testsuite time='1'>{case}</testsuite></testsuites>"
+    (check,) = read_junit("mini", document).checks
+    assert (check.outcome, check.message) == ("warned", "/etc/x") and read_junit("mini", document).ok
+    strict = read_junit("mini", document, strict=True)
+    assert strict.checks[0].outcome == "failed" and not strict.ok
 
 
 def test_an_answer_that_is_none_is_an_error():
