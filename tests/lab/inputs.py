@@ -45,7 +45,7 @@ def files(role: str) -> set[Path]:
     module, checks = f"ojai.roles.{name}", ROOT / "tests" / "host" / f"test_{name}.py"
     imported = re.findall(r"^(?:from|import) (ojai[\w.]*)", checks.read_text(), re.MULTILINE) if checks.exists() else []
     graph = _graph()
-    starts = {module, *_BESIDE.get(name, ()), *(one for one in imported if one in graph.modules)}
+    starts = {module, *_BESIDE.get(name, ()), *imported} & graph.modules
     modules = starts.union(*(graph.find_upstream_modules(one) for one in starts))
     found = {_file(one) for one in modules}
     named = {one for file in found for one in re.findall(r'resources\.data\("([^"]+)"\)', file.read_text())}
