@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from typing import Any
 
 from pyinfra.api import FactBase
 
@@ -198,6 +199,9 @@ class Report:
     came_by: CameBy = field(default_factory=CameBy)
     #: mounts, device nodes and programs that are not as they were recorded
     surface: tuple[Difference, ...] = ()
+    #: what registry and hub say of what is missing, and of what is locked (see ojai.preflight.upstream)
+    upstream: dict[str, Any] = field(default_factory=dict)
+    newer: dict[str, Any] = field(default_factory=dict)
 
 
 def _line(text: str) -> tuple[int, int] | None:
