@@ -11,11 +11,8 @@ from ojai.facts import script
 #: Where they are, a file each; and what programs read, made of all authorities of the host.
 PLACE, BUNDLE = "/usr/local/share/ca-certificates/ojai-", "/etc/ssl/certs/ca-certificates.crt"
 
-#: Where Docker looks each time that it asks a registry, in a folder by its name; the bundle it reads when it starts.
-DOCKER, DOCKER_FILE = "/etc/docker/certs.d", "ojai.crt"
-
 _FILES = r"""
-for file in "$place"*.crt "$docker"/*/"$name"; do
+for file in "$place"*.crt; do
   [ -f "$file" ] || continue
   trusted=no
   # A line of its content that no other certificate has.
@@ -27,7 +24,7 @@ done
 
 @dataclass(frozen=True)
 class Authority:
-    """A file of certificates of ours: its checksum, and whether the bundle has the first of them."""
+    """A certificate of ours: the checksum of its file, and whether the bundle has it."""
 
     sha256: str
     trusted: bool
@@ -43,7 +40,7 @@ class OwnAuthorities(FactBase[dict[str, Authority]]):
 
     def command(self) -> str:
         """A line for each."""
-        return script(_FILES, place=PLACE, bundle=BUNDLE, docker=DOCKER, name=DOCKER_FILE)
+        return script(_FILES, place=PLACE, bundle=BUNDLE)
 
     def process(self, output: list[str]) -> dict[str, Authority]:
         """Read the lines."""
