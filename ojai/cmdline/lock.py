@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import click
@@ -20,6 +19,7 @@ from ojai.engines import ResolvedService
 from ojai.facts.lock import Resolved
 from ojai.parameters import InventoryFile, resolved
 from ojai.preflight.lock import release_mark
+from ojai.preflight.upstream import read_by
 from ojai.pyinfra_runs.collect import CollectError, collect_locks
 from ojai.settings import HostSettings
 from ojai.settings.inventory import Entry
@@ -38,7 +38,6 @@ from ojai.settings.lock import (
     read,
 )
 from ojai.versions import newer
-from ojai.weights.program import Request, wanted
 
 _EPILOG = """\b
 Examples:
@@ -60,10 +59,10 @@ SECTIONS = ("images", "models", "packages", "profiles")
 def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
     """Lock what the hosts of INVENTORY get: image digests, model commits, package versions, profiles.
 
-    Written to NAME.lock beside NAME.py. Where a host has something already, that is locked; else what its registry, hub
-    and package archives have now. What is locked stays, and what is new is added, unless --upgrade moves it. WHAT is a
-    section (images, models, packages, profiles), a family of packages (kernel, docker, rocm), or a name in the lock.
-    The deploy then installs exactly that on every host.
+    Written to NAME.lock beside NAME.py or NAME.yaml. Where a host has something already, that is locked; else what its
+    registry, hub and package archives have now. What is locked stays, and what is new is added, unless --upgrade moves
+    it. WHAT is a section (images, models, packages, profiles), a family of packages (kernel, docker, rocm), or a name
+    in the lock. The deploy then installs exactly that on every host.
     """
     if what and not upgrade:
         raise click.UsageError("WHAT says what --upgrade moves; without --upgrade all that is missing is added.")
@@ -210,9 +209,7 @@ class _Making:
         if found is None:
             return self.kept.models.get(one)
         listed = found["files"]
-        patterns = service.engine.files
-        asked = SimpleNamespace(allow=patterns.allow, fallback=patterns.weights, ignore=patterns.ignore)
-        files = {path: listed[path] for path in wanted(sorted(listed), cast(Request, asked))}
+        files = {path: listed[path] for path in read_by(service, sorted(listed))}
         if not files:
             self.problems.append(f"{one}: found no file that {service.engine.name} reads; expected weights of it")
             return None
