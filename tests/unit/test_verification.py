@@ -134,7 +134,7 @@ def test_the_dry_run_uses_sudo_where_there_is_no_config_beside_the_deploy(monkey
     drift.find_drift(entry("mini", ssh_port=1), tmp_path / "deploy.py")
     (tmp_path / "config.py").write_text("")
     drift.find_drift(entry("mini", ssh_port=1), tmp_path / "deploy.py")
-    given = [json.loads(kwargs["input"]) for _, kwargs in calls]
+    given = [one for _, kwargs in calls for one in json.loads(kwargs["input"])]
     assert [one["data"].get("_sudo") for one in given] == [True, None]
     assert all((one["name"], one["groups"], one["data"]["ssh_port"]) == ("mini", ["minis"], 1) for one in given)
 
@@ -293,9 +293,9 @@ def test_areas_can_be_chosen_and_own_checks_added(hosts, monkeypatch, tmp_path):
     assert [path.name for path in plans[0].files] == ["test_docker.py", "test_webui.py"]
     assert (plans[0].deploy, plans[1].files) == (None, ())
     assert plans[1].deploy == find_deploy(hosts)
-    assert len(plans[2].files) == 17 and set(areas()) - {"drift"} == {
+    assert len(plans[2].files) == 18 and set(areas()) - {"drift"} == {
         "apt", "caches", "docker", "firewall", "gateway", "groups", "kernel", "ledger", "lock", "network", "power",
-        "releases", "rocm", "sysctl", "vllm", "weights",
+        "releases", "rocm", "surface", "sysctl", "vllm", "weights",
     }  # fmt: skip
 
 
