@@ -14,7 +14,7 @@ def apply(*, settings: HostSettings) -> None:
     """
     files.folders(
         name="Create cache directories",
-        paths=[settings.data_directory, *settings.own_caches],
+        paths=[settings.data_directory, *settings.wanted_caches],
         user=settings.data_owner,
         group=settings.data_group,
         mode=settings.data_mode,

@@ -20,8 +20,7 @@ from typing import Any
 import yaml
 
 from ojai import profiles, resources
-from ojai.engines import Refusal
-from ojai.engines.vllm import explanations, hardening
+from ojai.engines import Refusal, explanations, hardening
 from ojai.engines.vllm.flags import FLAGS
 from ojai.profiles import Features, Profile, deviations
 from ojai.profiles.features import Speculative
@@ -172,7 +171,12 @@ def kind(annotation: object) -> str:
 
 
 def _reasons() -> Iterator[str]:
-    titles = {"docker": "Of `docker run`", "environment": "Environment", "engine": "Of `vllm serve`"}
+    titles = {
+        "docker": "Of `docker run`",
+        "environment": "Environment",
+        "vllm": "Of `vllm serve`",
+        "llamacpp": "Of llama.cpp's `llama-server`",
+    }
     for group, entries in explanations.load().items():
         yield f"### {titles[group]}"
         yield ""

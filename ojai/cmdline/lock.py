@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import click
@@ -35,10 +34,11 @@ from ojai.settings.lock import (
     models_of,
     place,
     profile_hash,
+    profile_of,
     read,
 )
 from ojai.versions import newer
-from ojai.weights.program import Request, wanted
+from ojai.weights.program import wanted
 
 _EPILOG = """\b
 Examples:
@@ -164,7 +164,7 @@ class _Making:
                 for one in models_of(service):
                     if one not in models and (model := self._model(service, one)):
                         models[one] = model
-                profile = service.profile.name
+                profile = profile_of(service)
                 names[profile] = self._stays("profiles", profile) or profile_hash(profile)
         packages = {}
         if any(name in self.kept.packages for name in self.moved):
@@ -196,9 +196,7 @@ class _Making:
         if found is None:
             return self.kept.models.get(one)
         listed = found["files"]
-        patterns = service.engine.files
-        asked = SimpleNamespace(allow=patterns.allow, fallback=patterns.weights, ignore=patterns.ignore)
-        files = {path: listed[path] for path in wanted(sorted(listed), cast(Request, asked))}
+        files = {path: listed[path] for path in wanted(sorted(listed), service.engine.files(service))}
         if not files:
             self.problems.append(f"{one}: found no file that {service.engine.name} reads; expected weights of it")
             return None

@@ -19,6 +19,7 @@ from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
 from ojai.facts.readings import READINGS, Asked
 from ojai.facts.report import HostReport, Report
 from ojai.facts.service import CURL
+from ojai.paths import env_file
 from ojai.weights.program import STATE
 
 #: Lines of logs at most: of the kernel, and of the units.
@@ -58,9 +59,9 @@ facts() {
   else fact docker down
   fi
 }
-# name unit url health metrics models model env_file, and the metrics' names
+# name unit url health metrics models model key_file, and the metrics' names
 service() {
-  name=$1 unit=$2 url=$3 health_path=$4 metrics_path=$5 model=$7 env_file=$8
+  name=$1 unit=$2 url=$3 health_path=$4 metrics_path=$5 model=$7 key_file=$8
   shift 8
   timeout 10 systemctl show "$unit" \
     -p LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts,ActiveEnterTimestamp 2>/dev/null |
@@ -78,9 +79,9 @@ service() {
   health=$(%CURL% -s -o /dev/null -m 5 -w '%{http_code}' "$url$health_path" 2>/dev/null)
   [ -z "$health" ] || fact health "$name" "$health"
   [ "$health" = 200 ] || return
-  counted=$(metrics "$url$metrics_path" "$@")
+  counted=$(metrics "$key_file" "$url$metrics_path" "$@")
   [ -z "$counted" ] || fact metrics "$name$counted"
-  fact probe "$name" "$(with_key "$env_file" -m 60 -w ' status=%{http_code} seconds=%{time_total}' \
+  fact probe "$name" "$(with_key "$key_file" -m 60 -w ' status=%{http_code} seconds=%{time_total}' \
     -H 'Content-Type: application/json' -d "{\"model\": \"$model\", \"max_tokens\": 24, \"temperature\": 0, \
 \"messages\": [{\"role\": \"user\", \"content\": \"Name three rivers.\"}]}" "$url/v1/chat/completions" |
     tr '\n\t' '  ' | cut -c 1-1200)"
@@ -199,7 +200,7 @@ class Condition(FactBase[Answered]):
             "%UNITS%": shlex.join(one.unit for one in services),
             "%RELEASES%": shlex.quote(releases.FOLDER),
             "%WEIGHTS%": shlex.quote(STATE),
-            "%ENV_FILES%": shlex.join(one.env_file for one in services),
+            "%ENV_FILES%": shlex.join(env_file(one.name) for one in services),
             "%SERVICES%": calls,
             "%REPORT%": HostReport().command(**report),
         }

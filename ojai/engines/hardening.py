@@ -50,7 +50,9 @@ def docker(service: ResolvedService) -> Docker:
         {
             **found.model_dump(),
             **changed,
-            "devices": [device.format(render_node=node) for device in changed["devices"]],
+            "devices": [
+                device.format(render_node=node) for device in changed["devices"] if device.startswith(found.devices)
+            ],
         }
     )
 
