@@ -43,7 +43,7 @@ lab-test: setup ## the deploy on a virtual machine of its own: provision, conver
 	$(BIN)/python -m pytest tests/lab -m 'not whole' -q -x --durations=10
 
 reference: setup ## write the generated pages of docs/reference
-	for tool in settings_reference profile_table budget_table first_contact_table evidence_table fetch_errors_table contract.real_engines; do $(BIN)/python -m tools.$$tool || exit 1; done
+	for tool in settings_reference profile_table budget_table first_contact_table evidence_table fetch_errors_table findings_table contract.real_engines; do $(BIN)/python -m tools.$$tool || exit 1; done
 	$(BIN)/python -m tests.lab.manifest
 
 include $(wildcard mk/*.mk)

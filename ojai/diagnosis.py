@@ -23,7 +23,7 @@ class Finding(BaseModel):
     consequence, where one of them is found since the machine last started.
     ``rank``: a cause, which stops the service; a general one, beside which a more exact one stands as a rule; unknown,
     an error that does so; a flaw, with which it serves; a consequence, which has a deeper cause as a rule; a note, of
-    what could be better; harmless, and never listed.
+    what could be better; harmless, and never listed. ``seen``: what people see of it, where no line of a log tells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +33,7 @@ class Finding(BaseModel):
     cause: str
     fix: str
     source: str
+    seen: str = ""
     raised_in: str | None = None
     follows: tuple[str, ...] = ()
     deploy_mends: bool = False
@@ -238,7 +239,7 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
         if finding is None or finding.rank == "harmless" or (stopping and finding.rank in ("consequence", "unknown")):
             continue
         code = finding.code
-        if code not in findings or findings[code].rank == "general":
+        if code not in findings or findings[code].rank in ("general", "note"):
             findings[code] = finding
         evidence.setdefault(code, []).append(line)
         boot[code] = boots

@@ -20,6 +20,8 @@ SCRIPT = f"{FOLDER}/key.js"
 #: A file NAME.map for each key, with its SHA-256 sum, and NAME.key with the key itself until somebody deletes it. After
 #: it was replaced, NAME.old.map has the sum of the old one, with the time at which that ends.
 KEYS = f"{FOLDER}/keys"
+#: Characters that a key has at least and at most, wherever it is from.
+KEY_LENGTHS = (20, 256)
 #: The certificate of the local authority that clients are to trust, what it signed, and the program that makes both.
 AUTHORITY = f"{FOLDER}/ca.crt"
 CERTIFICATE = f"{FOLDER}/server.crt"

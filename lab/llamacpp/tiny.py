@@ -52,7 +52,7 @@ SHAPES: dict[str, Shape] = {
     "edge": replace(DENSE, kv_full=2, per_layer=256, shared=3),  # as E2B and E4B
     "dense": DENSE,  # as 31B
     "moe": replace(DENSE, experts=8),  # as 26B-A4B
-    "tied": replace(DENSE, tied=True, vocab=4096, window=1024, layers=12, pattern=5),
+    "tied": replace(DENSE, tied=True, vocab=4096, window=1024, layers=12, pattern=5, feed_forward=2048),
     "wide": replace(DENSE, width=512, kv_sliding=4, kv_full=2, head_sliding=128, head_full=256, layers=8, pattern=3),
     "vocab": replace(DENSE, vocab=16384),
 }

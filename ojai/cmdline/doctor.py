@@ -35,7 +35,8 @@ Exit status: 0 nothing is wrong (with --fix: any more), 1 something is, or a hos
 faulty inventory. What could merely be better (a note), and what was before a service last came up, is nothing wrong.
 """
 
-_MARKS = {
+#: What the ranks of findings are called.
+MARKS = {
     "cause": "cause",
     "general": "cause",
     "unknown": "cause",
@@ -228,7 +229,7 @@ def _show(console: Console, name: str, diagnoses: list[Diagnosis]) -> None:
     console.print(state)
     for one in diagnoses:
         past = ", before it last came up" if one.past else ""
-        console.print(f"\n[bold]{_MARKS[one.finding.rank]}{past}[/bold] ", end="")
+        console.print(f"\n[bold]{MARKS[one.finding.rank]}{past}[/bold] ", end="")
         console.print(f"{one.finding.code}: {one.finding.cause}", markup=False)
         console.print(f"  What to do: {one.finding.fix}", markup=False)
         for line in one.evidence:

@@ -51,7 +51,9 @@ def package_unit_unmasked() -> Steps:
 
 # A key is 256 bits of the kernel's random numbers. It is on no command line: printf is the shell's own. A line of
 # standard input: the name, the sum of a key that is made elsewhere or -, and the inventory's text for its renewal.
-_MAKE_KEYS = r"""
+_MAKE_KEYS = (
+    "least={} most={}".format(*gateway.KEY_LENGTHS)
+    + r"""
 set -eu; umask 077; mkdir -p "$folder"; chown root:root "$folder"; chmod 700 "$folder"
 while read -r name sum renewed; do
   file="$folder/$name"
@@ -62,8 +64,8 @@ while read -r name sum renewed; do
       sync "$file.key.new"; mv "$file.key.new" "$file.key"
     fi
     chown root:root "$file.key"; chmod 600 "$file.key"
-    if ! tr -d '\n' < "$file.key" | LC_ALL=C grep -qxE '[!-~]{16,256}'; then
-      echo "gateway: found no key in $file.key; expected one word of 16 to 256 letters, digits and signs." \
+    if ! tr -d '\n' < "$file.key" | LC_ALL=C grep -qxE "[!-~]{$least,$most}"; then
+      echo "gateway: found no key in $file.key; expected one word of $least to $most letters, digits and signs." \
         "What to do: write another into it, or delete it, then run the deploy again." >&2
       exit 1
     fi
@@ -87,8 +89,8 @@ while read -r name sum renewed; do
   { [ -z "$renewed" ] || printf '# %s\n' "$renewed"; printf '"%s" "%s";\n' "$sum" "$name"; } > "$file.map.new"
   chown root:root "$file.map.new"; chmod 600 "$file.map.new"
   sync "$file.map.new"; mv "$file.map.new" "$file.map"
-done
-"""
+done"""
+)
 
 
 @operation()
@@ -118,10 +120,14 @@ def keys(names: Sequence[str], sums: Mapping[str, str | None], renewed: Mapping[
         yield f"rm -f {shlex.join(files)}"
     if over := sorted(set(found.ended) - set(revoked)):
         yield f"rm -f {shlex.join(f'{gateway.KEYS}/{name}.old.map' for name in over)}"
+    # A key that goes from one name to another is not the old one of the first: each sum is there once.
+    owner = {have.sum: name for name, have in found.keys.items() if name in due and sums.get(name)}
+    if moved := sorted({owner[key] for name in due if (key := sums.get(name)) in owner and owner[key] != name}):
+        yield f"rm -f {shlex.join(f'{gateway.KEYS}/{name}.map' for name in moved)}"
     if due:
         texts = {name: renewed.get(name, found.keys[name].renewed if name in found.keys else "") for name in due}
         lines = "".join(f"{name} {sums.get(name) or '-'} {texts[name]}\n" for name in due)
-        text = f"folder={gateway.KEYS} overlap={overlap_hours * 3600}\n{_MAKE_KEYS.strip()}"
+        text = f"folder={gateway.KEYS} overlap={overlap_hours * 3600}\n{_MAKE_KEYS}"
         yield StringCommand(text, _stdin=lines)
     if not revoked and not due and not over:
         host.noop(f"valid: {', '.join(names)}")

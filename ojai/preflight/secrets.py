@@ -26,8 +26,9 @@ def _key(source: Source, name: str, seen: dict[str, str]) -> None:
     found = source.read()
     if found and (other := seen.setdefault(found, name)) != name:
         raise SecretError(f"the key that {other} has", "one of its own", "make another: `openssl rand -hex 32`")
-    if found is not None and not 20 <= len(found) <= 256:
-        raise SecretError(f"{len(found)} characters", "20 to 256", "make a longer one: `openssl rand -hex 32`")
+    least, most = gateway.KEY_LENGTHS
+    if found is not None and not least <= len(found) <= most:
+        raise SecretError(f"{len(found)} characters", f"{least} to {most}", "make another: `openssl rand -hex 32`")
 
 
 def _of_services(settings: HostSettings) -> Iterator[tuple[str, Callable[[], object]]]:

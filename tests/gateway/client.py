@@ -68,9 +68,9 @@ def read(connection: ssl.SSLSocket) -> bytes:
     return data
 
 
-def send(gateway: Gateway, data: bytes) -> Answer:
+def send(gateway: Gateway, data: bytes, timeout: float = 20) -> Answer:
     """What one connection brings for these bytes. They should ask that it be closed, or it takes a while."""
-    with connected(gateway) as connection:
+    with connected(gateway, timeout) as connection:
         with suppress(ConnectionError, ssl.SSLError):  # it may be answered before all of it was sent
             connection.sendall(data)
         return Answer(read(connection))

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ojai.engines import endpoints
-from tests.gateway import nginx
-from tests.gateway.client import BEARER, request, send
+from tests.gateway import client, nginx
+from tests.gateway.client import BEARER, KEY, Answer, request
 
 ANSWERS = Path(__file__).with_name("endpoints.json")
 PAGE = Path(__file__).parents[2] / "docs/reference/endpoints.md"
@@ -41,6 +41,16 @@ What is not in this list is answered with 401 and 404 too. The list of what is o
 
 """
 
+COST = """
+## What it costs the engine to be asked without a valid key
+
+Nothing: each of these was sent {times} times to `/v1/chat/completions`, and none of the engine's own counters moved
+(`/metrics`: its requests by path, tokens read and written). The revoked key had been valid, and served, before.
+
+{table}
+One request with a valid key moved {moved}.
+"""
+
 MORE = """
 ## With other settings of vLLM
 
@@ -49,6 +59,11 @@ What another start of the same release adds, asked of a server with `VLLM_SERVER
 profiler; and what vLLM has for other models only (404 under *open*). The gateway passes none of it on.
 
 """
+
+
+def send(gateway: nginx.Gateway, data: bytes) -> Answer:
+    """As the tests of the gateway do, with time for an engine on a CPU."""
+    return client.send(gateway, data, timeout=300)
 
 
 def routes(log: str) -> dict[str, list[str]]:
@@ -69,6 +84,50 @@ def _direct(port: int, method: str, path: str, body: bytes) -> int:
         return error.code
 
 
+def _counters(port: int) -> dict[str, str]:
+    """What the engine has counted, but for being asked for it."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    counted = (line for line in lines if line.startswith(("vllm:", "http_requests_total")) and "/metrics" not in line)
+    return dict(line.rsplit(" ", 1) for line in counted)
+
+
+def _cost(port: int, gateway: nginx.Gateway, model: str) -> dict[str, Any]:
+    """What the engine counts for requests without a valid key, and for one with a key."""
+
+    def chat(*headers: str, query: str = "", **more: str) -> bytes:
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, **more})
+        return request("POST", f"/v1/chat/completions{query}", *headers, body=body.encode())
+
+    revoked = chat(f"Authorization: Bearer {nginx.REVOKED}")
+    gateway.set_keys({**nginx.KEYS, "gone": nginx.REVOKED})
+    gateway.reload()
+    assert send(gateway, revoked).status == 200
+    gateway.set_keys(nginx.KEYS)
+    gateway.reload()
+    wrong = {
+        "no key": chat(),
+        "another key": chat(f"{BEARER}x"),
+        "the key of a name that was taken out": revoked,
+        "a valid key as a password": chat(BEARER.replace("Bearer", "Basic")),
+        "a valid key in another header": chat(f"X-Api-Key: {KEY}"),
+        "a valid key in a cookie": chat(f"Cookie: Authorization=Bearer {KEY}"),
+        "a valid key in the address": chat(query=f"?api_key={KEY}"),
+        "a valid key in the body": chat(api_key=KEY),
+    }
+    before, times = _counters(port), 16
+    answers = {name: sorted({send(gateway, data).status for _ in range(times)}) for name, data in wrong.items()}
+    after = _counters(port)
+    assert send(gateway, chat(BEARER)).status == 200
+    end = _counters(port)
+    return {
+        "times": times,
+        "answers": answers,
+        "moved": sorted(name for name in after if after[name] != before.get(name)),
+        "with": sorted({re.split("[{ ]", name)[0] for name in end if end[name] != after.get(name)}),
+    }
+
+
 def ask(port: int, log: str, also: Iterable[str] = ()) -> dict[str, Any]:
     """What the server on ``port`` answers, directly and through a gateway. ``also``: paths that it may not have."""
     found = routes(log)
@@ -80,6 +139,8 @@ def ask(port: int, log: str, also: Iterable[str] = ()) -> dict[str, Any]:
         found.setdefault(path, []).extend(method.upper() for method in operations)
     for path in also:
         found.setdefault(path, ["POST"])
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=60) as answer:
+        model = json.load(answer)["data"][0]["id"]
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -99,7 +160,8 @@ def ask(port: int, log: str, also: Iterable[str] = ()) -> dict[str, Any]:
                             "with": send(gateway, request(method, asked, BEARER, *upgrade, body=body)).status,
                         }
                     )
-    return {"release": release.partition("+")[0], "answers": answers}
+            cost = _cost(port, gateway, model)
+    return {"release": release.partition("+")[0], "answers": answers, "cost": cost}
 
 
 def _table(answers: list[dict[str, Any]]) -> str:
@@ -114,7 +176,15 @@ def _table(answers: list[dict[str, Any]]) -> str:
 
 def page(found: dict[str, Any]) -> str:
     """The page."""
-    return HEAD.format(release=found["release"]) + _table(found["answers"]) + MORE + _table(found["more"])
+    cost = found["cost"]
+    rows = [f"| {name} | {', '.join(map(str, statuses))} |\n" for name, statuses in cost["answers"].items()]
+    counted = [f"`{name}`" for name in cost["with"] if name.endswith("_total")]
+    costs = COST.format(
+        times=cost["times"],
+        table="| request | answered |\n| --- | --- |\n" + "".join(rows),
+        moved=f"{', '.join(counted[:-1])} and {counted[-1]}",
+    )
+    return HEAD.format(release=found["release"]) + _table(found["answers"]) + costs + MORE + _table(found["more"])
 
 
 def main() -> None:

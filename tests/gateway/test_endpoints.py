@@ -46,6 +46,14 @@ def test_the_engine_itself_refuses_nobody():
     assert "/invocations" in answers
 
 
+def test_without_a_valid_key_no_counter_of_the_engine_s_moved():
+    cost = FOUND["cost"]
+    assert len(cost["answers"]) == 8 and cost["times"] > 1
+    assert all(statuses == [401] for statuses in cost["answers"].values()), cost["answers"]
+    assert cost["moved"] == []
+    assert {"vllm:request_success_total", "vllm:prompt_tokens_total", "http_requests_total"} <= set(cost["with"])
+
+
 def test_the_page_is_up_to_date():
     assert PAGE.read_text() == page(FOUND)
 

@@ -380,6 +380,7 @@ def test_30_an_engine_that_speaks_no_http_is_passed_on_as_it_is(tmp_path: Path) 
         assert send(other, request("GET", "/v1/models", BEARER)).data == b"rubbish\r\n\r\n"
         assert len(asked) == 1
         assert send(other, request("GET", "/invocations", BEARER)).status == 404
+    assert [json.loads(line)["status"] for line in other.log.splitlines()] == [502, 404], "009 is no number of JSON's"
 
 
 def test_30_no_engine(tmp_path: Path) -> None:

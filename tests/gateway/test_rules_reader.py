@@ -177,6 +177,19 @@ def test_13_a_key_of_another_name_is_refused_on_the_host(tmp_path: Path) -> None
 
 
 @as_root_only
+def test_13_two_keys_change_places(tmp_path: Path) -> None:
+    """As the operation has it: their maps go before."""
+    one, two = ("1" * 64, "2" * 64)
+    assert made(tmp_path, f"a {one} ", f"b {two} ").returncode == 0
+    for name in "ab":
+        (tmp_path / f"{name}.map").unlink()
+    assert made(tmp_path, f"a {two} ", f"b {one} ", overlap=60).returncode == 0
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "a.map": f'"{two}" "a";\n', "b.map": f'"{one}" "b";\n'
+    }  # fmt: skip
+
+
+@as_root_only
 def test_32_back_to_the_key_of_before(tmp_path: Path) -> None:
     """Each sum is in the maps once, or nginx takes none of them."""
     sums = [f"{number}" * 64 for number in (1, 2)]

@@ -101,6 +101,22 @@ def test_no_key_is_in_any_log(gateway):
     assert KEY not in logs
 
 
+def test_a_request_that_cannot_be_kept_leaves_no_key_in_a_log(gateway):
+    """nginx's own line about it would have the whole address in it."""
+    body = gateway.folder / "cache/body"
+    body.rename(body.with_name("gone"))
+    try:
+        long = request("POST", f"/v1/chat/completions?key={KEY}", BEARER, body=b"a" * MIB)
+        assert send(gateway, long).status == 500
+    finally:
+        body.with_name("gone").rename(body)
+    end = time.monotonic() + 5
+    while '"status":500' not in gateway.log and time.monotonic() < end:  # written after the answer
+        time.sleep(0.05)
+    assert '"status":500' in gateway.log
+    assert KEY not in gateway.log + (gateway.folder / "error.log").read_text()
+
+
 def test_no_key_is_on_disk(gateway):
     """Not in what nginx reads; where the host keeps one to show it, tests/host looks at."""
     for file in (gateway.folder / "nginx.conf", gateway.folder / "key.js", *(gateway.folder / "keys").iterdir()):

@@ -39,6 +39,12 @@ LINES = {
     "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1-6)": "refused the download",
     "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-6)\n\nRepository Not Found "
     "for url: https://huggingface.co/api/models/google/gemma-4-e4b-itt.": "no model of that name",
+    "huggingface_hub.errors.RevisionNotFoundError: 404 Client Error. (Request ID: Root=1-6)\n\nRevision Not Found for "
+    "url: https://huggingface.co/google/gemma-4-E4B-it/resolve/v9/config.json.": "not the revision",
+    "huggingface_hub.errors.HfHubHTTPError: 401 Client Error: Unauthorized for url: https://huggingface.co/google/"
+    "gemma-4-E4B-it/resolve/main/config.json (Request ID: Root=1-6)\n\nInvalid credentials in Authorization header": (
+        "refuses the token"
+    ),
     "OSError: [Errno 28] No space left on device": "disk is full",
     # From public reports (first-contact, case 34); the source of each is in the catalogue.
     "(EngineCore_DP0 pid=17374) ERROR 09-28 15:47:24 [core.py:718] ValueError: Free memory on device (3.22/4.0 GiB) on "
@@ -120,6 +126,9 @@ INSTALLING = {
     "E: Held packages were changed and -y was used without --allow-change-held-packages.": "is on hold",
     "E: Failed to fetch http://a.example/P.gz  Hash Sum mismatch": "being refreshed",
     "Unable to find image 'vllm/vllm-openai-rocm:v0.20.1' locally": "get to the end of pulling it",
+    "docker: Error response from daemon: Requested CPUs are not available - requested 0-63, available: 0-23": (
+        "container could not be made"
+    ),
     "Error response from daemon: toomanyrequests: You have reached your pull rate limit.": "limit of pulls",
     "Error response from daemon: manifest for vllm/vllm-openai-rocm:v9 not found: manifest unknown: x": "no image of",
     "Error response from daemon: pull access denied for a/b, repository does not exist or may require 'docker login'": (

@@ -45,7 +45,7 @@ EXCERPTS: list[dict[str, str]] = [
 #: As journals, Docker and dmesg write them, each in a form of its own; *-score.md have their first contact.
 AS_WRITTEN: list[dict[str, str]] = [
     one
-    for name in ("fifth", "sixth", "seventh", "eighth", "ninth")
+    for name in ("fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
     for one in yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 ]
 #: Of a real vLLM 0.28.0 that was started wrongly; the files are named by what was wrong.
@@ -285,7 +285,7 @@ def test_every_symptom_says_what_to_do_and_where_it_is_known_from() -> None:
     for name in ("failures", "symptoms", "failures-installing"):
         for finding in catalogue(name):
             assert finding.cause and finding.fix and finding.source and finding.code
-    own = [finding.code for finding in (*catalogue("symptoms"), *catalogue("failures"))]
+    own = [(finding.code, finding.rank) for finding in (*catalogue("symptoms"), *catalogue("failures"))]
     assert len(own) == len(set(own))
 
 
@@ -356,7 +356,7 @@ LINES = {
     "fact pstore /sys/fs/pstore/dmesg-efi-1": "kernel-panic",
     "fact previous-boot unclean": "boot-unclean",
     "fact boot root=/dev/sda nomodeset quiet": "driver-off",
-    "fact boot root=/dev/sda amd_iommu=off": "npu-hidden",
+    "fact boot root=/dev/sda amd_iommu=off": "npu-iommu-off",
     "fact health vllm-gemma4 503": "not-healthy",
     'fact probe vllm-gemma4 {"content": "<pad><pad>"} status=200': "wrong-text",
     'fact probe vllm-gemma4 {"content": "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"} status=200': "wrong-text",

@@ -585,7 +585,7 @@ def test_another_client_than_the_pinned_one_is_refused(monkeypatch):
 
 
 def test_files_that_are_wanted_by_their_names(tmp_path):
-    """Of a repository of GGUF files, the one that is served and its projector: nothing else, and none may be missing."""
+    """Of a repository of GGUF files, the one that is served and its projector; neither may be missing."""
     world, name, commit = World(tmp_path), "unsloth/gemma-4-E4B-it-GGUF", "a" * 40
     place = tmp_path / "models" / "given" / name / commit
     place.mkdir(parents=True)

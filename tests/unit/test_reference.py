@@ -41,6 +41,17 @@ def test_the_page_of_failures_to_fetch_is_fresh() -> None:
     assert fetch_errors_table.PAGE.read_text() == fetch_errors_table.page(), "run make reference"
 
 
+def test_the_page_of_findings_is_fresh_and_says_of_each_what_is_seen() -> None:
+    from tools import findings_table
+
+    text = findings_table.PAGE.read_text()
+    assert text == findings_table.page(), "run make reference"
+    rows = [line.strip("|").replace("\\|", "").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    assert len(rows) > 100 and all(len(row) == 6 and all(cell.strip() for cell in row) for row in rows)
+    causes = [row[2] for row in rows]
+    assert len(causes) == len(set(causes)), "two codes with one cause cannot be told apart"
+
+
 def test_a_stale_reference_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     stale, fresh = tmp_path / "settings.md", tmp_path / "fleet.schema.json"
     stale.write_text("old")
