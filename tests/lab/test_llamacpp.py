@@ -124,22 +124,10 @@ def test_both_are_deployed_and_a_second_run_changes_nothing(host):
     ends_well(both.deploy(), [])
 
 
-def test_verify_smoke_and_a_short_bench(host):
+def test_drift_is_found_and_mended(host):
     both = host.serves(VLLM, LLAMA)
     found = both.verify()
     assert found.ok, (found.error, found.failed)
-    done = both.lab.ojai("smoke", both.lab.inventory, *SMOKE, "--json")
-    results = json.loads(done.stdout)["servers"]
-    failed = [(one["name"], one["came"]) for one in results[1]["results"] if one["outcome"] == "failed"]
-    assert len(results[1]["results"]) > 10 and not failed, (failed, done.stderr[-2000:])
-    folder = both.lab.folder / "bench"
-    measured = both.lab.ojai("bench", both.lab.inventory, *BENCH, "--results", str(folder), "--json")
-    runs = {run["subject"]["service"]: run for run in json.loads(measured.stdout)["runs"]}
-    assert runs["llama-gemma4"]["cells"] and not runs["llama-gemma4"].get("failure"), measured.stderr[-2000:]
-
-
-def test_drift_is_found_and_mended(host):
-    both = host.serves(VLLM, LLAMA)
     host.guest.root("sed -i 's/--parallel 1/--parallel 2/' /etc/systemd/system/llama-gemma4.service")
     host.guest.root("systemctl daemon-reload; systemctl restart llama-gemma4")
     found = both.verify()
@@ -192,6 +180,19 @@ def test_a_key_is_in_a_file_and_an_empty_one_starts_no_server(host):
     ends_well(guarded.deploy(), [])
     host.guest.root(": > /etc/ojai/llama-gemma4.secrets/LLAMA_API_KEY; systemctl restart llama-gemma4 || true")
     assert models(host.guest) == ""
+
+
+def test_smoke_and_a_short_bench(host):
+    both = host.serves(VLLM, LLAMA)
+    ends_well(both.deploy())
+    done = both.lab.ojai("smoke", both.lab.inventory, *SMOKE, "--json")
+    results = json.loads(done.stdout)["servers"]
+    failed = [(one["name"], one["came"]) for one in results[1]["results"] if one["outcome"] == "failed"]
+    assert len(results[1]["results"]) > 10 and not failed, (failed, done.stderr[-2000:])
+    folder = both.lab.folder / "bench"
+    measured = both.lab.ojai("bench", both.lab.inventory, *BENCH, "--results", str(folder), "--json")
+    runs = {run["subject"]["service"]: run for run in json.loads(measured.stdout)["runs"]}
+    assert runs["llama-gemma4"]["cells"] and not runs["llama-gemma4"].get("failure"), measured.stderr[-2000:]
 
 
 def test_removal_leaves_nothing_of_it(host):
