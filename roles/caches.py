@@ -14,7 +14,7 @@ def apply(*, settings: HostSettings) -> None:
     """
     files.folders(
         name="Create cache directories",
-        paths=[settings.data_directory, *settings.wanted_caches],
+        paths=[settings.data_directory, *settings.own_caches],
         user=settings.data_owner,
         group=settings.data_group,
         mode=settings.data_mode,
@@ -32,5 +32,5 @@ def remove(*, settings: HostSettings) -> None:
     """Keep the folders unless `removed_data` is set: downloading their content again can take hours."""
     adoption.caches_moved_back(name="Move adopted caches back")
     if settings.removed_data:
-        files.absent(name="Remove cache directories", paths=settings.own_caches, recursive=True)
+        files.absent(name="Remove cache directories", paths=settings.every_own_cache, recursive=True)
         files.empty_folder_absent(name="Remove the data directory if it is empty", path=settings.data_directory)

@@ -19,7 +19,6 @@ from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
 from ojai.facts.readings import READINGS, Asked
 from ojai.facts.report import HostReport, Report
 from ojai.facts.service import CURL
-from ojai.paths import env_file
 from ojai.weights.program import STATE
 
 #: Lines of logs at most: of the kernel, and of the units.
@@ -200,7 +199,7 @@ class Condition(FactBase[Answered]):
             "%UNITS%": shlex.join(one.unit for one in services),
             "%RELEASES%": shlex.quote(releases.FOLDER),
             "%WEIGHTS%": shlex.quote(STATE),
-            "%ENV_FILES%": shlex.join(env_file(one.name) for one in services),
+            "%ENV_FILES%": shlex.join(one.env_file for one in services),
             "%SERVICES%": calls,
             "%REPORT%": HostReport().command(**report),
         }

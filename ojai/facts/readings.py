@@ -52,8 +52,8 @@ with_key() {
 class Asked:
     """A service to ask about.
 
-    Its name and unit, the file with its key, its server's address and paths, its model, and its metrics
-    (:attr:`ojai.engines.Metrics.words`).
+    Its name, unit and environment file, the file of its key where it has one, its server's address and paths, its
+    model, and its metrics (:attr:`ojai.engines.Metrics.words`).
     """
 
     name: str
@@ -63,14 +63,15 @@ class Asked:
     metrics: str
     models: str
     model: str
-    key_file: str
+    env_file: str
     counts: tuple[str, ...]
+    key_file: str | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
         """As the scripts take it."""
         own = (self.name, self.unit, self.url, self.health, self.metrics, self.models)
-        return *own, self.model, self.key_file, *self.counts
+        return *own, self.model, self.key_file or self.env_file, *self.counts
 
 
 def services(settings: HostSettings) -> tuple[Asked, ...]:
@@ -84,7 +85,8 @@ def services(settings: HostSettings) -> tuple[Asked, ...]:
             metrics=service.engine.api.metrics,
             models=service.engine.api.models,
             model=service.command.served_model_name,
-            key_file=service.key_file or service.env_file,
+            env_file=service.env_file,
+            key_file=service.key_file,
             counts=service.engine.metrics.words,
         )
         for service in settings.resolved

@@ -644,16 +644,16 @@ class HostSettings(BaseModel):
         return engines.cache_folders(self.data_directory, self.cache_folders)
 
     @property
-    def own_caches(self) -> list[str]:
-        """Those that are this project's: given an owner, and removed with `removed_data`."""
+    def every_own_cache(self) -> list[str]:
+        """Those that are this project's, of every engine: removed with `removed_data`."""
         return [path for name, path in self.caches.items() if name not in self.cache_folders]
 
     @property
-    def wanted_caches(self) -> list[str]:
-        """Those of them that are created: vLLM's, and those of the engines of the services."""
+    def own_caches(self) -> list[str]:
+        """Those of them that are created and given an owner: vLLM's, and those of the engines of the services."""
         serving = [engines.get("vllm"), *(service.engine for service in self.resolved)]
-        names = {name for engine in serving for name in engine.mounts}
-        return [path for path in self.own_caches if path in {self.caches[name] for name in names}]
+        names = {self.caches[name] for engine in serving for name in engine.mounts}
+        return [path for path in self.every_own_cache if path in names]
 
 
 def resolve_services(

@@ -146,6 +146,6 @@ def test_another_engine_is_one_line_and_leaves_the_rest():
 
 
 def test_the_folder_of_shaders_is_made_where_llama_cpp_serves_alone():
-    of_vllm, of_both = (parse("mini", {"services": [{"engine": name}]}).wanted_caches for name in engines.NAMES)
+    of_vllm, of_both = (parse("mini", {"services": [{"engine": name}]}).own_caches for name in engines.NAMES)
     assert "/srv/ojai/mesa" not in of_vllm and "/srv/ojai/mesa" in of_both
-    assert "/srv/ojai/mesa" in parse("mini", {"services": [{}]}).own_caches
+    assert "/srv/ojai/mesa" in parse("mini", {"services": [{}]}).every_own_cache
