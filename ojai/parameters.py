@@ -19,7 +19,10 @@ from ojai.sizes import parse_memory
 
 
 class InventoryFile(click.ParamType[str]):
-    """An inventory as pyinfra takes it: a file, host names with commas, or connectors (`@local`)."""
+    """An inventory as pyinfra takes it: a file, host names with commas, or connectors (`@local`).
+
+    `fleet.yaml` stands for the `fleet.py` beside it, which reads it.
+    """
 
     name = "inventory"
 
@@ -32,6 +35,9 @@ class InventoryFile(click.ParamType[str]):
             near = nearest(path.name, [found.name for found in path.parent.glob("*.py")])
             hint = f"; did you mean {path.with_name(near)}?" if near else ""
             self.fail(f"there is no file {value}{hint}", param, ctx)
+        reader = path.with_suffix(".py")
+        if path.suffix in (".yaml", ".yml") and path.is_file() and reader.is_file():
+            return str(reader)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -14,6 +14,9 @@ SYSCTL_DROP_IN = "/etc/sysctl.d/99-zz-ojai.conf"
 #: Servers of the owner's that gave way to ours, as they were.
 ADOPTED = "/var/lib/ojai/adopted"
 
+#: What came of the last rollout to a host. A deploy that begins takes it away: from then on it is not true.
+ROLLOUT = "/var/lib/ojai/rollout"
+
 #: Version of the format of what a host keeps under /var/lib/ojai: the ledger and the releases. Version 0 is the same
 #: format from before it had a number. Version 2 also has what was kept of the owner's; an older ojai would delete it.
 SCHEMA = 2

@@ -14,6 +14,7 @@ from ojai.memory import Budget, Demand, HostMemory, fit_together
 from ojai.preflight.host import failed_checks
 from ojai.preflight.memory import memory_of
 from ojai.preflight.memory import warnings as memory_warnings
+from ojai.preflight.upstream import Fetch, fetches, sentences
 from ojai.profiles import budgets
 from ojai.settings import HostSettings
 from ojai.settings.inventory import Entry
@@ -73,6 +74,8 @@ class HostPlan(_Frozen):
     )
     services: tuple[ServicePlan, ...]
     obstacles: tuple[str, ...]
+    fetches: tuple[Fetch, ...] = Field((), description="What is to be fetched, as far as the host was asked.")
+    to_fetch: tuple[str, ...] = Field((), description="That in words.")
 
 
 def plan(
@@ -114,6 +117,8 @@ def plan(
         enough_carve_out_bytes=enough if settings.memory_regime == "carveout" else None,
         services=services,
         obstacles=tuple(obstacles),
+        fetches=tuple(fetches(settings, report)) if report else (),
+        to_fetch=tuple(sentences(settings, report)) if report else (),
     )
 
 

@@ -75,6 +75,7 @@ __all__ = [
     "parse_cli_arg",
     "pop_global_arguments",
     "remove_any_sudo_askpass_file",
+    "spinner",
     "ssh_client",
     "ssh_util",
     "util",
@@ -84,6 +85,11 @@ __all__ = [
 def api_module(name: str) -> Any:
     """A module of its API, of which functions are replaced; ``pyinfra.api.operation`` as a name is the decorator."""
     return importlib.import_module(f"pyinfra.api.{name}")
+
+
+def spinner() -> Any:
+    """The module that draws its spinner."""
+    return importlib.import_module("pyinfra.progress")
 
 
 def make_inventory(*args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,6 @@
 """A report as one HTML file that needs nothing else: sections of text, tables and bars, for wide and narrow windows.
 
-It knows nothing of what it shows. `ojai bench`, `ojai verify` and `ojai status` make their pages of it.
+It knows nothing of what it shows. `ojai bench`, `ojai verify`, `ojai status` and `ojai rollout` make their pages of it.
 """
 
 from __future__ import annotations

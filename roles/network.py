@@ -2,12 +2,15 @@
 
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import DeployError
 
 from ojai.operations import authorities, files
 from ojai.settings import HostSettings
+from ojai.weights.pull import registry_of
+from ojai.weights.upstream import HUB
 
 PROXIES = "/etc/apt/apt.conf.d/95ojai-proxy"
 
@@ -59,6 +62,13 @@ def _readable(certificates: list[str]) -> bool:
     return True
 
 
+def registries(settings: HostSettings) -> list[str]:
+    """Registries and mirrors of the owner's own, as Docker names their certificates' folders."""
+    named = {registry_of(service.image) for service in settings.resolved} - {HUB}
+    mirrors = {urlsplit(mirror).netloc for mirror in settings.docker_registry_mirrors if mirror.startswith("https:")}
+    return sorted(named | mirrors) if settings.ca_certificates else []
+
+
 @deploy("Network")
 def apply(*, settings: HostSettings) -> None:
     """Have apt use the proxies, and every program trust the authorities."""
@@ -66,7 +76,9 @@ def apply(*, settings: HostSettings) -> None:
         files.text_file(name="Set apt's proxies", path=PROXIES, text=proxies_text(settings))
     else:
         files.absent(name="Remove apt's proxies", paths=[PROXIES])
-    authorities.trusted(name="Trust the owner's authorities", certificates=certificates(settings))
+    authorities.trusted(
+        name="Trust the owner's authorities", certificates=certificates(settings), registries=registries(settings)
+    )
 
 
 @deploy("Network: removal")

@@ -9,7 +9,7 @@ from ojai.connection.alone import refuse_host
 from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck, firewall, gateway, owner, packages, power, secrets
+from ojai.preflight import FailedCheck, firewall, gateway, owner, packages, power, secrets, upstream
 from ojai.preflight import lock as pins
 from ojai.preflight import weights as to_fetch
 from ojai.preflight.docker import remarks
@@ -47,6 +47,7 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     if found:
         _refuse("\n".join(f"preflight: {failed}" for failed in found))
         return None
+    report = upstream.asked(host.get_fact, settings, report)
     of_services = (f"{service.name}: {warning}" for service in settings.resolved for warning in service.warnings)
     of_host = (
         *gateway.warnings(settings, report),

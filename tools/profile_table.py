@@ -300,15 +300,47 @@ def _code(tokens: Iterable[str]) -> str:
     return f"`{text}`" if text else ""
 
 
+#: What a start of a real vLLM on a CPU brought, by the measure: tests/lab/hardening.py.
+TRIED = Path(__file__).resolve().parents[1] / "tests" / "lab" / "results" / "hardening.json"
+
+
+def _tried(name: str, found: dict[str, Any]) -> Iterator[str]:
+    """What differs under a measure from the guides' options, in parts of a sentence."""
+    if name not in found:
+        yield "nothing to try"
+        return
+    one, guides = found[name], found["guides"]
+    yield "it serves" if one["answers"] else "it does not serve"
+    if not one["limits"].get(name, True):
+        yield "Docker could not limit it there"
+    changed: dict[str, list[str]] = {}
+    for what, result in one["may"].items():
+        if result != guides["may"][what]:
+            changed.setdefault(result, []).append(what)
+    for result, whats in changed.items():
+        yield f"{', '.join(whats)}: {result}"
+    if more := _more_in_log(name, found):
+        yield f"new in its log: {len(more)} {'line' if len(more) == 1 else 'lines'}"
+
+
+def _more_in_log(name: str, found: dict[str, Any]) -> list[str]:
+    return sorted(set(found[name]["log"]) - set(found["guides"]["log"]) - set(found["guides, again"]["log"]))
+
+
 def hardening_page() -> str:
     """The text of docs/reference/hardening.md."""
+    found: dict[str, Any] = json.loads(TRIED.read_text(encoding="utf-8"))
+    guides, every = found["guides"], found["all"]
+    version_1 = "There, Docker could limit neither processes nor memory: control groups were of version 1."
+    limits = () if all(every["limits"].values()) else ("", version_1)
     rows = (
         (
             f"`{measure.id}`",
             f"`{measure.taken}`" if measure.taken.startswith("-") else measure.taken or "(nothing)",
             measure.why,
             measure.lacks.strip(),
-            measure.found,
+            "; ".join(_tried(measure.id, found)),
+            measure.gpu,
             measure.source,
         )
         for measure in hardening.load()
@@ -322,7 +354,18 @@ def hardening_page() -> str:
         "default, because it has not been tried on the GPU. Whether it is right for a host shows at its first start: a "
         "service that does not become healthy with it is rolled back like any failed upgrade.",
         "",
-        *table(("What", "Taken away", "Why", "What the engine lacks then", "Found by", "Source"), rows),
+        *table(
+            (
+                "What",
+                "Taken away",
+                "Why",
+                "What the engine lacks then",
+                "Tried on a CPU",
+                "Needs the GPU",
+                "Source",
+            ),
+            rows,
+        ),
         "",
         "Refused with it, before a host is touched: `data_owner` other than root, a cache of somebody else's, a port "
         "below 1024, and a `gtt_limit` above the container's limit of memory.",
@@ -332,6 +375,25 @@ def hardening_page() -> str:
         "",
         "```",
         *_hardened_words(),
+        "```",
+        "",
+        "## How it was tried",
+        "",
+        "A real vLLM 0.28.0 in Docker, with torch's compiler and a tiny Gemma 4, without a GPU: started with each "
+        "measure alone and with all of them. Each time it was asked for an answer and a stream, and a program in its "
+        f"container asked the kernel what it may (`make hardening`; commit `{every['commit']}`, {every['at']}). With "
+        f"all measures it had at most {every['threads']} threads and {every['memory_mib']} MiB (the most of each "
+        f"process, added up), by the guides' options {guides['threads']} and {guides['memory_mib']}. In file systems "
+        "in memory it had "
+        f"{', '.join(f'{size} KiB of {place}' for place, size in every['memory_files_kib'].items())}. By the guides' "
+        f"options it wrote into {', '.join(f'`{path}`' for path in guides['written'])} of its own files; `/app` and "
+        "`/root/.cache` are where its caches are mounted.",
+        *limits,
+        "",
+        "What is new in its log, without numbers:",
+        "",
+        "```",
+        *(f"{name}: {line}" for name in found for line in _more_in_log(name, found)),
         "```",
     ]
     return "\n".join(lines) + "\n"

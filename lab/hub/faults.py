@@ -66,6 +66,7 @@ class Counts:
     def __init__(self, file: Path) -> None:
         self._file, self._lock = file, threading.Lock()
         self.bytes: dict[str, int] = {}
+        self.samples: dict[str, int] = {}
         self.requests: dict[str, int] = {}
         self.tokens_led_astray = 0
         for line in file.read_text().splitlines() if file.exists() else ():
@@ -76,11 +77,11 @@ class Counts:
         if what == "token":
             self.tokens_led_astray += number
             return
-        counted = self.bytes if what == "bytes" else self.requests
+        counted = {"bytes": self.bytes, "samples": self.samples, "requests": self.requests}[what]
         counted[name] = counted.get(name, 0) + number
 
     def add(self, what: str, name: str, number: int = 1) -> None:
-        """Count ``number`` more `bytes` or `requests` of a file; `token`: one that came to the second address."""
+        """Count more `bytes`, `samples` or `requests` of a file; `token`: one that came to the second address."""
         with self._lock:
             self._count(what, name, number)
             with self._file.open("a") as log:
@@ -89,11 +90,11 @@ class Counts:
     def shown(self) -> dict[str, object]:
         """All of it, as JSON has it."""
         with self._lock:
-            counted = {"bytes": dict(self.bytes), "requests": dict(self.requests)}
+            counted = {"bytes": dict(self.bytes), "samples": dict(self.samples), "requests": dict(self.requests)}
             return {**counted, "tokens_led_astray": self.tokens_led_astray}
 
     def forget(self) -> None:
         """Count from nothing."""
         with self._lock:
-            self.bytes, self.requests, self.tokens_led_astray = {}, {}, 0
+            self.bytes, self.samples, self.requests, self.tokens_led_astray = {}, {}, {}, 0
             self._file.write_text("")

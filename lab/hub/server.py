@@ -24,6 +24,9 @@ from .repository import DEFAULT_SIZE, File, Repository, Store, siblings, tree
 
 CHUNK = 1 << 16
 
+#: How the reads name themselves that only measure the line: counted apart from what is fetched.
+SAMPLES = "ojai-sample"
+
 #: How tokens that the hub knows begin, and what they may read: gated models, or only what is open to all.
 TOKENS = {
     "hf_labAccepted": "accepted",
@@ -101,31 +104,34 @@ class _Handler(BaseHTTPRequestHandler):
     def send(self, name: str, file: File, **headers: str) -> None:
         """A file's content, from where it is asked for."""
         start, status = 0, 200
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        end = min(int((asked and asked[2]) or file.size), file.size - 1) + 1
         if asked:
             start, status = int(asked[1]), 206
-            headers["Content_Range"] = f"bytes {start}-{file.size - 1}/{file.size}"
+            headers["Content_Range"] = f"bytes {start}-{end - 1}/{file.size}"
         if start >= file.size and file.size:
             self.answer(416, b"", Content_Range=f"bytes */{file.size}")
             return
         self.send_response(status)
         for header, value in headers.items():
             self.send_header(header.replace("_", "-"), value)
-        self.send_header("Content-Length", str(file.size - start))
+        self.send_header("Content-Length", str(end - start))
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Date", formatdate(usegmt=True))
         self.end_headers()
         if self.command != "HEAD":
-            self._content(name, file, start)
+            self._content(name, file, start, end)
 
-    def _content(self, name: str, file: File, start: int) -> None:
+    def _content(self, name: str, file: File, start: int, end: int) -> None:
+        what = "samples" if self.headers.get("User-Agent") == SAMPLES else "bytes"
         cut = self.hub.faults.take(name, "drop", "stall")
         corrupt = self.hub.faults.take(name, "corrupt")
         slow = self.hub.faults.take(name, "slow")
         sent = 0
         with file.path.open("rb") as source:
             source.seek(start)
-            while block := source.read(min(CHUNK, slow.rate // 10 or 1) if slow else CHUNK):
+            step = min(CHUNK, slow.rate // 10 or 1) if slow else CHUNK
+            while block := source.read(min(step, end - start - sent)):
                 if cut and sent + len(block) > cut.after:
                     block = block[: max(cut.after - sent, 0)]
                 if corrupt and start + sent + len(block) >= file.size:
@@ -136,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self.close_connection = True
                     break
                 sent += len(block)
-                self.hub.counts.add("bytes", name, len(block))
+                self.hub.counts.add(what, name, len(block))
                 if cut and sent >= cut.after:
                     self._cut(cut)
                     break

@@ -19,6 +19,7 @@ from ojai.engines import ResolvedService
 from ojai.facts.lock import Resolved
 from ojai.parameters import InventoryFile, resolved
 from ojai.preflight.lock import release_mark
+from ojai.preflight.upstream import read_by
 from ojai.pyinfra_runs.collect import CollectError, collect_locks
 from ojai.settings import HostSettings
 from ojai.settings.inventory import Entry
@@ -38,7 +39,6 @@ from ojai.settings.lock import (
     read,
 )
 from ojai.versions import newer
-from ojai.weights.program import wanted
 
 _EPILOG = """\b
 Examples:
@@ -60,15 +60,30 @@ SECTIONS = ("images", "models", "packages", "profiles")
 def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
     """Lock what the hosts of INVENTORY get: image digests, model commits, package versions, profiles.
 
-    Written to NAME.lock beside NAME.py. Where a host has something already, that is locked; else what its registry, hub
-    and package archives have now. What is locked stays, and what is new is added, unless --upgrade moves it. WHAT is a
-    section (images, models, packages, profiles), a family of packages (kernel, docker, rocm), or a name in the lock.
-    The deploy then installs exactly that on every host.
+    Written to NAME.lock beside NAME.py or NAME.yaml. Where a host has something already, that is locked; else what its
+    registry, hub and package archives have now. What is locked stays, and what is new is added, unless --upgrade moves
+    it. WHAT is a section (images, models, packages, profiles), a family of packages (kernel, docker, rocm), or a name
+    in the lock. The deploy then installs exactly that on every host.
     """
-    file = place(inventory)
     if what and not upgrade:
         raise click.UsageError("WHAT says what --upgrade moves; without --upgrade all that is missing is added.")
+    made, answered = make(inventory, what, upgrade, Console(highlight=False))
+    sys.exit(0 if made and answered else 1)
+
+
+def make(inventory: str, what: Iterable[str], upgrade: bool, console: Console) -> tuple[bool, bool]:
+    """Make the lock, or move it: whether it is as it should be, and whether every host answered."""
+    file, before = place(inventory), os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ""  # the inventory is read as if there were none
+    try:
+        return _make(inventory, file, what, upgrade, console)
+    finally:
+        del os.environ[VARIABLE]
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+
+def _make(inventory: str, file: Path | None, what: Iterable[str], upgrade: bool, console: Console) -> tuple[bool, bool]:
     inventory, entries = resolved(inventory, ())
     if file is None:
         raise click.UsageError(f"{inventory} is no file, so there is no place for a lock beside it.")
@@ -83,7 +98,6 @@ def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
         answers, failures = collect_locks(inventory, [entry.name for entry in entries], sorted(moved))
     except CollectError as error:
         raise click.ClickException(str(error)) from None
-    console = Console(highlight=False)
     for name, why in failures.items():
         click.echo(f"{name}: found no answer ({why}); what only this host could say stays as it was locked", err=True)
     made = _Making(entries, answers, old, moved)
@@ -92,17 +106,17 @@ def command(inventory: str, what: tuple[str, ...], upgrade: bool) -> NoReturn:
         for problem in made.problems:
             click.echo(problem, err=True)
         click.echo(f"{file.name} was not {'changed' if file.exists() else 'written'}.", err=True)
-        sys.exit(1)
+        return False, not failures
     for note in made.notes:
         click.echo(note, err=True)
     changes = list(_changes(old, new))
     if file.exists() and not changes:
         console.print(f"{file}: nothing to change")
-        sys.exit(1 if failures else 0)
+        return True, not failures
     _write(file.resolve(), new.text())
     console.print(_table(changes))
     console.print(f"{file}: written")
-    sys.exit(1 if failures else 0)
+    return True, not failures
 
 
 def _write(file: Path, text: str) -> None:
@@ -196,7 +210,7 @@ class _Making:
         if found is None:
             return self.kept.models.get(one)
         listed = found["files"]
-        files = {path: listed[path] for path in wanted(sorted(listed), service.engine.files(service))}
+        files = {path: listed[path] for path in read_by(service, sorted(listed))}
         if not files:
             self.problems.append(f"{one}: found no file that {service.engine.name} reads; expected weights of it")
             return None

@@ -84,7 +84,7 @@ def _assumed(entries: list[Entry], gpu_memory: int | None) -> Iterator[HostPlan]
 
 
 def _asked(inventory: str, limit: tuple[str, ...], entries: list[Entry], gpu_memory: int | None) -> Iterator[HostPlan]:
-    answers = collect_facts(inventory, [entry.name for entry in entries], limit)
+    answers = collect_facts(inventory, [entry.name for entry in entries], limit, upstream=True)
     for entry in entries:
         answer = answers[entry.name]
         yield plan(entry, gpu_bytes=gpu_memory, report=answer.report, failure=answer.failure or None)
@@ -176,6 +176,8 @@ def _show(console: Console, found: HostPlan) -> None:
         console.print(f"GPU memory: {found.gpu_memory}", soft_wrap=True, markup=False)
         console.print(f"Least for all services: {_least(found)}", soft_wrap=True, markup=False)
         console.print(_table(found))
+    for line in found.to_fetch:
+        console.print(f"{line}.", soft_wrap=True, markup=False)
     for service in found.services:
         console.print(f"\n[bold]{service.unit}[/bold], {service.title}", soft_wrap=True)
         if service.budget.fits:

@@ -14,14 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ojai.parameters import absolute
-from ojai.pyinfra_runs import kept
 from ojai.schema.nearest import nearest
-from ojai.serving import NotReachedError, Place, places, server_options
+from ojai.serving import places, server_options
 
 if TYPE_CHECKING:
     from ojai.smoke import Report
-    from ojai.smoke.asking import Rules
 
 #: Hosts asked at the same time; a host's services are asked one after the other, since they share its GPU.
 _MAX_WORKERS = 8
@@ -96,6 +93,7 @@ def command(
     from ojai.smoke import junit as junit_of
     from ojai.smoke.asking import Rules
     from ojai.smoke.checks import NAMES
+    from ojai.smoke.hosts import ask
 
     for name in only:
         if name not in NAMES:
@@ -109,7 +107,8 @@ def command(
     progress = Console(stderr=True, quiet=as_json, highlight=False)
     progress.print(f"Asking {', '.join(escape(place.name) for place in found)} …", soft_wrap=True)
     with ThreadPoolExecutor(max_workers=_MAX_WORKERS) as pool, progress.status("…") as status:
-        for several in pool.map(lambda place: _ask(place, inventory, rules, only, status.update), found):
+        told: Callable[[str, str], None] = lambda name, said: status.update(escape(f"{name}: {said}"))  # noqa: E731
+        for several in pool.map(lambda place: ask(place, inventory, rules, only, told), found):
             for report in several:
                 reports.append(report)
                 _show(console, report)
@@ -121,29 +120,6 @@ def command(
     elif len(reports) > 1:
         console.print(f"{sum(report.ok for report in reports)} of {len(reports)} servers are ok")
     sys.exit(0 if ok else 1)
-
-
-def _ask(
-    place: Place, inventory: str | None, rules: Rules, only: tuple[str, ...], tell: Callable[[str], None]
-) -> list[Report]:
-    from ojai.smoke import Report
-    from ojai.smoke.checks import run
-
-    reports = []
-    try:
-        with place.reach() as servers:
-            for server in servers:
-                results = []
-                for result in run(server, rules, only):
-                    results.append(result)
-                    tell(f"{escape(server.name)}: {len(results)} checks done, the last one: {result.name}")
-                reports.append(Report(server.name, server.model, tuple(results)))
-                if inventory and server.service:
-                    found = [(server.service.name, one.name, one.outcome, one.came) for one in results]
-                    kept.keep_results(absolute(inventory), place.name, "smoke", found)
-        return reports
-    except NotReachedError as error:
-        return [Report(place.name, "", error=str(error))]
 
 
 def _show(console: Console, report: Report) -> None:

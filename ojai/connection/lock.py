@@ -8,6 +8,7 @@ up after a run that died. docs/decisions/0011 says why it is made so.
 from __future__ import annotations
 
 import getpass
+import os
 import shlex
 import socket
 import sys
@@ -22,6 +23,7 @@ from pyinfra.api import Host, QuoteString, State, StringCommand
 
 from ojai.connection.answers import MARK, marked
 from ojai.connection.channel import Channel, NotConnectedError, start
+from ojai.paths import ROLLOUT
 from ojai.pyinfra_internals import (
     BaseStateCallback,
     LocalConnector,
@@ -45,6 +47,9 @@ PATIENCE = 30
 #: Seconds that the host may take to answer.
 TIMEOUT = 60.0
 
+#: The environment variable by which a run says which command of ours started it.
+COMMAND = "OJAI_COMMAND"
+
 _MARK = "ojai-lock"
 _SCRIPT = r"""
 umask 077
@@ -52,6 +57,7 @@ exec 9<>"$file"
 # Not at once: whoever only looks holds a shared lock for a moment, and a run that has just ended still does.
 if ! flock --wait 2 9; then sleep 0.2; printf '%s\theld\t' "$mark"; head -n 1 "$file"; exit; fi
 before=$(head -n 1 "$file")
+rm -f "$rollout"
 printf '%s\t%s\n' "$(date -u '+%Y-%m-%d %H:%M:%S UTC')" "$who" >"$file"
 printf '%s\ttaken\t%s\n' "$mark" "$before"
 while read -r -t "$patience" word; do
@@ -139,7 +145,8 @@ def _who() -> str:
     """This run, for others. Of its command line only what it is about: there may be a password in the rest."""
     asked = invocation()
     words = ["pyinfra", asked.get("inventory") or "", *(asked.get("operations") or ())]
-    return f"{getpass.getuser()} on {socket.gethostname()}\t{' '.join(map(str, words))}"
+    command = os.environ.get(COMMAND) or " ".join(map(str, words))
+    return f"{getpass.getuser()} on {socket.gethostname()}\t{command}"
 
 
 class _AtTheEnd(BaseStateCallback):
@@ -160,7 +167,7 @@ def take(host: Host, arguments: Mapping[str, Any]) -> Taken:
     host = host.state.inventory.get_host(host.name)  # in a deploy file the name means whichever host is current
     if host.name in _HOLDS or not isinstance(host.connector, SSHConnector | LocalConnector):
         return Taken()
-    words = {"file": FILE, "mark": _MARK, "patience": str(PATIENCE), "who": _who()}
+    words = {"file": FILE, "mark": _MARK, "patience": str(PATIENCE), "who": _who(), "rollout": ROLLOUT}
     script = "\n".join([*(f"{name}={shlex.quote(value)}" for name, value in words.items()), _SCRIPT])
     given: Any = dict(arguments)
     extract_control_arguments(given)

@@ -29,7 +29,7 @@ class Measure(BaseModel):
     add: tuple[str, ...] = Field(description="Options that it adds.")
     why: str = Field(min_length=1, description="What it is for.")
     lacks: str = Field(min_length=1, description="What the engine can no longer do.")
-    found: str = Field(min_length=1, description="How that was found out.")
+    gpu: str = Field(min_length=1, description="What of that only the GPU shows.")
     source: str = Field(min_length=1, description="Where it is from.")
 
 
@@ -51,7 +51,9 @@ def docker(service: ResolvedService) -> Docker:
             **found.model_dump(),
             **changed,
             "devices": [
-                device.format(render_node=node) for device in changed["devices"] if device.startswith(found.devices)
+                device.format(render_node=node)
+                for device in changed.get("devices", found.devices)
+                if device.startswith(found.devices)
             ],
         }
     )

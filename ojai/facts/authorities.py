@@ -11,8 +11,11 @@ from ojai.facts import script
 #: Where they are, a file each; and what programs read, made of all authorities of the host.
 PLACE, BUNDLE = "/usr/local/share/ca-certificates/ojai-", "/etc/ssl/certs/ca-certificates.crt"
 
+#: Where Docker looks each time that it asks a registry, in a folder by its name; the bundle it reads when it starts.
+DOCKER, DOCKER_FILE = "/etc/docker/certs.d", "ojai.crt"
+
 _FILES = r"""
-for file in "$place"*.crt; do
+for file in "$place"*.crt "$docker"/*/"$name"; do
   [ -f "$file" ] || continue
   trusted=no
   # A line of its content that no other certificate has.
@@ -24,7 +27,7 @@ done
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate of ours: the checksum of its file, and whether the bundle has it."""
+    """A file of certificates of ours: its checksum, and whether the bundle has the first of them."""
 
     sha256: str
     trusted: bool
@@ -40,7 +43,7 @@ class OwnAuthorities(FactBase[dict[str, Authority]]):
 
     def command(self) -> str:
         """A line for each."""
-        return script(_FILES, place=PLACE, bundle=BUNDLE)
+        return script(_FILES, place=PLACE, bundle=BUNDLE, docker=DOCKER, name=DOCKER_FILE)
 
     def process(self, output: list[str]) -> dict[str, Authority]:
         """Read the lines."""

@@ -8,13 +8,13 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pyinfra.api import FactBase
 
 from ojai.facts import script
 from ojai.facts.apt import LISTS_READ, OTHER_PINS
-
-_PROGRAM = Path(__file__).with_name("upstream_program.py")
+from ojai.weights import upstream
 
 #: apt on a machine with nothing installed: the packages of a family and all that they need. Its caches stay. Our own
 #: pins are left out: they say what was locked before.
@@ -104,30 +104,53 @@ class ResolvedPackages(FactBase[Resolved]):
         return Resolved(installed, candidates, since, age)
 
 
-class Upstream(FactBase[Mapping[str, object]]):
-    """What registry and hub have: see ``upstream_program.py``, which the host runs.
+class Upstream(FactBase[dict[str, Any]]):
+    """What registry and hub have: see ``ojai/weights/upstream.py``, which the host runs.
 
-    + images: names with tags
-    + models: pairs of a model and a revision
+    + images: references
+    + models: model, revision, and the model's folder in the hub's cache or nothing
     + mirrors: of Docker Hub
     + endpoint: the hub
+    + environment: proxies
+    + sizes: how much is to be fetched, and the line's rate; else digests of images
+    + brief: of a model only the commit
+    + timeout, patience: seconds for one answer, and for all
+    + hidden: logins, tokens and authorities come as standard input
     """
 
     @staticmethod
-    def default() -> Mapping[str, object]:
+    def default() -> dict[str, Any]:
         """No answer."""
-        return {}
+        return {"images": {}, "models": {}}
 
     def command(
-        self, images: tuple[str, ...], models: tuple[tuple[str, str], ...], mirrors: tuple[str, ...], endpoint: str
+        self,
+        images: tuple[str, ...],
+        models: tuple[tuple[str, str, str], ...],
+        mirrors: tuple[str, ...],
+        endpoint: str | None,
+        environment: Mapping[str, str],
+        sizes: bool = False,
+        brief: bool = False,
+        timeout: int = 20,
+        patience: int = 60,
+        hidden: bool = True,
     ) -> str:
-        """The program, in the host's own Python."""
-        asked = {"images": images, "models": models, "mirrors": mirrors, "endpoint": endpoint}
-        return shlex.join(["python3", "-I", "-c", _PROGRAM.read_text(encoding="utf-8"), json.dumps(asked)])
+        """The program, in the host's own Python. Nothing depends on its answer."""
+        asked = {
+            **{"images": images, "models": models, "mirrors": mirrors, "environment": dict(environment)},
+            **{"endpoint": endpoint or "https://huggingface.co", "sizes": sizes, "brief": brief},
+            **{"timeout": timeout, "patience": patience, "hidden": hidden},
+        }
+        program = Path(upstream.__file__).read_text(encoding="utf-8")
+        return f"{shlex.join(['python3', '-I', '-c', program, json.dumps(asked)])} || true"
 
-    def process(self, output: list[str]) -> Mapping[str, object]:
+    def process(self, output: list[str]) -> dict[str, Any]:
         """Read the JSON."""
-        found: Mapping[str, object] = json.loads("".join(output))
+        try:
+            found: dict[str, Any] = json.loads("".join(output))
+        except ValueError:
+            return self.default()
         return found
 
 

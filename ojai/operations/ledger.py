@@ -133,7 +133,12 @@ def _delete_folder(path: str) -> str:
 @operation()
 def left_behind_removed() -> Steps:
     """Remove recorded residue: data whose program is no longer installed, and folders that are empty."""
-    steps = chain(undo("state", _delete_state), undo("folders", _delete_folder))
+    folders = added("folders")
+    steps = chain(
+        undo("state", _delete_state),
+        map(_delete_folder, reversed(folders)),  # a folder in one of these was recorded after it
+        [forget("folders", folders)] if folders else (),
+    )
     yield from steps_or_noop(steps, "no residue was recorded")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from types import SimpleNamespace
+from typing import Any, ClassVar, TypeVar, cast
 
 import click
 import gevent
@@ -13,7 +16,7 @@ from pyinfra import logger
 from pyinfra.api import FactBase, FunctionCommand, Host, State, StringCommand
 
 from ojai.diagnosis import Catalogue, explain
-from ojai.pyinfra_internals import CONNECTOR_ARGUMENT_KEYS, CommandOutput, SSHException
+from ojai.pyinfra_internals import CONNECTOR_ARGUMENT_KEYS, CommandOutput, SSHException, spinner
 
 T = TypeVar("T")
 
@@ -62,30 +65,95 @@ def read(host: Host, fact: FactBase[T], **arguments: Any) -> T:
     return fact.process(output.stdout_lines) if success else fact.default()
 
 
-def one_line(state: State) -> bool:
-    """Whether a line can move: on a terminal, with one host. Those of several hosts would write over each other."""
-    return sys.stderr.isatty() and len(state.inventory) == 1
+class _Spinner:
+    """In place of the terminal for pyinfra's spinner: it rests while lines are shown, which it would write over."""
+
+    @staticmethod
+    def write(text: str) -> None:
+        if not _Lines.shown:
+            sys.stderr.write(text)
+
+    @staticmethod
+    def flush() -> None:
+        if not _Lines.shown:
+            sys.stderr.flush()
 
 
-def follow(state: State, host: Host, work: gevent.Greenlet[Any, Any], status: str, **arguments: Any) -> None:
+class _Lines(logging.Handler):
+    """A line for each host that works, at the end of the terminal; all of them are drawn anew with each that moves.
+
+    What pyinfra says meanwhile goes above them: the last of its logger's handlers draws them again.
+    """
+
+    shown: ClassVar[dict[Host, str]] = {}
+
+    @staticmethod
+    def can() -> bool:
+        """Whether standard error is a terminal on which a line can be drawn anew."""
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    @classmethod
+    def put(cls, host: Host, line: str | None) -> None:
+        """Show the line of a host; None: no more."""
+        if line is None and host not in cls.shown:
+            return
+        if not any(isinstance(one, cls) for one in logger.handlers):
+            logger.addHandler(cls())
+            logger.addFilter(cls.clear)
+            spinner().sys = SimpleNamespace(stderr=_Spinner)
+        if line is None:
+            cls.clear()
+            del cls.shown[host]
+        else:
+            cls.shown[host] = line
+        cls.draw()
+
+    @classmethod
+    def clear(cls, record: logging.LogRecord | None = None) -> bool:
+        """Take the lines away, before something else is written."""
+        if cls.shown:
+            click.echo("\r\x1b[J", nl=False, err=True)
+        return True
+
+    @classmethod
+    def draw(cls) -> None:
+        """Write them, and go back to the first."""
+        size = os.get_terminal_size(sys.stderr.fileno())
+        lines = [
+            f"{host.print_prefix}{line[: max(size.columns - len(click.unstyle(host.print_prefix)) - 1, 0)]}"
+            for host, line in cls.shown.items()
+        ]
+        most = max(size.lines - 2, 1)
+        if len(lines) > most:
+            lines[most - 1 :] = [f"and {len(lines) - most + 1} more"]
+        up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+        click.echo("\r\x1b[J" + "\n".join(lines) + f"\r{up}", nl=False, err=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Draw them again after a record."""
+        if self.shown:
+            self.draw()
+
+
+def follow(host: Host, work: gevent.Greenlet[Any, Any], status: str, **arguments: Any) -> None:
     """Until ``work`` is done, tell what its command writes into the file ``status`` on the host.
 
-    In a line that moves, or every :data:`HEARTBEAT` seconds.
+    On a terminal in a line that moves, one for each host; else every :data:`HEARTBEAT` seconds.
     """
-    moving, moved = one_line(state), False
-    while not work.ready():
-        work.join(timeout=MOVES if moving else HEARTBEAT)
-        if work.ready():
-            break
-        _, said = ask(host, f"cat {status} 2>/dev/null", **arguments)
-        for line in said.stdout_lines:
-            if moving:
-                click.echo(f"\r\x1b[2K{host.print_prefix}{line}", nl=False, err=True)
-                moved = True
-            else:
-                say(host, line)
-    if moved:
-        click.echo(err=True)
+    moving = _Lines.can()
+    try:
+        while not work.ready():
+            work.join(timeout=MOVES if moving else HEARTBEAT)
+            if work.ready():
+                break
+            _, said = ask(host, f"cat {status} 2>/dev/null", **arguments)
+            for line in said.stdout_lines:
+                if moving:
+                    _Lines.put(host, line)
+                else:
+                    say(host, line)
+    finally:
+        _Lines.put(host, None)
 
 
 def run(
@@ -113,7 +181,7 @@ def run(
     given = {"_stdin": hidden} if hidden else {}
     work = gevent.spawn(ask, host, command, print_output=show or state.print_output, **{**arguments, **given})
     if status:
-        follow(state, host, work, status, **arguments)
+        follow(host, work, status, **arguments)
     while not work.ready():
         work.join(timeout=HEARTBEAT)
         if not work.ready():

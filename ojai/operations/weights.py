@@ -155,7 +155,7 @@ def fetch(
     # -I: no variable and no folder of the host's own changes which modules are loaded.
     command = f"python3 -I {CLIENT} {shlex.quote(asked)}"
     work = gevent.spawn(ask, host, command, **{**arguments, "_stdin": hidden})
-    follow(state, host, work, STATUS, **arguments)
+    follow(host, work, STATUS, **arguments)
     success, output = work.get()
     for line in output.stdout_lines:
         if line.startswith(RESULT):

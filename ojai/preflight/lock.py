@@ -8,7 +8,7 @@ from typing import Any
 
 from ojai.facts.report import Report
 from ojai.facts.report.engine import Engine
-from ojai.preflight import FailedCheck
+from ojai.preflight import FailedCheck, upstream
 from ojai.preflight.docker import package_names
 from ojai.preflight.packages import rocm_packages
 from ojai.settings import HostSettings
@@ -141,6 +141,8 @@ def remarks(settings: HostSettings, report: Report) -> Iterator[str]:
     if newest:
         shown = ", ".join(f"{name} {best} (locked: {wanted[name]})" for name, best in newest.items())
         yield f"lock: newer in the archives: {shown}; `ojai lock --upgrade INVENTORY` moves to it"
+    for what in upstream.newer(settings, report):
+        yield f"lock: newer at {what}; `ojai lock --upgrade INVENTORY {what.split()[2]}` moves to it"
     for family, names in roots(settings, report.engine).items():
         missing = [name for name in names if name not in wanted]
         if missing:

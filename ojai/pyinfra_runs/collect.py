@@ -25,6 +25,9 @@ WORKLOADS = "OJAI_WORKLOADS"
 #: The environment variable by which ``collect_locks.py`` gets the names that are asked of registry and hub.
 FRESH = "OJAI_FRESH"
 
+#: In the environment of a run whose hosts are to ask registry and hub.
+UPSTREAM = "OJAI_UPSTREAM"
+
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 
@@ -75,14 +78,21 @@ def read_marked(output: str) -> dict[str, str]:
 
 
 def collect_facts(
-    inventory: str, names: list[str], limit: tuple[str, ...] = (), data: tuple[str, ...] = ()
+    inventory: str,
+    names: list[str],
+    limit: tuple[str, ...] = (),
+    data: tuple[str, ...] = (),
+    upstream: bool = False,
 ) -> dict[str, Answer]:
     """The answers of the hosts called ``names``, by name; a host that cannot be reached has a failure instead.
 
-    ``data``: settings over those of the inventory, as pyinfra's ``--data`` takes them. Raises :class:`CollectError`
+    ``data``: settings over those of the inventory, as pyinfra's ``--data`` takes them. ``upstream``: the hosts ask
+    registry and hub too. Raises :class:`CollectError`
     when pyinfra refuses the run as a whole.
     """
-    documents, failures = _collect("collect_deploy.py", inventory, names, limit, data)
+    documents, failures = _collect(
+        "collect_deploy.py", inventory, names, limit, data, {UPSTREAM: "yes"} if upstream else None
+    )
     reports: dict[str, Report] = {}
     for name, document in documents.items():
         try:

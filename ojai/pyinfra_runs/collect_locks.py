@@ -11,6 +11,7 @@ from ojai.facts.docker import DockerImage
 from ojai.facts.lock import Records, ResolvedPackages, Upstream
 from ojai.facts.report.engine import EngineOwner
 from ojai.preflight.lock import release_mark, roots
+from ojai.preflight.upstream import hidden
 from ojai.pyinfra_runs.collect import FRESH, marked
 from ojai.releases import digest_of
 from ojai.settings.inventory import settings_of
@@ -30,9 +31,11 @@ models = {one: records.get(record_name(*one.rsplit("@", 1)), []) for s in settin
 upstream = host.get_fact(
     Upstream,
     images=tuple(name for name, digest in images.items() if not digest or name in fresh),
-    models=tuple(tuple(one.rsplit("@", 1)) for one, lines in models.items() if "complete" not in lines or one in fresh),
+    models=tuple((*one.rsplit("@", 1), "") for one, lines in models.items() if "complete" not in lines or one in fresh),
     mirrors=settings.docker_registry_mirrors,
-    endpoint=settings.hf_endpoint or "https://huggingface.co",
+    endpoint=settings.hf_endpoint,
+    environment=settings.proxies,
+    _stdin=hidden(settings, images),
 )
 asked = roots(settings, host.get_fact(EngineOwner))
 packages = host.get_fact(

@@ -26,8 +26,9 @@ import click
 #: How many of pyinfra's last lines are shown for a failure that no operation and no host is known for.
 TAIL_LINES = 20
 
-_STARTING = re.compile(r"--> Starting(?: [\w ,]+?)? operation: (.*)")
-_OF_HOST = re.compile(r"    \[(.+?)\]\s+(.*)")
+#: In pyinfra's progress: an operation begins; a host says something.
+STARTING = re.compile(r"--> Starting(?: [\w ,]+?)? operation: (.*)")
+OF_HOST = re.compile(r"    \[(.+?)\]\s+(.*)")
 _FAILED = re.compile(r"Error(: |$)")  # "Error (ignored" is what the operation allowed
 _CHANGED = re.compile(r"Success( on retry \d+)?$")
 _FINE = re.compile(r"Connected$|Ready: ")
@@ -75,9 +76,9 @@ def failures(transcript: Iterable[str], failed_hosts: Iterable[str] = ()) -> lis
     operation = ""
     output: dict[str, list[str]] = {}
     for line in transcript:
-        if starting := _STARTING.match(line):
+        if starting := STARTING.match(line):
             operation, output = starting[1].strip(), {}
-        elif of_host := _OF_HOST.match(line.rstrip()):
+        elif of_host := OF_HOST.match(line.rstrip()):
             host, text = of_host.groups()
             if not operation:
                 lines = before.setdefault(host, [])
@@ -99,9 +100,9 @@ def changes(transcript: Iterable[str]) -> list[Changed]:
     found: dict[str, list[str]] = {}
     operation = ""
     for line in transcript:
-        if starting := _STARTING.match(line):
+        if starting := STARTING.match(line):
             operation = starting[1].strip()
-        elif operation and (of_host := _OF_HOST.match(line.rstrip())) and _CHANGED.match(of_host[2]):
+        elif operation and (of_host := OF_HOST.match(line.rstrip())) and _CHANGED.match(of_host[2]):
             found.setdefault(operation, []).append(of_host[1])
     return [Changed(name, hosts) for name, hosts in found.items()]
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ojai.connection.likely import likely
@@ -21,20 +22,33 @@ UNREACHABLE = "cannot be reached"
 _CONFIG = {"_sudo": True}
 
 
+#: The inventory of a run that gets its hosts as data.
+GIVEN = f"{__package__}.given_host.inventory"
+
+
+def given(entries: Sequence[Entry], deploy: Path) -> tuple[Path, str]:
+    """The folder in which a run of a deploy has its config.py, and the hosts as :data:`GIVEN` reads them."""
+    folder = next((place for place in (deploy.parent, Path.cwd()) if (place / "config.py").is_file()), None)
+    hosts = [
+        {"name": one.name, "groups": one.groups, "data": dict(one.data) if folder else {**_CONFIG, **one.data}}
+        for one in entries
+    ]
+    return folder or deploy.parent, json.dumps(hosts)
+
+
 def find_drift(entry: Entry, deploy: Path, timeout_seconds: float | None = None) -> str | None:
     """What the deploy would change on the host, or why it would refuse it; None when it finds nothing to do.
 
     The host is handed over as data: the inventory is not read again. Raises ``subprocess.TimeoutExpired``.
     """
     deploy = deploy.resolve()
-    folder = next((place for place in (deploy.parent, Path.cwd()) if (place / "config.py").is_file()), None)
-    data = dict(entry.data) if folder else {**_CONFIG, **entry.data}
+    folder, hosts = given([entry], deploy)
     # Without -y this only looks; the plan names what a run would change.
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "pyinfra", "--json", f"{__package__}.given_host.inventory", str(deploy)],
-        cwd=folder or deploy.parent,
+        [sys.executable, "-P", "-m", "pyinfra", "--json", GIVEN, str(deploy)],
+        cwd=folder,
         env={**os.environ, VARIABLE: str(entry.lock or ""), LOOKING: "1"},
-        input=json.dumps({"name": entry.name, "groups": entry.groups, "data": data}),
+        input=hosts,
         capture_output=True,
         text=True,
         check=False,

@@ -239,9 +239,12 @@ def _pytest(entry: Entry, plan: Plan) -> Verdict:
 
 def verify(entries: list[Entry], plan: Plan) -> Iterator[Verdict]:
     """Check hosts side by side; verdicts come as they are ready, one for every host, whatever becomes of others."""
-    with ThreadPoolExecutor(max_workers=MAX_WORKERS) as pool:
+    pool = ThreadPoolExecutor(max_workers=MAX_WORKERS)
+    try:
         for future in as_completed([pool.submit(verify_host, entry, plan) for entry in entries]):
             yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # whoever is interrupted begins no more hosts
 
 
 def merge_junit(verdicts: list[Verdict]) -> str:

@@ -304,7 +304,7 @@ class HostSettings(BaseModel):
     ca_certificates: tuple[OneLine, ...] = Field(
         (),
         description="Files on this machine with certificates of your own authorities (PEM), such as that of a proxy or "
-        "a private registry. The host trusts them too.",
+        "a private registry. The host trusts them too, and Docker at once for registries of your own.",
         examples=[["~/company-ca.pem"]],
     )
     local_only: bool = Field(

@@ -33,7 +33,7 @@ sys.exit(main())
 '''
 
 #: What of ojai itself goes in.
-_OURS = ("program", "pull")
+_OURS = ("program", "pull", "upstream")
 
 #: A zip file's dates begin in 1980; one for all, so that the same content is the same file.
 _DATE = (1980, 1, 1, 0, 0, 0)

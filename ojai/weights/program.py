@@ -141,6 +141,11 @@ def record_name(model: str, asked: str | None) -> str:
     return f"{folder_name(model)}@{quote(asked or 'main', safe='')}"
 
 
+def is_commit(revision: str | None) -> bool:
+    """Whether it is one, and not a branch or a tag."""
+    return bool(_COMMIT.fullmatch(revision or ""))
+
+
 def folder_name(model: str) -> str:
     """As the client names a model's folder."""
     return f"models--{model.replace('/', '--')}"

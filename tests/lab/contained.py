@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ojai.lab import state, upstreams
+from ojai.lab import packages, state, upstreams
 from tests.lab.backends import Container
 from tests.lab.cutting import using
 from tests.lab.machine import Lab
@@ -48,6 +48,7 @@ class Serving(Container):
 
     def renew(self) -> None:
         super().renew()
+        packages.ensure({name: packages.PROGRAMS[name] for name in ("umoci", "skopeo")})
         with using(self.lab), state.locked():
             state.write(upstreams.push_images(state.read()))
         self.guest.root(KERNEL)

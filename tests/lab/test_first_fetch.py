@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
-from ojai.lab import bridge, container, state, upstreams
+from ojai.lab import bridge, container, packages, state, upstreams
 from ojai.lab.shell import as_root
 from ojai.lab.state import LineRecord
+from ojai.weights.upstream import SECONDS
 from tests.lab.contained import KERNEL, Serving, serving
 from tests.lab.cutting import Running, must, using
 from tests.lab.machine import ROOT
@@ -154,6 +156,7 @@ def host() -> Iterator[Far]:
     found = Far(replace(found.lab, env={**found.lab.env, "OJAI_LAB_HUB_SIZE": str(SIZE)}))
     with using(found.lab):
         found.renew()
+        packages.ensure(packages.LINE_PROGRAMS)
         line = bridge.up(LineRecord(), LINE)
         records = state.read()
         relay = Relay(bridge.address(1), (records.hub.port, records.hub_files.port, records.registry.port))
@@ -176,6 +179,31 @@ def reaches(host: Far, deploy: Running, share: float) -> None:
         time.sleep(0.2)
 
 
+#: What a plan says is to be fetched, how long that takes, and at which rate.
+PLANNED = (
+    r": ([\d.]+) MB{of} to {verb}(?:, [\d.]+ MB are there)?; about (\d+) (min|s) "
+    r"at ([\d.]+) ([kM])B/s \(measured now\)"
+)
+
+
+def planned(deploy: Running, of: str, verb: str) -> tuple[float, float, float]:
+    """Bytes, seconds and bytes a second, as the deploy's own plan has them."""
+    pattern = re.compile(PLANNED.format(of=of, verb=verb))
+    said = [found.groups() for line in deploy.lines if (found := pattern.search(line))]
+    assert len(said) == 1, (pattern, deploy.lines[:60])
+    size, number, unit, rate, prefix = said[0]
+    units = {"min": 60, "s": 1, "k": 1e3, "M": 1e6}
+    return float(size) * 1e6, float(number) * units[unit], float(rate) * units[prefix]
+
+
+def sent_again() -> int:
+    """Packets that this machine has sent once more, because they were lost."""
+    names, values = (
+        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Tcp:")
+    )
+    return int(values[names.index("RetransSegs")])
+
+
 def cut(host: Far, share: float, how: Callable[[Running], object]) -> Running:
     """A deploy, cut off where that share was sent, to its end."""
     deploy, began, before = Running(host.lab), time.monotonic(), sent(host)
@@ -193,12 +221,20 @@ def cut(host: Far, share: float, how: Callable[[Running], object]) -> Running:
 
 @pytest.mark.whole
 def test_a_first_deploy_is_cut_off_three_times_and_fetches_no_finished_file_again(host):
-    cut(host, 0.1, lambda deploy: deploy.kill())
+    lost = -sent_again()
+    first = cut(host, 0.1, lambda deploy: deploy.kill())
+    for what in (("", "pull"), (f" of {MODEL}", "fetch")):
+        size, seconds, rate = planned(first, *what)
+        print(f"planned: {size:.0f} bytes to {what[1]} in {seconds:.0f} s at {rate:.0f} bytes a second, of {RATE}")
+        assert RATE / 10 < rate < RATE * 1.5
+    assert abs(size - SIZE) < 2e6
     second = cut(host, 0.45, lambda _: host.kill_hub())
     assert any("What to do: " in line for line in second.lines), second.lines[-15:]
     assert not any("Traceback" in line for line in second.lines)
     host.start_hub()
     third = cut(host, 0.75, lambda _: host.cut_power())
+    left, _, _ = planned(third, f" of {MODEL}", "fetch")
+    assert left < SIZE * 0.75, "what is there of it counts"
     told = re.compile(rf"fetching {MODEL}: [\d.]+ MB of [\d.]+ MB, [\d.]+ [kM]B/s, .* left")
     assert any(told.search(line) for line in third.lines), third.lines[-15:]
     host.start_again()
@@ -213,6 +249,13 @@ def test_a_first_deploy_is_cut_off_three_times_and_fetches_no_finished_file_agai
     }
     print(f"\n{FILE}: {sizes[FILE]} bytes, {counted[f'{MODEL} {FILE}']} sent by the hub")
     assert sizes[FILE] <= counted[f"{MODEL} {FILE}"] <= sizes[FILE] + 3 * COST
+    # Each of the four plans measured the line: by at most so many seconds of it, and what waits on it.
+    samples = hub(host, "/lab/counts")["samples"]
+    lost += sent_again()
+    print(f"packets that were lost: {lost}")
+    assert lost > SIZE / 1448 * LINE.loss_percent / 100 / 2
+    print(f"read to measure the line, and thrown away: {samples}")
+    assert 0 < sum(samples.values()) <= 4 * (SECONDS * RATE * 1.2 + COST)
     ends_well(host.deploy(), [])
 
 

@@ -181,6 +181,8 @@ def test_two_hosts_from_one_lock_are_equal_though_everything_has_moved_on(host, 
     move_on(host, amd)
     ends_well(done := host.deploy())
     assert "lock: newer in the archives" in done.output and f"rocminfo 1.0.0.{NEWER}" in done.output
+    for place, name in (("registry", IMAGE), ("hub", f"{MODEL}@main")):
+        assert f"lock: newer at the {place}: {name} " in done.output, done.output[:6000]
     found = host.verify()
     assert found.ok, (found.error, found.failed)
     second = take(host.guest)

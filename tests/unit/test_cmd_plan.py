@@ -239,7 +239,7 @@ def test_only_facts_connect_and_a_host_that_does_not_answer_is_told(tmp_path: Pa
     [
         (["inventory/flet.py"], 2, "there is no file inventory/flet.py; did you mean inventory/fleet.py?"),
         (["inventory"], 2, "inventory is a folder"),
-        (["inventory/fleet.yaml"], 2, "is read by an inventory: name that, inventory/fleet.py"),
+        (["inventory/fleet.schema.yaml"], 2, "is read by an inventory: name that, inventory/fleet.schema.py"),
         (["inventory/fleet.py", "--gpu-memory", "lots"], 2, "'lots' is not an amount of memory"),
         (["inventory/fleet.py", "--fact"], 2, "No such option"),
         ([], 2, "Missing argument 'INVENTORY'"),

@@ -24,7 +24,7 @@ import yaml
 CLONE = Path(__file__).resolve().parents[2]
 COMMANDS = [
     *("adopt", "bench", "budget", "doctor", "fetch", "init", "lab", "lock", "logs", "open", "plan"),
-    *("profiles", "prune", "rollback", "settings", "smoke", "status", "verify"),
+    *("profiles", "prune", "rollback", "rollout", "settings", "smoke", "status", "upgrade", "verify"),
 ]
 LAB = ["container", "down", "network-cut", "network-mend", "power-cut", "restore", "snapshot", "ssh", "status", "up"]
 
@@ -507,9 +507,12 @@ def test_27_data_that_is_no_mapping_is_named_by_its_host(ojai: Installed, away: 
 
 
 def test_28_fleet_yaml_in_the_place_of_fleet_py_is_answered(ojai: Installed, mine: Path) -> None:
-    """`ojai plan fleet.yaml` names fleet.py; `pyinfra fleet.yaml deploy.py` must not end in a traceback either."""
-    said = ojai.run("ojai", "plan", "inventory/fleet.yaml", cwd=mine)
-    assert said.rc == 2 and "inventory/fleet.py" in said.err
+    """`ojai plan fleet.yaml` reads fleet.py; `pyinfra fleet.yaml deploy.py` must not end in a traceback either."""
+    said, meant = (ojai.run("ojai", "plan", f"inventory/fleet.{form}", cwd=mine) for form in ("yaml", "py"))
+    assert said.rc == meant.rc and said.out == meant.out and "Ready" in said.out
+    (mine / "inventory/alone.yaml").write_text("hosts: {}\n")
+    said = ojai.run("ojai", "plan", "inventory/alone.yaml", cwd=mine)
+    assert said.rc == 2 and "inventory/alone.py" in said.err
     said = ojai.run("pyinfra", "--dry", "inventory/fleet.yaml", "deploy.py", cwd=mine)
     assert said.rc in (1, 2) and said.plain, said.err[-400:]
 

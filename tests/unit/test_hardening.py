@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from resolving import resolve
 
@@ -10,6 +12,7 @@ from ojai.memory import container_limit
 from ojai.profiles import load, names
 from ojai.settings import SettingsError, parse
 from ojai.sizes import GIB, MIB
+from tools.profile_table import TRIED
 
 
 def _argv(**service):
@@ -80,6 +83,24 @@ def test_each_measure_says_what_is_lacking_how_that_was_found_and_where_it_is_fr
     known = hardening.load()
     assert len({measure.id for measure in known}) == len(known)
     assert all(measure.taken or not measure.add for measure in known)
+
+
+def test_each_was_tried_with_a_real_engine_which_serves():
+    found = json.loads(TRIED.read_text())
+    assert found.keys() == {"guides", "guides, again", "all", *(one.id for one in hardening.load() if one.taken)}
+    assert all(one["starts"] and one["answers"] for one in found.values())
+    before, after = found["guides"]["may"], found["all"]["may"]
+    for what, result in {
+        "set_mempolicy": "EPERM",
+        "port 81": "EACCES",
+        "write /usr": "EROFS",
+        "write /tmp": "ok",
+        "open /dev/kfd": "ok",
+        "open /dev/dri/card0": "ENOENT",
+        "NoNewPrivs": "1",
+        "CapEff": "0" * 16,
+    }.items():
+        assert after[what] == result and (before[what] != result or result == "ok"), what
 
 
 @pytest.mark.parametrize(

@@ -73,3 +73,14 @@ def test_certificates_are_taken_from_files_and_what_is_none_is_refused(tmp_path)
         with pytest.raises(DeployError, match=said) as raised:
             network.certificates(parse("mini", {"ca_certificates": [str(file)]}))
         assert "What to do" in str(raised.value) and "SECRET" not in str(raised.value)
+
+
+def test_docker_is_told_of_authorities_by_the_names_of_the_owners_registries():
+    """Docker Hub is not the owner's, and a mirror without TLS has no certificate."""
+    own = {"image": "registry.lan:5000/vllm:v0.20.1", "profile": "gemma-4-e4b"}
+    mirrors = ["https://mirror.lan", "http://plain.lan:5000"]
+    data = {"services": [own], "docker_registry_mirrors": mirrors}
+    named = parse("mini", {**data, "ca_certificates": [str(PEM)]})
+    assert network.registries(named) == ["mirror.lan", "registry.lan:5000"]
+    assert network.registries(parse("mini", data)) == []
+    assert network.registries(parse("mini", {"ca_certificates": [str(PEM)]})) == []

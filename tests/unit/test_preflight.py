@@ -1147,7 +1147,7 @@ def test_what_is_to_be_fetched_and_what_restarts_is_said_beforehand():
     assert f"{service.image}: to be pulled" in next(weights.remarks(wanted, replace(bare, images=())))
     measured = replace(bare, line=(10_000_000, 1_795_000_000))
     assert next(weights.remarks(wanted, measured)).endswith(
-        " to fetch; 25 min at 10.0 MB/s, which the line gave last (2026-11-18)"
+        " to fetch; about 25 min at 10.0 MB/s (measured 2026-11-18)"
     )
     assert list(weights.remarks(wanted, bare)) == ["vllm-gemma4: about 15.2 GB of google/gemma-4-E4B-it to fetch"]
     begun = replace(bare, space=Space(weights={service.model_directory: 5_000_000_000}))

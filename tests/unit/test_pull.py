@@ -13,8 +13,9 @@ from typing import ClassVar
 import pytest
 
 from ojai.settings.secrets import SecretError, Source
-from ojai.weights import pull
-from ojai.weights.pull import Image, Pull, PullError
+from ojai.weights import pull, upstream
+from ojai.weights.pull import Pull, PullError
+from ojai.weights.upstream import Image
 
 ONE, TWO = "1" * 12, "2" * 12
 
@@ -132,7 +133,7 @@ def world(tmp_path, monkeypatch) -> Iterator[str]:
     """A daemon, and the address of a registry."""
     Daemon.asked, Registry.seen = [], []
     place = str(tmp_path / "docker.sock")
-    monkeypatch.setattr(pull, "SOCKET", place)
+    monkeypatch.setattr(upstream, "SOCKET", place)
     monkeypatch.setattr(pull, "measured_line", lambda *_: None)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "config"))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
@@ -180,9 +181,9 @@ def test_a_helper_of_the_owners_is_asked(tmp_path, monkeypatch):
     helper.chmod(0o755)
     (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {"registry.lan": "lab"}}))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    found = pull.login_of(Image.of("registry.lan/a:1"), tmp_path)
+    found = upstream.login_of(Image.of("registry.lan/a:1"), tmp_path)
     assert found == {"username": "ada", "password": "of registry.lan"}
-    assert pull.login_of(Image.of("other.lan/a:1"), tmp_path) == {}
+    assert upstream.login_of(Image.of("other.lan/a:1"), tmp_path) == {}
 
 
 def test_no_login_is_sent_to_a_mirror(world):

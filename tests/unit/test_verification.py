@@ -134,7 +134,7 @@ def test_the_dry_run_uses_sudo_where_there_is_no_config_beside_the_deploy(monkey
     drift.find_drift(entry("mini", ssh_port=1), tmp_path / "deploy.py")
     (tmp_path / "config.py").write_text("")
     drift.find_drift(entry("mini", ssh_port=1), tmp_path / "deploy.py")
-    given = [json.loads(kwargs["input"]) for _, kwargs in calls]
+    given = [one for _, kwargs in calls for one in json.loads(kwargs["input"])]
     assert [one["data"].get("_sudo") for one in given] == [True, None]
     assert all((one["name"], one["groups"], one["data"]["ssh_port"]) == ("mini", ["minis"], 1) for one in given)
 

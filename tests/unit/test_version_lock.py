@@ -18,12 +18,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from ojai.facts import upstream_program
 from ojai.settings import lock as locks
 from ojai.settings import parse
 from ojai.settings.lock import Lock, LockError
 from ojai.versions import newer
-from ojai.weights import program
+from ojai.weights import program, upstream
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE, MODEL = "vllm/vllm-openai-rocm:v0.20.1", "google/gemma-4-E4B-it"
@@ -150,7 +149,7 @@ def answers(digest=OLD, record=RECORD, docker="26.1.5-1", candidate="26.1.5-1", 
             f"candidate\tdocker\tdocker.io\t{candidate}", "candidate\tdocker\tlibc6\t2.41",
             "candidate\tdocker\trunc\t1.1",
         ],
-        "Which digest a registry has": [json.dumps(upstream or {})],
+        "What registries and the hub have": [json.dumps(upstream or {})],
     }  # fmt: skip
 
 
@@ -328,13 +327,13 @@ def test_a_snapshot_is_of_when_the_archive_had_it(folder):
 
 
 def test_an_inventory_s_data_have_its_lock(folder):
-    """NAME.yaml is read by NAME.py, which is what commands take."""
+    """NAME.yaml is read by NAME.py, and stands for it."""
     for name in ("fleet.py", "fleet.yaml"):
         (folder / name).write_text("")
         assert locks.place(str(folder / name)) == folder / "fleet.lock"
     done = ojai("lock", folder / "fleet.yaml")
-    assert done.returncode == 2 and "fleet.yaml is read by an inventory: name that, " in done.stderr
-    assert "fleet.py" in done.stderr and not (folder / "fleet.lock").exists()
+    assert done.returncode == 2 and "fleet.py: found no host." in done.stderr
+    assert not (folder / "fleet.lock").exists()
 
 
 def test_a_broken_lock_stops_every_command_and_connects_to_no_host(folder):
@@ -416,18 +415,20 @@ def registry() -> Iterator[str]:
 
 def test_a_registry_is_asked_with_the_token_that_it_gives(registry):
     here = registry.removeprefix("http://")
-    assert upstream_program.digest(f"{here}/x/y:v1", []) == {"digest": OLD}
-    assert upstream_program.digest(f"{here}/x/y:v2", []) == {"error": "127.0.0.1: status 404"}
-    dead = upstream_program.digest("127.0.0.1:9/x/y:v1", [])
+    asked = {"sizes": False, "mirrors": []}
+    assert upstream.image(f"{here}/x/y:v1", asked, {}) == {"digest": OLD}
+    assert upstream.image(f"{here}/x/y:v2", asked, {}) == {"error": "127.0.0.1: status 404"}
+    dead = upstream.image("127.0.0.1:9/x/y:v1", asked, {})
     assert "127.0.0.1: ConnectionRefusedError" in dead["error"]
 
 
 def test_docker_hub_is_asked_by_its_mirrors_first():
-    hub = upstream_program.HUB
-    assert upstream_program.place_of("x/y:v1", ["http://m/"]) == (["http://m", hub], "x/y", "v1")
-    assert upstream_program.place_of("ubuntu:24.04", []) == ([hub], "library/ubuntu", "24.04")
-    assert upstream_program.place_of("docker.io/x/y:v1", []) == ([hub], "x/y", "v1")
-    assert upstream_program.place_of("r.test:5000/x:v1", ["http://m"]) == (["https://r.test:5000"], "x", "v1")
+    def places(reference: str, *mirrors: str) -> list[str]:
+        return [server for server, _ in upstream.servers(upstream.Image.of(reference), {}, mirrors)]
+
+    assert places("x/y:v1", "http://m/") == ["http://m", upstream.HUB_SERVER]
+    assert places("docker.io/x/y:v1") == places("index.docker.io/x/y:v1") == [upstream.HUB_SERVER]
+    assert places("r.test:5000/x:v1", "http://m") == ["https://r.test:5000"]
 
 
 def test_a_commit_that_was_fetched_as_a_branch_is_neither_asked_for_nor_read_again(tmp_path):

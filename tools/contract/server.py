@@ -12,9 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import IO
 
 from tools.contract import real_engines
 
@@ -51,11 +51,24 @@ ENVIRONMENT = {
 START = 1200
 
 
-def _wait(server: subprocess.Popen[bytes], url: str) -> bool:
+#: Where `make contract-server` makes it.
+PLACE = Path(__file__).resolve().parents[2] / ".contract-server"
+
+
+def started(place: Path, port: int, *flags: str, log: IO[bytes] | int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """The server, which is not up yet. Its processes are a group of its own."""
+    words = [str(place / "bin/vllm"), "serve", str(place / "model"), "--served-model-name", MODEL]
+    words += ["--host", "127.0.0.1", "--port", str(port), *FLAGS, *flags]
+    environment = {**os.environ, **ENVIRONMENT, "PATH": f"{place / 'bin'}:{os.environ['PATH']}"}
+    return subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until it does; False if it has ended."""
     until = time.monotonic() + START
     while time.monotonic() < until and server.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                 return True
         except OSError:
             time.sleep(2)
@@ -69,16 +82,11 @@ def main() -> int:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    words = [str(place / "bin/vllm"), "serve", str(place / "model"), "--served-model-name", MODEL]
-    words += ["--host", "127.0.0.1", "--port", str(port), *FLAGS]
-    path = f"{place / 'bin'}:{os.environ['PATH']}"
     status = 1
     with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(
-            words, env={**os.environ, **ENVIRONMENT, "PATH": path}, stdout=log, stderr=subprocess.STDOUT
-        )
+        server = started(place, port, log=log)
         try:
-            if not _wait(server, url):
+            if not answers(server, port):
                 print("vLLM did not start", file=sys.stderr)
                 return 1
             if sys.argv[2:] == ["--record"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from typing import Any
 
 from pyinfra.api import FactBase
 
@@ -193,6 +194,9 @@ class Report:
     folders: Folders = field(default_factory=Folders)
     gateway: GatewayReport = field(default_factory=GatewayReport)
     came_by: CameBy = field(default_factory=CameBy)
+    #: what registry and hub say of what is missing, and of what is locked (see ojai.preflight.upstream)
+    upstream: dict[str, Any] = field(default_factory=dict)
+    newer: dict[str, Any] = field(default_factory=dict)
 
 
 def _line(text: str) -> tuple[int, int] | None:
