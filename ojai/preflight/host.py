@@ -27,6 +27,7 @@ from ojai.preflight import (
     packages,
     ports,
     space,
+    surface,
     units,
     weights,
 )
@@ -38,6 +39,7 @@ CLOCK_TOLERANCE = 300
 
 #: Asked in this order.
 AREAS = (
+    surface,
     gpu,
     packages,
     lock,

@@ -25,6 +25,7 @@ from ojai.profiles.features import EnvironmentName, OneLine
 from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, refuse_flag_for_number, shown
 from ojai.schema.expected import Choice, Expected
 from ojai.settings import connection_data
+from ojai.settings.accepted import Note
 from ojai.settings.lock import Lock
 from ojai.settings.secrets import SecretSource, Source, mapping_of_sources, token_of_environment
 from ojai.settings.service import LOG_MAX_FILE, LOG_MAX_SIZE, ServiceSettings
@@ -422,6 +423,7 @@ class HostSettings(BaseModel):
     _resolved: tuple[ResolvedService, ...] = PrivateAttr(())
     _adopted_caches: dict[str, str] = PrivateAttr(default_factory=dict)
     _lock: Lock | None = PrivateAttr(None)
+    _accepted: tuple[Note, ...] = PrivateAttr(())
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
     _no_secret = field_validator("registry_credentials", "gateway_key_sources", "service_secrets", mode="before")(
@@ -588,6 +590,17 @@ class HostSettings(BaseModel):
     def lock(self) -> Lock | None:
         """The lock beside the inventory."""
         return self._lock
+
+    def accepting(self, notes: tuple[Note, ...]) -> HostSettings:
+        """These settings with what was accepted on the host."""
+        found = self.model_copy()
+        found._accepted = notes
+        return found
+
+    @property
+    def accepted(self) -> tuple[Note, ...]:
+        """What differs on the host from what its deploys made, and is meant."""
+        return self._accepted
 
     @property
     def families(self) -> tuple[str, str, str]:

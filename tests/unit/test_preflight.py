@@ -33,6 +33,7 @@ from ojai.preflight.space import DISK_RESERVE
 from ojai.settings import HostSettings, parse
 from ojai.settings.lock import Lock, profile_hash
 from ojai.sizes import GIB
+from ojai.surface import Difference
 
 IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
 #: This machine's clock in these tests, in seconds since 1970.
@@ -147,6 +148,12 @@ OWN = {"gateway_certificate": "/etc/ai/chain.pem", "gateway_certificate_key": "/
 GOOD_ONES = {
     "the guides' box": (GOOD, {}),
     "the larger model": (GOOD, LARGE),
+    "a disk of the owner's, and a package on hold": (
+        replace(
+            GOOD, surface=(Difference("mount: /mnt/usb", None, "ext4"), Difference("hold: tzdata", None, "on hold"))
+        ),
+        {},
+    ),
     "a lock whose versions are there, in lists and on the host": (
         replace(
             GOOD,
@@ -563,6 +570,26 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "another distribution": ("operating system", {"os_id": "debian"}, {}),
+    "a file system over the models": (
+        "file systems",
+        {"surface": (Difference("mount: /srv/ojai/huggingface", None, "ext4 /dev/sdb1 / rw"),)},
+        {},
+    ),
+    "a file in the place of a device": (
+        "device nodes",
+        {"surface": (Difference("device: /dev/kfd", "character as the kernel has it", "no device"),)},
+        {},
+    ),
+    "a proxy in root's client": (
+        "Docker's client",
+        {"surface": (Difference("docker client: /root/.docker/config.json proxies", None, '["default"]'),)},
+        {},
+    ),
+    "a program before docker": (
+        "programs",
+        {"surface": (Difference("tool: docker", None, "/usr/local/bin/docker"),)},
+        {},
+    ),
     "no os-release": ("operating system", {"os_id": "", "os_version": "", "os_name": ""}, {}),
     "no image, and nothing may be fetched": ("local_only: image", {**COMPLETE, "images": ()}, {"local_only": True}),
     "no model, and nothing may be fetched": ("local_only: model", {**COMPLETE, "models": ()}, {"local_only": True}),

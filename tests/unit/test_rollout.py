@@ -116,7 +116,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
         hosts = runpy.run_path(inventory)["hosts"]
         lock = file.with_suffix(".lock")
         return str(file.resolve()), [
-            Entry(name, ("hosts",), data, locked(parse(name, data), lock), lock) for name, data in hosts
+            Entry(name, ("hosts",), data, locked(name, parse(name, data), lock), lock) for name, data in hosts
         ]
 
     found = World()
