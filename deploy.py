@@ -20,9 +20,11 @@ from ojai.roles import (
     power,
     preflight,
     rocm,
+    surface,
     sysctl,
     versions,
     vllm,
+    watch,
     weights,
 )
 from ojai.settings.inventory import settings_of
@@ -38,6 +40,8 @@ def provision(host: Host) -> bool:
     if settings.removed:
         if preflight.can_read_ledger():  # refuses a host last deployed by a newer ojai
             settings = preflight.with_adopted_caches(settings=settings)
+            surface.remove(settings=settings)
+            watch.remove(settings=settings)
             gateway.remove(settings=settings)
             vllm.remove(settings=settings)
             weights.remove(settings=settings)
@@ -57,6 +61,7 @@ def provision(host: Host) -> bool:
     if fit is None:
         return False
     settings = fit
+    surface.watch()  # sees how the host is before the first change
     ledger.apply()  # records what is added, so that it can be removed again
     network.apply(settings=settings)  # proxies of apt, authorities of the owner's own
     adoption.apply(settings=settings)  # records the owner's server and caches, with `adopt: true`
@@ -76,6 +81,8 @@ def provision(host: Host) -> bool:
     gateway.apply(settings=settings)  # with `exposure: gateway`: nginx before the engines
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy
     gateway.remove_unused(settings=settings)  # stops the gateway where exposure is another
+    watch.apply(settings=settings)  # with `watch`: Prometheus and node exporter, after all that serves
+    surface.apply(settings=settings)  # records what the host is now, for `ojai verify` to explain what differs later
     return True
 
 

@@ -55,6 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--disruptive", action="store_true", help="also kill the container and reboot, to see the service come back"
     )
+    group.addoption("--deep", action="store_true", help="also hash what is known by size and times only")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -241,7 +242,7 @@ def _entries(config: pytest.Config) -> list[Entry]:
                     one["name"],
                     tuple(one["groups"]),
                     one["data"],
-                    locked(parse(one["name"], one["data"]), lock),
+                    locked(one["name"], parse(one["name"], one["data"]), lock),
                     lock,
                 )
                 for one in listing

@@ -3,12 +3,13 @@
 from pyinfra import host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, ledger, network, power, rocm, versions
+from ojai.roles import caches, docker, groups, ledger, network, power, rocm, surface, versions, watch
 from ojai.settings.inventory import settings_of
 
 configure_connection(host)
 settings = settings_of(host)
 
+surface.watch()
 ledger.apply()
 network.apply(settings=settings)
 docker.remove_unused_source(settings=settings)
@@ -18,3 +19,5 @@ groups.apply(settings=settings)
 rocm.apply(settings=settings)
 docker.apply(settings=settings)
 caches.apply(settings=settings)
+watch.apply(settings=settings)
+surface.apply(settings=settings)

@@ -19,8 +19,19 @@ from rich.markup import escape
 import ojai
 from ojai.gateway import open_meaning
 from ojai.parameters import FileToWrite, InventoryFile, find_deploy, limit_option, resolved, sudo_password
-from ojai.pyinfra_runs import kept
-from ojai.pyinfra_runs.verification import DRIFT, TIMEOUT, ChecksError, Plan, Verdict, areas, merge_junit, verify
+from ojai.pyinfra_runs import kept, telling
+from ojai.pyinfra_runs.accepting import accept_differences
+from ojai.pyinfra_runs.verification import (
+    DRIFT,
+    TIMEOUT,
+    ChecksError,
+    Outcome,
+    Plan,
+    Verdict,
+    areas,
+    merge_junit,
+    verify,
+)
 from ojai.report_html import Note, Page, Section, Table, Value, render
 from ojai.report_html import State as HtmlState
 from ojai.schema.nearest import nearest
@@ -29,20 +40,25 @@ from ojai.schema.nearest import nearest
 _NEXT_STEPS = {
     "apt": "repair apt first: sudo apt-get -f install",
     "docker": "see its log: journalctl -u docker",
-    "gateway": "see its log: journalctl -u ojai-gateway -t ojai_gateway",
+    "gateway": "see its log: journalctl -u ojai-gateway",
     "groups": "log in again: a session keeps the groups it began with",
     "kernel": "reboot the host yourself if kernel_reboot is `never`",
     "rocm": "run rocminfo on it",
+    "surface": "undo what nobody meant; what is meant: ojai verify INVENTORY --accept WHAT --why TEXT",
     "vllm": "see its log: journalctl -u UNIT (ojai plan names the units)",
 }
 
 _STYLES = {"ok": "green", "failed": "red", "unreachable": "red", "timed out": "yellow", "not checked": "yellow"}
+
+#: The area that tells what differs from what the last deploy recorded.
+_SURFACE = "surface"
 
 _EPILOG = """\b
 Examples:
   ojai verify inventory/ojai.py
   ojai verify inventory/fleet.py --limit mini-03 --only docker --only drift
   ojai verify inventory/fleet.py --checks my-checks --junit verify.xml --html verify.html
+  ojai verify inventory/ojai.py --accept /etc/udev/rules.d/60-ups.rules --why "the UPS, ticket 812"
 
 Exit status: 0 every host is ok, 1 one is not, 2 usage error or faulty inventory. With --nagios: 0 OK, 2 CRITICAL
 (a check failed, or a host cannot be reached), 3 UNKNOWN (it could not be checked).
@@ -102,6 +118,16 @@ def _complete_areas(ctx: click.Context, param: click.Parameter, incomplete: str)
     metavar="SECONDS",
     help=f"Stop checking a host after this long. [default: {TIMEOUT}; with --disruptive longer, by the start times]",
 )
+@click.option("--strict", is_flag=True, help="Fail on warnings too: on any difference that nothing explains.")
+@click.option("--deep", is_flag=True, help="Also hash what is known by its size and times: package files, models.")
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="WHAT",
+    help="Note that this difference is meant, as it is now: in NAME.accepted.yaml beside the inventory.",
+)
+@click.option("--why", metavar="TEXT", help="The reason for --accept.")
+@click.option("--timings", is_flag=True, help="Also show how long each area took.")
 @click.option("--failed-only/--all", default=None, help="Show failed checks, or all. [default: all of a single host]")
 @click.option("--junit", type=click.File("w", encoding="utf-8", lazy=False), help="Write JUnit XML to this file.")
 @click.option(
@@ -120,6 +146,11 @@ def command(
     use_sudo_password: bool,
     disruptive: bool,
     timeout: int | None,
+    strict: bool,
+    deep: bool,
+    accept: tuple[str, ...],
+    why: str | None,
+    timings: bool,
     failed_only: bool | None,
     junit: IO[str] | None,
     html: Path | None,
@@ -128,12 +159,16 @@ def command(
 ) -> None:
     """Check the running state of the hosts in INVENTORY, and that a deploy would change nothing.
 
-    Hosts are checked side by side over SSH; nothing on them is changed. A host that cannot be reached counts as
-    failed and hides no other.
+    Hosts are checked side by side over SSH; nothing on them is changed, but where `watch` is set the verdict is left
+    for the alerts. A host that cannot be reached counts as failed and hides no other.
     """
     started = time.monotonic()
     if nagios and as_json:
         raise click.UsageError("--nagios and --json: choose one; each is all of the output")
+    if bool(accept) != bool(why):
+        raise click.UsageError("--accept and --why: give both, what is meant and the reason")
+    if accept and (only or nagios or as_json):
+        raise click.UsageError("--accept: looks at the surface only, and shows no checks")
     known = areas(checks)
     for area in only:
         if area not in known:
@@ -148,12 +183,16 @@ def command(
         entries = [replace(entry, data={**entry.data, "_sudo_password": password}) for entry in entries]
     # The container is killed, its engine is killed, the host is booted: three starts of each service of a host.
     starts = max((sum(one.start_timeout for one in entry.settings.services) for entry in entries), default=0)
+    if accept:
+        only = (_SURFACE,)
     chosen = [area for area in known if not only or area in only]
     deploy = (deploy or find_deploy(inventory)).resolve() if DRIFT in chosen else None
     plan = Plan(
         files=tuple(path for area in chosen for path in known[area]),
         deploy=deploy,
         disruptive=disruptive,
+        strict=strict,
+        deep=deep,
         timeout_seconds=timeout or TIMEOUT + (3 * starts if disruptive else 0),
     )
     console = Console(quiet=nagios or as_json)
@@ -161,11 +200,19 @@ def command(
     if not console.quiet:
         click.echo(f"Checking {', '.join(hosts)}{f' against {deploy}' if deploy else ''} …", err=True)
     verdicts: list[Verdict] = []
+    if accept:
+        accept_differences(entries, plan, accept, str(why))
+        return
     try:
         for verdict in verify(entries, plan):
             verdicts.append(verdict)
             kept.keep(inventory, verdict)
+            # Not of some areas alone: it would take the place of a verdict on all.
+            if not only and (why := telling.tell(next(e for e in entries if e.name == verdict.host), verdict)):
+                click.echo(f"{verdict.host}: those who watch it were not told: {why}", err=True)
             _show(console, verdict, len(hosts) > 1 if failed_only is None else failed_only, name, deploy)
+            if timings:
+                _show_timings(console, verdict)
     except ChecksError as error:
         raise click.UsageError(f"--checks: found files that cannot be imported: {error}") from None
     if not console.quiet:
@@ -194,7 +241,9 @@ def command(
 
 
 def _show(console: Console, verdict: Verdict, failed_only: bool, inventory: str, deploy: Path | None) -> None:
-    counts = ", ".join(f"{verdict.count(outcome)} {outcome}" for outcome in ("passed", "failed", "skipped"))
+    outcomes: tuple[Outcome, ...] = ("passed", "failed", "skipped", "warned")
+    shown = [outcome for outcome in outcomes if outcome != "warned" or verdict.count(outcome)]
+    counts = ", ".join(f"{verdict.count(outcome)} {outcome}" for outcome in shown)
     summary = verdict.error or f"{counts} in {verdict.seconds:.0f} s"
     state = "ok" if verdict.ok else verdict.state.upper()
     console.print(
@@ -203,8 +252,8 @@ def _show(console: Console, verdict: Verdict, failed_only: bool, inventory: str,
         soft_wrap=True,
     )
     for check in verdict.checks:
-        if check.outcome == "failed" or not failed_only:
-            style = {"passed": "green", "failed": "red", "skipped": "dim"}[check.outcome]
+        if check.outcome in ("failed", "warned") or not failed_only:
+            style = {"passed": "green", "warned": "yellow", "failed": "red", "skipped": "dim"}[check.outcome]
             message = check.message.replace("\n", "\n      ")
             text = f"  [{style}]{check.outcome}[/] {check.area}: {escape(check.name)}"
             console.print(text + (f": {escape(message)}" if message else ""), highlight=False, soft_wrap=True)
@@ -212,9 +261,17 @@ def _show(console: Console, verdict: Verdict, failed_only: bool, inventory: str,
         console.print(f"  Next: {escape(step)}", highlight=False, soft_wrap=True)
 
 
+def _show_timings(console: Console, verdict: Verdict) -> None:
+    """Seconds by area, the longest first; areas run one after the other, and the dry run beside them."""
+    areas = dict.fromkeys(check.area for check in verdict.checks)
+    seconds = {area: sum(check.seconds for check in verdict.checks if check.area == area) for area in areas}
+    for area, value in sorted(seconds.items(), key=lambda one: -one[1]):
+        console.print(f"  {value:6.2f} s  {area}", highlight=False)
+
+
 def _page(verdicts: list[Verdict], inventory: str, deploy: Path | None) -> Page:
     """The verdicts as a page: hosts that are not ok, and checks that failed, first."""
-    states: dict[str, HtmlState] = {"passed": "ok", "failed": "bad", "skipped": "note"}
+    states: dict[str, HtmlState] = {"passed": "ok", "warned": "note", "failed": "bad", "skipped": "note"}
     sections = []
     for verdict in sorted(verdicts, key=lambda one: one.ok):
         checks = sorted(verdict.checks, key=lambda check: check.outcome != "failed")

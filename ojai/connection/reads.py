@@ -118,6 +118,8 @@ class _Reads:
       write threw most of the answers away. A run that writes all the time does not read the same again and again
     + got, used: how many were read ahead since the last write, and how many of them were asked for
     + apart: a function of an operation runs, which may wait for what the host does, or change it some other way
+    + first: called before the first command of the run that may change the host
+    + changed: whether there was one
     """
 
     host: Host
@@ -133,6 +135,18 @@ class _Reads:
     used: int = 0
     since: float = 0.0
     apart: bool = False
+    first: Callable[[], None] | None = None
+    changed: bool = False
+
+    def changing(self) -> None:
+        """What comes next may change the host."""
+        self.forget()
+        if self.host.state.is_executing and not self.changed:
+            self.changed = True
+            if self.first:
+                with reading(False):
+                    self.first()
+                self.forget()
 
     def forget(self) -> None:
         """Something may have been changed."""
@@ -146,7 +160,7 @@ class _Reads:
     ) -> Answer:
         """In place of the connector's ``run_shell_command``."""
         if self.apart or not _reading.get():
-            self.forget()
+            self.changing()
             return self.stock(command, print_output=print_output, print_input=print_input, **arguments)
         with reading(False):  # pyinfra may upload its helper for sudo's password first
             key = _key(command, arguments)
@@ -332,15 +346,43 @@ def remember(host: Host) -> None:
     reads = _READS[host.name] = _Reads(host.state.inventory.get_host(host.name), connector.stock, _list_file(host))
     reads.load()
     connector.run_shell_command = reads.run
-    for name in ("put_file", "rsync", "disconnect"):
-        setattr(connector, name, _forgetting(getattr(connector, name), reads))
+    for name in ("put_file", "rsync"):
+        setattr(connector, name, _forgetting(getattr(connector, name), reads.changing))
+    connector.disconnect = _forgetting(connector.disconnect, reads.forget)
     host.state.add_callback_handler(_AT_THE_END)
 
 
-def _forgetting(method: Callable[..., Any], reads: _Reads) -> Callable[..., Any]:
+def around_changes(host: Host, first: Callable[[], None], last: Callable[[], None]) -> None:
+    """Have ``first`` called before the first command of this run that may change the host, ``last`` when it ends.
+
+    Of a run that changes nothing, neither is called. Nor with `connector: ssh`, where reads are not told from writes.
+    """
+    reads = _READS.get(host.name)
+    if reads is None or reads.first is not None:
+        return
+    reads.first = first
+    connector: Any = host.connector
+    disconnect = connector.disconnect
+
+    @functools.wraps(disconnect)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if reads.changed and host.connected:
+            last()
+        return disconnect(*args, **kwargs)
+
+    connector.disconnect = wrapped
+
+
+def has_changed(host: Host) -> bool:
+    """Whether this run may have changed the host."""
+    reads = _READS.get(host.name)
+    return reads is not None and reads.changed
+
+
+def _forgetting(method: Callable[..., Any], forget: Callable[[], None]) -> Callable[..., Any]:
     @functools.wraps(method)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        reads.forget()
+        forget()
         with reading(False):
             return method(*args, **kwargs)
 
@@ -352,7 +394,7 @@ def _apart(execute: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(self: FunctionCommand, state: State, host: Host, arguments: Any) -> Any:
         if (reads := _READS.get(host.name)) is None:
             return execute(self, state, host, arguments)
-        reads.forget()
+        reads.changing()
         reads.apart, before = True, reads.apart
         try:
             return execute(self, state, host, arguments)

@@ -8,7 +8,7 @@ from pyinfra import config, host
 
 from ojai.connection import configure_connection
 from ojai.pyinfra_runs.collect import marked
-from ojai.roles import caches, ledger, network, preflight, weights
+from ojai.roles import caches, ledger, network, preflight, surface, weights
 from ojai.settings.inventory import settings_of
 
 # The login is an ordinary user, and config.py is only read from the folder of the call.
@@ -28,6 +28,7 @@ def tell(found: list[dict[str, Any]], name: str = host.name, told: list[dict[str
 
 settings = preflight.may_fetch(settings=settings_of(host))
 if settings is not None:
+    surface.watch()
     ledger.apply()
     network.apply(settings=settings)  # authorities of the owner's own: a mirror's, a proxy's
     caches.apply(settings=settings.model_copy(update={"move_adopted_caches": False}))

@@ -10,7 +10,7 @@ from ojai.connection import configure_connection
 from ojai.facts.prune import KeptByOjai
 from ojai.operations import prune
 from ojai.pyinfra_runs.collect import marked
-from ojai.roles import preflight
+from ojai.roles import preflight, surface
 from ojai.settings.inventory import settings_of
 
 # The login is an ordinary user, and config.py is only read from the folder of the call.
@@ -19,6 +19,7 @@ config.SUDO = True
 configure_connection(host)
 settings = settings_of(host)
 if preflight.can_read_ledger():
+    surface.watch()
     settings = preflight.with_adopted_caches(settings=settings)
     found = [asdict(one) for one in prune.unused(settings, host.get_fact(KeptByOjai))]
     sys.stdout.write(f"{marked(host.name, json.dumps(found))}\n")

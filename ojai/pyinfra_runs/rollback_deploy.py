@@ -4,11 +4,12 @@ from pyinfra import config, host
 
 from ojai.connection import configure_connection
 from ojai.operations import release
-from ojai.roles import preflight
+from ojai.roles import preflight, surface
 
 # The login is an ordinary user, and config.py is only read from the folder of the call.
 config.SUDO = True
 
 configure_connection(host)
 if preflight.can_read_ledger():
+    surface.watch()
     release.restored(name="Roll back to the last healthy release")

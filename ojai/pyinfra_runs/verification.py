@@ -13,7 +13,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,13 +32,14 @@ MAX_WORKERS = 8
 #: The area of the dry run, which is no file of checks here.
 DRIFT = "drift"
 
-Outcome = Literal["passed", "failed", "skipped"]
+#: ``warned``: passed, with something to be told.
+Outcome = Literal["passed", "warned", "failed", "skipped"]
 State = Literal["ok", "failed", "unreachable", "timed out", "not checked"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check of one host. ``area`` is its module, ``message`` why it failed or was skipped."""
+    """One check of one host. ``area`` is its module, ``message`` why it failed, warned or was skipped."""
 
     area: str
     name: str
@@ -74,11 +75,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to check: files of checks, whether to look for drift and with which deploy, and for how long."""
+    """What to check: files of checks, whether to look for drift and with which deploy, and for how long.
+
+    + strict: a warning counts as a failure; deep: what is known by size and times is hashed too
+    """
 
     files: tuple[Path, ...]
     deploy: Path | None
     disruptive: bool = False
+    strict: bool = False
+    deep: bool = False
     timeout_seconds: float = TIMEOUT
 
 
@@ -117,7 +123,7 @@ def _unreadable(text: str) -> str | None:
     return "; ".join(found) or None
 
 
-def read_junit(host: str, text: str) -> Verdict:
+def read_junit(host: str, text: str, strict: bool = False) -> Verdict:
     """A verdict from pytest's JUnit XML."""
     suite = next(ElementTree.fromstring(text).iter("testsuite"))
     for case in suite.iter("testcase"):
@@ -126,14 +132,16 @@ def read_junit(host: str, text: str) -> Verdict:
         if cause.startswith(f"{host}: "):
             cause = cause.removeprefix(f"{host}: ")
             return failed(host, cause, "unreachable" if cause.startswith(UNREACHABLE) else "not checked")
-    return _verdict(host, suite)
+    return _verdict(host, suite, strict)
 
 
-def _verdict(host: str, suite: ElementTree.Element) -> Verdict:
+def _verdict(host: str, suite: ElementTree.Element, strict: bool = False) -> Verdict:
     suite.set("name", host)
     checks = tuple(sorted(map(_check, suite.iter("testcase")), key=lambda check: check.area))
+    if strict:
+        checks = tuple(replace(one, outcome="failed") if one.outcome == "warned" else one for one in checks)
     outcomes = {check.outcome for check in checks}
-    if "failed" in outcomes or "passed" in outcomes:
+    if outcomes & {"failed", "passed", "warned"}:
         return Verdict(host, suite, checks, state="failed" if "failed" in outcomes else "ok")
     reasons = dict.fromkeys(check.message for check in checks)
     return Verdict(host, suite, checks, error=f"no check applies: {'; '.join(reasons) or 'none was chosen'}")
@@ -143,13 +151,20 @@ def _check(case: ElementTree.Element) -> Check:
     bad = case.find("failure") if case.find("failure") is not None else case.find("error")
     skipped = case.find("skipped")
     found = bad if bad is not None else skipped
+    warning = told(case, "warning")
+    outcome: Outcome = "warned" if warning else "passed"
     return Check(
         area=case.get("classname", "").rsplit(".", 1)[-1].removeprefix("test_"),
         name=case.get("name", "").split("[", 1)[0].removeprefix("test_").replace("_", " "),
-        outcome="failed" if bad is not None else "skipped" if skipped is not None else "passed",
+        outcome="failed" if bad is not None else "skipped" if skipped is not None else outcome,
         seconds=float(case.get("time", "0")),
-        message=_first_lines(_message(found)) if found is not None else "",
+        message=_first_lines(_message(found)) if found is not None else warning or told(case, "note"),
     )
+
+
+def told(case: ElementTree.Element, name: str) -> str:
+    """A property that a check has recorded: ``warning``, ``note``, or the ``surface`` of the host."""
+    return next((one.get("value", "") for one in case.iter("property") if one.get("name") == name), "")
 
 
 def _message(found: ElementTree.Element) -> str:
@@ -187,7 +202,7 @@ def verify_host(entry: Entry, plan: Plan) -> Verdict:
                 for kind in ("tests", "failures") if len(case) else ("tests",):
                     suite.set(kind, str(int(suite.get(kind, "0")) + 1))
                 suite.set("time", str(max(float(suite.get("time", "0")), float(case.get("time", "0")))))
-            return _verdict(entry.name, suite)
+            return _verdict(entry.name, suite, plan.strict)
     except subprocess.TimeoutExpired:
         error = (
             f"the checks did not end within {plan.timeout_seconds:.0f} s; does the host still answer, and its Docker?"
@@ -221,6 +236,8 @@ def _pytest(entry: Entry, plan: Plan) -> Verdict:
         argv += ["--junitxml", str(report), "-o", "junit_family=xunit2"]
         if plan.disruptive:
             argv.append("--disruptive")
+        if plan.deep:
+            argv.append("--deep")
         done = subprocess.run(
             argv,
             env={**os.environ, VARIABLE: str(entry.lock or "")},
@@ -234,7 +251,7 @@ def _pytest(entry: Entry, plan: Plan) -> Verdict:
         if done.returncode not in (0, 1) or not report.exists():
             last = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
             return failed(entry.name, last or f"pytest exited {done.returncode}")
-        return read_junit(entry.name, report.read_text())
+        return read_junit(entry.name, report.read_text(), plan.strict)
 
 
 def verify(entries: list[Entry], plan: Plan) -> Iterator[Verdict]:

@@ -18,24 +18,26 @@ from pyinfra.api.exceptions import InventoryError
 
 from ojai.pyinfra_internals import given_inventory, inventory_groups, make_inventory, parse_cli_arg
 from ojai.schema.errors import shown
-from ojai.settings import HostSettings, SettingsError, lock, parse
+from ojai.settings import HostSettings, SettingsError, accepted, lock, parse
 
 
 def settings_of(host: Host) -> HostSettings:
     """The settings of a pyinfra host. Raises ``InventoryError`` with all their errors."""
     try:
-        return locked(_parse_once(host.name, host.data.dict()), lock.place(given_inventory()))
+        return locked(host.name, _parse_once(host.name, host.data.dict()), lock.place(given_inventory()))
     except SettingsError as error:
         raise InventoryError(f"\n{error}") from None
     except lock.LockError as error:
         raise InventoryError(f"\n{host.name}: {error}") from None
 
 
-def locked(settings: HostSettings, file: Path | None) -> HostSettings:
-    """The settings with what the lock in a file says, if there is one; not of a host from which all is removed.
+def locked(name: str, settings: HostSettings, file: Path | None) -> HostSettings:
+    """The settings of a host with what its inventory's lock says, and what was accepted on it: files beside each other.
 
-    Raises ``LockError``.
+    No lock counts on a host from which all is removed. Raises ``LockError``.
     """
+    if notes := tuple(note for note in accepted.read(accepted.beside(file)) if note.host == name):
+        settings = settings.accepting(notes)
     found = lock.read(file)
     if found is None or settings.removed:
         return settings
@@ -93,7 +95,7 @@ def refuse(hosts: Iterable[tuple[str, Mapping[str, Any]]], file: Path | None = N
     errors: list[str] = []
     for name, data in hosts:
         try:
-            locked(_parse_once(name, data), file)
+            locked(name, _parse_once(name, data), file)
         except SettingsError as error:
             errors.extend(str(error).splitlines())
         except lock.LockError as error:
@@ -181,7 +183,7 @@ def read(inventory: str, limit: tuple[str, ...] = ()) -> list[Entry]:
         if not within(found["name"], found["groups"], limit):
             continue
         try:
-            settings = locked(parse(found["name"], found["data"]), file)
+            settings = locked(found["name"], parse(found["name"], found["data"]), file)
         except (SettingsError, lock.LockError) as error:
             errors.append(str(error))
             continue

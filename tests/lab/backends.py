@@ -31,20 +31,27 @@ def say(text: str) -> None:
 class Verified:
     """What ``ojai verify --json`` said: ``failed`` checks as ``area: check: message``, and how many ``passed``.
 
-    ``error``: why nothing was checked.
+    ``error``: why nothing was checked. ``warned``: as ``failed``, of checks that passed with a warning.
     """
 
     ok: bool
     failed: list[str]
     error: str = ""
     passed: int = 0
+    warned: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, host: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> Verified:
         """From what is said of one host and of its checks."""
-        failed = [f"{c['area']}: {c['name']}: {c['message']}" for c in checks if c["outcome"] == "failed"]
+        told = {
+            outcome: [f"{c['area']}: {c['name']}: {c['message']}" for c in checks if c["outcome"] == outcome]
+            for outcome in ("failed", "warned")
+        }
         passed = sum(check["outcome"] == "passed" for check in checks)
-        return cls(renamed(host, "ok", "good"), failed, renamed(host, "error", "trouble") or "", passed)
+        return cls(
+            *(renamed(host, "ok", "good"), told["failed"], renamed(host, "error", "trouble") or "", passed),
+            tuple(told["warned"]),
+        )
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ def compatible(one: DriftCase, other: DriftCase) -> bool:
     """Whether two can be in one batch: neither hides what becomes of the other."""
     if one.solitary or other.solitary or one.own_docker != other.own_docker:
         return False
+    if (one.stays, one.harmless) != (other.stays, other.harmless):
+        return False
     if one.preflight != other.preflight or bool(one.refused) != bool(other.refused):
         return False
-    if one.preflight:
+    if one.preflight or one.left:
         return True
     # A restart of Docker restarts the service, and would fix what is wrong with it.
     if {one.role, other.role} == {"Docker", "vLLM"}:

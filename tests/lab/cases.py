@@ -39,7 +39,7 @@ ROLES = (
         "ledger",
         "weights",
     ),
-    "vllm",
+    *("vllm", "surface", "harmless"),
 )
 
 #: In place of a regular expression: the dry run that ``ojai verify`` does must name the first operation.
@@ -77,6 +77,10 @@ class DriftCase:
     change nothing; ``why`` says why remediation would be wrong, ``undo`` is what a person would then run.
     ``operations`` has the one that refuses, or none when preflight does.
 
+    ``stays``: the deploy must leave it as it is, and change nothing; verify must name it until ``undo`` is run.
+    ``harmless``: somebody's own doing. Verify must stay green, and the deploy change nothing; with ``detected_by``, a
+    warning must name it.
+
     ``hidden``: operations that the dry run names too but that change nothing when their turn comes, because an earlier
     role has fixed what they share. ``own_docker``: on a host with Docker from its own archive. ``boots``: the host is
     rebooted after ``inject``, then ``then`` is run. ``undo_boots``: it is rebooted after ``undo``. ``alone``: never in
@@ -86,7 +90,7 @@ class DriftCase:
     name: str
     role: str
     inject: str
-    detected_by: str
+    detected_by: str = ""
     operations: tuple[Operation, ...] = ()
     may: tuple[Operation, ...] = ()
     refused: str = ""
@@ -99,6 +103,8 @@ class DriftCase:
     own_docker: bool = False
     alone: bool = False
     sample: bool = False
+    stays: bool = False
+    harmless: bool = False
 
     @property
     def detection(self) -> str:
@@ -114,6 +120,11 @@ class DriftCase:
     def preflight(self) -> bool:
         """Whether preflight refuses it, before any operation."""
         return bool(self.refused) and not self.operations
+
+    @property
+    def left(self) -> bool:
+        """Whether the deploy is to do nothing about it."""
+        return self.stays or self.harmless
 
 
 Cut = Literal["kill", "network", "power"]

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ojai.lab.errors import LabError
+from tests.lab import inputs, results
 from tests.lab import own_docker as docker_archive
-from tests.lab import results
 from tests.lab.backends import Container, TestHost, Verified, VirtualMachine, say
 from tests.lab.batches import batches
 from tests.lab.cases import DriftCase, pending
@@ -29,7 +29,7 @@ Batch = Sequence[DriftCase]
 #: Roles that a container can hold.
 CONTAINED = (
     *("Versions", "Power", "Network", "Groups", "ROCm", "Docker", "Caches", "Weights", "Firewall", "Gateway", "vLLM"),
-    "Ledger",
+    *("Ledger", "Surface", "Harmless"),
 )
 
 #: What a run that could not be done ends with.
@@ -57,6 +57,7 @@ class Outcome:
             "together": together,
             "seconds": round(seconds),
             "commit": commit,
+            "inputs": inputs.of(self.case),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "on": on,
         }
@@ -66,7 +67,7 @@ def fits_container(case: DriftCase) -> bool:
     """Whether a container can hold what the case breaks, and what is to detect it."""
     return (
         case.role in CONTAINED
-        and not (case.boots or case.own_docker or case.preflight)
+        and not (case.boots or case.own_docker or (case.preflight and case.role != "Surface"))
         and all(operation.split(" | ")[0] in CONTAINED for operation in case.operations)
     )
 
@@ -120,8 +121,34 @@ def judge_deploy(outcomes: Sequence[Outcome], done: Deploy) -> None:
             one.failures.append(f"the deploy also reported: {'; '.join(stray)}")
 
 
+def see_left(host: TestHost, cases: Batch) -> list[Outcome]:
+    """What the deploy is to do nothing about: verify names it, or stays green, before a deploy and after it."""
+    outcomes = [Outcome(case) for case in cases]
+    inject(host, cases)
+    found = host.verify()
+    done = host.deploy()
+    again = host.verify()
+    judge_deploy(outcomes, done)
+    for one in outcomes:
+        for seen, when in ((found, "before"), (again, "after")):
+            told = Verified(seen.ok, list(seen.warned)) if one.case.harmless else seen
+            one.detected_by = detecting(told, one.case.detection) if one.case.detection else []
+            if one.case.detection and not one.detected_by:
+                one.failures.append(
+                    f"verify did not name it {when} the deploy: {told.error or ' / '.join(told.failed)}"
+                )
+            if one.case.harmless and not seen.ok:
+                one.failures.append(f"a false alarm {when} the deploy: {seen.error or ' / '.join(seen.failed)}")
+    for case in cases:
+        if case.undo:
+            undo(host, case)
+    return outcomes
+
+
 def inject_and_remediate(host: TestHost, cases: Batch) -> list[Outcome]:
     """Inject, verify, deploy: whether each was detected, and fixed by just what should fix it."""
+    if cases[0].left:
+        return see_left(host, cases)
     outcomes = [Outcome(case) for case in cases]
     inject(host, cases)
     red = host.verify()

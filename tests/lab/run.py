@@ -22,7 +22,7 @@ from typing import Any
 from ojai.lab import suites
 from ojai.lab.errors import LabError
 from ojai.lab.image import ENGINES
-from tests.lab import backends, drift, guests, interruptions, pages, results, upgrades
+from tests.lab import backends, drift, guests, inputs, interruptions, pages, results, upgrades
 from tests.lab.backends import say
 from tests.lab.cases import DRIFT, INTERRUPTIONS, UPGRADES
 from tests.lab.contained import serving
@@ -67,7 +67,11 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m tests.lab.run", description=(__doc__ or "").splitlines()[0])
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--only", nargs="+", action="extend", default=[], metavar="NAME", help="only these cases")
-    common.add_argument("--resume", action="store_true", help="leave out the cases that passed before")
+    common.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out the cases that passed before; of drift, if nothing that they depend on has changed since",
+    )
     common.add_argument("--list", action="store_true", help="list the cases and exit")
     common.add_argument("--page", action="store_true", help="write the page from the results and exit")
     common.add_argument("--fresh", action="store_true", help="make the virtual machine and its snapshots anew")
@@ -119,8 +123,15 @@ def choose(options: argparse.Namespace, records: pages.Records) -> list[Any]:
         if (not hosts or case.guest.name in hosts)
         and (not options.only or case.name in options.only)
         and (not roles or case.role in roles)
-        and not (options.resume and records.get(case.name, {"passed": False})["passed"])
+        and not (options.resume and _stands(options.kind, case, records.get(case.name)))
     ]
+
+
+def _stands(kind: str, case: Any, record: results.Record | None) -> bool:
+    """Whether what was seen of a case still says something: it passed, and nothing that it depends on has changed."""
+    if record is None or not record["passed"]:
+        return False
+    return kind != "drift" or record.get("inputs") == inputs.of(case)
 
 
 def run(options: argparse.Namespace, cases: Sequence[Any], on: str) -> Found:

@@ -53,12 +53,14 @@ REMOVAL = """
 from pyinfra import host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, ledger, network, power, preflight, rocm, versions
+from ojai.roles import caches, docker, groups, ledger, network, power, preflight, rocm, surface, versions, watch
 from ojai.settings.inventory import settings_of
 
 configure_connection(host)
 settings = settings_of(host)
 if preflight.can_read_ledger():
+    surface.remove(settings=settings)
+    watch.remove(settings=settings)
     caches.remove(settings=settings)
     docker.remove(settings=settings)
     rocm.remove(settings=settings)
@@ -120,6 +122,7 @@ def test_a_host_of_an_earlier_ojai_is_converged_verified_and_removed(earlier, gu
     converged = deploy(INVENTORY, DEPLOY)
     # Since then, log settings are on our own `docker run`, and no longer the daemon's.
     changed = [NAMES["ledger-version"], NAMES["versions-drop-in"], NAMES["power"], NAMES["docker-config"]]
+    changed += [NAMES[f"surface-{key}"] for key in ("aide", "program", "order", "record")]
     assert (converged.status, converged.changed) == (0, changed), converged.output
     again = deploy(INVENTORY, DEPLOY)
     assert (again.status, again.changed) == (0, []), again.output

@@ -131,7 +131,7 @@ def test_drift_is_found_and_mended(host):
     host.guest.root("sed -i 's/--parallel 1/--parallel 2/' /etc/systemd/system/llama-gemma4.service")
     host.guest.root("systemctl daemon-reload; systemctl restart llama-gemma4")
     found = both.verify()
-    assert not found.ok and any("container_runs_what" in name for name in found.failed), found.failed
+    assert not found.ok and any("the next deploy would" in name for name in found.failed), found.failed
     done = both.deploy()
     ends_well(done)
     assert "--parallel 1" in host.guest.root("systemctl cat llama-gemma4")

@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "inventories"
 INVENTORIES = sorted(ROOT.glob("inventory/*.py"))
 #: Those that change a bare host whatever it is to be.
-ROLES = ("Ledger", "Versions", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "Weights", "Gateway", "vLLM")
+ROLES = (
+    *("Ledger", "Versions", "Kernel", "Groups", "Sysctl", "ROCm", "Docker", "Caches", "Weights", "Gateway", "vLLM"),
+    "Surface",
+)
 SENTINEL = "hf_SENTINEL_of_the_tests"
 
 

@@ -168,6 +168,39 @@ def test_a_dry_run_reads_ahead_too_and_what_it_read_serves_the_next(box):
     assert box.changed() == set() and box.count() == 1
 
 
+AROUND = """
+from ojai.connection import reads
+
+mini = host.state.inventory.get_host(host.name)
+file, log = (f"'{host.data._place}/{name}'" for name in ("file 3", "around"))
+reads.around_changes(
+    mini,
+    first=lambda: mini.run_shell_command(f"echo before $(cat {file}) >>{log}"),
+    last=lambda: mini.run_shell_command(f"echo after $(cat {file}) >>{log}"),
+)
+"""
+
+
+def test_a_run_is_looked_at_before_its_first_change_and_at_its_end_and_only_if_it_changes_something(box):
+    box.deploy(DEPLOY.replace("place = host", f"{AROUND}place = host", 1))
+    place = box.host("mini")
+    box.changed()
+    for _ in range(2):
+        (place / "around").unlink(missing_ok=True)
+        (place / "file 3").write_text("drift\n")
+        assert box.changed() == {"Write 3"}
+        assert (place / "around").read_text() == "before drift\nafter text 3\n"
+    (place / "around").unlink()
+    box.count()
+    assert box.changed() == set() and box.count() == 1 and not (place / "around").exists()
+    (place / "file 3").write_text("drift\n")
+    (place / "a b" / "c").rmdir()
+    (place / "a b" / "c").touch()
+    box.run()
+    assert box.status == 1 and "is a regular" in box.said
+    assert (place / "around").read_text() == "before drift\nafter text 3\n", "so too when the run fails"
+
+
 def test_drift_between_looking_and_changing_is_found(box):
     box.deploy("from ojai.connection import reads\nreads.STALE = 1\n" + DEPLOY)
     place = box.host("mini")

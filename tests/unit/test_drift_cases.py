@@ -38,9 +38,16 @@ def test_every_operation_of_every_role_has_a_case(key):
     touched = {name for case in DRIFT for name in (*case.operations, *case.hidden)}
     # What only `adopt: true` brings needs another host than a provisioned one: one that was set up by hand.
     # What only a setting brings is in a test of its own.
-    names = ("test_adoption.py", "test_gateway.py", "test_first_fetch.py", "test_lock.py", "test_secrets.py")
+    names = (
+        "test_adoption.py",
+        "test_gateway.py",
+        "test_first_fetch.py",
+        "test_lock.py",
+        "test_secrets.py",
+        "test_watch.py",
+    )
     texts = "".join((ROOT / "tests" / "lab" / name).read_text() for name in names)
-    elsewhere = re.findall(r'NAMES\["((?:adopt|firewall|gateway|network|versions|vllm)-[a-z-]+)"\]', texts)
+    elsewhere = re.findall(r'NAMES\["((?:adopt|firewall|gateway|network|versions|vllm|watch)-[a-z-]+)"\]', texts)
     assert NAMES[key] in touched or key in elsewhere
 
 
@@ -54,15 +61,18 @@ def test_a_case_is_whole(case: DriftCase):
     re.compile(case.detection)
     re.compile(case.refused)
     assert case.inject.strip()
-    assert case.operations or case.refused, "nothing would be seen of it"
-    assert bool(case.refused) == bool(case.why) == bool(case.undo), "a refusal has a reason and a way out"
+    assert case.operations or case.refused or case.left, "nothing would be seen of it"
+    assert bool(case.refused) == bool(case.why), "a refusal has a reason"
+    assert bool(case.refused or case.stays) <= bool(case.undo), "and a way out"
     assert not case.undo_boots or case.undo
     assert not case.then or case.boots
-    assert not re.search(case.detection, ""), "it would be detected by nothing at all"
+    assert case.harmless or not re.search(case.detection, ""), "it would be detected by nothing at all"
 
 
 def test_the_sample_has_one_of_every_role_that_can_be_run_together():
-    assert sorted(case.role for case in SAMPLE) == sorted({case.role for case in DRIFT} - {"Preflight"})
+    assert sorted(case.role for case in SAMPLE) == sorted(
+        {case.role for case in DRIFT} - {"Preflight", "Surface", "Harmless"}
+    )
     docker, vllm = (next(case for case in SAMPLE if case.role == role) for role in ("Docker", "vLLM"))
     assert not compatible(docker, vllm) and NAMES["docker-running"] not in docker.operations
     assert all(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import pytest
 
-from tests.lab import results, run
+from tests.lab import inputs, results, run
 from tests.lab.backends import Verified
 from tests.lab.cases import DRIFT, CaseError, DriftCase, load
 
@@ -48,16 +51,36 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, words):
         assert word in str(caught.value)
 
 
-def chosen(*words: str, **passed: bool) -> list[str]:
-    options = run.parser().parse_args(words)
-    return [one.name for one in run.choose(options, {name: {"passed": value} for name, value in passed.items()})]
+def chosen(*words: str, records: Mapping[str, results.Record] | None = None) -> list[str]:
+    return [one.name for one in run.choose(run.parser().parse_args(words), records or {})]
+
+
+def test_a_resumed_run_leaves_out_what_passed_while_nothing_it_depends_on_has_changed(monkeypatch):
+    cases = {case.name: case for case in DRIFT if case.role == "Ledger"}
+    one, two, three = cases
+    kept = {name: {"passed": name != two, "inputs": inputs.of(case)} for name, case in cases.items()}
+    words = ("drift", "--role", "Ledger", "--resume")
+    assert chosen(*words, records=kept) == [two]
+    assert chosen(*words, records={**kept, three: {"passed": True}}) == [two, three], "nobody knows what it ran on"
+    kept[one]["inputs"] = inputs.of(replace(cases[one], inject="true", operations=(), may=(), hidden=()))
+    assert chosen(*words, records=kept) == [one, two], "the case itself has changed"
+    monkeypatch.setattr(inputs, "_content", lambda role: "another role")
+    assert chosen(*words, records=kept) == [one, two, three]
+
+
+def test_a_case_depends_on_its_role_its_checks_and_what_these_import():
+    found = {str(file.relative_to(inputs.ROOT)) for file in inputs.files("Sysctl")}
+    needed = {"roles/sysctl.py", "tests/host/test_sysctl.py", "ojai/operations/sysctl.py", "ojai/operations/files.py"}
+    assert needed <= found and not {"roles/docker.py", "tests/host/test_docker.py", "ojai/cmdline/verify.py"} & found
+    assert {"ojai/surface/program.py", "ojai/data/surface.yaml", "ojai/preflight/surface.py"} <= {
+        str(file.relative_to(inputs.ROOT)) for file in inputs.files("Harmless")
+    }
 
 
 def test_cases_are_chosen_by_name_role_and_what_passed():
     one, two, three = (case.name for case in DRIFT if case.role == "Ledger")
     assert chosen("drift", "--role", "Ledger") == [one, two, three]
     assert chosen("drift", "--only", two, "--only", one) == [one, two]
-    assert chosen("drift", "--role", "Ledger", "--resume", **{one: True, two: False}) == [two, three]
     assert len(chosen("interruptions")) >= 35 and len(chosen("upgrades")) >= 16
     with pytest.raises(ValueError, match="no case is called 'x'"):
         chosen("upgrades", "--only", "x")

@@ -11,6 +11,7 @@ import pytest
 
 import ojai.preflight
 from ojai import accelerators
+from ojai import watch as watched
 from ojai.facts.report import Report
 from ojai.facts.report.apt import AptReport, Refusal, Source
 from ojai.facts.report.engine import Engine, Program, Server, Unit
@@ -22,6 +23,7 @@ from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.owner import Container, Owner
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
+from ojai.facts.report.watch import EXPORTER, WatchReport
 from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
 from ojai.preflight import environment, firewall, gateway, weights
@@ -33,6 +35,7 @@ from ojai.preflight.space import DISK_RESERVE
 from ojai.settings import HostSettings, parse
 from ojai.settings.lock import Lock, profile_hash
 from ojai.sizes import GIB
+from ojai.surface import Difference
 
 IMAGE = "vllm/vllm-openai-rocm:v0.20.1"
 #: This machine's clock in these tests, in seconds since 1970.
@@ -147,6 +150,12 @@ OWN = {"gateway_certificate": "/etc/ai/chain.pem", "gateway_certificate_key": "/
 GOOD_ONES = {
     "the guides' box": (GOOD, {}),
     "the larger model": (GOOD, LARGE),
+    "a disk of the owner's, and a package on hold": (
+        replace(
+            GOOD, surface=(Difference("mount: /mnt/usb", None, "ext4"), Difference("hold: tzdata", None, "on hold"))
+        ),
+        {},
+    ),
     "a lock whose versions are there, in lists and on the host": (
         replace(
             GOOD,
@@ -563,6 +572,26 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "another distribution": ("operating system", {"os_id": "debian"}, {}),
+    "a file system over the models": (
+        "file systems",
+        {"surface": (Difference("mount: /srv/ojai/huggingface", None, "ext4 /dev/sdb1 / rw"),)},
+        {},
+    ),
+    "a file in the place of a device": (
+        "device nodes",
+        {"surface": (Difference("device: /dev/kfd", "character as the kernel has it", "no device"),)},
+        {},
+    ),
+    "a proxy in root's client": (
+        "Docker's client",
+        {"surface": (Difference("docker client: /root/.docker/config.json proxies", None, '["default"]'),)},
+        {},
+    ),
+    "a program before docker": (
+        "programs",
+        {"surface": (Difference("tool: docker", None, "/usr/local/bin/docker"),)},
+        {},
+    ),
     "no os-release": ("operating system", {"os_id": "", "os_version": "", "os_name": ""}, {}),
     "no image, and nothing may be fetched": ("local_only: image", {**COMPLETE, "images": ()}, {"local_only": True}),
     "no model, and nothing may be fetched": ("local_only: model", {**COMPLETE, "models": ()}, {"local_only": True}),
@@ -1098,6 +1127,36 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"ports": (PortHolder(443, "container", "web", at_boot=True),)},
         {"gateway_port": 443},
     ),
+    "a Prometheus of the owner's that does not read ours": (
+        "watch",
+        {"watch": WatchReport(theirs=("prometheus",), running=("prometheus",))},
+        {"watch": "box"},
+    ),
+    "a node exporter of the owner's that is stopped": (
+        "watch",
+        {"watch": WatchReport(theirs=("prometheus-node-exporter",))},
+        {"watch": "box"},
+    ),
+    "a node exporter of the owner's that reads no texts": (
+        "watch",
+        {"watch": WatchReport(theirs=(EXPORTER,), running=(EXPORTER,))},
+        {"watch": "box"},
+    ),
+    "a node exporter of the owner's on another port": (
+        "watch",
+        {"watch": WatchReport(theirs=(EXPORTER,), running=(EXPORTER,), textfiles="/var/x", node_port=9101)},
+        {"watch": "box"},
+    ),
+    "a receiver beside an Alertmanager of the owner's": (
+        "watch",
+        {"watch": WatchReport(theirs=("prometheus-alertmanager",), running=("prometheus-alertmanager",))},
+        {"watch": "box", "watch_secrets": {"webhook": {"env": "HOOK"}}},
+    ),
+    "Cockpit on the port of Prometheus": (
+        "watch port",
+        {"ports": (PortHolder(9090, "unit", "cockpit.socket", 1, "systemd", now=True, at_boot=True),)},
+        {"watch": "box"},
+    ),
     "SSH on a port that the firewall would guard": (
         "firewall",
         {"came_by": CameBy("192.0.2.9", 8443)},
@@ -1402,6 +1461,20 @@ def test_a_gateway_stands_beside_what_is_there():
         assert found(replace(GOOD, ports=(held,), gateway=GatewayReport(nginx=True)), **data) == []
     assert found(replace(GOOD, gateway=GatewayReport(nginx=True, module=True))) == []
     assert found(replace(GOOD, gateway=GatewayReport(nginx=True, ours=True))) == []
+
+
+def test_what_watches_already_is_joined():
+    """The owner's, which reads ours; ours from before; and nothing is asked of a host that is not to be watched."""
+    joined = ("prometheus", EXPORTER)
+    theirs = WatchReport(theirs=joined, running=joined, joined=True, textfiles="/var/lib/prometheus/node-exporter")
+    cockpit = PortHolder(9090, "unit", "cockpit.socket", 1, "systemd", now=True)
+    assert found(replace(GOOD, watch=theirs), watch="box") == []
+    assert found(replace(GOOD, watch=theirs, ports=(cockpit,)), watch="box") == [], "it is theirs"
+    assert found(replace(GOOD, watch=WatchReport(ours=("prometheus",)), ports=(cockpit,)), watch="box") == []
+    assert found(replace(GOOD, ports=(cockpit,)), watch="box", watch_port=9095) == []
+    assert found(replace(GOOD, watch=WatchReport(theirs=joined), ports=(cockpit,))) == []
+    assert watched.parts(settings(watch="box"), theirs).packages == []
+    assert watched.parts(settings(watch="box"), WatchReport()).packages == ["prometheus", EXPORTER]
 
 
 def test_rules_of_the_firewall_are_never_for_ssh_and_who_is_not_let_in_is_told():
