@@ -24,6 +24,7 @@ from ojai.roles import (
     sysctl,
     versions,
     vllm,
+    watch,
     weights,
 )
 from ojai.settings.inventory import settings_of
@@ -40,6 +41,7 @@ def provision(host: Host) -> bool:
         if preflight.can_read_ledger():  # refuses a host last deployed by a newer ojai
             settings = preflight.with_adopted_caches(settings=settings)
             surface.remove(settings=settings)
+            watch.remove(settings=settings)
             gateway.remove(settings=settings)
             vllm.remove(settings=settings)
             weights.remove(settings=settings)
@@ -79,6 +81,7 @@ def provision(host: Host) -> bool:
     gateway.apply(settings=settings)  # with `exposure: gateway`: nginx before the engines
     vllm.apply(settings=settings)  # the unit around `docker run`, healthy
     gateway.remove_unused(settings=settings)  # stops the gateway where exposure is another
+    watch.apply(settings=settings)  # with `watch`: Prometheus and node exporter, after all that serves
     surface.apply(settings=settings)  # records what the host is now, for `ojai verify` to explain what differs later
     return True
 

@@ -36,6 +36,10 @@ RENEWAL_UNIT = "ojai-gateway-renew.service"
 RENEWAL_TIMER = "ojai-gateway-renew.timer"
 UNIT_FILES = tuple(f"{UNITS}/{name}" for name in (UNIT, RENEWAL_UNIT, RENEWAL_TIMER))
 
+#: Node exporter, and where the gateway has the host's own metrics, for the addresses of `gateway_metrics_from`.
+NODE_PORT = 9100
+HOST_PATH = "/host/metrics"
+
 #: nginx itself, and its module for JavaScript, by which keys are compared as sums. Both are in Ubuntu's archive.
 PACKAGES = ("nginx", "libnginx-mod-http-js")
 #: What makes the certificate.
@@ -107,6 +111,9 @@ def locations(settings: HostSettings) -> Iterator[Location]:
         for offered in service.engine.offered:
             address = f"http://{service.address}:{service.port}{offered.path}"
             yield Location(prefix(settings, service) + offered.path, address, offered)
+    if settings.watch != "none":
+        offered = Offered(HOST_PATH, ("GET",), "the host's own metrics", metrics=True)
+        yield Location(HOST_PATH, f"http://127.0.0.1:{NODE_PORT}/metrics", offered)
 
 
 def local_address(settings: HostSettings) -> str:

@@ -1,7 +1,8 @@
 """Files that come with the package: data, profiles, templates, the checks of a host, the deploy, what ``init`` writes.
 
-In a clone they stand where its users look for them (``profiles/``, ``templates/``, ``tests/host/``, ``deploy.py``,
-``examples/repository/``), and ``ojai/share`` and ``ojai/deploy.py`` link to them; a wheel has copies in their place.
+In a clone they stand where its users look for them (``profiles/``, ``templates/``, ``files/``, ``tests/host/``,
+``deploy.py``, ``examples/repository/``), and ``ojai/share`` and ``ojai/deploy.py`` link to them; a wheel has copies in
+their place.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _SHARE = _PACKAGE / "share"
 
 PROFILES = _SHARE / "profiles"
 TEMPLATES = _SHARE / "templates"
+FILES = _SHARE / "files"
 CHECKS = _SHARE / "checks"
 DEPLOY = _PACKAGE / "deploy.py"
 REPOSITORY = _SHARE / "repository"

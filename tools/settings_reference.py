@@ -46,6 +46,7 @@ SECTIONS = (
     ("Docker", "Role `docker`.", ("docker_", "image_bytes")),
     ("Exposure", "Role `gateway`: who reaches the services, and how.", ("exposure", "gateway_")),
     ("Firewall", "Role `firewall`: from where they are reached.", ("firewall_",)),
+    ("Watching", "Role `watch`: metrics and alerts; [how](../guide/watch.md).", ("watch",)),
     (
         "Secrets",
         "Where the deploy reads them; [how](../guide/daily.md#secrets).",

@@ -3,7 +3,7 @@
 from pyinfra import host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, ledger, network, power, rocm, surface, versions
+from ojai.roles import caches, docker, groups, ledger, network, power, rocm, surface, versions, watch
 from ojai.settings.inventory import settings_of
 
 configure_connection(host)
@@ -19,4 +19,5 @@ groups.apply(settings=settings)
 rocm.apply(settings=settings)
 docker.apply(settings=settings)
 caches.apply(settings=settings)
+watch.apply(settings=settings)
 surface.apply(settings=settings)

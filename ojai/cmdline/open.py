@@ -7,13 +7,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
-from ojai import gateway
+from ojai import gateway, resources, watch
 from ojai.engines import ResolvedService
 from ojai.facts.gateway import Access
 from ojai.parameters import InventoryFile, limit_option, resolved
@@ -25,6 +26,7 @@ Examples:
   ojai open inventory/ojai.py
   ojai open inventory/ojai.py --show-key
   ojai open inventory/fleet.py --limit mini-03 --json
+  ojai open inventory/fleet.py --prometheus /etc/prometheus/ojai
 
 Exit status: 0 done, 1 a host gave no answer or has no gateway yet, 2 usage error or faulty inventory.
 """
@@ -68,7 +70,13 @@ class Opened:
 @limit_option
 @click.option("--show-key", is_flag=True, help="Read the keys from the hosts, and print them.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(inventory: str, limit: tuple[str, ...], show_key: bool, as_json: bool) -> None:
+@click.option(
+    "--prometheus",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Also write what a Prometheus elsewhere reads: targets, authorities, alert rules, dashboard, configuration.",
+)
+def command(inventory: str, limit: tuple[str, ...], show_key: bool, as_json: bool, prometheus: Path | None) -> None:
     """Show how the services of INVENTORY are reached: address, certificate, model, key, and a request to copy.
 
     The certificate of each host's own authority is fetched from the host, by SSH, into a file of this account. Keys
@@ -82,12 +90,57 @@ def command(inventory: str, limit: tuple[str, ...], show_key: bool, as_json: boo
     except CollectError as error:
         raise click.ClickException(str(error)) from None
     found = [_opened(entry, access.get(entry.name), failures.get(entry.name)) for entry in entries]
+    if prometheus:
+        _for_prometheus(prometheus, entries, access)
     if as_json:
         click.echo(json.dumps({"inventory": inventory, "hosts": [asdict(one) for one in found]}, indent=2))
     else:
         for number, one in enumerate(found):
             click.echo(("\n" if number else "") + "\n".join(_lines(one, show_key)))
     sys.exit(1 if any(one.failure for one in found) else 0)
+
+
+def _for_prometheus(folder: Path, entries: list[Entry], access: Mapping[str, Access]) -> None:
+    """Write the files of a Prometheus that reads these hosts through their gateways; its key is put there by hand."""
+    read = [entry for entry in entries if gateway.wanted(entry.settings) and entry.settings.gateway_metrics_from]
+    if not read:
+        raise click.ClickException(
+            "--prometheus: found no host with a gateway whose `gateway_metrics_from` names an address; expected those "
+            "of your Prometheus there. What to do: set `watch: fleet` and both of them, deploy, then run this again"
+        )
+    targets = []
+    for entry in read:
+        parts = urlsplit(_url(entry))
+        targets += watch.targets(entry.settings, entry.name, f"{parts.netloc}" if parts.port else f"{parts.netloc}:443")
+    authorities = [access[entry.name].authority for entry in read if entry.name in access]
+    files = {
+        "targets.json": json.dumps(targets, indent=2) + "\n",
+        "ca.crt": "".join(authorities),
+        "alerts.yml": watch.alerts(),
+        "dashboard.json": (resources.FILES / "dashboards/ojai.json").read_text(encoding="utf-8"),
+        "prometheus.yml": watch.prometheus(
+            "targets.json",
+            "alerts.yml",
+            alerts_to=False,
+            tls_config={"ca_file": "ca.crt"} if any(authorities) else {},
+            authorization={"credentials_file": "key"},
+        ),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    click.echo(
+        f"Wrote {', '.join(files)} to {folder}. Put a key that all of these hosts know into {folder / 'key'}, readable "
+        "by Prometheus alone.",
+        err=True,
+    )
+
+
+def _url(entry: Entry) -> str:
+    """Where the gateway is reached."""
+    address = str(entry.data.get("ssh_hostname") or entry.name)
+    shown = f"[{address}]" if ":" in address else address
+    return entry.settings.gateway_url or f"https://{shown}:{entry.settings.gateway_port}"
 
 
 def _opened(entry: Entry, access: Access | None, failure: str | None) -> Opened:
@@ -111,7 +164,7 @@ def _opened(entry: Entry, access: Access | None, failure: str | None) -> Opened:
             networks=() if local else settings.firewall_networks,
             tunnel=_tunnel(entry, address) if local else None,
         )
-    url = settings.gateway_url or f"https://{shown}:{settings.gateway_port}"
+    url = _url(entry)
     services = [
         Service(service.name, service.command.served_model_name, f"{url}{gateway.prefix(settings, service)}/v1")
         for service in settings.resolved

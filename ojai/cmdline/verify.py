@@ -19,7 +19,7 @@ from rich.markup import escape
 import ojai
 from ojai.gateway import open_meaning
 from ojai.parameters import FileToWrite, InventoryFile, find_deploy, limit_option, resolved, sudo_password
-from ojai.pyinfra_runs import kept
+from ojai.pyinfra_runs import kept, telling
 from ojai.pyinfra_runs.accepting import accept_differences
 from ojai.pyinfra_runs.verification import (
     DRIFT,
@@ -40,7 +40,7 @@ from ojai.schema.nearest import nearest
 _NEXT_STEPS = {
     "apt": "repair apt first: sudo apt-get -f install",
     "docker": "see its log: journalctl -u docker",
-    "gateway": "see its log: journalctl -u ojai-gateway -t ojai_gateway",
+    "gateway": "see its log: journalctl -u ojai-gateway",
     "groups": "log in again: a session keeps the groups it began with",
     "kernel": "reboot the host yourself if kernel_reboot is `never`",
     "rocm": "run rocminfo on it",
@@ -159,8 +159,8 @@ def command(
 ) -> None:
     """Check the running state of the hosts in INVENTORY, and that a deploy would change nothing.
 
-    Hosts are checked side by side over SSH; nothing on them is changed. A host that cannot be reached counts as
-    failed and hides no other.
+    Hosts are checked side by side over SSH; nothing on them is changed, but where `watch` is set the verdict is left
+    for the alerts. A host that cannot be reached counts as failed and hides no other.
     """
     started = time.monotonic()
     if nagios and as_json:
@@ -207,6 +207,9 @@ def command(
         for verdict in verify(entries, plan):
             verdicts.append(verdict)
             kept.keep(inventory, verdict)
+            # Not of some areas alone: it would take the place of a verdict on all.
+            if not only and (why := telling.tell(next(e for e in entries if e.name == verdict.host), verdict)):
+                click.echo(f"{verdict.host}: those who watch it were not told: {why}", err=True)
             _show(console, verdict, len(hosts) > 1 if failed_only is None else failed_only, name, deploy)
             if timings:
                 _show_timings(console, verdict)

@@ -225,6 +225,7 @@ def packages(
     origin: str | None = None,
     state: Sequence[str] = (),
     groups: Sequence[str] = (),
+    users: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
     snapshot: str | None = None,
 ) -> Steps:
@@ -237,7 +238,7 @@ def packages(
     + names: the packages
     + origin: URL of a repository. They must have the version that it offers: another version is replaced, and a pin
       that prefers another is refused
-    + state, groups: what the packages create and leave behind (see :func:`ledger.record_residue`)
+    + state, groups, users: what the packages create and leave behind (see :func:`ledger.record_residue`)
     + versions: locked package -> version, also of what they depend on. Those that are installed must have it
     + snapshot: of the archive, in which a locked version is looked for that the archive has no more
     """
@@ -283,7 +284,7 @@ def packages(
     steps = chain(
         _hold_again(found.unheld),
         _complete(found, names),
-        _record(missing, state, groups),
+        _record(missing, state, groups, users),
         _install(names, wanted, bool(replaced), found, origin, versions, snapshot),
         _reinstall(altered),
     )
@@ -341,12 +342,12 @@ def _complete(found: Packages, names: Sequence[str]) -> Steps:
         yield from locked(_FIX, f"installing what packages lack ({' '.join(unmet[:5])})")
 
 
-def _record(missing: list[str], state: Sequence[str], groups: Sequence[str]) -> Steps:
+def _record(missing: list[str], state: Sequence[str], groups: Sequence[str], users: Sequence[str]) -> Steps:
     """Record for removal, before anything is installed."""
     if missing:
         yield note("packages", missing)
-        if state or groups:
-            yield record_residue(state, groups)
+        if state or groups or users:
+            yield record_residue(state, groups, users)
 
 
 #: Shell that finds the versions of a lock: in the archives, in their lists read anew, or in a snapshot of them (whose

@@ -103,8 +103,12 @@ def _delete_group(group: str) -> str:
     return f"! getent group {shlex.quote(group)} >/dev/null || groupdel {shlex.quote(group)}"
 
 
+def _delete_user(user: str) -> str:
+    return f"! getent passwd {shlex.quote(user)} >/dev/null || userdel {shlex.quote(user)}"
+
+
 @operation()
 def memberships_removed() -> Steps:
-    """Remove the memberships and groups that this project added."""
-    steps = chain(undo("memberships", _delete_membership), undo("groups", _delete_group))
+    """Remove the memberships, groups and accounts that came with this project."""
+    steps = chain(undo("memberships", _delete_membership), undo("users", _delete_user), undo("groups", _delete_group))
     yield from steps_or_noop(steps, "none was added by this project")

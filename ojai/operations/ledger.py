@@ -93,16 +93,20 @@ def set_aside(path: str) -> str:
     return f"{_copy_aside(path)} && rm -f {shlex.quote(path)}"
 
 
-def record_residue(state: Iterable[str], groups: Iterable[str]) -> str:
+def record_residue(state: Iterable[str], groups: Iterable[str], users: Iterable[str] = ()) -> str:
     """Shell that records what packages will create and leave behind, unless it exists already.
 
     + state: ``program:path``, data of no use to anything but that program; with a slash at its end, a folder that
       others use too
-    + groups: names
+    + groups, users: names
     """
     absent = 'for each in %s; do test -e "${each#*:}" || echo "$each"; done'
-    unknown = f'for each in {shlex.join(groups)}; do getent group "$each" >/dev/null || echo "$each"; done'
-    return f"{note_lines('state', absent % shlex.join(state))}; {note_lines('groups', unknown)}"
+    steps = [note_lines("state", absent % shlex.join(state))]
+    for kind, database, names in (("groups", "group", groups), ("users", "passwd", users)):
+        if names or kind == "groups":
+            unknown = f'for each in {shlex.join(names)}; do getent {database} "$each" >/dev/null || echo "$each"; done'
+            steps.append(note_lines(kind, unknown))
+    return "; ".join(steps)
 
 
 @operation()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ojai import accelerators, kernels, systems
+from ojai import watch as watched
 from ojai.facts.report import HostReport, Report
 from ojai.facts.report.engine import Engine
 from ojai.paths import SCHEMA
@@ -29,6 +30,7 @@ from ojai.preflight import (
     space,
     surface,
     units,
+    watch,
     weights,
 )
 from ojai.settings import HostSettings
@@ -51,6 +53,7 @@ AREAS = (
     ports,
     gateway,
     firewall,
+    watch,
     space,
     weights,
     local,
@@ -71,7 +74,11 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
         "data_folders": (settings.data_directory, *settings.own_caches),
         "caches": tuple(f"{name}={path}" for name, path in sorted(settings.cache_folders.items())),
         "units": tuple(service.unit for service in settings.resolved),
-        "service_ports": (*(service.port for service in settings.resolved), *gateway.ports(settings)),
+        "service_ports": (
+            *(service.port for service in settings.resolved),
+            *gateway.ports(settings),
+            *watched.ports(settings).values(),
+        ),
         "certificates": gateway.certificates(settings),
         "gpus": accelerators.load(settings.accelerator).pci_ids,
         "system_packages": (
@@ -79,6 +86,7 @@ def fact_arguments(settings: HostSettings) -> dict[str, Any]:
             *packages.TOOLS,
             *gateway.wanted_packages(settings),
             *firewall.wanted_packages(settings),
+            *watch.wanted_packages(settings),
         ),
         "rocm_packages": packages.rocm_packages(settings),
         "engine_packages": tuple(docker.package_names(settings, Engine())),

@@ -44,6 +44,7 @@ def _of_the_host(settings: HostSettings, report: Report) -> Iterator[tuple[str, 
     seen: dict[str, str] = {}
     for name, source in settings.gateway_key_sources.items() if gateway.wanted(settings) else ():
         yield f"the key {name}", partial(_key, source, name, seen)
+    yield from ((f"the {name}", source.read) for name, source in settings.watch_secrets.items())
 
 
 def failed(settings: HostSettings, report: Report | None = None) -> Iterator[FailedCheck]:

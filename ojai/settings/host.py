@@ -400,6 +400,36 @@ class HostSettings(BaseModel):
         examples=[["192.0.2.0/24", "2001:db8::/64"]],
     )
 
+    watch: Literal["none", "fleet", "box"] = Field(
+        "none",
+        description="Whether the host is watched. `box`: Prometheus, node exporter and alert rules on the host, all on "
+        "loopback. `fleet`: node exporter alone, which a Prometheus elsewhere reads through the gateway (`ojai open "
+        "--prometheus`). `none` installs nothing: the memory is the model's, and nobody is told without a receiver.",
+        examples=["box"],
+    )
+    watch_port: int = Field(
+        9090, ge=1, le=65535, description="With `box`: port of Prometheus on loopback.", examples=[9095]
+    )
+    watch_retention: Annotated[str, Expected("a number and d, w or y")] = Field(
+        "15d", pattern=r"^[1-9]\d{0,3}[dwy]$", description="With `box`: how long samples are kept.", examples=["30d"]
+    )
+    watch_retention_size: Amount = Field(
+        GIB, description="With `box`: most disk that samples take; the oldest go first.", examples=["5GiB"]
+    )
+    watch_mail: dict[Literal["to", "from", "server", "user"], OneLine] = Field(
+        default_factory=dict,
+        description="With `box`: alerts are mailed `to` an address, `from` another, by `server` (HOST:PORT, STARTTLS), "
+        "as `user` if that asks for one.",
+        examples=[{"to": "ada@example.net", "from": "mini@example.net", "server": "smtp.example.net:587"}],
+    )
+    watch_secrets: dict[Literal["webhook", "mail_password"], SecretSource] = Field(
+        default_factory=dict,
+        description="With `box`: `webhook` is the address that alerts are sent to, as Alertmanager's JSON; "
+        "`mail_password` belongs to `watch_mail`. Each with where the deploy reads it. Without `webhook` and "
+        "`watch_mail`, alerts are shown by Prometheus, and no Alertmanager is installed.",
+        examples=[{"webhook": {"env": "ALERTS_URL"}}],
+    )
+
     image_bytes: Amount = Field(
         40 * GIB,
         description="Disk space that the image is assumed to need, unpacked, when it is not on the host yet: where "
@@ -426,9 +456,9 @@ class HostSettings(BaseModel):
     _accepted: tuple[Note, ...] = PrivateAttr(())
 
     _no_flags = field_validator("*", mode="before")(refuse_flag_for_number)
-    _no_secret = field_validator("registry_credentials", "gateway_key_sources", "service_secrets", mode="before")(
-        mapping_of_sources
-    )
+    _no_secret = field_validator(
+        "registry_credentials", "gateway_key_sources", "service_secrets", "watch_secrets", mode="before"
+    )(mapping_of_sources)
 
     @field_validator("vars")
     @classmethod
@@ -534,6 +564,7 @@ class HostSettings(BaseModel):
                 f"found {self.data_owner}; a hardened service has no capability to write to the files of others, so "
                 "set root, or leave hardened out"
             )
+        wrong |= self._watch_contradictions()
         if self.removed_data and not self.removed:
             wrong["removed_data"] = "means nothing without `removed: true`"
         if self.move_adopted_caches and not self.adopt:
@@ -549,6 +580,31 @@ class HostSettings(BaseModel):
         if found:
             raise FieldErrors(*found)
         return self
+
+    def _watch_contradictions(self) -> dict[str, str]:
+        wrong = {}
+        box_only = [
+            name
+            for name, field in HostSettings.model_fields.items()
+            if name.startswith("watch_") and getattr(self, name) != field.get_default(call_default_factory=True)
+        ]
+        if self.watch != "box" and box_only:
+            wrong[box_only[0]] = f"has no use with `watch: {self.watch}`; leave it out, or set `watch: box`"
+        if self.watch == "fleet" and (self.exposure != "gateway" or not self.gateway_metrics_from):
+            name = "exposure" if self.exposure != "gateway" else "gateway_metrics_from"
+            wrong[name] = (
+                "`watch: fleet` is read through the gateway, by the addresses of gateway_metrics_from; set both, or "
+                "another `watch`"
+            )
+        if self.watch != "none" and "host" in {service.name for service in self.services[1:]}:
+            wrong["watch"] = (
+                "the gateway needs the path /host for the host's own metrics; give that service another name"
+            )
+        if self.watch_mail and not {"to", "from", "server"} <= self.watch_mail.keys():
+            wrong["watch_mail"] = f"found {', '.join(self.watch_mail)}; expected `to`, `from` and `server`"
+        if ("mail_password" in self.watch_secrets) != ("user" in self.watch_mail):
+            wrong["watch_secrets"] = "`mail_password` and `user` of watch_mail go together: name both, or neither"
+        return wrong
 
     def _services(self) -> tuple[tuple[ResolvedService, ...], list[FieldError]]:
         found, errors = resolve_services(
@@ -739,6 +795,9 @@ TOGETHER = (
     ("removed", "removed_data"),
     ("gateway_certificate", "gateway_certificate_key"),
     ("exposure", "gateway_port"),
+    ("watch", "exposure"),
+    ("watch", "watch_mail"),
+    ("watch_mail", "watch_secrets"),
 )
 
 

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.gateway import test_abuse
 from tests.gateway.figures import FIGURES, PAGE, page
 
@@ -12,8 +14,9 @@ def test_the_page_is_up_to_date():
     assert PAGE.read_text() == page(FOUND), "run python -m tests.gateway.figures"
 
 
-def test_every_request_had_an_answer_or_a_clear_error():
-    load = FOUND["load"]
+@pytest.mark.parametrize("which", ["load", "real"])
+def test_every_request_had_an_answer_or_a_clear_error(which):
+    load = FOUND[which]
     assert load["streams"] == 64 and load["seconds"] >= 120
     assert load["whole"] + load["refused"] + load["cut"] == load["requests"]
     assert load["whole"] >= 64 and load["refused"] and load["cut"] <= 64 and load["again"] > 0

@@ -53,13 +53,14 @@ REMOVAL = """
 from pyinfra import host
 
 from ojai.connection import configure_connection
-from ojai.roles import caches, docker, groups, ledger, network, power, preflight, rocm, surface, versions
+from ojai.roles import caches, docker, groups, ledger, network, power, preflight, rocm, surface, versions, watch
 from ojai.settings.inventory import settings_of
 
 configure_connection(host)
 settings = settings_of(host)
 if preflight.can_read_ledger():
     surface.remove(settings=settings)
+    watch.remove(settings=settings)
     caches.remove(settings=settings)
     docker.remove(settings=settings)
     rocm.remove(settings=settings)

@@ -8,22 +8,16 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import socket
-import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import pytest
 
 from ojai.gateway import FOLDER, UNIT
 from ojai.lab import container, vm
-from tests.gateway import figures
+from tests.gateway import figures, load
+from tests.gateway.load import Client
 from tests.lab import manifest
 from tests.lab.contained import Serving, serving
 from tests.lab.cutting import using
@@ -121,39 +115,6 @@ def reaches(host: Serving, port: int) -> bool:
     done = subprocess.run(["curl", "-q", "--noproxy", "*", "-k", "-s", "-m", "5", "-w", "%{http_code}", request],
                           capture_output=True, text=True, check=False)  # fmt: skip
     return done.stdout.endswith("200")
-
-
-@dataclass(frozen=True)
-class Client:
-    """What ``ojai open`` tells, and a client with it."""
-
-    url: str
-    authority: str
-    model: str
-    key: str
-
-    @property
-    def hello(self) -> dict[str, object]:
-        return {"model": self.model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
-
-    def asks(self, body: dict[str, object], header: str | None = None) -> bytes:
-        """All that comes back for a chat: with its key, or with this header."""
-        at = urlsplit(self.url)
-        host, text = str(at.hostname), json.dumps(body)
-        header = f"Authorization: Bearer {self.key}" if header is None else header
-        head = ["POST /v1/chat/completions HTTP/1.1", f"Host: {host}", "Connection: close", *filter(None, [header])]
-        head += ["Content-Type: application/json", f"Content-Length: {len(text)}"]
-        context = ssl.create_default_context(cafile=self.authority)
-        with (
-            socket.create_connection((host, at.port or 443), 60) as plain,
-            context.wrap_socket(plain, server_hostname=host) as connection,
-        ):
-            connection.sendall("\r\n".join([*head, "", text]).encode())
-            found = b""
-            with suppress(ConnectionError, ssl.SSLError):
-                while piece := connection.recv(65536):
-                    found += piece
-            return found
 
 
 def opened_by(host: Serving) -> Client:
@@ -292,44 +253,9 @@ def test_64_streams_while_the_engine_is_killed_and_comes_back(guarded: Serving) 
     client = opened_by(slow)
     shown = f"systemctl show {UNIT} -p MainPID,NRestarts,ActiveEnterTimestamp"
     gateway = guest.text(shown)
-    end = time.monotonic() + seconds
-    answers: list[tuple[float, bytes]] = []
-
-    def streams(_: int) -> None:
-        while time.monotonic() < end:
-            answer = client.asks({**client.hello, "max_tokens": 24, "stream": True})
-            answers.append((time.monotonic(), answer))
-            time.sleep(0.5)
-
-    with ThreadPoolExecutor(64) as pool:
-        running = [pool.submit(streams, number) for number in range(64)]
-        time.sleep(seconds / 3)
-        guest.root("docker kill vllm-gemma4")
-        killed = time.monotonic()
-        for one in running:
-            one.result()
-    whole = [at for at, answer in answers if answer.startswith(b"HTTP/1.1 200 ") and b"data: [DONE]" in answer]
-    refused = [at for at, answer in answers if answer.startswith((b"HTTP/1.1 503 ", b"HTTP/1.1 429 "))]
-    cut = [at for at, answer in answers if answer.startswith(b"HTTP/1.1 200 ") and b"data: [DONE]" not in answer]
-    again = min((at for at in whole if at > killed + 2), default=0.0) - killed
-    print(
-        f"64 streams, {seconds:.0f} s: {len(answers)} requests, {len(whole)} whole, {len(refused)} refused, "
-        f"{len(cut)} cut off by the kill; served again after {again:.1f} s"
-    )
-    assert len(whole) + len(refused) + len(cut) == len(answers), "a request without an answer or a clear error"
-    assert all(abs(at - killed) < 10 for at in cut) and len(cut) <= 64, "streams were cut that the kill did not cut"
-    assert len(whole) >= 64 and refused and again > 0, "it did not recover by itself"
+    found = load.streams(client, seconds, lambda: guest.root("docker kill vllm-gemma4") and None)
     assert guest.text(shown) == gateway, "the gateway was restarted"
-    figures.record(
-        "load",
-        streams=64,
-        seconds=round(seconds),
-        requests=len(answers),
-        whole=len(whole),
-        refused=len(refused),
-        cut=len(cut),
-        again=round(again, 1),
-    )
+    figures.record("load", **found)
     ends_well(guarded.deploy())
 
 
@@ -343,6 +269,17 @@ def test_no_key_is_in_a_log_a_unit_or_a_command_line(guarded: Serving) -> None:
         f"{FOLDER}/keys/default.key"
     ]
     assert key not in guarded.deploy("--diff").output
+
+
+def test_nginx_s_own_lines_are_in_the_journal_by_our_name(guarded: Serving) -> None:
+    """One of a worker that was killed; and those of requests have a name of their own."""
+    guest = guarded.guest
+    guest.root(f"kill -9 $(pgrep -P $(systemctl show {UNIT} -p MainPID --value) | head -1)")
+    lines = "sleep 1; journalctl --sync; journalctl --no-pager -o cat -u ojai-gateway -t"
+    said, requests = (guest.root(f"{lines} {name}") for name in ("ojai-gateway", "ojai_gateway"))
+    assert "exited on signal 9" in said and "request:" not in said, said[-2000:]
+    assert all(json.loads(line)["id"] for line in requests.splitlines()) and requests
+    assert reaches(guarded, 8443)
 
 
 def test_a_revoked_key_is_valid_no_more_and_a_new_one_is(guarded: Serving) -> None:

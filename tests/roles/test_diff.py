@@ -34,8 +34,8 @@ def test_diff_shows_our_files_and_no_environment_file():
     shown = dry_diff("@fake/mini-00")
     assert "+vm.overcommit_memory = 1" in shown and "+ExecStart=/usr/bin/docker" in shown
     # the ledger's format, what unattended-upgrades leaves alone, sysctl drop-in, ROCm source, pin, loader path, unit;
-    # the gateway's configuration, programs and three units
-    assert shown.count("+++ as it should be") == 13
+    # the gateway's configuration, programs and three units; what the surface's record is made by
+    assert shown.count("+++ as it should be") == 15
     assert ".env:" not in shown and "daemon.json" not in shown
 
 

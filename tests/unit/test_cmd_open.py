@@ -121,3 +121,38 @@ def test_another_address_and_a_certificate_of_one_s_own(answers, tmp_path):
     done = run()
     assert "https://ai.example.net/v1" in done.output
     assert "--cacert" not in done.output and "import ssl" not in done.output
+
+
+FLEET = """
+data = {"watch": "fleet", "gateway_metrics_from": ["192.0.2.20"]}
+two = [{"gpu_memory_utilization": 0.4}, {"name": "second", "port": 8001, "gpu_memory_utilization": 0.4}]
+hosts = [
+    ("mini", {"ssh_hostname": "192.0.2.11", **data, "services": two}),
+    ("far", {"gateway_url": "https://ai.example.net", **data}),
+    ("closed", {"exposure": "loopback"}),
+]
+"""
+
+
+def test_what_a_prometheus_of_a_fleet_reads(answers, tmp_path):
+    (tmp_path / "hosts.py").write_text(FLEET)
+    answers["far"] = Access("-----ANOTHER-----\n", {"default": None})
+    done = run("--prometheus", "metrics")
+    assert done.exit_code == 0 and "metrics/key" in done.output
+    targets = json.loads((tmp_path / "metrics/targets.json").read_text())
+    assert [(one["targets"], one["labels"]["host"], one["labels"]["__metrics_path__"]) for one in targets] == [
+        (["192.0.2.11:8443"], "mini", "/metrics"),
+        (["192.0.2.11:8443"], "mini", "/second/metrics"),
+        (["192.0.2.11:8443"], "mini", "/host/metrics"),
+        (["ai.example.net:443"], "far", "/metrics"),
+        (["ai.example.net:443"], "far", "/host/metrics"),
+    ]
+    assert {one["labels"]["__scheme__"] for one in targets} == {"https"}
+    assert (tmp_path / "metrics/ca.crt").read_text() == "-----CERTIFICATE-----\n-----ANOTHER-----\n"
+    text = (tmp_path / "metrics/prometheus.yml").read_text()
+    assert "credentials_file: key" in text and "ca_file: ca.crt" in text and KEY not in text
+
+
+def test_without_anybody_who_may_read_metrics_there_is_nothing_to_write(answers, tmp_path):
+    done = CliRunner().invoke(main, ["open", "hosts.py", "--limit", "mini", "--prometheus", "metrics"])
+    assert done.exit_code == 1 and "gateway_metrics_from" in done.output and not (tmp_path / "metrics").exists()

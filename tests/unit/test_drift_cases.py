@@ -38,9 +38,16 @@ def test_every_operation_of_every_role_has_a_case(key):
     touched = {name for case in DRIFT for name in (*case.operations, *case.hidden)}
     # What only `adopt: true` brings needs another host than a provisioned one: one that was set up by hand.
     # What only a setting brings is in a test of its own.
-    names = ("test_adoption.py", "test_gateway.py", "test_first_fetch.py", "test_lock.py", "test_secrets.py")
+    names = (
+        "test_adoption.py",
+        "test_gateway.py",
+        "test_first_fetch.py",
+        "test_lock.py",
+        "test_secrets.py",
+        "test_watch.py",
+    )
     texts = "".join((ROOT / "tests" / "lab" / name).read_text() for name in names)
-    elsewhere = re.findall(r'NAMES\["((?:adopt|firewall|gateway|network|versions|vllm)-[a-z-]+)"\]', texts)
+    elsewhere = re.findall(r'NAMES\["((?:adopt|firewall|gateway|network|versions|vllm|watch)-[a-z-]+)"\]', texts)
     assert NAMES[key] in touched or key in elsewhere
 
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: What a wheel is made of.
 SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE", "src", "ojai", "roles", "lab", "profiles", "templates", "deploy.py"),
-    *("tests/host", "examples/repository", "docs/reference"),
+    *("files", "tests/host", "examples/repository", "docs/reference"),
 )
 
 

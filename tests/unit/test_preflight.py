@@ -11,6 +11,7 @@ import pytest
 
 import ojai.preflight
 from ojai import accelerators
+from ojai import watch as watched
 from ojai.facts.report import Report
 from ojai.facts.report.apt import AptReport, Refusal, Source
 from ojai.facts.report.engine import Engine, Program, Server, Unit
@@ -22,6 +23,7 @@ from ojai.facts.report.gpu import Gpu
 from ojai.facts.report.owner import Container, Owner
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.space import Space
+from ojai.facts.report.watch import EXPORTER, WatchReport
 from ojai.facts.sysctl import Boot
 from ojai.paths import SCHEMA
 from ojai.preflight import environment, firewall, gateway, weights
@@ -1125,6 +1127,36 @@ BAD_ONES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"ports": (PortHolder(443, "container", "web", at_boot=True),)},
         {"gateway_port": 443},
     ),
+    "a Prometheus of the owner's that does not read ours": (
+        "watch",
+        {"watch": WatchReport(theirs=("prometheus",), running=("prometheus",))},
+        {"watch": "box"},
+    ),
+    "a node exporter of the owner's that is stopped": (
+        "watch",
+        {"watch": WatchReport(theirs=("prometheus-node-exporter",))},
+        {"watch": "box"},
+    ),
+    "a node exporter of the owner's that reads no texts": (
+        "watch",
+        {"watch": WatchReport(theirs=(EXPORTER,), running=(EXPORTER,))},
+        {"watch": "box"},
+    ),
+    "a node exporter of the owner's on another port": (
+        "watch",
+        {"watch": WatchReport(theirs=(EXPORTER,), running=(EXPORTER,), textfiles="/var/x", node_port=9101)},
+        {"watch": "box"},
+    ),
+    "a receiver beside an Alertmanager of the owner's": (
+        "watch",
+        {"watch": WatchReport(theirs=("prometheus-alertmanager",), running=("prometheus-alertmanager",))},
+        {"watch": "box", "watch_secrets": {"webhook": {"env": "HOOK"}}},
+    ),
+    "Cockpit on the port of Prometheus": (
+        "watch port",
+        {"ports": (PortHolder(9090, "unit", "cockpit.socket", 1, "systemd", now=True, at_boot=True),)},
+        {"watch": "box"},
+    ),
     "SSH on a port that the firewall would guard": (
         "firewall",
         {"came_by": CameBy("192.0.2.9", 8443)},
@@ -1429,6 +1461,20 @@ def test_a_gateway_stands_beside_what_is_there():
         assert found(replace(GOOD, ports=(held,), gateway=GatewayReport(nginx=True)), **data) == []
     assert found(replace(GOOD, gateway=GatewayReport(nginx=True, module=True))) == []
     assert found(replace(GOOD, gateway=GatewayReport(nginx=True, ours=True))) == []
+
+
+def test_what_watches_already_is_joined():
+    """The owner's, which reads ours; ours from before; and nothing is asked of a host that is not to be watched."""
+    joined = ("prometheus", EXPORTER)
+    theirs = WatchReport(theirs=joined, running=joined, joined=True, textfiles="/var/lib/prometheus/node-exporter")
+    cockpit = PortHolder(9090, "unit", "cockpit.socket", 1, "systemd", now=True)
+    assert found(replace(GOOD, watch=theirs), watch="box") == []
+    assert found(replace(GOOD, watch=theirs, ports=(cockpit,)), watch="box") == [], "it is theirs"
+    assert found(replace(GOOD, watch=WatchReport(ours=("prometheus",)), ports=(cockpit,)), watch="box") == []
+    assert found(replace(GOOD, ports=(cockpit,)), watch="box", watch_port=9095) == []
+    assert found(replace(GOOD, watch=WatchReport(theirs=joined), ports=(cockpit,))) == []
+    assert watched.parts(settings(watch="box"), theirs).packages == []
+    assert watched.parts(settings(watch="box"), WatchReport()).packages == ["prometheus", EXPORTER]
 
 
 def test_rules_of_the_firewall_are_never_for_ssh_and_who_is_not_let_in_is_told():

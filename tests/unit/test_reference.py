@@ -71,6 +71,7 @@ def test_every_setting_is_explained_with_an_example_that_holds(model: Any, valid
         "gtt_limit": {"memory_regime": "gtt"},
         "memory_regime": {"gtt_limit": "8GiB"},
         "removed_data": {"removed": True},
+        **{f"watch_{name}": {"watch": "box"} for name in ("port", "retention", "retention_size", "mail", "secrets")},
         "move_adopted_caches": {"adopt": True},
         "gateway_certificate": {"gateway_certificate_key": "/etc/ai/key.pem"},
         "gateway_certificate_key": {"gateway_certificate": "/etc/ai/chain.pem"},

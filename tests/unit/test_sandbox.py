@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ojai import firewall, gateway
+from ojai import firewall, gateway, watch
+from ojai.facts.report.watch import WatchReport
+from ojai.paths import UNITS as UNITS_FOLDER
 from ojai.roles import vllm
 from ojai.settings import parse
 
@@ -29,6 +31,9 @@ def units() -> dict[str, str]:
             if path.endswith(".service"):
                 name = path.rpartition("/")[2]
                 found[f"{name}{kind}"] = gateway.unit(path, settings, ["mini"])
+        watched = settings.model_copy(update={"watch": "fleet"})
+        written = watch.files(watched, "mini", watch.parts(watched, WatchReport()))
+        found[f"{watch.UNIT}{kind}"] = written[f"{UNITS_FOLDER}/{watch.UNIT}"]
     found |= {name: firewall.unit(name) for name in firewall.UNIT_FILES}
     return found
 

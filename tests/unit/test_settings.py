@@ -245,6 +245,37 @@ def test_contradictions_are_told_beside_faults() -> None:
     ]
 
 
+HOOK = {"webhook": {"env": "HOOK"}}
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        ({"watch": False}, "watch"),
+        ({"watch_port": 9095}, "watch_port"),
+        ({"watch": "fleet", "gateway_metrics_from": ["192.0.2.1"], "watch_secrets": HOOK}, "watch_secrets"),
+        ({"watch": "fleet"}, "gateway_metrics_from"),
+        ({"watch": "fleet", "exposure": "open", "gateway_metrics_from": ["192.0.2.1"]}, "exposure"),
+        ({"watch": "box", "watch_mail": {"to": "a@example.net"}}, "watch_mail"),
+        ({"watch": "box", "watch_secrets": {"mail_password": {"env": "P"}}}, "watch_secrets"),
+        ({"watch": "box", "watch_secrets": {"webhook": "https://hooks.example.net/SECRET"}}, "watch_secrets.webhook"),
+        (
+            {
+                "watch": "box",
+                "services": [
+                    {"gpu_memory_utilization": 0.4},
+                    {"name": "host", "port": 8001, "gpu_memory_utilization": 0.4},
+                ],
+            },
+            "watch",
+        ),
+    ],
+)
+def test_watching_is_refused_where_it_cannot_be(data, place) -> None:
+    (found,) = faults(data)
+    assert found.partition(": ")[0] == place and "SECRET" not in found
+
+
 def test_a_faulty_value_is_not_told_twice_as_a_contradiction() -> None:
     assert faults({"memory_regime": "gtt", "gtt_limit": "much"}) != []
     assert len(faults({"memory_regime": "gtt", "gtt_limit": "much"})) == 1

@@ -24,6 +24,7 @@ from ojai.facts.report import (
     power,
     space,
     surface,
+    watch,
 )
 from ojai.facts.report.apt import AptReport
 from ojai.facts.report.engine import Engine
@@ -36,6 +37,7 @@ from ojai.facts.report.owner import Owner
 from ojai.facts.report.ports import PortHolder
 from ojai.facts.report.power import PowerReport
 from ojai.facts.report.space import Space
+from ojai.facts.report.watch import WatchReport
 from ojai.surface import Difference
 
 #: Areas that ask for themselves; each of these groups at the same time as the script below. Of one group are those that
@@ -44,7 +46,7 @@ _SECTIONS = (
     (apt,),
     (engine,),
     (owner, ports, space),
-    (deploys, dropins, environment, firewall, folders, gateway, gpu, power),
+    (deploys, dropins, environment, firewall, folders, gateway, gpu, power, watch),
     (surface,),
 )
 
@@ -197,6 +199,7 @@ class Report:
     folders: Folders = field(default_factory=Folders)
     gateway: GatewayReport = field(default_factory=GatewayReport)
     came_by: CameBy = field(default_factory=CameBy)
+    watch: WatchReport = field(default_factory=WatchReport)
     #: mounts, device nodes and programs that are not as they were recorded
     surface: tuple[Difference, ...] = ()
     #: what registry and hub say of what is missing, and of what is locked (see ojai.preflight.upstream)
@@ -280,6 +283,7 @@ def parse(lines: list[str]) -> Report | None:
         folders=folders.read(every),
         gateway=gateway.read(every),
         came_by=firewall.read(every),
+        watch=watch.read(every),
         surface=surface.read(every),
     )
 

@@ -20,6 +20,7 @@ hosts = [
     *_fake["fake"],
     fake_host("fenced", {"firewall_networks": ["192.0.2.0/24"]}),
     fake_host("secret", {"service_secrets": {"HF_TOKEN": _secret}}),
+    fake_host("watched", {"watch": "box", "watch_secrets": {"webhook": _secret}}),
     fake_host("closed", {"exposure": "loopback"}),
     fake_host("adopted", {"adopt": True, "move_adopted_caches": True}),
     fake_host("proxied", {"http_proxy": "http://proxy.lan:3128", "ca_certificates": [_authority]}),
