@@ -10,8 +10,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from ojai.engines import ResolvedService, Wanted
 from ojai.facts.lock import Upstream
@@ -19,7 +18,7 @@ from ojai.facts.report import Report
 from ojai.settings import HostSettings
 from ojai.settings.lock import models_of
 from ojai.settings.secrets import LOOKING, SecretError, Source
-from ojai.weights.program import Request, amount, duration, folder_name, is_commit, record_name, wanted
+from ojai.weights.program import amount, duration, folder_name, is_commit, record_name, wanted
 from ojai.weights.pull import registry_of
 
 #: Seconds for one answer and for all, while somebody waits for a plan; and in every run with a lock.
@@ -72,12 +71,24 @@ class Fetch:
 
 def read_by(service: ResolvedService, paths: Iterable[str]) -> list[str]:
     """Those of a model's files that the service's engine reads."""
-    files = service.engine.files
-    asked = SimpleNamespace(allow=files.allow, fallback=files.weights, ignore=files.ignore)
-    return wanted(paths, cast(Request, asked))
+    return wanted(paths, service.engine.files(service))
 
 
-def hidden(settings: HostSettings, images: Iterable[str]) -> str:
+class Hidden:
+    """Standard input of a fact, as lines. pyinfra's log says the arguments of facts; of these, not the text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.readlines())
+
+    def readlines(self) -> list[str]:
+        """All of it, as pyinfra reads a file."""
+        return [self._text]
+
+
+def hidden(settings: HostSettings, images: Iterable[str]) -> Hidden:
     """What the program gets on its standard input. A secret that cannot be had is left out."""
     asked: dict[str, Source] = {image: source for image in images if (source := settings.login(image))}
     logins: dict[str, Any] = {}
@@ -89,7 +100,7 @@ def hidden(settings: HostSettings, images: Iterable[str]) -> str:
         if source := settings.secrets_of(service.name).get("HF_TOKEN"):
             with suppress(SecretError):
                 tokens |= {one.model: token for one in service.wanted if (token := source.read())}
-    return json.dumps({"logins": logins, "tokens": tokens, "authorities": _authorities(settings)})
+    return Hidden(json.dumps({"logins": logins, "tokens": tokens, "authorities": _authorities(settings)}))
 
 
 def _authorities(settings: HostSettings) -> str:
