@@ -10,7 +10,8 @@
 - `explanations`: what each option is for;
 - `cli` and `argv`: the flags of its parser, by release, and how it reads them;
 - `reading`: a command of somebody else's, back into choices;
-- `benchmark`: `vllm bench serve`.
+- `benchmark`: `vllm bench serve`;
+- `tuning`: TunableOp's file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
-from ojai.engines import Command, Files, Metrics, Reading, Refusal, ResolvedService, Wanted, Workload
+from ojai.engines import Command, Files, Metrics, Reading, Refusal, ResolvedService, Tuning, Wanted, Workload
 from ojai.engines.vllm import (
     benchmark,
     cli,
@@ -29,6 +30,7 @@ from ojai.engines.vllm import (
     reading,
     refusals,
     releases,
+    tuning,
     weights,
 )
 from ojai.memory import Planner
@@ -64,6 +66,9 @@ class _Vllm:
 
     def command(self, service: ResolvedService) -> Command:
         return command.build(service)
+
+    def tuning(self, service: ResolvedService) -> Tuning | None:
+        return tuning.plan(service)
 
     def refusals(self, service: ResolvedService) -> Iterator[Refusal]:
         return refusals.find(service)
