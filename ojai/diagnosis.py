@@ -124,8 +124,8 @@ _TRIES_AGAIN = re.compile(r"thrown while requesting|[Rr]etrying in \d|Error whil
 #: It came to its end.
 _FETCHED = re.compile(r"Fetching \d+ files: 100%")
 
-#: An address with a port that a service of ours, or its gateway, may have.
-_OUR_PORT = re.compile(r":8(0\d\d|443)\b")
+#: A program takes, or cannot have, a port that a service of ours or its gateway may have.
+_OUR_PORT = re.compile(r"(bind|listen).*:8(0\d\d|443)\b|:8(0\d\d|443)\b.*(in use|requested address)")
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -248,12 +248,12 @@ def diagnose(lines: Iterable[Line]) -> list[Diagnosis]:
         if turn.get(code) != now and turn.get(code) != sys.maxsize:
             first[code], turn[code] = position, now
 
-    def likely(code: str) -> tuple[int, int, int]:
+    def likely(code: str) -> tuple[int, int, int, int]:
         rank = findings[code].rank
         order = {"cause": 0, "general": 1, "unknown": 2, "flaw": 3, "consequence": 5, "note": 6}[rank]
         if any(other in codes and boot[other] == boot[code] for other in findings[code].follows):
             order = 5
-        return 4 if past(code) and order < 3 else order, -turn[code], first[code]
+        return 4 if past(code) and order < 3 else order, -turn[code], order, first[code]
 
     def past(code: str) -> bool:
         return findings[code].rank != "flaw" and last[code] < serves

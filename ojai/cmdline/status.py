@@ -36,7 +36,8 @@ Examples:
   ojai status inventory/fleet.py --html status.html
   ojai status inventory/fleet.py --json | jq -r '.services[] | select(.serves | not) | .host'
 
-Exit status: 0 every service serves, 1 one does not, or a host gave no answer, 2 usage error or faulty inventory.
+Exit status: 0 every service serves, or Ctrl-C ended --watch, 1 one does not, or a host gave no answer, 2 usage error or
+faulty inventory.
 """
 
 #: What is not known.
@@ -120,23 +121,27 @@ def command(
     inventory, entries = resolved(inventory, limit)
     if drift:
         _look(inventory, entries)
-    while True:
-        try:
-            rows = list(_asked(inventory, limit, entries))
-        except CollectError as error:
-            raise click.ClickException(str(error)) from None
-        if html:
-            html.write_text(render(_page(rows, inventory)), encoding="utf-8")
-        if as_json:
-            document = {"inventory": inventory, "services": [_document(row) for row in rows]}
-            click.echo(json.dumps(document, indent=None if watch else 2))
-        else:
-            if watch:
-                click.clear()
-            _show(rows)
+    try:
+        while True:
+            try:
+                rows = list(_asked(inventory, limit, entries))
+            except CollectError as error:
+                raise click.ClickException(str(error)) from None
+            if html:
+                html.write_text(render(_page(rows, inventory)), encoding="utf-8")
+            if as_json:
+                document = {"inventory": inventory, "services": [_document(row) for row in rows]}
+                click.echo(json.dumps(document, indent=None if watch else 2))
+            else:
+                if watch:
+                    click.clear()
+                _show(rows)
+            if watch is None:
+                sys.exit(0 if all(row.well for row in rows) else 1)
+            time.sleep(watch)
+    except KeyboardInterrupt:  # how watching ends
         if watch is None:
-            sys.exit(0 if all(row.well for row in rows) else 1)
-        time.sleep(watch)
+            raise
 
 
 def _look(inventory: str, entries: list[Entry]) -> None:

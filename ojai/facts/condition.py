@@ -14,7 +14,7 @@ from typing import Any
 
 from pyinfra.api import FactBase
 
-from ojai import releases
+from ojai import gateway, releases
 from ojai.facts.docker import DOCKER, MASK_JSON, SECRET_NAME
 from ojai.facts.readings import READINGS, Asked
 from ojai.facts.report import HostReport, Report
@@ -58,16 +58,19 @@ facts() {
   else fact docker down
   fi
 }
+unit() {
+  timeout 10 systemctl show "$1" \
+    -p LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts,ActiveEnterTimestamp 2>/dev/null |
+    awk -F= -v unit="$1" '{found[$1] = substr($0, length($1) + 2)} END {if (NR) printf "fact unit %s LoadState=%s " \
+      "ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s NRestarts=%s since=%s\n", unit, found["LoadState"],
+      found["ActiveState"], found["SubState"], found["Result"], found["ExecMainStatus"], found["NRestarts"],
+      found["ActiveEnterTimestamp"]}'
+}
 # name unit url health metrics models model env_file, and the metrics' names
 service() {
   name=$1 unit=$2 url=$3 health_path=$4 metrics_path=$5 model=$7 env_file=$8
   shift 8
-  timeout 10 systemctl show "$unit" \
-    -p LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts,ActiveEnterTimestamp 2>/dev/null |
-    awk -F= -v unit="$unit" '{found[$1] = substr($0, length($1) + 2)} END {if (NR) printf "fact unit %s LoadState=%s " \
-      "ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s NRestarts=%s since=%s\n", unit, found["LoadState"],
-      found["ActiveState"], found["SubState"], found["Result"], found["ExecMainStatus"], found["NRestarts"],
-      found["ActiveEnterTimestamp"]}'
+  unit "$unit"
   # What the last healthy release of this service was started by; a release of another ojai may not say it.
   healthy=%RELEASES%/healthy/release.json found=$(sha256sum "/etc/systemd/system/$unit" 2>/dev/null)
   [ -z "$found" ] || ! grep -q "\"name\": *\"$name\"" "$healthy" 2>/dev/null || grep -q "${found%% *}" "$healthy" ||
@@ -94,6 +97,8 @@ logs() {
       printf '%s\n' "$kernel"
     }
     set -- _SYSTEMD_UNIT=docker.service + UNIT=docker.service + _SYSTEMD_UNIT=containerd.service
+    # Not what it logs of each request, which goes by syslog.
+    set -- "$@" + _SYSTEMD_UNIT=%GATEWAY% _TRANSPORT=stdout + UNIT=%GATEWAY%
     for unit in %UNITS%; do set -- "$@" + "_SYSTEMD_UNIT=$unit" + "UNIT=$unit"; done
     timeout 30 journalctl --no-pager -q -b -n %LINES% -o short-iso-precise --utc "$@" 2>/dev/null
   } | grep . | sort -s -k 1,1 | sed 's/^/doctor-log\t/'
@@ -117,7 +122,8 @@ secrets=$({ sed -nE 's/^[[:space:]]*[A-Za-z0-9_]*%SECRET%[A-Za-z0-9_]*=//Ip' %EN
   tr -d "\"'" | awk 'length >= 6')
 # shellcheck disable=SC2329  # the report's functions, which are called in a pipe here
 { facts
-%SERVICES%logs
+%SERVICES%[ ! -e /etc/systemd/system/%GATEWAY% ] || unit %GATEWAY%
+logs
 files
 %REPORT%
 } 2>/dev/null | %MASK% | secrets="$secrets" awk 'BEGIN {many = split(ENVIRON["secrets"], secret, "\n")} {
@@ -196,6 +202,7 @@ class Condition(FactBase[Answered]):
             "%MASK%": MASK,
             "%KERNEL%": str(KERNEL_LINES),
             "%LINES%": str(UNIT_LINES),
+            "%GATEWAY%": gateway.UNIT,
             "%UNITS%": shlex.join(one.unit for one in services),
             "%RELEASES%": shlex.quote(releases.FOLDER),
             "%WEIGHTS%": shlex.quote(STATE),

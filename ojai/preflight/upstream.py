@@ -77,7 +77,21 @@ def read_by(service: ResolvedService, paths: Iterable[str]) -> list[str]:
     return wanted(paths, cast(Request, asked))
 
 
-def hidden(settings: HostSettings, images: Iterable[str]) -> str:
+class Hidden:
+    """Standard input of a fact, as lines. pyinfra's log says the arguments of facts; of these, not the text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.readlines())
+
+    def readlines(self) -> list[str]:
+        """All of it, as pyinfra reads a file."""
+        return [self._text]
+
+
+def hidden(settings: HostSettings, images: Iterable[str]) -> Hidden:
     """What the program gets on its standard input. A secret that cannot be had is left out."""
     asked: dict[str, Source] = {image: source for image in images if (source := settings.login(image))}
     logins: dict[str, Any] = {}
@@ -89,7 +103,7 @@ def hidden(settings: HostSettings, images: Iterable[str]) -> str:
         if source := settings.secrets_of(service.name).get("HF_TOKEN"):
             with suppress(SecretError):
                 tokens |= {one.model: token for one in service.wanted if (token := source.read())}
-    return json.dumps({"logins": logins, "tokens": tokens, "authorities": _authorities(settings)})
+    return Hidden(json.dumps({"logins": logins, "tokens": tokens, "authorities": _authorities(settings)}))
 
 
 def _authorities(settings: HostSettings) -> str:

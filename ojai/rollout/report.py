@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -114,23 +115,24 @@ def _step(text: str) -> Value:
 
 
 def _checks(rows: list[Row]) -> Table | None:
-    """Hosts and areas; a cell says how many checks passed, or how many of them failed."""
-    found: dict[str, dict[str, tuple[int, int]]] = {}
+    """Hosts and areas; a cell says how many checks failed, else how many warned, else how many passed."""
+    found: dict[str, dict[str, Counter[str]]] = {}
     for row in rows:
         outcomes = [(one.area, one.outcome) for one in row.verdict.checks] if row.verdict else []
         outcomes += [("smoke", one.outcome) for report in row.reports for one in report.results]
         for area, outcome in outcomes:
-            passed, failed = found.setdefault(area, {}).get(row.name, (0, 0))
-            found[area][row.name] = passed + (outcome == "passed"), failed + (outcome == "failed")
+            found.setdefault(area, {}).setdefault(row.name, Counter())[outcome] += 1
     if not found:
         return None
     areas = sorted(found)
 
     def cell(area: str, name: str) -> Value:
-        passed, failed = found[area].get(name, (0, 0))
-        if failed:
-            return Value(f"✗ {failed} failed", "bad")
-        return Value(f"✓ {passed}", "ok") if passed else Value(_NONE)
+        counts = found[area].get(name, Counter())
+        if counts["failed"]:
+            return Value(f"✗ {counts['failed']} failed", "bad")
+        if counts["warned"]:
+            return Value(f"! {counts['warned']} warned", "note")
+        return Value(f"✓ {counts['passed']}", "ok") if counts["passed"] else Value(_NONE)
 
     names = [row.name for row in rows if any(row.name in of for of in found.values())]
     return Table(("Host", *areas), tuple((name, *(cell(area, name) for area in areas)) for name in names))

@@ -183,7 +183,7 @@ def read(answer: str) -> Report:
         found = json.loads(answer)
     except ValueError:
         return Report(error=" ".join(answer.split())[-300:] or "no answer")
-    if "error" in found:
+    if found.get("error"):
         return Report(error=found["error"])
     differences = tuple(Difference(**one) for one in found["differences"])
     return Report(differences, things=found["things"], cost=found["cost"])

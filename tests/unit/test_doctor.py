@@ -112,6 +112,18 @@ def test_nothing_is_found_where_nothing_is_wrong(file: Path, wrap: Any) -> None:
     assert codes(wrap(file.read_text(encoding="utf-8").splitlines())) == []
 
 
+TAKEN = "nginx: [emerg] bind() to 0.0.0.0:8443 failed (98: Address already in use)"
+UPSTREAM = (
+    "2026/11/28 01:00:00 [error] 7#7: *1 connect() failed (111: Connection refused) while connecting to upstream, "
+    'client: 192.0.2.7, server: _, request: "POST /v1/chat/completions HTTP/1.1", upstream: '
+    '"http://127.0.0.1:8000/v1/chat/completions", host: "mini:8443"'
+)
+MISMATCH = (
+    'nginx: [emerg] SSL_CTX_use_PrivateKey("/etc/ojai/gateway/server.key") failed (SSL: error:05800074:x509 '
+    "certificate routines::key values mismatch)"
+)
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [
@@ -120,6 +132,11 @@ def test_nothing_is_found_where_nothing_is_wrong(file: Path, wrap: Any) -> None:
         ("Nov 27 08:00:00 mini systemd[1]: Dependency failed for vllm-gemma4.service - Gemma 4.", "dependency-failed"),
         ("Nov 27 08:00:00 mini gemma-nginx[7]: OSError: [Errno 98] Address already in use", "port-taken"),
         ("Nov 27 08:00:00 mini nginx[7]: bind() to 0.0.0.0:80 failed (98: Address already in use)", None),
+        (f"Nov 27 08:00:00 mini ojai-gateway[7]: {TAKEN}", "port-taken"),
+        (f"Nov 27 08:00:00 mini nginx[7]: {UPSTREAM}", None),
+        (f"Nov 27 08:00:00 mini ojai-gateway[7]: {UPSTREAM}", "gateway-no-engine"),
+        (f"Nov 27 08:00:00 mini nginx[7]: {MISMATCH}", None),
+        (f"Nov 27 08:00:00 mini ojai-gateway[7]: {MISMATCH}", "gateway-certificate"),
         ("torch/x.py:3: UserWarning: No module named 'numpy'", None),
         ("ModuleNotFoundError: No module named 'numpy'", "library-missing"),
     ],
@@ -202,6 +219,12 @@ def test_a_cause_that_the_engine_came_up_after_is_past_and_comes_later() -> None
     found = diagnose(read_log(lines))
     assert [(one.finding.code, one.past) for one in found] == [("gpu-memory-weights", False), ("port-taken", True)]
     assert diagnose(read_log(lines[:2]))[0].past
+    refused = [
+        "ValidationError: 1 validation error for ModelConfig",
+        "  Value error, User-specified max_model_len (999)",
+    ]
+    refused[1] += " is greater than the derived max_model_len (max_position_embeddings=131072)"
+    assert codes([*refused, lines[1]]) == ["context-beyond-model", "setting-refused"]
 
 
 def test_a_journal_as_json_says_which_program_spoke() -> None:
@@ -602,6 +625,23 @@ def test_a_unit_is_compared_with_the_last_healthy_release(
     command = command.replace("/etc/systemd/system", str(tmp_path))
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True)
     assert (f"fact unit-edited {service.unit}" in done.stdout.splitlines()) == edited
+
+
+def test_the_gateway_is_asked_about_where_there_is_one(ill_host: tuple[Answered, str], tmp_path: Path) -> None:
+    assert not any("ojai-gateway" in fact for fact in ill_host[0].facts)
+    (tmp_path / "ojai-gateway.service").touch()
+    (tmp_path / "systemctl").write_text("#!/bin/sh\necho LoadState=loaded; echo ActiveState=failed\n")
+    (tmp_path / "journalctl").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')
+    for name in ("systemctl", "journalctl"):
+        (tmp_path / name).chmod(0o755)
+    settings = parse("mini", {"services": []})
+    command = Condition().command(services=(), report=fact_arguments(settings))
+    command = command.replace("/etc/systemd/system", str(tmp_path))
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
+    found = examine(case("mini", {}, 0.0, read(done.stdout.splitlines()), ""))
+    assert "gateway-down" in ranks(found)
+    assert "_SYSTEMD_UNIT=ojai-gateway.service _TRANSPORT=stdout" in (tmp_path / "asked").read_text()
 
 
 def test_what_to_do_names_the_unit_of_the_only_service() -> None:

@@ -102,6 +102,7 @@ class World:
             checks = (
                 Check("docker", "it answers", "failed" if bad else "passed", 1.0, "no answer" if bad else ""),
                 Check("drift", "the deploy would change nothing", "passed", 1.0),
+                Check("docker", "it is new", "warned" if self.broken.get(one.name) == "old" else "passed", 1.0, "old"),
             )
             yield Verdict(one.name, ElementTree.Element("testsuite"), checks, state="failed" if bad else "ok")
 
@@ -453,7 +454,7 @@ def test_what_each_host_does_is_seen_while_it_does_it(world, monkeypatch, tmp_pa
 def page(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """A rollout of 24 hosts with two broken and one offline."""
     fleet = inventory(tmp_path, 24, [{"profile": "gemma-4-e4b"}])
-    world.broken, world.offline = {"mini-09": "deploy", "mini-20": "verify"}, {"mini-05"}
+    world.broken, world.offline = {"mini-09": "deploy", "mini-20": "verify", "mini-03": "old"}, {"mini-05"}
     world.standing = {"vram": 64 * GIB, "gtt": 30 * GIB}
     good = Smoked("chat", "passed", 1.0, "a", "b", "c")
     monkeypatch.setattr("ojai.smoke.hosts.ask", lambda place, *_: [Report(place.name, "m", (good,))])
@@ -465,7 +466,8 @@ def page(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 def test_the_page_reads_without_colour(page):
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)
     assert "21 of 24 hosts are as wanted; 2 failed; 1 offline." in text
-    assert len(re.findall(r"✗ 1 failed", text)) == 1 and text.count("✓ 1") == 22 + 21 + 21, "docker and drift, smoke"
+    assert text.count("✗ 1 failed") == text.count("! 1 warned") == 1
+    assert (text.count("✓ 2"), text.count("✓ 1")) == (20, 22 + 21), "docker; drift and smoke"
     assert "22 GiB of 64.0 GiB" in text and "There is no lock beside the inventory" in text
     assert "mini-20: failed" in text and "mini-05: offline" in text
     assert not re.search(r"(src|href)=|url\(|@import", page), "it needs nothing else"

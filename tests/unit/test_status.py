@@ -240,3 +240,15 @@ def test_watching_reads_again_until_it_is_ended(inventory: Path, monkeypatch: py
     done = run(str(inventory), "--limit", "mini-01", "--watch", "--json")
     assert pauses == [5, 5]
     assert [json.loads(line)["services"][0]["running"] for line in done.stdout.splitlines()] == [2, 2]
+
+
+@pytest.mark.parametrize(("words", "ended"), [(("--watch",), 0), ((), 1)])
+def test_ctrl_c_ends_watching_quietly(
+    words: tuple[str, ...], ended: int, inventory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ctrl_c(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "collect_statuses", ctrl_c)
+    done = run(str(inventory), "--limit", "mini-01", *words)
+    assert (done.exit_code, "Aborted!" in done.output) == (ended, not words)

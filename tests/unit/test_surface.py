@@ -137,7 +137,7 @@ def test_what_was_accepted_is_explained_until_it_changes_again(tmp_path):
 
 def answering(monkeypatch: pytest.MonkeyPatch, *differences: Difference) -> None:
     """Hosts that say so, in place of a run of the checks."""
-    said = json.dumps({"differences": [asdict(one) for one in differences], "things": 9, "cost": {}})
+    said = json.dumps(asdict(surface.Report(differences, things=9, cost={})))
     suite = ElementTree.Element("testsuite")
     case = ElementTree.SubElement(suite, "testcase", classname="test_surface", name="test_the_surface_was_recorded")
     ElementTree.SubElement(ElementTree.SubElement(case, "properties"), "property", name="surface", value=said)

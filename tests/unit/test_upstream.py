@@ -276,14 +276,15 @@ def test_what_is_missing_is_asked_for_with_logins_and_authorities(monkeypatch, t
     asked = Asked()
     upstream.asked(asked, parse("mini", data), Report(line=(1, 1)))
     (call,) = asked.calls
-    hidden = json.loads(call["_stdin"])
+    hidden = json.loads(*call["_stdin"].readlines())
     assert hidden["logins"] == {"docker.io": {"username": "ada", "password": "NobodyElsesWord"}}
     assert hidden["tokens"] == {MODEL: "hf_token"} and hidden["authorities"] in pem.read_text()
+    assert "Nobody" not in f"{call}", "pyinfra says the arguments of a fact in its log"
     command = str(upstream.Upstream().command(**{key: value for key, value in call.items() if key[0] != "_"}))
     assert "Nobody" not in command and "hf_token" not in command
     monkeypatch.delenv("LOGIN")  # preflight refuses that; a plan goes on
     upstream.asked(asked, parse("mini", data), replace(Report(), python="3.12"))
-    assert json.loads(asked.calls[1]["_stdin"])["logins"] == {}
+    assert json.loads(*asked.calls[1]["_stdin"].readlines())["logins"] == {}
 
 
 INVENTORY = """
