@@ -235,8 +235,9 @@ def _accounts_layer(target: Path) -> None:
         layer.addfile(_normal(folder))
 
 
-def _umoci(*words: str | Path) -> None:
-    run(["umoci", *words], what="writing the model server's image")
+def umoci(*words: str | Path) -> None:
+    """Run umoci. Raises LabError."""
+    run(["umoci", *words], what="writing an image")
 
 
 def _configure(image: str, program: str, environment: Iterable[str], labels: dict[str, str]) -> None:
@@ -248,19 +249,19 @@ def _configure(image: str, program: str, environment: Iterable[str], labels: dic
         words += ["--config.env", variable]
     for name, value in labels.items():
         words += ["--config.label", f"{name}={value}"]
-    _umoci(*words)
+    umoci(*words)
 
 
 def _layout(work: Path, layers: list[Path]) -> Path:
     """Write the OCI layout with one image a tag over the same layers."""
     layout = work / "layout"
-    _umoci("init", "--layout", layout)
+    umoci("init", "--layout", layout)
     for tag, program in (("v0.20.1", "vllm"), ("v0.20.1-next", "vllm"), ("broken", "vllm-of-another-image")):
         image = f"{layout}:{tag}"
-        _umoci("new", "--image", image)
+        umoci("new", "--image", image)
         for layer in layers:
             words = ["raw", "add-layer", "--image", image, "--history.created", CREATED]
-            _umoci(*words, "--history.created_by", f"ojai lab: {layer.stem}", layer)
+            umoci(*words, "--history.created_by", f"ojai lab: {layer.stem}", layer)
         labels = {
             "org.opencontainers.image.title": "ojai lab: stand-in for vllm/vllm-openai-rocm",
             "org.opencontainers.image.description": NOTICE,
@@ -269,8 +270,8 @@ def _layout(work: Path, layers: list[Path]) -> Path:
         }
         variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
         _configure(image, program, [*variables, f"OJAI_LAB_BUILD={tag}"], labels)
-    _umoci("tag", "--image", f"{layout}:v0.20.1", "latest")
-    _umoci("gc", "--layout", layout)
+    umoci("tag", "--image", f"{layout}:v0.20.1", "latest")
+    umoci("gc", "--layout", layout)
     return layout
 
 
@@ -307,12 +308,12 @@ def build(cache: Path) -> Path:
     return expected
 
 
-def push(layout: Path, registry: str) -> dict[str, str]:
+def push(layout: Path, registry: str, repository: str = REPOSITORY, tags: tuple[str, ...] = TAGS) -> dict[str, str]:
     """Push every tag to a registry (`host:port`, plain HTTP); return tag -> manifest digest."""
     digests: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for tag in TAGS:
-            target = f"docker://{registry}/{REPOSITORY}:{tag}"
+        for tag in tags:
+            target = f"docker://{registry}/{repository}:{tag}"
             said = Path(folder) / tag
             run(
                 [

@@ -13,7 +13,7 @@ from ojai import resources
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{.*\})?\s+(\S+)(?:\s+\d+)?$")
 
 #: What is no quantity in an engine's entry.
-_ABOUT = ("name", "engine", "known_by", "no_end", "source")
+_ABOUT = ("name", "engine", "known_by", "no_end", "any_name", "source")
 
 
 @cache

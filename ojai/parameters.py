@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ojai import accelerators, profiles, resources
+from ojai import accelerators, engines, profiles, resources
 from ojai.schema.nearest import nearest
 from ojai.settings.inventory import Entry, InventoryUnreadableError, read
 from ojai.sizes import parse_memory
@@ -144,6 +144,16 @@ class ProfileName(click.ParamType[profiles.Profile]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The profiles that begin so."""
         return [CompletionItem(name) for name in profiles.names() if name.startswith(incomplete)]
+
+
+#: The engine of a command that shows what a service would be.
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(engines.NAMES),
+    default=engines.NAMES[0],
+    show_default=True,
+    help="The engine that serves it.",
+)
 
 
 class AcceleratorName(click.ParamType[str]):

@@ -36,7 +36,6 @@ _READY = "ojai-ready"
 
 #: What a service's key is printed behind, by root: of its environment file the last line counts, as for docker.
 _KEY = "ojai-key="
-_READ_KEY = f"s/^VLLM_API_KEY=/{_KEY}/p"
 
 #: Seconds for the question whether a server asks for a key.
 _PATIENCE = 20
@@ -235,7 +234,10 @@ def _asks_for_a_key(url: str) -> bool:
 def _key(entry: Entry, service: ResolvedService, shell: list[str], environment: dict[str, str] | None) -> str:
     password = entry.data.get("_sudo_password")
     sudo = "sudo -n" if password is None else "sudo -k -S -p ''"
-    read = shlex.join(["sed", "-n", _READ_KEY, service.env_file])
+    variable = service.engine.key_variable
+    # Its own file has the key alone.
+    told = [f"s/^/{_KEY}/p", service.key_file] if service.key_file else [f"s/^{variable}=/{_KEY}/p", service.env_file]
+    read = shlex.join(["sed", "-n", *told])
     done = subprocess.run(
         [*shell, f'if [ "$(id -u)" = 0 ]; then {read}; else {sudo} {read}; fi'],
         input=f"{password or ''}\n",
@@ -247,7 +249,7 @@ def _key(entry: Entry, service: ResolvedService, shell: list[str], environment: 
     lines = [line.removeprefix(_KEY) for line in done.stdout.splitlines() if line.startswith(_KEY)]
     if key := lines[-1].strip() if lines else None:
         return key
-    found = " ".join(done.stderr.split()) or f"no VLLM_API_KEY in {service.env_file}"
+    found = " ".join(done.stderr.split()) or f"no {variable} in {told[1]}"
     raise NotReachedError(
         f"{entry.name}: {service.name} asks for an API key, which cannot be read: {found}. What to do: give the key by "
         "--key-env, or sudo's password by --use-sudo-password"

@@ -32,5 +32,5 @@ def remove(*, settings: HostSettings) -> None:
     """Keep the folders unless `removed_data` is set: downloading their content again can take hours."""
     adoption.caches_moved_back(name="Move adopted caches back")
     if settings.removed_data:
-        files.absent(name="Remove cache directories", paths=settings.own_caches, recursive=True)
+        files.absent(name="Remove cache directories", paths=settings.every_own_cache, recursive=True)
         files.empty_folder_absent(name="Remove the data directory if it is empty", path=settings.data_directory)

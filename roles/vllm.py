@@ -25,13 +25,13 @@ ENV_HEADER = """\
 def render_unit(service: ResolvedService) -> str:
     """The unit file's text. ExecStart is quoted from the argument list, so no argument can become a comment."""
     templates = Environment(
-        loader=FileSystemLoader(resources.TEMPLATES / service.engine.name),
+        loader=FileSystemLoader(resources.TEMPLATES / "engine"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
     )
     exec_start = systemd.command_line(["/usr/bin/docker", *service.command.docker_argv[1:]])
-    return templates.get_template(f"{service.engine.name}.service.j2").render(service=service, exec_start=exec_start)
+    return templates.get_template("engine.service.j2").render(service=service, exec_start=exec_start)
 
 
 def secret_variables(
@@ -90,7 +90,7 @@ def apply(*, settings: HostSettings) -> None:
         service.running(
             name=f"{server.name}: start the service",
             unit=server.unit,
-            inputs=[server.unit_file, server.env_file],
+            inputs=[server.unit_file, server.env_file, *([server.key_file] if server.key_file else [])],
             container=server.name,
             image=server.image,
             argv=partial(vllm.argv, server),

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ojai import engines, profiles
+from ojai import accelerators, engines, profiles
 from ojai.memory import Budget, HostMemory, ttm_pages
 from ojai.profiles import Features, Profile, budgets
 from ojai.sizes import GIB, format_gb, format_gib
@@ -72,8 +72,9 @@ def _contexts(profile: Profile) -> list[int]:
 
 
 def _budget(profile: Profile, host: HostMemory, features: Features) -> Budget:
-    planner = engines.get(profile.engine).planner(profile.image, profiles.effective(profile, features))
-    return budgets.of(profile, host, features, planner=planner)
+    chosen = profiles.effective(profile, features)
+    asked = engines.get(profile.engine).demand(profile, chosen, profile.image)
+    return budgets.added(asked, chosen, host, accelerators.DEFAULT)
 
 
 def _row(profile: Profile, context: int) -> str:

@@ -20,8 +20,7 @@ from typing import Any
 import yaml
 
 from ojai import profiles, resources
-from ojai.engines import Refusal
-from ojai.engines.vllm import explanations, hardening
+from ojai.engines import Refusal, explanations, hardening
 from ojai.engines.vllm.flags import FLAGS
 from ojai.profiles import Features, Profile, deviations
 from ojai.profiles.features import Speculative
@@ -94,6 +93,17 @@ def profiles_page() -> str:
             for refusal in _standing(profile)
         ),
         "",
+        "## By llama.cpp",
+        "",
+        "What a service with `engine: llamacpp` serves of a model, from `profiles/llamacpp/`; its image is "
+        f"`{_gguf()[0].image}`. Weights are the file and its projector.",
+        "",
+        *table(
+            ("Profile", "Repository", "Commit", "Files", "Weights", "Context"),
+            (_file(profile) for profile in _gguf()),
+            frozenset({4, 5}),
+        ),
+        "",
         "## Features",
         "",
         "Each may stand in a service; left out, it is as the profile says. `environment`, `engine_args` and `allow` "
@@ -122,6 +132,22 @@ def profiles_page() -> str:
         *(line for profile in known for line in _details(profile)),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _gguf() -> list[Profile]:
+    able = (name for name in profiles.names() if "llamacpp" in profiles.served_by(name))
+    return [profiles.load(name, engine="llamacpp") for name in able]
+
+
+def _file(profile: Profile) -> tuple[str, ...]:
+    return (
+        f"`{profile.name}`",
+        f"`{profile.model}`",
+        f"`{(profile.revision or 'main')[:12]}`",
+        ", ".join(f"`{name}`" for name in profile.files),
+        format_gb(profile.weights_bytes),
+        f"{profile.default_context:,}",
+    )
 
 
 def _standing(profile: Profile) -> list[Refusal]:
@@ -172,7 +198,12 @@ def kind(annotation: object) -> str:
 
 
 def _reasons() -> Iterator[str]:
-    titles = {"docker": "Of `docker run`", "environment": "Environment", "engine": "Of `vllm serve`"}
+    titles = {
+        "docker": "Of `docker run`",
+        "environment": "Environment",
+        "vllm": "Of `vllm serve`",
+        "llamacpp": "Of llama.cpp's `llama-server`",
+    }
     for group, entries in explanations.load().items():
         yield f"### {titles[group]}"
         yield ""

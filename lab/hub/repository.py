@@ -107,7 +107,18 @@ class Store:
         self._made: dict[str, Repository] = {}
 
     def find(self, name: str) -> Repository | None:
-        """The model of this name, with one commit at least."""
+        """The model of this name, with one commit at least.
+
+        Files in ``given/NAME/COMMIT`` are a model too, as they are.
+        """
+        if name not in self._made and (place := self.folder / "given" / name).is_dir():
+            self._made[name] = Repository(name, name in self.gated)
+            for commit in sorted(place.iterdir()):
+                files = {path.name: path for path in sorted(commit.iterdir())}
+                self._made[name].commits[commit.name] = {
+                    file: self._file(path, hashlib.sha256(path.read_bytes()).hexdigest())
+                    for file, path in files.items()
+                }
         if name not in self._made and name in self.weights:
             self._made[name] = Repository(name, name in self.gated)
             # What was committed before this process was started is there too.

@@ -269,12 +269,14 @@ def _swept(
     if run.failure or service is None or inventory is None:
         return run
     loads = {name: sweep.workload(name, prompts, run.settings.seed) for name in wanted}
-    why = {name: sweep.too_long(load, run.subject.context) for name, load in loads.items()}
+    program = service.engine.benchmark_name
+    none = "" if program else f"not run: {service.engine.title}'s image has no program of measurement"
+    why = {name: none or sweep.too_long(load, run.subject.context) for name, load in loads.items()}
     fitting = {name: load for name, load in loads.items() if not why[name]}
     texts: Mapping[str, tuple[str, str]] = {}
     failure = ""
     if fitting:
-        click.echo(f"{run.title}: vllm bench serve: {', '.join(fitting)} …", err=True)
+        click.echo(f"{run.title}: {program}: {', '.join(fitting)} …", err=True)
         path, _ = resolved(inventory, limit)
         try:
             documents, failures = collect_benchmarks(path, [place.name], service.name, fitting, (place.name,))

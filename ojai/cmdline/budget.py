@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ojai import accelerators, profiles
+from ojai import accelerators, engines, profiles
+from ojai.engines import Engine
 from ojai.memory import Budget, Decode, HostMemory
-from ojai.parameters import AcceleratorName, Amount, ProfileName
+from ojai.parameters import AcceleratorName, Amount, ProfileName, engine_option
 from ojai.profiles import budgets
 from ojai.schema.errors import field_errors
 from ojai.settings import HostSettings, ServiceSettings
@@ -85,6 +86,7 @@ Exit status: 0 it fits, 1 it does not, 2 usage error.
     show_default=True,
     help="The GPU.",
 )
+@engine_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, amounts in bytes.")
 @click.pass_context
 def command(
@@ -102,12 +104,14 @@ def command(
     swap: int | None,
     overcommit_memory: str,
     accelerator: str,
+    engine: str,
     as_json: bool,
 ) -> NoReturn:
     """Compute whether the model PROFILE fits a GPU's memory.
 
     What is not given is the profile's, or what vLLM would choose. The cache is computed as vLLM's own planner computes
-    it, in the release of the profile's image. `ojai profiles` lists the profiles.
+    it, in the release of the profile's image; with --engine llamacpp, by llama.cpp's rules. `ojai profiles` lists the
+    profiles.
     """
     try:
         chosen = profiles.Features(
@@ -125,10 +129,12 @@ def command(
             swap_bytes=swap or 0,
             overcommit_memory=cast(Literal[0, 1, 2], int(overcommit_memory)),
         )
-        asked = ServiceSettings.model_validate({"profile": profile.name, **chosen.model_dump(exclude_none=True)})
+        wanted = {"profile": profile.name, "engine": engine, **chosen.model_dump(exclude_none=True)}
+        asked = ServiceSettings.model_validate(wanted)
         service = asked.resolve(
             accelerator=accelerator, data_directory=HostSettings.model_fields["data_directory"].default
         )
+        profile = service.profile
         found = service.budget(host)
         refused = tuple(f"a deploy refuses it: {refusal}" for refusal in service.standing)
         found = found.model_copy(update={"notes": (*found.notes, *refused)})
@@ -170,7 +176,7 @@ def _show(
     expected: Decode | None,
 ) -> None:
     console.print(f"[bold]{profile.name}[/bold]  {profile.title}, on {accelerator}\n")
-    console.print(_table(found))
+    console.print(_table(found, engines.get(profile.engine)))
     console.print()
     for line in _bars(console, host, found):
         console.print(line)
@@ -199,7 +205,7 @@ def _show(
         console.print(f"Note: {note}.", markup=False)
 
 
-def _table(found: Budget) -> Table:
+def _table(found: Budget, engine: Engine) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("Memory")
     table.add_column("GiB", justify="right")
@@ -209,7 +215,8 @@ def _table(found: Budget) -> Table:
         table.add_row(name, format_gib(amount, 2).removesuffix(" GiB"), f"{amount:,}")
 
     row("GPU", found.gpu_bytes)
-    row(f"vLLM's share ({found.gpu_memory_utilization:g})", found.requested_bytes)
+    share = f"'s share ({found.gpu_memory_utilization:g})" if engine.reserves else " takes"
+    row(f"{engine.title}{share}", found.requested_bytes)
     row("  weights", found.weights_bytes)
     row("  runtime overhead", found.overhead_bytes)
     row("  left for the cache", found.kv_available_bytes)

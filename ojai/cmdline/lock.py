@@ -35,6 +35,7 @@ from ojai.settings.lock import (
     models_of,
     place,
     profile_hash,
+    profile_of,
     read,
 )
 from ojai.versions import newer
@@ -177,7 +178,7 @@ class _Making:
                 for one in models_of(service):
                     if one not in models and (model := self._model(service, one)):
                         models[one] = model
-                profile = service.profile.name
+                profile = profile_of(service)
                 names[profile] = self._stays("profiles", profile) or profile_hash(profile)
         packages = {}
         if any(name in self.kept.packages for name in self.moved):

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ojai import accelerators, profiles
 from ojai.engines import ResolvedService
-from ojai.parameters import AcceleratorName, ProfileName
+from ojai.parameters import AcceleratorName, ProfileName, engine_option
 from ojai.settings import HostSettings, ServiceSettings
 from ojai.sizes import format_gb
 
@@ -40,7 +40,8 @@ Examples:
     metavar="GPU",
     help="The GPU to show the commands for, by its LLVM name (gfx1150, gfx1151).",
 )
-def command(names: tuple[profiles.Profile, ...], as_json: bool, accelerator: str) -> None:
+@engine_option
+def command(names: tuple[profiles.Profile, ...], as_json: bool, accelerator: str, engine: str) -> None:
     """List the models that can be served, and how.
 
     A profile defines how one model is served: container image, engine arguments, environment, sizes and limits, each
@@ -48,7 +49,8 @@ def command(names: tuple[profiles.Profile, ...], as_json: bool, accelerator: str
     the one a host's unit has, but for the numbers of the host's groups.
     """
     try:
-        services = [_resolved(name, accelerator) for name in [found.name for found in names] or profiles.names()]
+        able = [name for name in profiles.names() if engine in profiles.served_by(name)]
+        services = [_resolved(name, accelerator, engine) for name in [found.name for found in names] or able]
     except profiles.ProfileError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
@@ -62,10 +64,11 @@ def command(names: tuple[profiles.Profile, ...], as_json: bool, accelerator: str
         _print_table(console, services)
 
 
-def _resolved(name: str, accelerator: str) -> ResolvedService:
+def _resolved(name: str, accelerator: str, engine: str) -> ResolvedService:
     """A service with its profile's own choices only."""
     directory: str = HostSettings.model_fields["data_directory"].default
-    return ServiceSettings(profile=name).resolve(accelerator=accelerator, data_directory=directory)
+    chosen = ServiceSettings.model_validate({"profile": name, "engine": engine})
+    return chosen.resolve(accelerator=accelerator, data_directory=directory)
 
 
 def _as_json(service: ResolvedService) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, Self
 
 from ojai import counters
 from ojai.containers import Container
-from ojai.memory import Budget, Demand, HostMemory, Planner
+from ojai.memory import DEFAULT_UTILIZATION, Budget, Demand, HostMemory
 from ojai.paths import ApiPaths, Offered, ServicePaths
 from ojai.profiles import Features, Profile, ProfileError, budgets
 from ojai.sizes import GIB
@@ -23,8 +23,11 @@ from ojai.sizes import GIB
 #: Who reaches a service: others by the gateway, nobody but its own host, or everybody.
 Exposure = Literal["gateway", "loopback", "open"]
 
+#: Where a container has the secrets that are files.
+SECRETS_INSIDE = "/run/secrets/ojai"
+
 #: The packages here.
-NAMES = ("vllm",)
+NAMES = ("vllm", "llamacpp")
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,15 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name, which is its package's and that of its folder in ``templates/``."""
+        """Its name, which is its package's."""
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+
+    @property
+    def documentation(self) -> str:
+        """Where it is documented."""
 
     @property
     def api(self) -> ApiPaths:
@@ -204,8 +215,12 @@ class Engine(Protocol):
     def remarks(self, service: ResolvedService) -> Iterator[str]:
         """What should be known of the service's image, and what cannot be judged."""
 
-    def planner(self, image: str, features: Features) -> Planner:
-        """How an image plans its cache with the features in force."""
+    def demand(self, profile: Profile, features: Features, image: str) -> Demand:
+        """What an image asks of the memory with the features in force. Raises ``ProfileError``."""
+
+    @property
+    def reserves(self) -> bool:
+        """Whether it takes a share of the GPU's memory, whatever it needs."""
 
     def follows(self, image: str) -> str:
         """Whose planner the budget of a service with this image follows, in words."""
@@ -216,9 +231,8 @@ class Engine(Protocol):
     def model_directory(self, model: str) -> str:
         """Where the weights of a model are: the name of a cache, and the path in it; or a folder of the owner's."""
 
-    @property
-    def files(self) -> Files:
-        """The files of a model that it reads."""
+    def files(self, service: ResolvedService) -> Files:
+        """The files of the service's models that it reads."""
 
     def identity(self, image: str) -> tuple[str, str]:
         """The engine and its release in an image, and the hash (SHA-256) of the contract that it is judged by."""
@@ -238,8 +252,12 @@ class Engine(Protocol):
     def parts(self, container: Container) -> Mapping[str, str]:
         """The engine's arguments in a container for a comparison: flag to value, without secrets."""
 
+    @property
+    def benchmark_name(self) -> str:
+        """Its own program of measurement; empty where its image has none."""
+
     def benchmark(self, service: ResolvedService, load: Workload) -> tuple[str, ...]:
-        """How its own program of measurement is run against the service, in the service's image."""
+        """How that program is run against the service, in the service's image."""
 
     def read_benchmark(self, text: str) -> Mapping[str, float]:
         """The figures that it prints (``completed`` and ``failed`` among them); empty where it printed none."""
@@ -329,7 +347,7 @@ class ResolvedService(ServicePaths):
     @cached_property
     def demand(self) -> Demand:
         """What it asks of the memory. Raises ``ProfileError`` for choices that have no budget."""
-        asked = budgets.demand(self.profile, self.features, self.engine.planner(self.image, self.features))
+        asked = self.engine.demand(self.profile, self.features, self.image)
         try:
             asked.plan(GIB)
         except ValueError as error:
@@ -338,6 +356,11 @@ class ResolvedService(ServicePaths):
                 "type, or an image of a newer release"
             ) from None
         return asked
+
+    @property
+    def share(self) -> float:
+        """The share of the GPU's memory that it reserves whatever it needs; 0 where it takes what it needs."""
+        return (self.features.gpu_memory_utilization or DEFAULT_UTILIZATION) if self.engine.reserves else 0.0
 
     def budget(self, memory: HostMemory) -> Budget:
         """Its budget in that memory. Raises ``ProfileError`` as `demand` does."""
@@ -386,6 +409,12 @@ class ResolvedService(ServicePaths):
     def secret_files(self) -> list[str]:
         """Those of its secrets that its engine reads from files, in ``secrets_folder``."""
         return [name for name in self.secrets if name in self.engine.secret_files]
+
+    @property
+    def key_file(self) -> str | None:
+        """The file with a key of the engine's own, where it reads that from one."""
+        name = self.engine.key_variable
+        return f"{self.secrets_folder}/{name}" if name in self.secret_files else None
 
     @property
     def weights_folder(self) -> str:

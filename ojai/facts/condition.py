@@ -58,6 +58,9 @@ facts() {
   else fact docker down
   fi
 }
+<<<<<<< HEAD
+# name unit url health metrics models model key_file, and the metrics' names
+=======
 unit() {
   timeout 10 systemctl show "$1" \
     -p LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts,ActiveEnterTimestamp 2>/dev/null |
@@ -67,8 +70,9 @@ unit() {
       found["ActiveEnterTimestamp"]}'
 }
 # name unit url health metrics models model env_file, and the metrics' names
+>>>>>>> main
 service() {
-  name=$1 unit=$2 url=$3 health_path=$4 metrics_path=$5 model=$7 env_file=$8
+  name=$1 unit=$2 url=$3 health_path=$4 metrics_path=$5 model=$7 key_file=$8
   shift 8
   unit "$unit"
   # What the last healthy release of this service was started by; a release of another ojai may not say it.
@@ -81,9 +85,9 @@ service() {
   health=$(%CURL% -s -o /dev/null -m 5 -w '%{http_code}' "$url$health_path" 2>/dev/null)
   [ -z "$health" ] || fact health "$name" "$health"
   [ "$health" = 200 ] || return
-  counted=$(metrics "$url$metrics_path" "$@")
+  counted=$(metrics "$key_file" "$url$metrics_path" "$@")
   [ -z "$counted" ] || fact metrics "$name$counted"
-  fact probe "$name" "$(with_key "$env_file" -m 60 -w ' status=%{http_code} seconds=%{time_total}' \
+  fact probe "$name" "$(with_key "$key_file" -m 60 -w ' status=%{http_code} seconds=%{time_total}' \
     -H 'Content-Type: application/json' -d "{\"model\": \"$model\", \"max_tokens\": 24, \"temperature\": 0, \
 \"messages\": [{\"role\": \"user\", \"content\": \"Name three rivers.\"}]}" "$url/v1/chat/completions" |
     tr '\n\t' '  ' | cut -c 1-1200)"

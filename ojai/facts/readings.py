@@ -8,7 +8,7 @@ from ojai.facts.service import CURL
 from ojai.settings import HostSettings
 
 #: ``gpu``: the driver's own numbers of each GPU. ``metrics URL ours=theirs…``: the sums of metrics by our names; of
-#: the share of the KV cache the largest. ``with_key ENV_FILE …``: curl with the key that a service asks for.
+#: the share of the KV cache the largest. ``with_key FILE …``: curl with the key that a service asks for.
 READINGS = r"""
 gpu() {
   for card in /sys/class/drm/card*/device; do
@@ -21,9 +21,9 @@ gpu() {
   done
 }
 metrics() {
-  url=$1
-  shift
-  %CURL% -s -m 5 "$url" | awk -v wanted="$*" '
+  file=$1 url=$2
+  shift 2
+  with_key "$file" -m 5 "$url" | awk -v wanted="$*" '
     BEGIN {
       many = split(wanted, pair, " ")
       for (i = 1; i <= many; i++) {split(pair[i], one, "="); name[one[2]] = one[1]}
@@ -38,7 +38,10 @@ metrics() {
     END {for (key in sum) printf " %s=%.17g", key, sum[key]}'
 }
 with_key() {
-  key=$(sed -n 's/^VLLM_API_KEY=//p' "$1" 2>/dev/null | tail -n 1)
+  case $1 in
+    *.secrets/*) key=$(cat "$1" 2>/dev/null) ;;
+    *) key=$(sed -n 's/^[A-Z]*_API_KEY=//p' "$1" 2>/dev/null | tail -n 1) ;;
+  esac
   shift
   printf 'header = "Authorization: Bearer %s"\n' "${key%% *}" | %CURL% -K - -s "$@"
 }
@@ -49,8 +52,8 @@ with_key() {
 class Asked:
     """A service to ask about.
 
-    Its name, unit and environment file, its server's address and paths, its model, and its metrics
-    (:attr:`ojai.engines.Metrics.words`).
+    Its name, unit and environment file, the file of its key where it has one, its server's address and paths, its
+    model, and its metrics (:attr:`ojai.engines.Metrics.words`).
     """
 
     name: str
@@ -62,12 +65,13 @@ class Asked:
     model: str
     env_file: str
     counts: tuple[str, ...]
+    key_file: str | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
         """As the scripts take it."""
         own = (self.name, self.unit, self.url, self.health, self.metrics, self.models)
-        return *own, self.model, self.env_file, *self.counts
+        return *own, self.model, self.key_file or self.env_file, *self.counts
 
 
 def services(settings: HostSettings) -> tuple[Asked, ...]:
@@ -82,6 +86,7 @@ def services(settings: HostSettings) -> tuple[Asked, ...]:
             models=service.engine.api.models,
             model=service.command.served_model_name,
             env_file=service.env_file,
+            key_file=service.key_file,
             counts=service.engine.metrics.words,
         )
         for service in settings.resolved

@@ -90,9 +90,9 @@ for file in "$releases"/*/release.json; do
   kept=$(sed -n 's/.*"kept": *"\([^"]*\)".*/\1/p' "$file" 2>/dev/null | head -n 1)
   [ -z "$kept" ] || fact deployed "$(seconds "$kept")"
 done
-# name unit url health metrics models model env_file, and the metrics' names
+# name unit url health metrics models model key_file, and the metrics' names
 service() {
-  name=$1 unit=$2 url=$3 health_path=$4 models_path=$6 env_file=$8
+  name=$1 unit=$2 url=$3 health_path=$4 models_path=$6 key_file=$8
   timeout 10 systemctl show "$unit" -p LoadState,ActiveState,SubState,ActiveEnterTimestamp 2>/dev/null | {
     while IFS='=' read -r key value; do
       case $key in
@@ -106,12 +106,12 @@ service() {
   [ -z "$state" ] || fact tuning "$name" "$state"
   health=$(%CURL% -s -o /dev/null -m 5 -w '%{http_code}' "$url$health_path" 2>/dev/null)
   [ -z "$health" ] || fact health "$name" "$health"
-  [ "$health" != 200 ] || fact models "$name" "$(with_key "$env_file" -m 5 "$url$models_path" | tr '\n\t' '  ')"
+  [ "$health" != 200 ] || fact models "$name" "$(with_key "$key_file" -m 5 "$url$models_path" | tr '\n\t' '  ')"
 }
 sample() {
-  name=$1 url=$3$5
+  name=$1 url=$3$5 key_file=$8
   shift 8
-  counted=$(metrics "$url" "$@")
+  counted=$(metrics "$key_file" "$url" "$@")
   [ -z "$counted" ] || fact sample "$name at=$(date +%s.%N)$counted"
 }
 %SERVICES%

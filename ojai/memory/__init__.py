@@ -2,6 +2,7 @@
 
 - `geometry`: the shape of a model's attention layers, all that the cache depends on;
 - `kv`: the cache a release of vLLM would plan for it, to the byte;
+- `gguf`: what llama.cpp's server takes;
 - `budget`: weights, overhead and cache against the memory there is, with the nearest setting that fits;
 - `gtt`: the other memory regime of an APU, `ttm.pages_limit`;
 - `bandwidth`: tokens a second that the memory can feed.
@@ -24,6 +25,7 @@ from ojai.memory.budget import (
     over_reserved,
 )
 from ojai.memory.geometry import Geometry, LayerKind
+from ojai.memory.gguf import CACHE_TYPES, CHECKPOINTS, PROMPTS_MIB, GgufDemand
 from ojai.memory.gtt import OPTIONS_FILE, Limit, check_pages_limit, others_in_force, pages_bytes, ttm_pages
 from ojai.memory.kv import (
     DEFAULT_BLOCK_SIZE,
@@ -39,12 +41,15 @@ from ojai.memory.kv import (
 )
 
 __all__ = [
+    "CACHE_TYPES",
+    "CHECKPOINTS",
     "DEFAULT_BLOCK_SIZE",
     "DEFAULT_UTILIZATION",
     "KV_CACHE_DTYPES",
     "OLDEST_PLANNER",
     "OPTIONS_FILE",
     "OS_RESERVE_BYTES",
+    "PROMPTS_MIB",
     "RUNTIME_OVERHEAD_BYTES",
     "Band",
     "Bands",
@@ -52,6 +57,7 @@ __all__ = [
     "Decode",
     "Demand",
     "Geometry",
+    "GgufDemand",
     "HostMemory",
     "KvGroup",
     "KvPlan",

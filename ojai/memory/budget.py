@@ -65,6 +65,43 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class HostMemory(_Frozen):
+    """The memory there is, as facts from a host or as an assumption.
+
+    In the regime `carveout` the GPU has its BIOS carve-out and the OS the rest; in `gtt` the GPU borrows
+    from the OS, up to `gpu_bytes`.
+    """
+
+    gpu_bytes: Bytes = Field(gt=0, description="GPU memory: mem_info_vram_total, or what torch sees with GTT.")
+    regime: Regime = "carveout"
+    os_bytes: Bytes | None = Field(default=None, description="MemTotal; without the carve-out.")
+    swap_bytes: Bytes = Field(default=0, description="SwapTotal.")
+    overcommit_memory: Literal[0, 1, 2] = 0
+    overcommit_ratio: int = Field(default=DEFAULT_OVERCOMMIT_RATIO, ge=0)
+
+    @model_validator(mode="after")
+    def _within_ram(self) -> Self:
+        if self.regime == "gtt" and self.os_bytes is not None and self.gpu_bytes > self.os_bytes:
+            raise ValueError(
+                f"the GPU cannot borrow {format_gib(self.gpu_bytes)} from an OS that has "
+                f"{format_gib(self.os_bytes)}: lower ttm.pages_limit to at most "
+                f"{self.os_bytes // GIB * PAGES_PER_GIB} ({self.os_bytes // GIB} GiB)"
+            )
+        return self
+
+    def mapping_limit_bytes(self) -> int | None:
+        """The largest private writable mapping the kernel grants; None is no limit or not known.
+
+        Mode 0 refuses a single one above all RAM and swap, mode 1 none, mode 2 whatever exceeds
+        CommitLimit [kernel, Documentation/mm/overcommit-accounting.rst].
+        """
+        if self.os_bytes is None or self.overcommit_memory == 1:
+            return None
+        if self.overcommit_memory == 0:
+            return self.os_bytes + self.swap_bytes
+        return self.os_bytes * self.overcommit_ratio // 100 + self.swap_bytes
+
+
 class Demand(_Frozen):
     """What one service asks for. None leaves the choice to vLLM, whose default is then computed."""
 
@@ -107,6 +144,33 @@ class Demand(_Frozen):
         """What that share leaves for the cache; negative where weights and overhead alone are too much."""
         return self.requested_bytes(gpu_bytes) - self.weights_bytes - self.overhead_bytes
 
+    def room(self, host: HostMemory) -> int:
+        """The memory that it can have on a host, in bytes: the GPU's."""
+        return host.gpu_bytes
+
+    def from_os(self, host: HostMemory) -> int:
+        """What of the OS's own memory it takes: all of it with GTT."""
+        return self.requested_bytes(self.room(host)) if host.regime == "gtt" else 0
+
+    def share(self, gpu_bytes: int) -> float:
+        """The share of the GPU's memory that it takes."""
+        return self.gpu_memory_utilization
+
+    def errors(self, gpu_bytes: int) -> Iterator[str]:
+        """Why it does not fit a GPU with `gpu_bytes`."""
+        share = f"{self.gpu_memory_utilization:g} of {format_gib(gpu_bytes)}"
+        used = f"weights {format_gb(self.weights_bytes)} and overhead {format_gb(self.overhead_bytes)}"
+        kv, available = self.plan(gpu_bytes), self.available_bytes(gpu_bytes)
+        if self.max_model_len > self.geometry.max_context:
+            yield f"max_model_len {self.max_model_len} is beyond the model's {self.geometry.max_context} tokens"
+        if available <= 0:
+            yield f"{used} leave no room for a cache in {share} ({format_gb(-available)} too much)"
+        elif kv.least_bytes > available:
+            yield (
+                f"one sequence of {self.max_model_len} tokens needs {format_gb(kv.least_bytes, 2)} of "
+                f"cache, and {used} leave {format_gb(available, 2)} in {share}"
+            )
+
     def fits_gpu(self, gpu_bytes: int) -> bool:
         """Whether vLLM would start on a GPU with `gpu_bytes`: one full sequence must fit."""
         return self.plan(gpu_bytes).least_bytes <= self.available_bytes(gpu_bytes)
@@ -139,43 +203,6 @@ class Demand(_Frozen):
             kv_cache_dtype=self.kv_cache_dtype,
             planner=self.planner,
         )
-
-
-class HostMemory(_Frozen):
-    """The memory there is, as facts from a host or as an assumption.
-
-    In the regime `carveout` the GPU has its BIOS carve-out and the OS the rest; in `gtt` the GPU borrows
-    from the OS, up to `gpu_bytes`.
-    """
-
-    gpu_bytes: Bytes = Field(gt=0, description="GPU memory: mem_info_vram_total, or what torch sees with GTT.")
-    regime: Regime = "carveout"
-    os_bytes: Bytes | None = Field(default=None, description="MemTotal; without the carve-out.")
-    swap_bytes: Bytes = Field(default=0, description="SwapTotal.")
-    overcommit_memory: Literal[0, 1, 2] = 0
-    overcommit_ratio: int = Field(default=DEFAULT_OVERCOMMIT_RATIO, ge=0)
-
-    @model_validator(mode="after")
-    def _within_ram(self) -> Self:
-        if self.regime == "gtt" and self.os_bytes is not None and self.gpu_bytes > self.os_bytes:
-            raise ValueError(
-                f"the GPU cannot borrow {format_gib(self.gpu_bytes)} from an OS that has "
-                f"{format_gib(self.os_bytes)}: lower ttm.pages_limit to at most "
-                f"{self.os_bytes // GIB * PAGES_PER_GIB} ({self.os_bytes // GIB} GiB)"
-            )
-        return self
-
-    def mapping_limit_bytes(self) -> int | None:
-        """The largest private writable mapping the kernel grants; None is no limit or not known.
-
-        Mode 0 refuses a single one above all RAM and swap, mode 1 none, mode 2 whatever exceeds
-        CommitLimit [kernel, Documentation/mm/overcommit-accounting.rst].
-        """
-        if self.os_bytes is None or self.overcommit_memory == 1:
-            return None
-        if self.overcommit_memory == 0:
-            return self.os_bytes + self.swap_bytes
-        return self.os_bytes * self.overcommit_ratio // 100 + self.swap_bytes
 
 
 class Budget(_Frozen):
@@ -215,26 +242,27 @@ class Budget(_Frozen):
 
 def budget(demand: Demand, host: HostMemory, *, carve_outs: Sequence[int] = ()) -> Budget:
     """Add up `demand` on `host`. `carve_outs`: the BIOS's steps in bytes, ascending, for the suggestion."""
-    kv = demand.plan(host.gpu_bytes)
-    requested = demand.requested_bytes(host.gpu_bytes)
-    available = demand.available_bytes(host.gpu_bytes)
-    os_left = _os_left(host, requested)
+    gpu = demand.room(host)
+    kv = demand.plan(gpu)
+    requested = demand.requested_bytes(gpu)
+    available = demand.available_bytes(gpu)
+    os_left = _os_left(host, demand.from_os(host))
     load_ok = _load_ok(demand, host)
     reasons = (
-        *_gpu_errors(demand, host, kv, available),
+        *demand.errors(gpu),
         *_os_errors(os_left),
         *_load_errors(demand, host, load_ok),
     )
-    max_num_seqs = demand.max_num_seqs or default_max_num_seqs(host.gpu_bytes)
+    max_num_seqs = demand.max_num_seqs or default_max_num_seqs(gpu)
     return Budget(
         regime=host.regime,
-        gpu_bytes=host.gpu_bytes,
+        gpu_bytes=gpu,
         requested_bytes=requested,
         weights_bytes=demand.weights_bytes,
-        overhead_bytes=demand.overhead_bytes,
+        overhead_bytes=requested - demand.weights_bytes - available,
         max_model_len=demand.max_model_len,
         block_size=demand.block_size or DEFAULT_BLOCK_SIZE,
-        max_num_batched_tokens=demand.batched_tokens(host.gpu_bytes),
+        max_num_batched_tokens=demand.batched_tokens(gpu),
         max_num_seqs=max_num_seqs,
         kv_cache_dtype=demand.kv_cache_dtype,
         gpu_memory_utilization=demand.gpu_memory_utilization,
@@ -242,7 +270,7 @@ def budget(demand: Demand, host: HostMemory, *, carve_outs: Sequence[int] = ()) 
         kv_available_bytes=max(available, 0),
         max_concurrency=kv.max_concurrency(available),
         kv_tokens=kv.tokens(available),
-        longest_context=demand.longest_context(host.gpu_bytes),
+        longest_context=demand.longest_context(gpu),
         needed_gpu_bytes=demand.needed_gpu_bytes(),
         os_left_bytes=os_left,
         load_ok=load_ok,
@@ -260,13 +288,13 @@ def fit_together(demands: Mapping[str, Demand], host: HostMemory) -> tuple[str, 
     [vLLM 0.20.1 v1/worker/utils.py, `request_memory`]. So the shares must not exceed 1 together.
     """
     reasons: list[str] = []
-    if reserved := over_reserved({name: demand.gpu_memory_utilization for name, demand in demands.items()}):
+    if reserved := over_reserved({name: demand.share(host.gpu_bytes) for name, demand in demands.items()}):
         reasons.append(reserved)
-    requested = sum(demand.requested_bytes(host.gpu_bytes) for demand in demands.values())
+    taken = sum(demand.from_os(host) for demand in demands.values())
     for name, demand in demands.items():
         reasons += [f"{name}: {reason}" for reason in budget(demand, host).reasons]
-    if len(demands) > 1 and host.regime == "gtt" and host.os_bytes is not None:
-        reasons += _os_errors(host.os_bytes - requested)
+    if len(demands) > 1 and taken and host.os_bytes is not None:
+        reasons += _os_errors(host.os_bytes - taken)
     return tuple(reasons)
 
 
@@ -283,10 +311,8 @@ def over_reserved(shares: Mapping[str, float]) -> str | None:
     )
 
 
-def _os_left(host: HostMemory, requested: int) -> int | None:
-    if host.os_bytes is None:
-        return None
-    return host.os_bytes - requested if host.regime == "gtt" else host.os_bytes
+def _os_left(host: HostMemory, taken: int) -> int | None:
+    return None if host.os_bytes is None else host.os_bytes - taken
 
 
 def _load_ok(demand: Demand, host: HostMemory) -> bool | None:
@@ -296,20 +322,6 @@ def _load_ok(demand: Demand, host: HostMemory) -> bool | None:
     if limit is None or demand.largest_shard_bytes is None:
         return None
     return demand.largest_shard_bytes <= limit
-
-
-def _gpu_errors(demand: Demand, host: HostMemory, kv: KvPlan, available: int) -> Iterator[str]:
-    share = f"{demand.gpu_memory_utilization:g} of {format_gib(host.gpu_bytes)}"
-    used = f"weights {format_gb(demand.weights_bytes)} and overhead {format_gb(demand.overhead_bytes)}"
-    if demand.max_model_len > demand.geometry.max_context:
-        yield (f"max_model_len {demand.max_model_len} is beyond the model's {demand.geometry.max_context} tokens")
-    if available <= 0:
-        yield f"{used} leave no room for a cache in {share} ({format_gb(-available)} too much)"
-    elif kv.least_bytes > available:
-        yield (
-            f"one sequence of {demand.max_model_len} tokens needs {format_gb(kv.least_bytes, 2)} of "
-            f"cache, and {used} leave {format_gb(available, 2)} in {share}"
-        )
 
 
 def _os_errors(os_left: int | None) -> list[str]:
@@ -359,11 +371,12 @@ def _suggestion(
     if demand.max_model_len > demand.geometry.max_context:
         demand = demand.model_copy(update={"max_model_len": demand.geometry.max_context})
         also.append(f"set max_model_len to {demand.max_model_len} or less")
-    if not demand.fits_gpu(host.gpu_bytes):
+    gpu = demand.room(host)
+    if not demand.fits_gpu(gpu):
         lower = demand.model_copy(update={"max_num_batched_tokens": SMALL_GPU_BATCH[0]})
-        if demand.batched_tokens(host.gpu_bytes) > SMALL_GPU_BATCH[0] and lower.fits_gpu(host.gpu_bytes):
+        if demand.batched_tokens(gpu) > SMALL_GPU_BATCH[0] and lower.fits_gpu(gpu):
             options.append(f"set max_num_batched_tokens to {SMALL_GPU_BATCH[0]}")
-        longest = min(demand.longest_context(host.gpu_bytes), demand.max_model_len)
+        longest = min(demand.longest_context(gpu), demand.max_model_len)
         if longest:
             step = _CONTEXT_STEP if longest >= _CONTEXT_STEP else 1
             options.append(f"set max_model_len to {longest // step * step}")

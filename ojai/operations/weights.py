@@ -7,6 +7,7 @@ import io
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import gevent
@@ -115,7 +116,6 @@ def fetched(
 
 def request(services: Sequence[ResolvedService], endpoint: str | None, local_only: bool = False) -> str:
     """What the program is asked for. There is no secret in it."""
-    files = services[0].engine.files
     return json.dumps(
         {
             "services": [
@@ -124,6 +124,7 @@ def request(services: Sequence[ResolvedService], endpoint: str | None, local_onl
                     "cache": service.folders["huggingface"],
                     "env_file": service.env_file,
                     "models": [{"model": one.model, "revision": one.revision} for one in service.wanted],
+                    "files": asdict(service.engine.files(service)),
                 }
                 for service in services
             ],
@@ -131,9 +132,6 @@ def request(services: Sequence[ResolvedService], endpoint: str | None, local_onl
             "status": STATUS,
             "endpoint": endpoint or "https://huggingface.co",
             "local_only": local_only,
-            "allow": files.allow,
-            "fallback": files.weights,
-            "ignore": files.ignore,
             "reserve": RESERVE,
             "patience": PATIENCE,
             "timeout": TIMEOUT,

@@ -18,11 +18,13 @@ def failed(settings: HostSettings, report: Report) -> Iterator[FailedCheck]:
         # A folder that was adopted is known once the host has answered, so nobody asked what is in it.
         unasked = not service.brought and "models" in settings.adopted_caches
         fetched = any(one.model == service.model for one in service.wanted)
-        if not fetched and not unasked and service.model_directory not in report.models:
+        folder, named = service.model_directory, service.profile.files
+        there = folder in report.models or (bool(named) and folder in report.space.weights)
+        if not fetched and not unasked and not there:
             yield FailedCheck(
                 "model",
-                f"no whole model in {service.model_directory}",
-                "its config.json, tokenizer and every weight file (safetensors) there",
+                f"no whole model in {folder}",
+                f"{' and '.join(named) or 'its config.json, tokenizer and every weight file (safetensors)'} there",
                 "mount the disk that has it, copy the whole folder, or correct `model`",
             )
     if not settings.local_only:

@@ -198,7 +198,9 @@ def _seconds(text: str) -> float | None:
 
 def _serves_engine(container: Container, service: ResolvedService) -> bool:
     """Whether its image is one of the engine's, or it runs the engine."""
-    repositories = {profiles.load(name).image.partition(":")[0] for name in profiles.names()}
+    engine = service.engine.name
+    able = [name for name in profiles.names() if engine in profiles.served_by(name)]
+    repositories = {profiles.load(name, engine=engine).image.partition(":")[0] for name in able}
     name = container.image.partition("@")[0].partition(":")[0]
     program = " ".join((*container.entrypoint, *container.argv[:1]))
     return name in repositories or service.engine.name in name or service.engine.name in program
@@ -291,7 +293,7 @@ def _servers(settings: HostSettings, report: Report) -> tuple[list[Finding], tup
 
 def _beside(settings: HostSettings, others: Mapping[str, tuple[str, Sequence[str]]]) -> Iterator[Finding]:
     """Servers that stay, by name: row and command. Theirs and ours share one GPU."""
-    shares = {one.name: one.features.gpu_memory_utilization or DEFAULT_UTILIZATION for one in settings.resolved}
+    shares = {one.name: one.share for one in settings.resolved}
     for name, (_, words) in others.items():
         given = re.findall(r"--gpu[-_]memory[-_]utilization[ =]+['\"]?(\d*\.?\d+)", " ".join(words))
         shares[name] = float(given[-1]) if given else DEFAULT_UTILIZATION

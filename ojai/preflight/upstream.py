@@ -10,8 +10,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from ojai.engines import ResolvedService, Wanted
 from ojai.facts.lock import Upstream
@@ -19,7 +18,7 @@ from ojai.facts.report import Report
 from ojai.settings import HostSettings
 from ojai.settings.lock import models_of
 from ojai.settings.secrets import LOOKING, SecretError, Source
-from ojai.weights.program import Request, amount, duration, folder_name, is_commit, record_name, wanted
+from ojai.weights.program import amount, duration, folder_name, is_commit, record_name, wanted
 from ojai.weights.pull import registry_of
 
 #: Seconds for one answer and for all, while somebody waits for a plan; and in every run with a lock.
@@ -72,9 +71,7 @@ class Fetch:
 
 def read_by(service: ResolvedService, paths: Iterable[str]) -> list[str]:
     """Those of a model's files that the service's engine reads."""
-    files = service.engine.files
-    asked = SimpleNamespace(allow=files.allow, fallback=files.weights, ignore=files.ignore)
-    return wanted(paths, cast(Request, asked))
+    return wanted(paths, service.engine.files(service))
 
 
 class Hidden:

@@ -8,6 +8,17 @@
 
 from ojai.profiles.codes import CODES
 from ojai.profiles.features import Features, Speculative
-from ojai.profiles.model import Profile, ProfileError, effective, load, names
+from ojai.profiles.model import EngineName, Profile, ProfileError, effective, load, names, served_by
 
-__all__ = ["CODES", "Features", "Profile", "ProfileError", "Speculative", "effective", "load", "names"]
+__all__ = [
+    "CODES",
+    "EngineName",
+    "Features",
+    "Profile",
+    "ProfileError",
+    "Speculative",
+    "effective",
+    "load",
+    "names",
+    "served_by",
+]

@@ -22,7 +22,12 @@ CODES: dict[str, str] = {
     "cuda-image": "the image for NVIDIA's GPUs",
     "named-choice": "a raw argument for what has a named choice",
     "abbreviated-flag": "a raw argument that is not written out",
-    "unknown-flag": "an argument that the image's vLLM does not take",
+    "unknown-flag": "an argument that the image's engine does not take",
+    "engine-lacks": "a choice that the engine has no counterpart for",
+    "file-not-known": "a model whose file for llama.cpp is not known",
+    "rocm-wrong-text": "llama.cpp by ROCm, which gives wrong text for Gemma 4",
+    "no-vulkan": "an image of llama.cpp without Vulkan",
+    "open-server": "a variable that may start a server without a key",
     **{
         window["code"]: window["about"]
         for window in resources.data("vllm-releases")["windows"]

@@ -1,7 +1,8 @@
 """A profile: what is known of one model and how it is served, each fact with its source.
 
 One YAML file a model in ``profiles/``; a file whose name begins with ``_`` is a shared part. A file may
-have ``extends: OTHER`` and then state only what differs; ``null`` removes a fact of the other.
+have ``extends: OTHER`` and then state only what differs; ``null`` removes a fact of the other. A model that another
+engine can serve too has a file of the same name in ``profiles/ENGINE/``: what that engine serves of it, and how.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from ojai.memory import Geometry
 from ojai.profiles.features import EnvironmentName, EnvironmentValue, Features, Speculative
 from ojai.schema.errors import field_errors
 from ojai.schema.nearest import nearest
+
+#: The engines of `ojai.engines`.
+EngineName = Literal["vllm", "llamacpp"]
 
 Modality = Literal["text", "image", "audio", "video"]
 
@@ -41,6 +45,10 @@ class Docker(BaseModel):
     )
     cap_add: tuple[str, ...] = Field(default=(), description="`--cap-add`.")
     security_opt: tuple[str, ...] = Field(default=(), description="`--security-opt`.")
+    healthcheck: bool = Field(
+        True,
+        description="False: `--no-healthcheck`, for an image that looks at another port than the one that is served.",
+    )
 
 
 class Limits(BaseModel):
@@ -77,8 +85,14 @@ class Profile(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="The profile's name, its file's stem.")
     title: str = Field(min_length=1, description="What it is, in a few words.")
-    engine: Literal["vllm"] = Field(description="The engine that serves it.")
+    engine: EngineName = Field(description="The engine that serves it.")
     model: str = Field(min_length=1, description="Model id on Hugging Face.")
+    revision: str | None = Field(
+        None, pattern=r"^[0-9a-f]{40}$", description="Commit of the model, where one is pinned."
+    )
+    files: tuple[str, ...] = Field(
+        (), description="Files of the model that are served: the weights, then the projector of pictures and sound."
+    )
     model_given: bool = Field(
         True,
         description="False: no checkpoint has a known publisher, so a service has to name its own in `model`.",
@@ -122,6 +136,9 @@ class Profile(BaseModel):
 
 UNSOURCED = {"name", "title", "extends", "sources", "notes", "engine", "model_given"}
 """Keys that are choices of this project or prose, not facts."""
+
+MODEL = ("name", "geometry", "moe", "active_params", "modalities")
+"""Facts of the model itself, whatever serves it."""
 
 
 def _facts(written: dict[str, Any]) -> set[str]:
@@ -198,17 +215,36 @@ def names(directory: Path = resources.PROFILES) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in directory.glob("*.yaml") if not path.stem.startswith("_")))
 
 
-def load(name: str, directory: Path = resources.PROFILES) -> Profile:
-    """The profile ``name``.
+def load(name: str, directory: Path = resources.PROFILES, engine: str | None = None) -> Profile:
+    """The profile ``name``, as ``engine`` serves it; None: its own.
 
     Raises :class:`ProfileError`, naming file, key, found and expected, when there is none, when a fact has
     no source, or when a value is not of its kind.
     """
-    return _load(name, directory)
+    return _load(name, directory, engine)
+
+
+def served_by(name: str, directory: Path = resources.PROFILES) -> tuple[str, ...]:
+    """The engines that can serve the profile ``name``, its own first."""
+    others = sorted(path.parent.name for path in directory.glob(f"*/{name}.yaml"))
+    return (load(name, directory).engine, *others)
+
+
+def _of_engine(name: str, engine: str, base: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """What another engine serves of the model of ``base``: its own facts, and those of the model itself."""
+    if not (directory / engine / f"{name}.yaml").is_file():
+        able = [one for one in names(directory) if engine in served_by(one, directory)]
+        raise ProfileError(
+            f"{name}: engine: found {engine}, which no file of it is known for; expected "
+            f"{' or '.join(served_by(name, directory))}. What to do: for {engine} take {' or '.join(able) or 'none'}"
+        )
+    model = {key: base[key] for key in MODEL if key in base}
+    sources = {fact: text for fact, text in base["sources"].items() if fact in MODEL}
+    return _merge({**model, "sources": sources}, _resolve(name, directory / engine))
 
 
 @cache
-def _load(name: str, directory: Path) -> Profile:
+def _load(name: str, directory: Path, engine: str | None) -> Profile:
     known = names(directory)
     if name not in known:
         near = nearest(name, known)
@@ -216,6 +252,9 @@ def _load(name: str, directory: Path) -> Profile:
         raise ProfileError(f"no profile {name!r}{hint} (known: {', '.join(known) or 'none'})")
     written = _resolve(name, directory)
     file = f"{name}.yaml"
+    if engine not in (None, written.get("engine")):
+        written = _of_engine(name, str(engine), written, directory)
+        file = f"{engine}/{file}"
     if written.get("name") != name:
         raise ProfileError(f"{file}: name: found {written.get('name')!r}, expected {name!r}, as the file is called")
     try:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from ojai import accelerators, engines, kernels, resources, systems
 from ojai.engines import Exposure, ResolvedService
-from ojai.memory import DEFAULT_UTILIZATION, over_reserved
+from ojai.memory import over_reserved
 from ojai.profiles import Features
 from ojai.profiles.features import EnvironmentName, OneLine
 from ojai.schema.errors import FieldError, FieldErrors, complete, field_errors, refuse_flag_for_number, shown
@@ -713,9 +713,16 @@ class HostSettings(BaseModel):
         return engines.cache_folders(self.data_directory, self.cache_folders)
 
     @property
-    def own_caches(self) -> list[str]:
-        """Those that are this project's: created, given an owner, and removed with `removed_data`."""
+    def every_own_cache(self) -> list[str]:
+        """Those that are this project's, of every engine: removed with `removed_data`."""
         return [path for name, path in self.caches.items() if name not in self.cache_folders]
+
+    @property
+    def own_caches(self) -> list[str]:
+        """Those of them that are created and given an owner: vLLM's, and those of the engines of the services."""
+        serving = [engines.get("vllm"), *(service.engine for service in self.resolved)]
+        names = {self.caches[name] for engine in serving for name in engine.mounts}
+        return [path for path in self.every_own_cache if path in names]
 
 
 def resolve_services(
@@ -747,7 +754,7 @@ def resolve_services(
             texts = [str(refusal) for refusal in found.standing]
             resolved.append(found)
         errors += [FieldError(("services", index), text, True, service.name) for text in texts]
-    shares = {found.name: found.features.gpu_memory_utilization or DEFAULT_UTILIZATION for found in resolved}
+    shares = {found.name: found.share for found in resolved}
     if reserved := over_reserved(shares):
         errors.append(FieldError(("services",), reserved, contradiction=True))
     return tuple(resolved), errors

@@ -101,7 +101,7 @@ class Lock(_Part):
 
     def applied(self, service: ResolvedService) -> ResolvedService:
         """A service with its image's digest, and the commits of its models. Raises :class:`LockError` without them."""
-        name = service.profile.name
+        name = profile_of(service)
         missing = [image for image in (service.image,) if "@" not in image and image not in self.images]
         missing += [one for one in models_of(service) if one not in self.models]
         missing += [f"profile {name}"] * (name not in self.profiles)
@@ -126,10 +126,19 @@ def models_of(service: ResolvedService) -> list[str]:
     return [f"{one.model}@{one.revision or 'main'}" for one in service.engine.wanted(replace(service, pins=None))]
 
 
+def profile_of(service: ResolvedService) -> str:
+    """The profile of a service, as a lock names it: with its engine, where that is not the profile's own."""
+    name, engine = service.profile.name, service.profile.engine
+    return name if engine == profiles.load(name).engine else f"{engine}/{name}"
+
+
 @cache
 def profile_hash(name: str) -> str:
-    """The hash of what a profile says, whatever its comments and sources."""
-    said = profiles.load(name).model_dump(mode="json", exclude={"sources", "notes", "title"}, exclude_defaults=True)
+    """The hash of what a profile (as a lock names it) says, whatever its comments and sources."""
+    engine, _, name = name.rpartition("/")
+    said = profiles.load(name, engine=engine or None).model_dump(
+        mode="json", exclude={"sources", "notes", "title"}, exclude_defaults=True
+    )
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

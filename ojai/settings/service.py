@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from ojai import engines, profiles
 from ojai.engines import Exposure, ResolvedService
 from ojai.paths import ServicePaths
-from ojai.profiles import Features, Profile, ProfileError
+from ojai.profiles import EngineName, Features, Profile, ProfileError
 from ojai.profiles.features import EnvironmentName, ModelName
 from ojai.schema.errors import complete, refuse_flag_for_number
 from ojai.schema.expected import Choice, Expected
@@ -39,7 +39,11 @@ class ServiceSettings(ServicePaths, Features):
         description="Name of the systemd unit and of the container.",
         examples=["vllm-gemma4"],
     )
-    engine: Literal["vllm"] = Field("vllm", description="The engine that serves the model.", examples=["vllm"])
+    engine: EngineName = Field(
+        "vllm",
+        description="The engine that serves the model: `vllm`, or `llamacpp` (by Vulkan, 4 bits a weight).",
+        examples=["vllm"],
+    )
     profile: Annotated[str, Choice(profiles.names)] = Field(
         "gemma-4-e4b", description="Name of a file in `profiles/`.", examples=["gemma-4-26b-a4b"]
     )
@@ -174,7 +178,7 @@ class ServiceSettings(ServicePaths, Features):
                 f"port: found {self.port}; expected 1024 or more with `hardened: true`, which takes away the "
                 "capability to open a lower one. What to do: name another port; the gateway may have a low one"
             )
-        profile = profile or profiles.load(self.profile)
+        profile = profile or profiles.load(self.profile, engine=self.engine)
         # Another image than the profile's does not have the profile's digest.
         digest = self.image_digest or (profile.image_digest if self.image is None else None)
         return ResolvedService(
@@ -189,7 +193,7 @@ class ServiceSettings(ServicePaths, Features):
             image=(self.image or profile.image) + (f"@{digest}" if digest else ""),
             model=self.model or profile.model,
             model_named=self.model is not None,
-            revision=self.revision,
+            revision=self.revision or (profile.revision if self.model is None else None),
             exposure=exposure,
             media_domains=self.media_domains,
             moe_configs=self.moe_configs,

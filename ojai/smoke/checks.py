@@ -612,6 +612,8 @@ def refuses_too_long(ask: Asker) -> str:
 @_check("refuses a wrong model", "named")
 def refuses_wrong_model(ask: Asker) -> str:
     """A model that is not there is refused with HTTP 404 (or 400), and the server goes on."""
+    if counters.engine(ask.owner).get("any_name"):
+        raise NotApplicable("this server has one model, and answers whatever name a request has")
     return _refusal(ask, (400, 404), "Say hello.", describe="of the model no-such-model", model="no-such-model")
 
 

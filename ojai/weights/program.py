@@ -20,12 +20,12 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 #: Where the records are.
@@ -90,6 +90,36 @@ class File:
     hash: str
 
 
+class Patterns(Protocol):
+    """Which files of a model are wanted, as fnmatch's patterns of their paths.
+
+    + allow: beside weights; one without a wildcard has to be there
+    + weights: forms of weights; only the first that there is
+    + ignore: never
+    """
+
+    @property
+    def allow(self) -> Sequence[str]:  # noqa: D102
+        ...
+
+    @property
+    def weights(self) -> Sequence[str]:  # noqa: D102
+        ...
+
+    @property
+    def ignore(self) -> Sequence[str]:  # noqa: D102
+        ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """The `Patterns` of a request."""
+
+    allow: list[str]
+    weights: list[str]
+    ignore: list[str]
+
+
 @dataclass(frozen=True)
 class Request:
     """What is asked for (see the operation that sends it)."""
@@ -98,9 +128,6 @@ class Request:
     state: Path
     status: Path
     endpoint: str
-    allow: list[str]
-    fallback: list[str]
-    ignore: list[str]
     reserve: int
     patience: int
     timeout: int
@@ -271,12 +298,17 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def wanted(paths: Iterable[str], request: Request) -> list[str]:
+def wanted(paths: Iterable[str], files: Patterns) -> list[str]:
     """Those of the files that the engine reads: of the weights, those of the first form that is there."""
-    kept = [path for path in paths if not _any(path, request.ignore)]
-    first = next((form for form in request.fallback if any(fnmatch.fnmatch(path, form) for path in kept)), None)
-    forms = [*request.allow, *([first] if first else [])]
+    kept = [path for path in paths if not _any(path, files.ignore)]
+    first = next((form for form in files.weights if any(fnmatch.fnmatch(path, form) for path in kept)), None)
+    forms = [*files.allow, *([first] if first else [])]
     return [path for path in kept if _any(path, forms)]
+
+
+def named(files: Patterns) -> list[str]:
+    """The files that are wanted by their names: all of them have to be there."""
+    return [form for form in (*files.allow, *files.weights) if not re.search(r"[*?[]", form)]
 
 
 def _any(path: str, patterns: Iterable[str]) -> bool:
@@ -299,8 +331,11 @@ def measured(path: Path, expected: str, tell: Callable[[int], None]) -> bool:
 class Model:
     """One model in one cache."""
 
-    def __init__(self, request: Request, progress: Progress, cache: Path, model: str, asked: str | None) -> None:
+    def __init__(
+        self, request: Request, progress: Progress, cache: Path, model: str, asked: str | None, files: Files
+    ) -> None:
         self.request, self.progress, self.cache, self.name, self.asked = request, progress, cache, model, asked
+        self.files = files
         self.hub = cache / "hub"
         self.folder = self.hub / folder_name(model)
         self.record = Record(request.state, model, asked)
@@ -411,11 +446,13 @@ class Model:
         self.record.begin(info.sha)
         listed = {one.rfilename: one for one in info.siblings or ()}
         files = []
-        for path in wanted(listed, self.request):
+        for path in wanted(listed, self.files):
             one = listed[path]
             files.append(File(path, one.size or 0, one.lfs.sha256 if one.lfs else one.blob_id))
-        if not any(_any(file.path, self.request.fallback) for file in files):
-            raise FetchError("no-weights", forms=", ".join(self.request.fallback))
+        if absent := [name for name in named(self.files) if name not in listed]:
+            raise FetchError("no-weights", forms=", ".join(absent))
+        if not any(_any(file.path, self.files.weights) for file in files):
+            raise FetchError("no-weights", forms=", ".join(self.files.weights))
         return files
 
     def _cached_commit(self, commit: str) -> str:
@@ -425,6 +462,8 @@ class Model:
         except OSError:
             return ""
         place = self.folder / "snapshots" / commit
+        if _COMMIT.fullmatch(commit) and (exact := named(self.files)):
+            return commit if all((place / name).exists() for name in exact) else ""
         if not _COMMIT.fullmatch(commit) or not (place / "config.json").exists():
             return ""
         names = {path.relative_to(place).as_posix() for path in place.rglob("*") if not path.is_dir()}
@@ -436,7 +475,7 @@ class Model:
         if shards and not any(name.endswith(".index.json") for name in names):
             return ""
         whole = all((place / name).exists() for name in names | needed) and any("token" in name for name in names)
-        return commit if whole and any(_any(name, self.request.fallback) for name in names) else ""
+        return commit if whole and any(_any(name, self.files.weights) for name in names) else ""
 
     def _cached_files(self, commit: str) -> list[File]:
         """Its files, where the cache itself says their hashes: in the names of the blobs that links lead to."""
@@ -444,7 +483,7 @@ class Model:
         blobs = (self.folder / "blobs").resolve()
         names = [path.relative_to(place).as_posix() for path in place.rglob("*") if not path.is_dir()]
         files = []
-        for name in wanted(sorted(names), self.request):
+        for name in wanted(sorted(names), self.files):
             blob = (place / name).resolve()
             if blob.parent != blobs or not (_SHA256.fullmatch(blob.name) or _COMMIT.fullmatch(blob.name)):
                 return []
@@ -644,9 +683,10 @@ def run(request: Request) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     with Progress(request.status) as progress:
         for service in request.services:
+            files = Files(**service["files"])
             for one in service["models"]:
                 began = time.monotonic()
-                model = Model(request, progress, Path(service["cache"]), one["model"], one["revision"])
+                model = Model(request, progress, Path(service["cache"]), one["model"], one["revision"], files)
                 try:
                     model.ensure()
                 except Exception as error:
@@ -654,15 +694,15 @@ def run(request: Request) -> list[dict[str, Any]]:
                     raised.words.setdefault("model", model.name)
                     raised.words |= {"service": service["name"], "revision": model.asked or "main"}
                     raise raised from error
-                files = model.record.files.values()
+                there = model.record.files.values()
                 found.append(
                     {
                         "service": service["name"],
                         "model": model.name,
                         "asked": model.asked or "main",
                         "revision": model.record.commit,
-                        "files": len(files),
-                        "bytes": sum(file.size for file in files),
+                        "files": len(there),
+                        "bytes": sum(file.size for file in there),
                         "bytes_before": model.there,
                         "bytes_fetched": model.fetched,
                         "seconds": round(time.monotonic() - began, 1),

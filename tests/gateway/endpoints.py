@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ojai.engines.vllm import endpoints
+from ojai.engines import endpoints
 from tests.gateway import client, nginx
 from tests.gateway.client import BEARER, KEY, Answer, request
 
@@ -166,10 +166,10 @@ def ask(port: int, log: str, also: Iterable[str] = ()) -> dict[str, Any]:
 
 def _table(answers: list[dict[str, Any]]) -> str:
     lines = ["| endpoint | | open | gateway, no key | gateway, key | |", "| --- | --- | --- | --- | --- | --- |"]
-    offered = {one.path: one for one in endpoints.offered()}
+    offered = {one.path: one for one in endpoints.offered("vllm")}
     for one in sorted(answers, key=lambda one: (one["path"] not in offered, one["path"])):
         path = one["path"]
-        why = f"**offered**: {offered[path].why}" if path in offered else endpoints.closed()[path]
+        why = f"**offered**: {offered[path].why}" if path in offered else endpoints.closed("vllm")[path]
         lines.append(f"| `{path}` | {one['method']} | {one['open']} | {one['without']} | {one['with']} | {why} |")
     return "\n".join(lines) + "\n"
 
@@ -199,7 +199,9 @@ def main() -> None:
         known = json.loads(ANSWERS.read_text())
         if given.more:
             there = {(one["path"], one["method"]) for one in known["answers"]}
-            asked = ask(given.port, given.log.read_text(), endpoints.closed().keys() - {path for path, _ in there})
+            asked = ask(
+                given.port, given.log.read_text(), endpoints.closed("vllm").keys() - {path for path, _ in there}
+            )
             if asked["release"] != known["release"]:
                 raise SystemExit(f"this is vLLM {asked['release']}; the first server was {known['release']}")
             known["more"] = [one for one in asked["answers"] if (one["path"], one["method"]) not in there]

@@ -9,12 +9,12 @@ import re
 
 import pytest
 
-from ojai.engines.vllm import endpoints
+from ojai.engines import endpoints
 from tests.gateway.client import BEARER, KEY, connected, read, request, send
 from tests.gateway.engine import OFFERED
 from tests.gateway.nginx import REVOKED
 
-CLOSED = [re.sub(r"\{\w+\}", "x", path) for path in endpoints.closed()]
+CLOSED = [re.sub(r"\{\w+\}", "x", path) for path in endpoints.closed("vllm")]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "PROPFIND")
 #: All that an engine may see of a request's headers.
 HEADERS = {"host", "content-type", "content-length", "accept", "user-agent", "x-request-id"}

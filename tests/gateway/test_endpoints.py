@@ -2,19 +2,19 @@
 
 import json
 
-from ojai.engines.vllm import endpoints
+from ojai.engines import endpoints
 from tests.gateway.endpoints import ANSWERS, PAGE, page, routes
 
 FOUND = json.loads(ANSWERS.read_text())
 EVERY = FOUND["answers"] + FOUND["more"]
-OFFERED = {one.path: one for one in endpoints.offered()}
+OFFERED = {one.path: one for one in endpoints.offered("vllm")}
 
 
 def test_every_endpoint_is_decided_about():
-    unknown = {one["path"] for one in EVERY} - OFFERED.keys() - endpoints.closed().keys()
+    unknown = {one["path"] for one in EVERY} - OFFERED.keys() - endpoints.closed("vllm").keys()
     assert not unknown, f"not in ojai/data/vllm-endpoints.yaml: {unknown}"
-    assert not OFFERED.keys() & endpoints.closed().keys()
-    assert endpoints.closed().keys() <= {one["path"] for one in EVERY}, "named, and not asked"
+    assert not OFFERED.keys() & endpoints.closed("vllm").keys()
+    assert endpoints.closed("vllm").keys() <= {one["path"] for one in EVERY}, "named, and not asked"
 
 
 def test_what_is_offered_is_there():

@@ -20,7 +20,7 @@ def _get(served, path):
 
 def _locked(served):
     names = served.mini.text(f"sed -n 's/^\\([A-Za-z_0-9]*\\)=.*/\\1/p' /etc/ojai/{served.service.name}.env").split()
-    return "VLLM_API_KEY" in names
+    return served.service.engine.key_variable in names or served.service.key_file is not None
 
 
 def _healthy_within(served, seconds):
@@ -57,15 +57,36 @@ def test_it_answers_a_chat(services):
             f"-d {shlex.quote(json.dumps(request))} {served.url}/v1/chat/completions"
         )
         answer = json.loads(done)
-        assert answer["choices"][0]["message"]["content"], done
+        message = answer["choices"][0]["message"]
+        assert message["content"] or message.get("reasoning_content"), done
         assert answer["usage"]["completion_tokens"] > 0, done
 
 
-def test_its_metrics_are_those_of_vllm(services):
+def test_its_metrics_are_those_of_its_engine(services):
+    expected = {
+        "vllm": ("vllm:num_requests_running", "vllm:time_to_first_token_seconds", "vllm:kv_cache_usage_perc"),
+        "llamacpp": ("llamacpp:requests_processing", "llamacpp:prompt_tokens_total"),
+    }
     for served in services:
-        body = _get(served, served.service.engine.api.metrics)[0]
-        for name in ("vllm:num_requests_running", "vllm:time_to_first_token_seconds", "vllm:kv_cache_usage_perc"):
+        body, status = _get(served, served.service.engine.api.metrics)
+        if status == "401":
+            pytest.skip("an API key guards them")
+        for name in expected[served.service.engine.name]:
             assert name in body
+
+
+@pytest.mark.silicon
+def test_it_computes_on_the_gpu(mini):
+    """By the log of its last start: llama.cpp can serve from the CPU, and software can pass for a GPU."""
+    served = [service for service in mini.settings.resolved if service.engine.name == "llamacpp"]
+    if not served:
+        pytest.skip("llama.cpp serves nothing here")
+    for service in served:
+        log = mini.text(f"timeout 60 docker logs {shlex.quote(service.name)} 2>&1 | head -n 5000")
+        device = re.findall(r"using device (\S+) \((.*?)\)", log)
+        assert device and "llvmpipe" not in device[-1][1], device or "its log names no device"
+        layers = re.findall(r"offloaded (\d+)/(\d+) layers to GPU", log)
+        assert layers and layers[-1][0] == layers[-1][1], layers or "its log tells of no layers"
 
 
 def test_unit_runs_at_boot_and_nothing_overrides_it(services):
@@ -113,12 +134,16 @@ def test_container_has_the_rights_of_the_guides_command(services):
         host = json.loads(served.inspect("{{json .HostConfig}}"))
         if served.service.hardened:
             continue
-        assert (host["NetworkMode"], host["IpcMode"]) == ("host", "host")
-        assert [device["PathOnHost"] for device in host["Devices"]] == ["/dev/kfd", "/dev/dri"]
-        assert host["CapAdd"] in (["SYS_PTRACE"], ["CAP_SYS_PTRACE"])
-        # docker itself adds label=disable to --ipc=host
-        assert "seccomp=unconfined" in host["SecurityOpt"]
-        assert host["Privileged"] is False
+        assert host["NetworkMode"] == "host" and host["Privileged"] is False
+        devices = [device["PathOnHost"] for device in host["Devices"]]
+        if served.service.engine.name == "vllm":
+            assert host["IpcMode"] == "host" and devices == ["/dev/kfd", "/dev/dri"]
+            assert host["CapAdd"] in (["SYS_PTRACE"], ["CAP_SYS_PTRACE"])
+            # docker itself adds label=disable to --ipc=host
+            assert "seccomp=unconfined" in host["SecurityOpt"]
+        else:
+            assert (host["IpcMode"], devices, host["CapAdd"] or []) == ("private", ["/dev/dri"], [])
+            assert not host["SecurityOpt"]
         numbers = served.mini.text("getent group video render | cut -d: -f3").split()
         assert host["GroupAdd"] == numbers
 
@@ -132,7 +157,8 @@ def test_a_hardened_container_has_no_more_rights_than_it_needs(services):
         own = [f"/dev/dri/renderD{minor}" for minor in served.mini.run(shown).stdout.split()]
         own = own or served.mini.text("ls /dev/dri/renderD*").split()
         devices = [device["PathOnHost"] for device in host["Devices"]]
-        assert devices[:1] == ["/dev/kfd"] and len(devices) == 2 and devices[1] in own, devices
+        computing = ["/dev/kfd"] if served.service.engine.name == "vllm" else []
+        assert devices[:-1] == computing and devices[-1] in own, devices
         assert (host["NetworkMode"], host["IpcMode"], host["ReadonlyRootfs"]) == ("host", "private", True)
         assert (host["CapAdd"] or [], host["CapDrop"]) == ([], ["ALL"])
         assert host["SecurityOpt"] == ["no-new-privileges"] and host["Privileged"] is False
@@ -155,9 +181,9 @@ def test_the_group_can_open_the_gpu_inside_the_container(services):
         name = shlex.quote(served.service.name)
         nodes = served.mini.text("ls /dev/dri/renderD*").split()
         if served.service.hardened:
-            nodes = [device["PathOnHost"] for device in json.loads(served.inspect("{{json .HostConfig.Devices}}"))][1:]
+            nodes = [device["PathOnHost"] for device in json.loads(served.inspect("{{json .HostConfig.Devices}}"))][-1:]
         # Nobody, with only the groups that --group-add gives: root would get in whatever the groups are.
-        for device in ("/dev/kfd", *nodes):
+        for device in (*(["/dev/kfd"] if served.service.engine.name == "vllm" else []), *nodes):
             done = served.mini.run(f"timeout 20 docker exec --user 65534:65534 {name} sh -c 'exec 3<>{device}'")
             assert done.rc == 0, f"{device}: {done.stderr.strip()}"
 
@@ -171,8 +197,10 @@ def test_secrets_are_closed_and_stand_nowhere_else(services):
         values = [
             line.split("=", 1)[1]
             for line in file.content_string.splitlines()
-            if "=" in line and line.split("=", 1)[0] in ("HF_TOKEN", "VLLM_API_KEY")
+            if "=" in line and line.split("=", 1)[0] in ("HF_TOKEN", "VLLM_API_KEY", "LLAMA_API_KEY")
         ]
+        if served.service.key_file:
+            values.append(served.mini.text(f"cat {shlex.quote(served.service.key_file)}").strip())
         elsewhere = served.mini.text("ps axww -o args") + served.mini.text(f"systemctl cat {served.service.unit}")
         for value in values:
             # `in` on the value itself would print it when it fails.
@@ -219,6 +247,8 @@ def test_it_comes_back_when_its_container_is_killed(services):
 @pytest.mark.disruptive
 def test_it_comes_back_when_its_engine_dies(services):
     for served in services:
+        if served.service.engine.name != "vllm":
+            continue  # the server is the engine
         before = served.inspect("{{.Id}}")
         engine = served.mini.run(f"timeout 20 docker top {shlex.quote(served.service.name)} -eo pid,comm").stdout
         pids = [line.split()[0] for line in engine.splitlines() if "EngineCor" in line]

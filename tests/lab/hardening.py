@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ojai.engines.vllm import hardening
+from ojai.engines import hardening
 from ojai.lab import packages
 from ojai.lab.errors import LabError
 from ojai.lab.shell import as_root, step

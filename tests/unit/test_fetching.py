@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -33,7 +33,7 @@ MODEL, SHARDED = "google/gemma-4-E4B-it", "google/gemma-4-26B-A4B-it"
 TWO = {"model-00001-of-00002.safetensors": 1, "model-00002-of-00002.safetensors": 1}
 SIZE = 3_000_000
 WEIGHTS = "model.safetensors"
-FILES = get("vllm").files
+FILES = get("vllm").files(None)
 
 
 class World:
@@ -43,6 +43,7 @@ class World:
         self.folder, self.gated = folder, gated
         self.hub: Hub
         self.running: Running
+        self.files: dict[str, list[str]] = {}
         self.open()
 
     def open(self) -> None:
@@ -60,13 +61,18 @@ class World:
         env_file = str(self.folder / "service.env")
         wanted = [{"model": model, "revision": revision} for model, revision in models or [(MODEL, None)]]
         found = Request(
-            services=[{"name": "svc", "cache": str(self.cache), "env_file": env_file, "models": wanted}],
+            services=[
+                {
+                    "name": "svc",
+                    "cache": str(self.cache),
+                    "env_file": env_file,
+                    "models": wanted,
+                    "files": self.files or asdict(FILES),
+                }
+            ],
             state=self.folder / "state",
             status=self.folder / "status",
             endpoint=self.running.url,
-            allow=list(FILES.allow),
-            fallback=list(FILES.weights),
-            ignore=list(FILES.ignore),
             reserve=0,
             patience=2,
             timeout=TIMEOUT,
@@ -576,3 +582,24 @@ def test_another_client_than_the_pinned_one_is_refused(monkeypatch):
     monkeypatch.setattr(pack, "digest", lambda files: "0" * 64)
     with pytest.raises(pack.PackError, match=r"found huggingface-hub 0\.36\.2 with other content; expected 0\.36\.2"):
         pack.packed()
+
+
+def test_files_that_are_wanted_by_their_names(tmp_path):
+    """Of a repository of GGUF files, the one that is served and its projector; neither may be missing."""
+    world, name, commit = World(tmp_path), "unsloth/gemma-4-E4B-it-GGUF", "a" * 40
+    place = tmp_path / "models" / "given" / name / commit
+    place.mkdir(parents=True)
+    for file in ("a-Q4_K_M.gguf", "a-Q8_0.gguf", "mmproj-F16.gguf"):
+        (place / file).write_bytes(file.encode() * 999)
+    world.files = {"allow": ["mmproj-F16.gguf"], "weights": ["a-Q4_K_M.gguf"], "ignore": []}
+    (found,) = world.fetch((name, commit))
+    assert (found["files"], found["revision"]) == (2, commit)
+    assert {line.split("\t")[-1] for line in world.record(name, commit).splitlines()} >= {
+        "a-Q4_K_M.gguf",
+        "mmproj-F16.gguf",
+    }
+    assert world.fetch((name, commit))[0]["bytes_fetched"] == 0
+    lacking = World(tmp_path / "other")
+    lacking.files = {**world.files, "allow": ["mmproj-BF16.gguf"]}
+    shutil.copytree(tmp_path / "models" / "given", tmp_path / "other" / "models" / "given")
+    assert lacking.fails((name, commit)).words["forms"] == "mmproj-BF16.gguf"

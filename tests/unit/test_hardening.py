@@ -7,7 +7,7 @@ import json
 import pytest
 from resolving import resolve
 
-from ojai.engines.vllm import explanations, hardening
+from ojai.engines import explanations, hardening
 from ojai.memory import container_limit
 from ojai.profiles import load, names
 from ojai.settings import SettingsError, parse

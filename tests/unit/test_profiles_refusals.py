@@ -13,6 +13,8 @@ def image(release: str) -> dict[str, str]:
     return {"image": f"vllm/vllm-openai-rocm:{release}"}
 
 
+GGUF = {"engine": "llamacpp"}
+KNOWN = {"image": "ggml-org/llama.cpp:server-vulkan-b11669"}
 MOE_DRAFT = {"speculative": True, "tool_calling": False}
 
 CASES = [
@@ -71,11 +73,29 @@ CASES = [
     ("unknown-flag", "gemma-4-e4b", {"engine_args": ["--disable-log-requests"]}, {}),
     ("unknown-flag", "gemma-4-e4b", {"engine_args": ["--swap-space", "4"]}, {}),
     ("unknown-flag", "gemma-4-e4b", {"quantization": "int7"}, {}),
+    ("engine-lacks", "gemma-4-e4b", {"speculative": {"model": "x/y", "tokens": 2}}, GGUF),
+    ("engine-lacks", "gemma-4-e4b", {"tool_calling": False}, GGUF),
+    ("engine-lacks", "gemma-4-e4b", {"images": 2}, GGUF),
+    ("engine-lacks", "gemma-4-e4b", {}, GGUF | {"media_domains": ["images.example.net"]}),
+    ("file-not-known", "gemma-4-e4b", {}, GGUF | {"model": "someone/gemma-4-E4B-it-GGUF"}),
+    ("rocm-wrong-text", "gemma-4-e4b", {}, GGUF | {"image": "ghcr.io/ggml-org/llama.cpp:server-rocm-b11382"}),
+    ("rocm-wrong-text", "gemma-4-e4b", {}, GGUF | {"image": "kyuz0/amd-strix-halo-toolboxes:rocm-7.2"}),
+    ("no-vulkan", "gemma-4-e4b", {}, GGUF | {"image": "ghcr.io/ggml-org/llama.cpp:server-cuda-b11382"}),
+    ("no-vulkan", "gemma-4-e4b", {}, GGUF | {"image": "ghcr.io/ggml-org/llama.cpp:server-b11382"}),
+    ("open-server", "gemma-4-e4b", {"environment": {"LLAMA_API_KEY": "/run/key"}}, GGUF),
+    ("hsa-override", "gemma-4-e4b", {"environment": {"HSA_OVERRIDE_GFX_VERSION": "11.5.0"}}, GGUF),
+    ("secret-in-argv", "gemma-4-e4b", {"engine_args": ["--api-key", "k"]}, GGUF),
+    ("context-beyond-model", "gemma-4-e4b", {"max_model_len": 131073}, GGUF),
+    ("unknown-flag", "gemma-4-e4b", {"engine_args": ["--swap-space", "4"]}, GGUF | KNOWN),
+    ("named-choice", "gemma-4-e4b", {"engine_args": ["-c", "4096"]}, GGUF),
+    ("named-choice", "gemma-4-e4b", {"engine_args": ["-dev", "none"]}, GGUF),
+    ("named-choice", "gemma-4-e4b", {"environment": {"LLAMA_ARG_CTX_SIZE": "9"}}, GGUF),
 ]
 
 
 def codes(name, choices, given, **more):
-    return [found.code for found in resolve(load(name), features=Features(**choices), **given, **more).standing]
+    profile = load(name, engine=given.get("engine"))
+    return [found.code for found in resolve(profile, features=Features(**choices), **given, **more).standing]
 
 
 @pytest.mark.parametrize(("code", "name", "choices", "given"), CASES)
@@ -86,7 +106,8 @@ def test_it_is_refused_and_can_be_allowed_by_its_code(code, name, choices, given
     assert codes(name, {**choices, "allow": tuple(CODES)}, given) == []
     with pytest.raises(SettingsError, match=rf"services\[0\] \(vllm-gemma4\): {code}: "):
         parse("mini", {"services": [{"profile": name, **choices, **given}]})
-    for refusal in resolve(load(name), features=Features(**choices), **given).standing:
+    profile = load(name, engine=given.get("engine"))
+    for refusal in resolve(profile, features=Features(**choices), **given).standing:
         assert len(refusal.reason) > 20
         assert refusal.source
 
@@ -152,3 +173,21 @@ def test_all_that_stands_is_told_at_once():
     with pytest.raises(SettingsError) as error:
         parse("mini", {"services": [choices]})
     assert len(str(error.value).splitlines()) == 3
+
+
+def test_llama_cpp_as_its_profiles_have_it_is_not_refused():
+    for name in ("gemma-4-e2b", "gemma-4-e4b", "gemma-4-12b", "gemma-4-26b-a4b", "gemma-4-31b"):
+        assert codes(name, {}, GGUF) == [] and codes(name, {"text_only": True}, GGUF | KNOWN) == []
+    assert codes("gemma-4-e4b", {"kv_cache_dtype": "q8_0", "thinking": True, "reasoning": True}, GGUF | KNOWN) == []
+    assert codes("gemma-4-e4b", {}, GGUF | {"model": "/mnt/usb/gemma"}) == []
+
+
+def test_a_cache_that_nobody_can_count_is_refused_and_cannot_be_allowed():
+    choices = {"kv_cache_dtype": "turbo3", "allow": tuple(CODES)}
+    assert codes("gemma-4-e4b", choices, GGUF) == ["kv-cache-uncounted"]
+
+
+def test_a_profile_that_an_engine_has_no_file_of_is_told():
+    with pytest.raises(SettingsError, match=r"engine: found llamacpp, .* expected vllm.*gemma-4-e4b") as caught:
+        parse("mini", {"services": [{"profile": "gemma-4-e4b-awq", "engine": "llamacpp"}]})
+    assert "What to do" in str(caught.value)

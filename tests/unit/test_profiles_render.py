@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from resolving import resolve
 
-from ojai.engines.vllm import explanations
+from ojai.engines import explanations
 from ojai.engines.vllm.command import directories, image_key
 from ojai.profiles import Features, ProfileError, load, names
 from ojai.profiles.deviations import load as deviations
@@ -141,9 +141,21 @@ def test_no_reason_is_for_nothing():
     data = {"services": [{"hardened": True, "secrets": {"HF_TOKEN": {"env": "A"}}}]}
     hard = parse("mini", data).resolved[0].on_host({"video": 44, "render": 992}, None, None, "renderD128", GIB)
     other = replace(other.on_host(None, None, {other.model: "0" * 40}), exposure="gateway")
-    used = {part[0].partition("=")[0] for service in (one, other, hard) for part, _ in explanations.parts(service)}
+    llama = {
+        "engine": "llamacpp",
+        "chat_template": "t",
+        "prefix_caching": False,
+        "kv_cache_dtype": "q8_0",
+        "vision_tokens": 280,
+        "reasoning": True,
+        "thinking": False,
+        "secrets": {"LLAMA_API_KEY": {"env": "A"}},
+    }
+    gguf = parse("mini", {"exposure": "loopback", "services": [llama]}).resolved[0]
+    every = (one, other, hard, gguf)
+    used = {part[0].partition("=")[0] for service in every for part, _ in explanations.parts(service)}
     used |= {" ".join(part) for part, _ in explanations.parts(hard)} | set(hard.command.environment)
-    used |= set(one.command.environment) | set(other.command.environment)
+    used |= {name for service in every for name in service.command.environment}
     written = {name for group in explanations.load().values() for name in group}
     assert written - used == set()
     assert deviations()

@@ -68,7 +68,7 @@ def test_another_repository_that_the_owner_names_keeps_the_hub_in_reach(words):
 
 
 def test_what_is_fetched_is_what_the_engine_reads():
-    files = get("vllm").files
+    files = get("vllm").files(None)
     read = ["config.json", "tokenizer.json", "tokenizer.model", "chat_template.jinja", "model.safetensors.index.json"]
     left = ["README.md", ".gitattributes", "original/params.json", "model.gguf", "onnx/config.json", "picture.png"]
 

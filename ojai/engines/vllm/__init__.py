@@ -1,13 +1,11 @@
 """vLLM: its command line, the container that runs it, and what cannot work.
 
-- `endpoints`: what of its HTTP API is offered to others;
 - `flags`: the named choices as arguments and variables;
 - `command`: the `docker run` list;
 - `refusals`: what cannot work, with reason and source;
 - `releases`: what is known of each release;
 - `planning`: how the image's release plans its cache;
 - `weights`: what it reads of which models, and how it starts from that;
-- `explanations`: what each option is for;
 - `cli` and `argv`: the flags of its parser, by release, and how it reads them;
 - `reading`: a command of somebody else's, back into choices;
 - `benchmark`: `vllm bench serve`;
@@ -19,13 +17,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ojai.containers import Container
-from ojai.engines import Command, Files, Metrics, Reading, Refusal, ResolvedService, Tuning, Wanted, Workload
+from ojai.engines import (
+    Command,
+    Files,
+    Metrics,
+    Reading,
+    Refusal,
+    ResolvedService,
+    Tuning,
+    Wanted,
+    Workload,
+    endpoints,
+    explanations,
+)
 from ojai.engines.vllm import (
     benchmark,
     cli,
     command,
-    endpoints,
-    explanations,
     planning,
     reading,
     refusals,
@@ -33,13 +41,17 @@ from ojai.engines.vllm import (
     tuning,
     weights,
 )
-from ojai.memory import Planner
+from ojai.memory import Demand
 from ojai.paths import ApiPaths, Offered
-from ojai.profiles import Features
+from ojai.profiles import Features, Profile, budgets
 
 
 class _Vllm:
     name = "vllm"
+    title = "vLLM"
+    documentation = "https://docs.vllm.ai/"
+    benchmark_name = "vllm bench serve"
+    reserves = True
     api = ApiPaths(health="/health", models="/v1/models", metrics="/metrics")
     mounts = command.MOUNTS
     key_variable = "VLLM_API_KEY"
@@ -47,10 +59,9 @@ class _Vllm:
 
     @property
     def offered(self) -> tuple[Offered, ...]:
-        return endpoints.offered()
+        return endpoints.offered(self.name)
 
-    @property
-    def files(self) -> Files:
+    def files(self, service: ResolvedService) -> Files:
         return weights.files()
 
     def identity(self, image: str) -> tuple[str, str]:
@@ -76,8 +87,8 @@ class _Vllm:
     def remarks(self, service: ResolvedService) -> Iterator[str]:
         return refusals.remarks(service)
 
-    def planner(self, image: str, features: Features) -> Planner:
-        return planning.planner(image, features)
+    def demand(self, profile: Profile, features: Features, image: str) -> Demand:
+        return budgets.demand(profile, features, planning.planner(image, features))
 
     def follows(self, image: str) -> str:
         return planning.follows(image)

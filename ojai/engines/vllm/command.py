@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 from ojai import accelerators
-from ojai.engines import Command, ResolvedService
-from ojai.engines.vllm import hardening, weights
+from ojai.engines import SECRETS_INSIDE, Command, ResolvedService, docker_run
+from ojai.engines.vllm import weights
 from ojai.engines.vllm.flags import arguments, tunableop_environment
-from ojai.profiles import ProfileError
 
 MOUNTS: dict[str, str] = {
     "huggingface": "/root/.cache/huggingface",
@@ -45,9 +44,6 @@ NOWHERE = "media.invalid"
 #: huggingface_hub looks for the token in the variable, then in the file that the other one names (its constants.py).
 SECRET_FILES = {"HF_TOKEN": "HF_TOKEN_PATH"}
 
-#: Where the container has the secrets that are files.
-SECRETS_INSIDE = "/run/secrets/ojai"
-
 
 def image_key(image: str) -> str:
     """A directory name for what belongs to one image: twelve digits of its digest, else its tag.
@@ -76,7 +72,7 @@ def build(service: ResolvedService) -> Command:
     ``revisions``: it starts from what was fetched, without the hub. Raises :class:`ProfileError` where a group is
     missing.
     """
-    profile, features, numbers = service.profile, service.features, service.group_ids
+    profile, features = service.profile, service.features
     places = directories(service)
     tunes = features.tunableop in ("tune", "use")
     mounted = [mount for mount in MOUNTS if mount in profile.mounts or (mount == "tunableop" and tunes)]
@@ -94,36 +90,10 @@ def build(service: ResolvedService) -> Command:
     chosen = (*arguments(features, service.revisions or {}), *weights.arguments(service))
     where = ("--host", service.host, "--port", str(service.port))
     engine = (service.model, *chosen, *_media(service, chosen), *where)
-    docker = hardening.docker(service)
-    missing = [group for group in docker.groups if numbers is not None and group not in numbers]
-    if missing:
-        raise ProfileError(
-            f"{profile.name}: group_ids: found {dict(numbers or {})}, expected a number for {', '.join(missing)}"
-        )
-    argv = ["docker", "run", "--pull=never", "--rm", "--name", service.name]
-    # Said here, so that the daemon's own log driver and its options are the owner's.
-    argv += ["--log-driver=json-file", "--log-opt", f"max-size={service.log_max_size}"]
-    argv += ["--log-opt", f"max-file={service.log_max_file}"]
-    argv += [f"--network={docker.network}", f"--ipc={docker.ipc}", f"--shm-size={docker.shm_size}"]
-    for limit, value in docker.ulimits.items():
-        argv += ["--ulimit", f"{limit}={value}"]
-    argv += [f"--device={device}" for device in docker.devices]
-    argv += [f"--group-add={numbers[group] if numbers else group}" for group in docker.groups]
-    argv += [f"--cap-add={capability}" for capability in docker.cap_add]
-    for option in docker.security_opt:
-        argv += ["--security-opt", option]
-    argv += hardening.options(service)
-    for variable, text in environment.items():
-        argv += ["-e", f"{variable}={text}"]
-    argv.append(f"--env-file={service.env_file}")
-    for source, target in mounts.items():
-        # Not -v: Docker would create a folder that is missing, and a data disk that is late would hide it.
-        argv += ["--mount", f"type=bind,src={source},dst={target}{',readonly' if source in given else ''}"]
-    if closed:
-        argv += ["--mount", f"type=bind,src={service.secrets_folder},dst={SECRETS_INSIDE},readonly"]
-    argv += [service.image, *engine]
+    secrets = {service.secrets_folder: SECRETS_INSIDE} if closed else {}
+    argv = docker_run.argv(service, environment, mounts, given, engine, secrets)
     return Command(
-        docker_argv=tuple(argv),
+        docker_argv=argv,
         engine_argv=engine,
         environment=environment,
         mounts=mounts,

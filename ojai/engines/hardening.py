@@ -50,7 +50,11 @@ def docker(service: ResolvedService) -> Docker:
         {
             **found.model_dump(),
             **changed,
-            "devices": [device.format(render_node=node) for device in changed.get("devices", found.devices)],
+            "devices": [
+                device.format(render_node=node)
+                for device in changed.get("devices", found.devices)
+                if device.startswith(found.devices)
+            ],
         }
     )
 

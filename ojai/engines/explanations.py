@@ -22,14 +22,14 @@ class Reason(BaseModel):
 
 @cache
 def load() -> dict[str, dict[str, Reason]]:
-    """Reasons under ``docker``, ``environment`` and ``engine``, by option, variable or argument."""
+    """Reasons under ``docker``, ``environment`` and the name of an engine, by option, variable or argument."""
     return TypeAdapter(dict[str, dict[str, Reason]]).validate_python(resources.data("option-explanations"))
 
 
 def parts(service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
     """The command in parts (``--ulimit memlock=-1``), each with its reason.
 
-    The head ``docker run``, the image and the model have none.
+    The head ``docker run``, the image and a model without a flag have none.
     """
     known = load()
     command = service.command
@@ -45,9 +45,8 @@ def parts(service: ResolvedService) -> Iterator[tuple[tuple[str, ...], str]]:
             why("environment", variable) if variable else why("docker", " ".join(part)) or why("docker", _option(part)),
         )
     yield (service.image,), ""
-    yield command.engine_argv[:1], ""
-    for part in _cut(command.engine_argv[1:]):
-        yield part, why("engine", _option(part))
+    for part in _cut(command.engine_argv):
+        yield part, why(service.engine.name, _option(part))
 
 
 def _option(part: tuple[str, ...]) -> str:
