@@ -58,9 +58,6 @@ facts() {
   else fact docker down
   fi
 }
-<<<<<<< HEAD
-# name unit url health metrics models model key_file, and the metrics' names
-=======
 unit() {
   timeout 10 systemctl show "$1" \
     -p LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts,ActiveEnterTimestamp 2>/dev/null |
@@ -69,8 +66,7 @@ unit() {
       found["ActiveState"], found["SubState"], found["Result"], found["ExecMainStatus"], found["NRestarts"],
       found["ActiveEnterTimestamp"]}'
 }
-# name unit url health metrics models model env_file, and the metrics' names
->>>>>>> main
+# name unit url health metrics models model key_file, and the metrics' names
 service() {
   name=$1 unit=$2 url=$3 health_path=$4 metrics_path=$5 model=$7 key_file=$8
   shift 8
