@@ -11,6 +11,7 @@ from ojai import accelerators
 from ojai.engines import ResolvedService
 from ojai.facts.report import Report
 from ojai.memory import Budget, Demand, HostMemory, fit_together
+from ojai.preflight import tuning
 from ojai.preflight.host import failed_checks
 from ojai.preflight.memory import memory_of
 from ojai.preflight.memory import warnings as memory_warnings
@@ -99,7 +100,11 @@ def plan(
             unit=service.unit,
             title=service.title,
             budget=service.budget(memory),
-            warnings=(*service.warnings, *memory_warnings(settings)),
+            warnings=(
+                *service.warnings,
+                *memory_warnings(settings),
+                *(one for one in (tuning.remarks(settings, report) if report else ()) if one.startswith(service.name)),
+            ),
         )
         for service in settings.resolved
     )

@@ -233,6 +233,12 @@ def verdict(checks: Mapping[str, int], drifted: bool | None, when: float) -> str
     return "\n".join([*lines, ""])
 
 
+def collector() -> str:
+    """The program that tells node exporter what it does not know."""
+    text = (resources.TEMPLATES / "watch/collect.sh").read_text(encoding="utf-8")
+    return text.replace("%TUNING%", resources.text("tuning.sh"))
+
+
 def _drop_in(*arguments: str, more: Iterable[str] = (), **environment: str) -> str:
     """A drop-in of a package's own unit, whose ExecStart has $ARGS."""
     variables = {"ARGS": " ".join(arguments), **environment}
@@ -247,7 +253,7 @@ def files(settings: HostSettings, name: str, own: Parts) -> dict[str, str]:
     """
     found = {
         SAID: "\n".join([*_said(settings), ""]),
-        COLLECTOR: (resources.TEMPLATES / "watch/collect.sh").read_text(encoding="utf-8"),
+        COLLECTOR: collector(),
         **{f"{UNITS}/{unit}": _unit(unit, settings, own) for unit in (UNIT, TIMER)},
     }
     if own.exporter:

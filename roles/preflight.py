@@ -9,7 +9,7 @@ from ojai.connection.alone import refuse_host
 from ojai.connection.lock import RUNNING
 from ojai.facts.report import HostReport, Report
 from ojai.operations import preflight as preflight_operations
-from ojai.preflight import FailedCheck, firewall, gateway, owner, packages, power, secrets, upstream
+from ojai.preflight import FailedCheck, firewall, gateway, owner, packages, power, secrets, tuning, upstream
 from ojai.preflight import lock as pins
 from ojai.preflight import weights as to_fetch
 from ojai.preflight.docker import remarks
@@ -58,7 +58,12 @@ def passes(*, settings: HostSettings) -> HostSettings | None:
     )
     for warning in (*of_host, *of_services):
         logger.warning(f"{host.print_prefix}{warning}")
-    for remark in (*remarks(settings, report), *to_fetch.remarks(settings, report), *pins.remarks(settings, report)):
+    for remark in (
+        *remarks(settings, report),
+        *to_fetch.remarks(settings, report),
+        *pins.remarks(settings, report),
+        *tuning.remarks(settings, report),
+    ):
         logger.info(f"{host.print_prefix}{remark}")
     results = budgets(settings, report)
     if not results and settings.services:

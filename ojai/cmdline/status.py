@@ -45,12 +45,12 @@ _NONE = "-"
 
 #: What is shown of a service, and of its host.
 _TITLES = (
-    *("Service", "State", "Since", "Model", "Running", "Waiting", "Tokens/s", "KV cache"),
+    *("Service", "State", "Since", "Model", "Running", "Waiting", "Tokens/s", "KV cache", "Tuning"),
     *("GPU memory", "Busy", "Temp.", "Disk", "Last deploy", "Drift"),
 )
 
 #: How many titles after the state are of the service.
-_OF_SERVICE = 6
+_OF_SERVICE = 7
 
 
 @dataclass(frozen=True)
@@ -244,6 +244,7 @@ def _cells(row: _Row) -> Iterator[str]:
     yield _given(service.waiting, "{}")
     yield _given(service.tokens_per_second, "{:.1f}")
     yield _given(None if service.kv_cache is None else 100 * service.kv_cache, "{:.0f} %")
+    yield service.tuning or _NONE
     used, total = _gpu_memory(row)
     yield _NONE if used is None else f"{used / GIB:.1f}{'' if total is None else f' of {total / GIB:.1f}'} GiB"
     yield _given(host.gpu_busy, "{:.0f} %")

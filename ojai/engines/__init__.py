@@ -31,6 +31,20 @@ NAMES = ("vllm", "llamacpp")
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How the tuning file of a service is made.
+
+    + argv: the command that is run once for it
+    + made: the file on the host that this writes as it ends
+    + kept: the file that the service reads, by its image and GPU
+    """
+
+    argv: tuple[str, ...]
+    made: str
+    kept: str
+
+
+@dataclass(frozen=True)
 class Refusal:
     """Something that cannot work, or is not known to.
 
@@ -192,6 +206,9 @@ class Engine(Protocol):
     def command(self, service: ResolvedService) -> Command:
         """How the service is run."""
 
+    def tuning(self, service: ResolvedService) -> Tuning | None:
+        """How its tuning file is made; None for a service that uses none."""
+
     def refusals(self, service: ResolvedService) -> Iterator[Refusal]:
         """What cannot work in the service's command, whether it is allowed or not."""
 
@@ -270,9 +287,10 @@ class ResolvedService(ServicePaths):
     ``image`` is ``repository:tag``, with ``@digest`` when one is given; ``model_named``: the service names its model,
     not the profile; ``folders``: the host's caches by name; timeouts are seconds; ``log_max_size`` and
     ``log_max_file`` rotate its log; ``proxies`` are variables of its container; ``media_domains``: hosts to fetch
-    from; ``secrets``: names of its secret variables. ``revision`` is the model's as the service names it, ``pins`` are
-    the commits that a lock gives its models. ``group_ids``, ``image_key``, ``revisions`` (the commit of each model that
-    was fetched), the GPU's ``render_node`` and ``memory_total`` (bytes) are the host's own, filled in by
+    from; ``moe_configs``: the host's folder of tuned kernels for a mixture of experts; ``secrets``: names of its secret
+    variables. ``revision`` is the model's as the service names it, ``pins`` are the commits that a lock gives its
+    models. ``group_ids``, ``image_key``, ``revisions`` (the commit of each model that was fetched), the GPU's
+    ``render_node`` and ``memory_total`` (bytes) are the host's own, filled in by
     :meth:`on_host`.
     """
 
@@ -296,6 +314,7 @@ class ResolvedService(ServicePaths):
     pins: Mapping[str, str] | None = None
     exposure: Exposure = "open"
     media_domains: tuple[str, ...] = ()
+    moe_configs: str | None = None
     hardened: bool = False
     secrets: tuple[str, ...] = ()
     group_ids: Mapping[str, int] | None = None

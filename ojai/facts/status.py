@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
+from ojai import resources
 from ojai.connection import lock
 from ojai.facts import script
 from ojai.facts.readings import READINGS, Asked
@@ -30,6 +31,8 @@ class ServiceStatus:
     + running, waiting: requests
     + tokens_per_second: of all requests together, over :data:`INTERVAL`
     + kv_cache: the share of the KV cache that is in use, 0 to 1
+    + tuning: of its tuning file: ``kept``, ``stale`` (there are files of other images alone), ``missing``; or it
+      ``tunes`` as it serves; None for a service without one
     """
 
     name: str
@@ -43,6 +46,7 @@ class ServiceStatus:
     waiting: int | None = None
     tokens_per_second: float | None = None
     kv_cache: float | None = None
+    tuning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ _SCRIPT = r"""
 export LC_ALL=C
 fact() { printf 'fact %s\n' "$*"; }
 %READINGS%
+%TUNING%
 seconds() { date -d "$1" +%s 2>/dev/null; }
 fact now "$(date +%s)"
 gpu
@@ -97,6 +102,8 @@ service() {
     done
     [ -z "$active" ] || fact unit "$name" "load=$load active=$active sub=$sub since=$since"
   }
+  state=$(tuning "/etc/systemd/system/$unit")
+  [ -z "$state" ] || fact tuning "$name" "$state"
   health=$(%CURL% -s -o /dev/null -m 5 -w '%{http_code}' "$url$health_path" 2>/dev/null)
   [ -z "$health" ] || fact health "$name" "$health"
   [ "$health" != 200 ] || fact models "$name" "$(with_key "$key_file" -m 5 "$url$models_path" | tr '\n\t' '  ')"
@@ -129,6 +136,7 @@ class Status(FactBase[HostStatus]):
         samples = [shlex.join(["sample", *one.words]) for one in services]
         words = {
             "%READINGS%": READINGS,
+            "%TUNING%": resources.text("tuning.sh"),
             "%CURL%": CURL,
             "%LOOK%": lock.LOOK,
             "%SERVICES%": "\n".join([*calls, *samples, f"sleep {INTERVAL}", *samples] if services else ()),
@@ -159,7 +167,7 @@ class Status(FactBase[HostStatus]):
                     deployed.append(when)
                 case "deploying":
                     deploying = True
-                case "unit" | "health" | "models" | "sample":
+                case "unit" | "health" | "models" | "sample" | "tuning":
                     name, _, said = rest.partition(" ")
                     found.setdefault(name, {}).setdefault(kind, []).append(said)
         gpu = max(
@@ -211,6 +219,7 @@ def _service(name: str, said: dict[str, list[str]]) -> ServiceStatus:
         waiting=_whole(last.get("waiting")),
         tokens_per_second=_rate(samples),
         kv_cache=_number(last.get("kv_cache")),
+        tuning="".join(said.get("tuning", [])).partition(" ")[0] or None,
     )
 
 

@@ -28,6 +28,9 @@ FRESH = "OJAI_FRESH"
 #: In the environment of a run whose hosts are to ask registry and hub.
 UPSTREAM = "OJAI_UPSTREAM"
 
+#: The environment variable by which ``tune_deploy.py`` gets what is to be tuned.
+TUNED = "OJAI_TUNED"
+
 #: What each line of an answer begins with, among all else that pyinfra prints.
 MARK = "ojai-survey"
 

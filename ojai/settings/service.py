@@ -17,7 +17,7 @@ from ojai.profiles.features import EnvironmentName, ModelName
 from ojai.schema.errors import complete, refuse_flag_for_number
 from ojai.schema.expected import Choice, Expected
 from ojai.settings.secrets import SecretSource, mapping_of_sources
-from ojai.settings.types import Digest, IpAddress, ServerName
+from ojai.settings.types import AbsolutePath, Digest, IpAddress, ServerName
 
 #: Units that hosts have anyway, and that a service must not be named like.
 SYSTEM_UNITS = frozenset(
@@ -101,6 +101,12 @@ class ServiceSettings(ServicePaths, Features):
         le=86400,
         description="Seconds that the model may take to load, compile and answer /health.",
         examples=[600],
+    )
+    moe_configs: AbsolutePath | None = Field(
+        None,
+        description="A folder on the host with tuned MoE kernels of your own, for a mixture of experts. Its files have "
+        "the names that the image asks for (`E=…,N=…,device_name=….json`): `ojai doctor` shows one that is missing.",
+        examples=["/srv/moe-configs"],
     )
     stop_timeout: int = Field(
         120, ge=1, le=3600, description="Seconds to stop in: TunableOp writes its file only at exit.", examples=[300]
@@ -190,6 +196,7 @@ class ServiceSettings(ServicePaths, Features):
             revision=self.revision or (profile.revision if self.model is None else None),
             exposure=exposure,
             media_domains=self.media_domains,
+            moe_configs=self.moe_configs,
             hardened=self.hardened,
             secrets=tuple(sorted({**secrets, **self.secrets})),
             host=self.host or ("0.0.0.0" if exposure == "open" else "127.0.0.1"),

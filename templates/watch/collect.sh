@@ -47,22 +47,15 @@ release() {
   number deploy_lock_held_seconds "" "$held"
 }
 
-# By the unit's own words: whether it tunes as it serves, and whether there is a file of its image to use.
+%TUNING%
 tunableop() {
   for unit in /etc/systemd/system/*.service; do
-    grep -qs PYTORCH_TUNABLEOP_ENABLED=1 "$unit" || continue
-    words=$(sed 's/\\$//' "$unit" | tr '\n' ' ')
-    place=$(printf '%s' "$words" | sed -n 's/.*src=\([^, ]*\),dst=\/root\/\.cache\/tunableop[, ].*/\1/p')
-    file=$(printf '%s' "$words" | sed -n 's/.*PYTORCH_TUNABLEOP_FILENAME=\/root\/\.cache\/tunableop\/\([^ "]*\)\.csv.*/\1/p')
+    state=$(tuning "$unit")
     name=${unit##*/}
-    state=missing
-    # PyTorch puts the number of the GPU before the extension.
-    [ ! -s "$place/${file}0.csv" ] || state=kept
-    case $words in *PYTORCH_TUNABLEOP_TUNING=1*) state=tunes;; esac
-    for each in kept missing tunes; do
+    for each in kept stale missing tunes; do
       value=0
-      [ "$each" != "$state" ] || value=1
-      number tunableop "{service=\"${name%.service}\",state=\"$each\"}" "$value"
+      [ "$each" != "${state%% *}" ] || value=1
+      [ -z "$state" ] || number tunableop "{service=\"${name%.service}\",state=\"$each\"}" "$value"
     done
   done
 }

@@ -2,6 +2,8 @@
 
 import shlex
 
+import pytest
+
 FOLDERS = ("huggingface", "vllm", "tunableop", "models", "workspace")
 
 
@@ -49,3 +51,25 @@ def test_tuning_results_are_filed_under_the_image(services):
                     f"timeout 20 docker image inspect --format '{{{{json .RepoDigests}}}} {{{{.Id}}}}' {image}"
                 )
                 assert outside.rsplit("/", 1)[1] in digests, f"{outside} is not named for {digests}"
+
+
+def test_a_tuning_file_is_of_its_service_s_image(services):
+    """One of another image is none: PyTorch reads only what the same build has written."""
+    told = []
+    for served in services:
+        variables = served.inspect("{{range .Config.Env}}{{println .}}{{end}}").split()
+        if not {"PYTORCH_TUNABLEOP_ENABLED=1", "PYTORCH_TUNABLEOP_TUNING=0"} <= set(variables):
+            continue
+        (name,) = [one.rpartition("/")[2] for one in variables if one.startswith("PYTORCH_TUNABLEOP_FILENAME=")]
+        name = name.replace(".csv", "0.csv")
+        mounts = served.inspect("{{range .Mounts}}{{.Source}}={{.Destination}} {{end}}").split()
+        (place,) = [one.partition("=")[0] for one in mounts if one.endswith("=/root/.cache/tunableop")]
+        if served.mini.run(f"test -s {shlex.quote(f'{place}/{name}')}").succeeded:
+            text = served.mini.text(f"head -n 20 {shlex.quote(f'{place}/{name}')}")
+            assert "Validator,PT_VERSION," in text, f"{place}/{name} is no file of TunableOp's"
+            continue
+        others = served.mini.run(f"ls {shlex.quote(place.rpartition('/')[0])}/*/{shlex.quote(name)}").stdout.split()
+        stale = f": {', '.join(others)} is of another image, stale" if others else ""
+        told.append(f"{served.service.name} uses none of {place} yet{stale}; `ojai tune` makes one")
+    if told:
+        pytest.skip("; ".join(told))

@@ -110,7 +110,8 @@ def test_a_value_changed_by_hand_is_found_and_just_that_is_fixed(guest):
 
 @pytest.mark.whole
 def test_switching_the_model_changes_what_it_must_and_nothing_else(guest):
-    there = deploy(*services({"profile": MOE}))
+    moe = {"profile": MOE, "tunableop": "tune"}
+    there = deploy(*services(moe))
     assert there.status == 0, there.output[-4000:]
     assert there.changed == [
         NAMES["weights-fetch"],
@@ -121,9 +122,9 @@ def test_switching_the_model_changes_what_it_must_and_nothing_else(guest):
     ]
     listed = json.loads(guest.text("curl -s http://127.0.0.1:8000/v1/models"))
     assert [model["id"] for model in listed["data"]] == ["google/gemma-4-26B-A4B-it"]
-    again = deploy(*services({"profile": MOE}))
+    again = deploy(*services(moe))
     assert (again.status, again.changed) == (0, [])
-    # The MoE profile tunes: its results are written when the server is stopped, so the stop must be patient.
+    # With the guide's choice it tunes: its results are written when the server is stopped, so the stop must be patient.
     back = ojai("rollback", INVENTORY, "--yes")
     assert back.returncode == 0, back.stdout + back.stderr
     assert "google/gemma-4-E4B-it" in guest.text("curl -s http://127.0.0.1:8000/v1/models")

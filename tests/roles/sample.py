@@ -15,6 +15,9 @@ from ojai.weights.pack import PackError
 _SETTINGS = parse("mini", {"services": [{"tunableop": "tune"}]})
 
 
+#: A service that uses a tuning file.
+USES = parse("mini", {"services": [{"tunableop": "use"}]}).resolved[0]
+
 #: A service that tunes.
 SERVICE = _SETTINGS.resolved[0]
 

@@ -24,7 +24,7 @@ import yaml
 CLONE = Path(__file__).resolve().parents[2]
 COMMANDS = [
     *("adopt", "bench", "budget", "doctor", "fetch", "init", "lab", "lock", "logs", "open", "plan"),
-    *("profiles", "prune", "rollback", "rollout", "settings", "smoke", "status", "upgrade", "verify"),
+    *("profiles", "prune", "rollback", "rollout", "settings", "smoke", "status", "tune", "upgrade", "verify"),
 ]
 LAB = ["container", "down", "network-cut", "network-mend", "power-cut", "restore", "snapshot", "ssh", "status", "up"]
 

@@ -23,6 +23,7 @@ REFUSALS: dict[str, tuple[str, ...] | str] = {
     "preflight.recheck": "the GPU's memory is known after the reboot",
     "release.restored": "it is all that `ojai rollback` does: nothing was changed before it",
     "service.running": ("systemd drop-ins",),
+    "tune.tuned": "it is all that `ojai tune` does: nothing was changed before it",
     "weights.client": "it is about this machine, not about the host: nothing was sent",
     "sysctl.drop_in": ("kernel parameters", "set up by hand"),
 }

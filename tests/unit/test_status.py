@@ -74,17 +74,17 @@ def test_a_line_a_service(inventory: Path, monkeypatch: pytest.MonkeyPatch) -> N
     head, first, second = done.output.splitlines()
     assert head.split()[:4] == ["Service", "State", "Since", "Model"]
     assert [cell.strip() for cell in first.split("  ") if cell.strip()] == [
-        *("mini-01/vllm-gemma4", "serves", "1 d 3 h", "google/gemma-4-E4B-it", "2", "1", "13.8", "12 %"),
+        *("mini-01/vllm-gemma4", "serves", "1 d 3 h", "google/gemma-4-E4B-it", "2", "1", "13.8", "12 %", "-"),
         *("12.0 of 16.0 GiB", "97 %", "68 °C", "812 GB free", "1 h 0 min ago", "-"),
     ]
-    assert [cell.strip() for cell in second.split("  ") if cell.strip()] == ["mini-02", "no service", *["-"] * 12]
+    assert [cell.strip() for cell in second.split("  ") if cell.strip()] == ["mini-02", "no service", *["-"] * 13]
 
 
 def test_what_is_not_said_is_not_invented(inventory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked(monkeypatch, {"mini-01": HostStatus()}, {})
     done = run(str(inventory), "--limit", "mini-01")
     assert done.exit_code == 1
-    assert done.output.splitlines()[1].split() == ["mini-01/vllm-gemma4", *["-"] * 13]
+    assert done.output.splitlines()[1].split() == ["mini-01/vllm-gemma4", *["-"] * 14]
     (found,) = json.loads(run(str(inventory), "--limit", "mini-01", "--json").stdout)["services"]
     known = {"host", "service", "state", "serves", "deploying"}
     assert {key for key, value in found.items() if value is not None} == known and not found["serves"]

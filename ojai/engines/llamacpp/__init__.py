@@ -17,6 +17,7 @@ from ojai.engines import (
     Reading,
     Refusal,
     ResolvedService,
+    Tuning,
     Wanted,
     Workload,
     endpoints,
@@ -60,6 +61,9 @@ class _LlamaCpp:
 
     def command(self, service: ResolvedService) -> Command:
         return command.build(service)
+
+    def tuning(self, service: ResolvedService) -> Tuning | None:
+        return None
 
     def refusals(self, service: ResolvedService) -> Iterator[Refusal]:
         return refusals.find(service)

@@ -8,7 +8,8 @@
 - `weights`: what it reads of which models, and how it starts from that;
 - `cli` and `argv`: the flags of its parser, by release, and how it reads them;
 - `reading`: a command of somebody else's, back into choices;
-- `benchmark`: `vllm bench serve`.
+- `benchmark`: `vllm bench serve`;
+- `tuning`: TunableOp's file.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ojai.engines import (
     Reading,
     Refusal,
     ResolvedService,
+    Tuning,
     Wanted,
     Workload,
     endpoints,
@@ -36,6 +38,7 @@ from ojai.engines.vllm import (
     reading,
     refusals,
     releases,
+    tuning,
     weights,
 )
 from ojai.memory import Demand
@@ -74,6 +77,9 @@ class _Vllm:
 
     def command(self, service: ResolvedService) -> Command:
         return command.build(service)
+
+    def tuning(self, service: ResolvedService) -> Tuning | None:
+        return tuning.plan(service)
 
     def refusals(self, service: ResolvedService) -> Iterator[Refusal]:
         return refusals.find(service)

@@ -33,6 +33,10 @@ CLOSED: dict[str, str] = {
 }
 """Variables of an engine that is not open to the network: its processes talk over loopback, and it tells nobody."""
 
+#: Where the container has the owner's tuned kernels. vLLM looks there first, by the name that it makes of the number of
+#: experts, their size and the GPU (vllm/model_executor/layers/fused_moe, get_config_file_name).
+MOE_CONFIGS = "/root/moe-configs"
+
 NOWHERE = "media.invalid"
 """A host that there is not (RFC 2606): vLLM takes an empty list of hosts for all of them."""
 
@@ -74,11 +78,14 @@ def build(service: ResolvedService) -> Command:
     mounted = [mount for mount in MOUNTS if mount in profile.mounts or (mount == "tunableop" and tunes)]
     mounts = {places[mount]: MOUNTS[mount] for mount in mounted}
     given = {service.model: service.model} if from_folder(service.model) else {}
+    if service.moe_configs:
+        given[service.moe_configs] = MOE_CONFIGS
     mounts |= given
     offline = {"HF_HUB_OFFLINE": "1"} if weights.offline(service) else {}
     guarded = CLOSED if service.exposure != "open" else {}
     closed = {SECRET_FILES[name]: f"{SECRETS_INSIDE}/{name}" for name in service.secret_files}
-    own = {**service.proxies, **_environment(service), **guarded, **offline}
+    tuned = {"VLLM_TUNED_CONFIG_FOLDER": MOE_CONFIGS} if service.moe_configs else {}
+    own = {**service.proxies, **_environment(service), **guarded, **offline, **tuned}
     environment = {**own, **closed, **(features.environment or {})}
     chosen = (*arguments(features, service.revisions or {}), *weights.arguments(service))
     where = ("--host", service.host, "--port", str(service.port))
@@ -108,14 +115,18 @@ def _environment(service: ResolvedService) -> dict[str, str]:
         "{accelerator}": service.accelerator,
         "{hsa_override}": accelerators.load(service.accelerator).hsa_override_gfx_version,
     }
-    filename = f"{MOUNTS['tunableop']}/gemma4_{service.accelerator}.csv"
     environment: dict[str, str] = {}
     for variable, text in service.profile.environment.items():
         for placeholder, value in fill.items():
             text = text.replace(placeholder, value)
         if text:
             environment[variable] = text
-    return {**environment, **tunableop_environment(service.features.tunableop, filename)}
+    return {**environment, **tunableop_environment(service.features.tunableop, tuning_file(service))}
+
+
+def tuning_file(service: ResolvedService) -> str:
+    """The name of TunableOp's file in the container, for this GPU; PyTorch puts the GPU's number before `.csv`."""
+    return f"{MOUNTS['tunableop']}/gemma4_{service.accelerator}.csv"
 
 
 def served_name(engine_argv: tuple[str, ...]) -> str:

@@ -101,6 +101,10 @@ def arguments(features: Features, revisions: Mapping[str, str] = MappingProxyTyp
     yield from features.engine_args or ()
 
 
+#: PyTorch's variable with the name of TunableOp's results file.
+FILENAME = "PYTORCH_TUNABLEOP_FILENAME"
+
+
 def tunableop_environment(mode: str | None, filename: str) -> dict[str, str]:
     """The environment that puts PyTorch's TunableOp in ``mode``; empty for ``off`` and None."""
     if mode in (None, "off"):
@@ -109,5 +113,5 @@ def tunableop_environment(mode: str | None, filename: str) -> dict[str, str]:
         "PYTORCH_TUNABLEOP_ENABLED": "1",
         "PYTORCH_TUNABLEOP_TUNING": "1" if mode == "tune" else "0",
         "PYTORCH_TUNABLEOP_VERBOSE": "0",
-        "PYTORCH_TUNABLEOP_FILENAME": filename,
+        FILENAME: filename,
     }

@@ -124,6 +124,10 @@ for record in /var/lib/ojai/weights/*@*; do
   say fetched "${record%@*}@$(sed -n 's/^commit\t//p' "/var/lib/ojai/weights/$record")"
 done
 say line "$(cat /var/lib/ojai/weights/line 2>/dev/null)"
+for folder in %FOLDERS%; do
+  case $folder in */tunableop) ;; *) continue;; esac
+  for file in "$folder"/*/*.csv; do [ ! -s "$file" ] || say tuning_file "$file"; done
+done
 for image in %IMAGES%; do timeout 20 docker image inspect "$image" >/dev/null 2>&1 && say image "$image"; done
 """
 
@@ -179,6 +183,8 @@ class Report:
     models: tuple[str, ...] = ()
     #: records of models that were fetched (see ojai.weights.program)
     fetched: tuple[str, ...] = ()
+    #: TunableOp's files, each in the folder of its image
+    tunings: tuple[str, ...] = ()
     #: bytes a second that the last fetch came at, and when that was (seconds since 1970); None before the first
     line: tuple[int, int] | None = None
     #: newest format of ojai's files on the host (see ojai.paths.SCHEMA); 0 without one
@@ -268,6 +274,7 @@ def parse(lines: list[str]) -> Report | None:
         images=tuple(every.get("image", [])),
         models=tuple(every.get("model", [])),
         fetched=tuple(every.get("fetched", [])),
+        tunings=tuple(every.get("tuning_file", [])),
         line=_line(one("line")),
         schema=max(map(int, every.get("schema", [])), default=0),
         gpu=gpu.read(every),
