@@ -119,7 +119,9 @@ def _beside() -> re.Pattern[str]:
 
 
 #: A download did not go through, and the program goes on with it.
-_TRIES_AGAIN = re.compile(r"thrown while requesting|[Rr]etrying in \d|before retry|Error while downloading from|resume download")
+_TRIES_AGAIN = re.compile(
+    r"thrown while requesting|[Rr]etrying in \d|before retry|Error while downloading from|resume download"
+)
 
 #: It came to its end.
 _FETCHED = re.compile(r"Fetching \d+ files: 100%")
