@@ -149,11 +149,16 @@ def _who() -> str:
     return f"{getpass.getuser()} on {socket.gethostname()}\t{command}"
 
 
+def has_ended(state: State) -> bool:
+    """Whether the run is over, for a host that is being disconnected: not when it reboots, or is broken off."""
+    return state.current_stage != StateStage.Execute or not state.active_hosts
+
+
 class _AtTheEnd(BaseStateCallback):
     @staticmethod
     def host_disconnect(state: State, host: Host) -> None:
         # A run that is broken off in the middle of its operations says nothing, so that the next one knows.
-        release(host, in_order=state.current_stage != StateStage.Execute or not state.active_hosts)
+        release(host, in_order=has_ended(state))
 
 
 _AT_THE_END = _AtTheEnd()

@@ -25,7 +25,7 @@ from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
 
 from ojai.connection.answers import SHELLS
-from ojai.connection.lock import invocation
+from ojai.connection.lock import has_ended, invocation
 from ojai.pyinfra_internals import BaseStateCallback, CommandOutput, OutputLine, SSHConnector, StateStage, facts
 
 #: Seconds after which an answer is asked for again, once pyinfra has gone from looking to changing.
@@ -366,7 +366,7 @@ def around_changes(host: Host, first: Callable[[], None], last: Callable[[], Non
 
     @functools.wraps(disconnect)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if reads.changed and host.connected:
+        if reads.changed and host.connected and has_ended(host.state):
             last()
         return disconnect(*args, **kwargs)
 

@@ -11,6 +11,7 @@ from ojai import surface
 from ojai.connection import privileges, reads
 from ojai.facts.surface import SurfaceRecorded
 from ojai.operations import Steps
+from ojai.pyinfra_internals import SSHException
 
 
 @operation()
@@ -37,10 +38,14 @@ def watch(host: Host) -> None:
     host = host.state.inventory.get_host(host.name)  # in a deploy file the name means whichever host is current
 
     def run(shell: str) -> None:
-        done, output = host.run_shell_command(shell, **privileges(host))
+        try:
+            done, output = host.run_shell_command(shell, **privileges(host))
+            said = output.output
+        except (SSHException, EOFError, OSError) as error:  # the connection is lost
+            done, said = False, str(error)
         if not done:
             logger.warning(
-                f"{host.print_prefix}surface: found {' '.join(output.output.split())[-300:]!r}; expected a record of "
+                f"{host.print_prefix}surface: found {' '.join(said.split())[-300:]!r}; expected a record of "
                 "what this run changes. `ojai verify` will name these changes as unexplained"
             )
 

@@ -201,6 +201,31 @@ def test_a_run_is_looked_at_before_its_first_change_and_at_its_end_and_only_if_i
     assert (place / "around").read_text() == "before drift\nafter text 3\n", "so too when the run fails"
 
 
+AWAY = """
+from pyinfra.api import FunctionCommand, operation
+
+def away(state, host):
+    host.disconnect()
+    host.connect()
+
+@operation()
+def reboot():
+    yield FunctionCommand(away, (), {})
+
+reboot(name="Reboot")
+"""
+
+
+def test_a_reboot_is_not_the_end_of_the_run(box):
+    box.deploy(DEPLOY.replace("place = host", f"{AROUND}{AWAY}place = host", 1))
+    place = box.host("mini")
+    box.run()
+    (place / "around").unlink(missing_ok=True)
+    (place / "file 3").write_text("drift\n")
+    box.run()
+    assert (place / "around").read_text() == "before drift\nafter text 3\n"
+
+
 def test_drift_between_looking_and_changing_is_found(box):
     box.deploy("from ojai.connection import reads\nreads.STALE = 1\n" + DEPLOY)
     place = box.host("mini")
