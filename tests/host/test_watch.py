@@ -24,7 +24,7 @@ def _ours(mini):
 
 
 def _asked(mini, path):
-    return json.loads(mini.text(f"curl -q -s -m 10 --noproxy '*' http://127.0.0.1:{mini.settings.watch_port}{path}"))[
+    return json.loads(mini.text(f"curl -q --noproxy '*' -s -m 10 http://127.0.0.1:{mini.settings.watch_port}{path}"))[
         "data"
     ]
 
@@ -41,7 +41,7 @@ def test_programs_run_at_boot_and_listen_on_loopback_alone(mini):
 def test_the_hosts_own_texts_are_new(mini):
     values = mini.text("systemctl show ojai-watch.timer -p ActiveState,UnitFileState --value").split()
     assert values == ["active", "enabled"], "the timer does not run"
-    found = mini.text("curl -q -s -m 10 --noproxy '*' http://127.0.0.1:9100/metrics | grep '^ojai_info{\\|ojai.prom'")
+    found = mini.text("curl -q --noproxy '*' -s -m 10 http://127.0.0.1:9100/metrics | grep '^ojai_info{\\|ojai.prom'")
     assert "ojai_info{" in found, "node exporter does not tell them"
     (written,) = [float(line.split()[-1]) for line in found.splitlines() if "mtime" in line]
     assert abs(float(mini.text("date +%s")) - written) < 300, "they are older than five minutes"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def sample(kind):
     """A value of an annotated type; its words are those that bad quoting breaks at."""
     if typing.get_origin(kind) is types.UnionType:
         return sample(typing.get_args(kind)[0])
-    if typing.get_origin(kind) is dict:
+    if typing.get_origin(kind) in (dict, Mapping):
         return {sample(typing.get_args(kind)[0]): sample(typing.get_args(kind)[1])}
     if typing.get_origin(kind) is tuple:
         return (sample(typing.get_args(kind)[0]),) * 2

@@ -120,7 +120,7 @@ def test_the_wait_has_an_end_and_a_cause(clock, said):
     text = errors(said)
     assert "not healthy within 100 s (last answer: 503); expected: HTTP 200" in text
     assert "HIP out of memory" in text and text.count("loading") < 20
-    assert "cause: the GPU's memory is full; while it loads, the weights do not fit" in text
+    assert "cause: the engine finds the GPU's memory full; while it loads, the weights do not fit" in text
     assert "what to do: raise the BIOS carve-out" in text
     assert all(line.startswith("[mini] ") for line in text.splitlines())
 

@@ -180,16 +180,6 @@ def test_a_run_that_is_killed_is_continued_and_progress_is_told(host, hub, tmp_p
     assert hub.hub.counts.requests[f"{MODEL} config.json"] == 1  # finished files are not asked for again
 
 
-def test_on_a_terminal_one_line_moves(host, hub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(progress, "one_line", lambda state: True)
-    monkeypatch.setattr(progress, "MOVES", 0.3)
-    hub.hub.faults.put([Fault("slow", "*model.safetensors", rate=1_000_000)])
-    host.apply(weights.fetched, services=services(tmp_path), endpoint=hub.url, tokens=TOKENS)
-    shown = capsys.readouterr().err
-    assert shown.count(f"\rfetching {MODEL}: ") > 1 and shown.count("\n") == 1
-    assert len(host.said) == 1, "only what came of it is a line of its own"
-
-
 def test_the_token_is_in_no_argument_list_no_file_and_no_output(host, hub, tmp_path):
     hub.hub.faults.put([Fault("slow", "*model.safetensors", rate=4_000_000)])
     seen: list[bytes] = []

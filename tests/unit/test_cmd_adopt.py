@@ -39,9 +39,9 @@ def run(*words: str, given: str | None = None) -> Result:
 def test_what_is_printed_is_yaml_and_its_comments_say_what_would_change() -> None:
     done = run("--from", GUIDE)
     assert done.exit_code == 0
-    assert yaml.safe_load(done.stdout) == {"services": [{"profile": "gemma-4-26b-a4b"}]}
+    assert yaml.safe_load(done.stdout) == {"services": [{"profile": "gemma-4-26b-a4b", "tunableop": "tune"}]}
     comments = [line for line in done.stdout.splitlines() if line.startswith("#")]
-    assert len(comments) + 2 == len(done.stdout.splitlines())
+    assert len(comments) + 3 == len(done.stdout.splitlines())
     assert any(re.match(r"# removed +--disable-log-requests +vLLM 0.20.1 ends with", line) for line in comments)
     assert "# Secrets, not shown: HF_TOKEN. They go into /etc/ojai/vllm-gemma4.env on the host." in comments
     assert "\x1b" not in done.stdout

@@ -118,7 +118,7 @@ def test_the_guides_commands_exist(page: str, line: str) -> None:
     with main.make_context("ojai", ["--help"], resilient_parsing=True) as context:
         command = main.get_command(context, word)
     assert command, line
-    options = {option for parameter in command.params for option in parameter.opts}
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {part for part in rest if part.startswith("--")} <= options | {"--help"}, line
 
 

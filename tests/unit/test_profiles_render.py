@@ -138,7 +138,7 @@ def test_no_reason_is_for_nothing():
     one = resolve(E4B, image="x/y:v0.24.0", features=everything)
     other = resolve(B26, features=Features(prefix_caching=False, async_scheduling=False))
     # Behind the gateway, as a host has it unless it is told otherwise.
-    data = {"services": [{"hardened": True, "secrets": {"HF_TOKEN": {"env": "A"}}}]}
+    data = {"services": [{"hardened": True, "moe_configs": "/srv/moe", "secrets": {"HF_TOKEN": {"env": "A"}}}]}
     hard = parse("mini", data).resolved[0].on_host({"video": 44, "render": 992}, None, None, "renderD128", GIB)
     other = replace(other.on_host(None, None, {other.model: "0" * 40}), exposure="gateway")
     llama = {

@@ -184,9 +184,9 @@ def test_a_page_has_services_and_hosts_those_that_do_not_serve_first(
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)]
     rows = [row for row in rows if row]
     assert rows == [
-        ["&lt;b&gt;gone&lt;/b&gt;/vllm-gemma4", "unreachable", *["-"] * 6],
-        ["well/vllm-gemma4", "serves", "1 d 3 h", "google/gemma-4-E4B-it", "2", "1", "13.8", "12 %"],
-        ["none", "no service", *["-"] * 6],
+        ["&lt;b&gt;gone&lt;/b&gt;/vllm-gemma4", "unreachable", *["-"] * 7],
+        ["well/vllm-gemma4", "serves", "1 d 3 h", "google/gemma-4-E4B-it", "2", "1", "13.8", "12 %", "-"],
+        ["none", "no service", *["-"] * 7],
         ["&lt;b&gt;gone&lt;/b&gt;", *["-"] * 6],
         ["well", "12.0 of 16.0 GiB", "97 %", "68 °C", "812 GB free", "1 h 0 min ago", "-"],
         ["none", *["-"] * 6],
@@ -215,7 +215,7 @@ def test_the_page_in_a_browser(width: int, inventory: Path, monkeypatch: pytest.
         tmp_path,
     )
     assert found["page"] <= found["width"], "the page scrolls sideways"
-    assert [cells for _, *cells in found["tables"]] == [[8, 3], [7, 3]]
+    assert [cells for _, *cells in found["tables"]] == [[9, 3], [7, 3]]
     assert all(200 < box <= found["width"] for box, *_ in found["tables"])
     assert found["colors"]["serves"] != found["colors"]["unreachable"]
     assert found["colors"]["1 of 2 services serve."]

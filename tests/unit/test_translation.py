@@ -12,7 +12,7 @@ from ojai.settings import parse
 from ojai.translation import container_of, translate
 
 DATA = Path(__file__).parent / "data"
-GUIDES = {"e4b": "gemma-4-e4b", "26b": "gemma-4-26b-a4b"}
+GUIDES = {"e4b": {"profile": "gemma-4-e4b"}, "26b": {"profile": "gemma-4-26b-a4b", "tunableop": "tune"}}
 
 
 def of(service) -> Container:
@@ -34,7 +34,7 @@ def test_our_own_command_is_read_back_as_its_profile_without_a_change(name, gpu)
 @pytest.mark.parametrize("guide", GUIDES)
 def test_a_guides_script_is_its_profile(guide):
     found = translate(container_of((DATA / f"guide-{guide}.sh").read_text()))
-    assert found.service == {"profile": GUIDES[guide]}
+    assert found.service == GUIDES[guide]
     assert found.secrets == ("HF_TOKEN",)
     assert [change for change in found.changes if change.lost] == []
     assert all(change.why for change in found.changes)

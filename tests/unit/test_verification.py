@@ -293,9 +293,9 @@ def test_areas_can_be_chosen_and_own_checks_added(hosts, monkeypatch, tmp_path):
     assert [path.name for path in plans[0].files] == ["test_docker.py", "test_webui.py"]
     assert (plans[0].deploy, plans[1].files) == (None, ())
     assert plans[1].deploy == find_deploy(hosts)
-    assert len(plans[2].files) == 18 and set(areas()) - {"drift"} == {
+    assert len(plans[2].files) == 19 and set(areas()) - {"drift"} == {
         "apt", "caches", "docker", "firewall", "gateway", "groups", "kernel", "ledger", "lock", "network", "power",
-        "releases", "rocm", "surface", "sysctl", "vllm", "weights",
+        "releases", "rocm", "surface", "sysctl", "vllm", "watch", "weights",
     }  # fmt: skip
 
 

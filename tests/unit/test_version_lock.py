@@ -442,7 +442,9 @@ def test_a_commit_that_was_fetched_as_a_branch_is_neither_asked_for_nor_read_aga
     before.add(program.File("config.json", 2, "3" * 40))
     before.complete()
     asked = SimpleNamespace(state=state)  # whatever else it would ask of the request, and so of the hub, is an error
-    model = program.Model(asked, program.Progress(tmp_path / "status"), tmp_path / "cache", "x/y", COMMIT)
+    model = program.Model(
+        asked, program.Progress(tmp_path / "status"), tmp_path / "cache", "x/y", COMMIT, program.Files([], [], [])
+    )
     model.ensure()
     assert model.there == 2 and model.fetched == 0
     assert program.Record(state, "x/y", COMMIT).file.exists() and program.Record(state, "x/y", COMMIT).whole
@@ -451,7 +453,9 @@ def test_a_commit_that_was_fetched_as_a_branch_is_neither_asked_for_nor_read_aga
 
 def test_what_is_about_to_be_fetched_is_noted_once_and_not_what_was_there(tmp_path):
     asked = SimpleNamespace(state=tmp_path / "state")
-    model = program.Model(asked, program.Progress(tmp_path / "status"), tmp_path / "cache", "x/y", None)
+    model = program.Model(
+        asked, program.Progress(tmp_path / "status"), tmp_path / "cache", "x/y", None, program.Files([], [], [])
+    )
     for _ in range(2):
         model._note("snapshots", COMMIT)
         model._note("refs", "main")
