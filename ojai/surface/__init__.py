@@ -81,6 +81,7 @@ def _filled(pattern: str, settings: HostSettings) -> str:
     words = {
         "%UNITS%": units(settings),
         "%TOOLS%": _data()["tools"],
+        "%MODULES%": _data()["modules"],
         "%DATA%": folders(settings),
         "%HUBS%": hubs or ["/nonexistent"],
     }

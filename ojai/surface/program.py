@@ -206,6 +206,28 @@ def containers(order: State) -> Iterator[tuple[str, str]]:
                 yield f"container: {name} {key}", value
         if pid:
             yield f"container: {name} oom_score_adj", text(f"/proc/{pid}/oom_score_adj").strip()
+            for path, state in changed_programs(pid):
+                yield f"container: {name} {path}", state
+
+
+#: In a container: programs and what Python reads. What a server compiles as it runs is none.
+_PROGRAM = re.compile(r"(?!.*/(jit|__pycache__)/)(/(usr/(local/)?)?s?bin/.|/etc/ld\.so|.*\.(py|pth)$)")
+
+
+def changed_programs(pid: int) -> Iterator[tuple[str, str]]:
+    """Programs that a container has otherwise than its image, as overlayfs keeps them."""
+    roots = [line for line in text(f"/proc/{pid}/mountinfo").splitlines() if line.split(" ")[4] == "/"]
+    for upper in re.findall(r"upperdir=([^,\s]+)", roots[-1] if roots else ""):
+        tops = (f"{upper}/{top}" for top in ("bin", "sbin", "lib", "usr", "opt", "app", "etc"))
+        for path in (f"{folder}/{name}" for top in tops for folder, _, names in os.walk(top) for name in names):
+            inside = path[len(upper) :]
+            if not _PROGRAM.match(inside):
+                continue
+            try:
+                found = os.lstat(path)
+            except FileNotFoundError:  # it has just been removed
+                continue
+            yield inside, f"{found.st_size} bytes of {time.strftime('%F %T', time.gmtime(found.st_mtime))} UTC"
 
 
 def tools(order: State) -> Iterator[tuple[str, str]]:
@@ -246,6 +268,17 @@ def accounts(order: State) -> Iterator[tuple[str, str]]:
         words = line.split(":")
         if len(words) == 4 and words[0] in order["groups"]:
             yield f"group: {words[0]}", f"{words[2]} {' '.join(sorted(filter(None, words[3].split(','))))}".strip()
+    for line in text("/etc/gshadow").splitlines():
+        name, password, administrators, *_ = [*line.split(":"), "", ""]
+        if name in order["groups"]:
+            if password[:1] not in ("", "!", "*"):
+                yield f"group: {name}, joined", "by a password"
+            if administrators:
+                yield f"group: {name}, administrators", administrators
+    for line in text("/etc/nsswitch.conf").splitlines():
+        database, _, sources = line.partition(":")
+        if database in ("passwd", "group", "shadow", "gshadow", "sudoers"):
+            yield f"account: all, {database} of nsswitch.conf", " ".join(sources.split())
 
 
 #: What preflight asks about, which is quick.
@@ -366,10 +399,11 @@ _CONTENT = {"size", "ctime", "mtime", "sha256"}
 
 def explanation(path: str, was: Any, now: Any, packages: Packages) -> str:
     """Why a file is another than was recorded, as far as the host can say; empty: nobody knows."""
-    package = packages.of(path)
+    scripts = path.startswith("/var/lib/dpkg/info/")
+    package = Path(path).stem if scripts else packages.of(path)
     changed = {name for name in FIELDS if (was or {}).get(name) != (now or {}).get(name)}
     if now is None:
-        gone = not package and path.startswith("/usr/") and packages.moved
+        gone = (scripts or (not package and path.startswith("/usr/"))) and packages.moved
         return "removed with its package" if gone else ""
     regular = stat.S_ISREG(int(now["perm"], 8))
     if changed <= _CONTENT and _BLOB.search(path) and not altered(path, packages):
@@ -383,9 +417,9 @@ def explanation(path: str, was: Any, now: Any, packages: Packages) -> str:
         target = str(Path(path).resolve()) if Path(path).is_symlink() else ""
         enabled = ".wants/" in path and Path(state).exists()
         return "enabled by its package" if enabled and target.startswith("/usr/lib/systemd/") else ""
-    if regular and not packages.matches(path, package):
+    if regular and not scripts and not packages.matches(path, package):
         return ""
-    if changed <= _CONTENT and regular:
+    if changed <= _CONTENT and regular and not scripts:
         return f"as in package {package}"
     return f"package {package}, installed since" if packages.laid(path, package) else ""
 

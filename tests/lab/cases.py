@@ -39,7 +39,7 @@ ROLES = (
         "ledger",
         "weights",
     ),
-    *("vllm", "surface", "harmless"),
+    *("vllm", "surface", "harmless", "reader"),
 )
 
 #: In place of a regular expression: the dry run that ``ojai verify`` does must name the first operation.

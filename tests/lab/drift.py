@@ -29,7 +29,7 @@ Batch = Sequence[DriftCase]
 #: Roles that a container can hold.
 CONTAINED = (
     *("Versions", "Power", "Network", "Groups", "ROCm", "Docker", "Caches", "Weights", "Firewall", "Gateway", "vLLM"),
-    *("Ledger", "Surface", "Harmless"),
+    *("Ledger", "Surface", "Harmless", "Reader"),
 )
 
 #: What a run that could not be done ends with.
@@ -67,7 +67,7 @@ def fits_container(case: DriftCase) -> bool:
     """Whether a container can hold what the case breaks, and what is to detect it."""
     return (
         case.role in CONTAINED
-        and not (case.boots or case.own_docker or (case.preflight and case.role != "Surface"))
+        and not (case.boots or case.own_docker or (case.preflight and case.role not in ("Surface", "Reader")))
         and all(operation.split(" | ")[0] in CONTAINED for operation in case.operations)
     )
 

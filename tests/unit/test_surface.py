@@ -60,7 +60,20 @@ def kind(what: str, was: Any = None, now: Any = FILE) -> str:
         ("mount: /", "mounts"),
         ("/var/lib/ojai/added/packages", "data"),
         ("/srv/ojai/huggingface/hub/models--a--b/blobs/" + 64 * "a", "data"),
+        ("/usr/lib/modules/6.17.0-1007-oem/updates/dkms/amdgpu.ko.zst", "boot"),
+        ("/var/lib/extensions/own/usr", "boot"),
+        ("/etc/credstore/tmpfiles.extra", "boot"),
+        ("/etc/machine-id", "boot"),
+        ("/etc/default/ssh", "boot"),
+        ("/root/.config/systemd/user/own.service", "boot"),
+        ("/run/systemd/transient/own.socket", "runs"),
+        ("/etc/crypto-policies/back-ends/apt-sequoia.config", "trust"),
+        ("/var/lib/dpkg/info/docker.io.postinst", "trust"),
+        ("override: /usr/bin/find", "tools"),
         # Somebody's own doing.
+        ("override: /usr/bin/crontab", "other"),
+        ("/usr/bin/own", "other"),
+        ("/usr/lib/modules/6.17.0-1007-oem/updates/dkms/zfs.ko", "other"),
         ("/etc/systemd/system/own.service", "other"),
         ("/etc/systemd/system/own.timer", "other"),
         ("/etc/systemd/system/timers.target.wants/own.timer", "other"),
@@ -313,6 +326,45 @@ def test_a_package_explains_its_content_and_its_rights_only_as_it_laid_them(tmp_
     file.write_text(content)
     was = {"perm": "100644", "uid": "0", "mtime": "1", "ctime": "1"}
     assert program.explanation(str(file), was, {**was, **changed}, Dpkg(file, laid)) == expected
+
+
+@pytest.mark.parametrize("laid", [True, False])
+def test_a_script_of_a_package_is_explained_by_its_installation_alone(laid, tmp_path):
+    path, file = "/var/lib/dpkg/info/tool.postinst", {"perm": "100755", "sha256": "A"}
+    none = Dpkg(tmp_path, laid)
+    found = {
+        program.explanation(path, file, {**file, "sha256": "B"}, none),
+        program.explanation(path, None, file, none),
+    }
+    assert found == {"package tool, installed since" if laid else ""}
+    assert bool(program.explanation(path, file, None, none)) == laid
+
+
+def test_a_container_s_programs_that_are_not_its_image_s(tmp_path, monkeypatch):
+    for path in (
+        *("usr/bin/own", "opt/site-packages/own.pth", "usr/lib/aiter/jit/made.py", "usr/lib/__pycache__/own.py"),
+        *("usr/share/own", "root/.cache/own.py", "tmp/own.py"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("1")
+    line = f"1 2 0:77 / / rw - overlay overlay rw,lowerdir=/a:/b,upperdir={tmp_path},workdir=/w\n"
+    monkeypatch.setattr(program, "text", lambda path: line)
+    found = dict(program.changed_programs(7))
+    assert set(found) == {"/usr/bin/own", "/opt/site-packages/own.pth"}
+    assert found["/usr/bin/own"].startswith("1 bytes of ")
+
+
+def test_who_may_join_a_group_and_where_accounts_come_from(monkeypatch):
+    texts = {
+        "/etc/gshadow": "docker:$6$a$b::\nrender:!:ada:\nsudo:*::\nown:$6$a$b::\n",
+        "/etc/nsswitch.conf": "passwd:  extra  files\nhosts: files dns\n",
+    }
+    monkeypatch.setattr(program, "text", lambda path: texts.get(str(path), ""))
+    assert dict(program.accounts({"groups": ["docker", "render", "sudo"], "accounts": []})) == {
+        "group: docker, joined": "by a password",
+        "group: render, administrators": "ada",
+        "account: all, passwd of nsswitch.conf": "extra files",
+    }
 
 
 def test_a_blob_is_explained_by_the_hash_that_it_is_named_by(tmp_path):
