@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2154
 # Made by ojai: starts a service's image once with tuning on, and keeps what it writes. Run by a unit of its own, which
 # starts the service again however this ends. The first lines are set before this: name, unit, url, health, model, made,
 # kept, stop, and the arguments, which are the command.

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # tuning UNIT: prints `tunes`, or `kept`, `stale` or `missing` for a file that it is to use, then that file; nothing for
 # a service that has none. By the unit's own words. `stale`: there are files, of other images alone.
 tuning() {

@@ -32,7 +32,7 @@ keys() {
     number key_end_timestamp_seconds "{key=\"${name%.old.map}\"}" "$(sed -n 's/.*@\([0-9]*\)";$/\1/p' "$file")"
   done
   for file in /etc/apt/keyrings/ojai-*.gpg; do
-    [ -e "$file" ] && command -v gpg >/dev/null || continue
+    if [ ! -e "$file" ] || ! command -v gpg >/dev/null; then continue; fi
     end=$(GNUPGHOME=$work gpg --batch --with-colons --show-keys "$file" 2>/dev/null | awk -F: '$1 == "pub" {print $7; exit}')
     number key_end_timestamp_seconds "{key=\"${file##*/}\"}" "$end"
   done
@@ -47,6 +47,7 @@ release() {
   number deploy_lock_held_seconds "" "$held"
 }
 
+# shellcheck disable=SC2288  # the function `tuning` is put in here
 %TUNING%
 tunableop() {
   for unit in /etc/systemd/system/*.service; do
