@@ -200,7 +200,9 @@ def test_what_another_deploy_has_touched_is_not_taken_for_done(four):
     assert four.rollout()[1] == four.states(edge_1="done", rest="there")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [*(pytest.param(one, marks=pytest.mark.whole) for one in (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL]
+)
 def test_interrupted_it_goes_on(four, how):
     four.write(docker_log_max_size=f"{how.value + 10}m")
     four.root("edge-1", "rm -f /run/waits; touch /run/wait")
@@ -221,6 +223,7 @@ def test_interrupted_it_goes_on(four, how):
     assert (status, states) == (0, four.states(rest="done"))
 
 
+@pytest.mark.whole
 def test_two_controllers_at_once_keep_apart(four):
     """Over one fleet, and each over its own group; in the end every host is as wanted."""
     four.write(docker_log_max_size="50m")
