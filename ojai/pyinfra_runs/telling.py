@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ojai import watch
 from ojai.pyinfra_runs.collect import failure_of
+from ojai.pyinfra_runs.drift import GIVEN
 from ojai.pyinfra_runs.verification import DRIFT, Verdict
 from ojai.settings.inventory import Entry
 from ojai.settings.lock import VARIABLE
@@ -33,10 +34,10 @@ def tell(entry: Entry, verdict: Verdict) -> str | None:
     deploy = Path(__file__).with_name("verdict_deploy.py")
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "pyinfra", "-y", f"{__package__}.given_host.inventory", str(deploy)],
+            [sys.executable, "-P", "-m", "pyinfra", "-y", GIVEN, str(deploy)],
             cwd=deploy.parent,
             env={**os.environ, VARIABLE: "", VERDICT: text},
-            input=json.dumps({"name": entry.name, "groups": entry.groups, "data": data}),
+            input=json.dumps([{"name": entry.name, "groups": entry.groups, "data": data}]),
             capture_output=True,
             text=True,
             check=False,
