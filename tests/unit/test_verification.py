@@ -16,7 +16,7 @@ from ojai.checks import ssh_options
 from ojai.cli import main
 from ojai.cmdline.verify import command
 from ojai.parameters import find_deploy
-from ojai.pyinfra_runs import drift, verification
+from ojai.pyinfra_runs import drift, telling, verification
 from ojai.pyinfra_runs.verification import Plan, areas, failed, merge_junit, read_junit
 from ojai.resources import DEPLOY
 from ojai.settings import parse
@@ -459,3 +459,14 @@ def test_names_and_groups_complete_limit_and_areas_complete_only(tmp_path):
         "office",
     ]
     assert complete(["verify", str(inventory), "--only"], "d") == ["docker", "drift"]
+
+
+def test_the_verdict_is_handed_to_pyinfra_as_an_inventory_that_it_can_read(monkeypatch):
+    runs, run = [], subprocess.run
+    monkeypatch.setattr(telling.subprocess, "run", lambda argv, **words: runs.append(words) or run(["true"]))
+    data = {"watch": "box"}
+    entry = Entry("ok", ("minis",), data, parse("ok", data))
+    assert telling.tell(entry, read_junit("ok", GOOD)) is None
+    read = "from ojai.pyinfra_runs.given_host import inventory; print(inventory())"
+    done = run([sys.executable, "-c", read], input=runs[0]["input"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{ {'minis': [('ok', {'_sudo': True, **data})]} }\n"
